@@ -1,0 +1,44 @@
+# Everything here runs inside .venv, which the first target you ask for creates (a few minutes, once).
+# Another environment: make book VENV=/path/to/it      Another Python: make book PYTHON=python3.12
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.whatwhere
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lab train bench sync clean
+
+help:  ## show this list
+	@echo "What and Where: make TARGET, where TARGET is one of"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The stamp is renewed when the declared or the pinned packages change; the environment itself is kept.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This book needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing the book's packages into $(VENV), at the versions in constraints.txt"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test]'
+	@touch $@
+
+book: $(READY)  ## execute every notebook and build the book into _build/html
+	$(BIN)/python tools/build_book.py
+
+test: $(READY)  ## check the code and run the tests, notebooks and exercises included
+	$(BIN)/ruff check
+	$(BIN)/python -m pytest
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=. notebooks
+
+train: $(READY)  ## train both model organisms from scratch (resumes where it stopped)
+	$(BIN)/python -m whatwhere.training
+
+bench: $(READY)  ## time the world, the models and the lens on this machine
+	$(BIN)/python tools/bench.py
+
+sync: $(READY)  ## strip notebook outputs; write the setup cell and the repository's address where they belong
+	$(BIN)/python tools/sync.py
+
+clean:  ## delete what was built (not the environment, not the organisms, not the claim rows)
+	rm -rf _build build .pytest_cache .ruff_cache lib/whatwhere.egg-info
+	find lib tests tools notebooks book -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,161 @@
+"""What differs between model families: where the parts are, and how patches become visual tokens.
+
+One small adapter per family. It finds the blocks, the connector and the norm in the untouched Hugging
+Face model, and knows the order in which that family's ViT lays out its patches. Everything else is
+shared and lives in `models`. A new family is a new class here and a line in FAMILIES.
+"""
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import LlavaForConditionalGeneration, Qwen2VLForConditionalGeneration
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+
+class Llava:
+    """LLaVA-1.5: CLIP ViT with a learnt table of positions, MLP connector, Llama.
+
+    The connector reads the residual stream of CLIP after `vision_feature_layer` blocks, before CLIP's last
+    LayerNorm; its first vector is the class token, which the strategy "default" drops and "full" keeps.
+    """
+
+    model_class = LlavaForConditionalGeneration
+    image_processor_class = CLIPImageProcessorPil
+
+    def __init__(self, model, image_processor):
+        config = model.config
+        if config.vision_config.model_type != "clip_vision_model":
+            raise ValueError(
+                f"This LLaVA sees through a '{config.vision_config.model_type}'; whatwhere knows those "
+                "with a 'clip_vision_model'."
+            )
+        if not isinstance(config.vision_feature_layer, int):
+            raise ValueError(
+                f"This LLaVA's connector reads several ViT layers at once ({config.vision_feature_layer}), "
+                "so that no single depth feeds it; whatwhere knows those with one 'vision_feature_layer'."
+            )
+        self.vision = model.model.vision_tower
+        inner = getattr(self.vision, "vision_model", self.vision)  # transformers before 5.6 or so wraps once more
+        self.vision_blocks = inner.encoder.layers
+        self.connector = model.model.multi_modal_projector
+        self.image_processor = image_processor
+        self.leading = int(config.vision_feature_select_strategy == "full")  # visual tokens before the first patch
+        layer = config.vision_feature_layer
+        self.depth = layer if layer >= 0 else len(self.vision_blocks) + 1 + layer
+        self.side = config.vision_config.image_size // config.vision_config.patch_size
+        crop = image_processor.crop_size or image_processor.size
+        if (crop["height"], crop["width"]) != (config.vision_config.image_size,) * 2:
+            raise ValueError(
+                f"The image processor makes pictures of {crop['height']} × {crop['width']} pixels, but the ViT "
+                f"takes {config.vision_config.image_size} × {config.vision_config.image_size}."
+            )
+
+    def pixels(self, images):
+        """What the ViT takes: {"pixel_values": (images, 3, height, width)}."""
+        return dict(self.image_processor(images, input_data_format="channels_last", return_tensors="pt"))
+
+    def grids(self, pixels):
+        """(rows, columns) of the visual tokens, for each image."""
+        return [(self.side, self.side)] * len(pixels["pixel_values"])
+
+    def vision_arguments(self, pixels):
+        return (pixels["pixel_values"],), {}
+
+    def connect(self, hidden, pixels):
+        """ViT states (images, 1 + patches, hidden) → for each image, visual tokens (leading + patches, hidden)."""
+        return list(self.connector(hidden if self.leading else hidden[:, 1:]))
+
+    def model_inputs(self, input_ids, attention_mask, pixels):
+        return {"input_ids": input_ids, "attention_mask": attention_mask, **pixels}
+
+    def position_ids(self, inputs):
+        """(batch, length): the place in the sequence, counted from the first token that is not padding."""
+        return (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+
+    def patch_positions(self, pixels):
+        """(patches, 2): row and column of each ViT patch, in the ViT's order, which is raster order."""
+        return torch.cartesian_prod(torch.arange(self.side), torch.arange(self.side))
+
+    def seen(self, image):
+        """The PIL image that is left after resizing and cropping."""
+        raw = self.image_processor([image], do_rescale=False, do_normalize=False, input_data_format="channels_last")
+        return _picture(np.asarray(raw["pixel_values"][0]))
+
+
+class Qwen2VL:
+    """Qwen2-VL: ViT with two-dimensional RoPE, m × m patches merged into one visual token, M-RoPE in the LM.
+
+    The patches of one merged token are neighbours in the ViT's sequence, and the merged tokens come in raster
+    order. The merger (LayerNorm and MLP) is the connector. Any image size is kept, rounded to whole tokens.
+    """
+
+    model_class = Qwen2VLForConditionalGeneration
+    image_processor_class = Qwen2VLImageProcessorPil
+    leading = 0
+
+    def __init__(self, model, image_processor):
+        config = model.config.vision_config
+        for name, ours in (
+            ("merge_size", config.spatial_merge_size),
+            ("patch_size", config.patch_size),
+            ("temporal_patch_size", config.temporal_patch_size),
+        ):
+            if getattr(image_processor, name) != ours:
+                raise ValueError(f"The image processor's {name} is {getattr(image_processor, name)}, the model's is {ours}.")
+        self.vision = model.model.visual
+        self.vision_blocks = self.vision.blocks
+        self.connector = self.vision.merger
+        self.image_processor = image_processor
+        self.depth = len(self.vision_blocks)
+        self.model = model
+        self.merge, self.patch, self.frames = config.spatial_merge_size, config.patch_size, config.temporal_patch_size
+
+    def pixels(self, images):
+        """What the ViT takes: {"pixel_values": (patches of all images, values), "image_grid_thw": (images, 3)}."""
+        return dict(self.image_processor(images, input_data_format="channels_last", return_tensors="pt"))
+
+    def grids(self, pixels):
+        """(rows, columns) of the visual tokens, after merging, for each image."""
+        return [(rows // self.merge, columns // self.merge) for _, rows, columns in pixels["image_grid_thw"].tolist()]
+
+    def vision_arguments(self, pixels):
+        return (pixels["pixel_values"],), {"grid_thw": pixels["image_grid_thw"]}
+
+    def connect(self, hidden, pixels):
+        """ViT states (patches of all images, hidden) → for each image, visual tokens (rows × columns, hidden)."""
+        return list(self.connector(hidden).split([rows * columns for rows, columns in self.grids(pixels)]))
+
+    def model_inputs(self, input_ids, attention_mask, pixels):
+        kinds = (input_ids == self.model.config.image_token_id).int()  # 1 marks an image token
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "mm_token_type_ids": kinds, **pixels}
+
+    def position_ids(self, inputs):
+        """(3, batch, length): time, row and column; text counts on all three axes at once."""
+        return self.model.model.get_rope_index(
+            input_ids=inputs["input_ids"],
+            mm_token_type_ids=inputs["mm_token_type_ids"],
+            image_grid_thw=inputs["image_grid_thw"],
+            attention_mask=inputs["attention_mask"],
+        )[0]
+
+    def patch_positions(self, pixels):
+        """(patches, 2): row and column of each ViT patch, in the ViT's order: block by block."""
+        (rows, columns), m = self.grids(pixels)[0], self.merge
+        grid = torch.cartesian_prod(*map(torch.arange, (rows, columns, m, m)))  # token row, token column, row, column
+        return grid[:, :2] * m + grid[:, 2:]
+
+    def seen(self, image):
+        """The PIL image that is left after resizing."""
+        raw = self.image_processor([image], do_rescale=False, do_normalize=False, input_data_format="channels_last")
+        (rows, columns), m, p = self.grids({"image_grid_thw": np.asarray(raw["image_grid_thw"])})[0], self.merge, self.patch
+        patches = np.asarray(raw["pixel_values"]).reshape(rows, columns, m, m, 3, self.frames, p, p)[:, :, :, :, :, 0]
+        return _picture(patches.transpose(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * m * p, columns * m * p))
+
+
+FAMILIES = {"llava": Llava, "qwen2_vl": Qwen2VL}
+
+
+def _picture(values):
+    """(3, height, width), 0 … 255, as a PIL image."""
+    return Image.fromarray(values.transpose(1, 2, 0).round().clip(0, 255).astype(np.uint8))

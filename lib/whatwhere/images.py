@@ -1,0 +1,124 @@
+"""Any picture, as the RGB image a person would see in it."""
+
+from io import BytesIO
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+TIMEOUT = 20  # seconds
+LARGEST = 32 * 2**20  # bytes, of a file fetched from the web
+
+ACCEPTED = "a path, an http(s) address, a PIL image, or a numpy array (rows, columns[, 3 or 4])"
+
+
+def read(image):
+    """Read `image` into an RGB `PIL.Image`.
+
+    image: a path, an http(s) address, a PIL image, or a numpy array of shape (rows, columns),
+    (rows, columns, 3) or (rows, columns, 4), either uint8 or float in [0, 1]. Camera rotation (EXIF)
+    is applied, transparency is laid on white, 16-bit values are scaled to 8, and of an animated file
+    the first frame is taken (of a PIL image, its current one).
+
+    Raises FileNotFoundError, ConnectionError, TypeError or ValueError, each with a sentence.
+    """
+    if isinstance(image, Image.Image):
+        return _rgb(image)
+    if isinstance(image, np.ndarray):
+        return _rgb(_from_array(image))
+    if isinstance(image, str) and urlsplit(image).scheme in ("http", "https"):
+        return _decode(BytesIO(_fetch(image)), image)
+    if isinstance(image, str) and "://" in image:
+        raise ValueError(f"The address '{image}' is not http or https; an image is {ACCEPTED}.")
+    if isinstance(image, (str, Path)):
+        return _from_file(Path(image).expanduser())
+    raise TypeError(f"An image is {ACCEPTED}, not {_a(type(image).__name__)}.")
+
+
+def _from_file(path):
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file '{path}' (looked from {Path.cwd()}).")
+    if not path.is_file():
+        raise ValueError(f"'{path}' is a folder; give the path of one image file.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"The file '{path}' is empty, so there is no image to read.")
+    return _decode(path, path)
+
+
+def _decode(source, name):
+    try:
+        with Image.open(source) as opened:
+            return _rgb(opened)
+    except UnidentifiedImageError:
+        raise ValueError(f"'{name}' is not an image that can be read here; PNG, JPEG, WebP, GIF, BMP and TIFF are.") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"The image '{name}' has too many pixels to be opened safely; make it smaller first.") from None
+    except (OSError, SyntaxError, EOFError) as error:  # what PIL raises half-way through a broken file
+        raise ValueError(f"The image '{name}' is damaged or cut short ({error}).") from None
+
+
+def _fetch(address):
+    """The bytes at an http(s) address, at most LARGEST of them."""
+    try:
+        with urlopen(Request(address, headers={"User-Agent": "whatwhere"}), timeout=TIMEOUT) as answer:
+            data = answer.read(LARGEST + 1)
+    except URLError as error:
+        raise ConnectionError(
+            f"'{address}' could not be fetched ({getattr(error, 'reason', error)}). Without a network, save the "
+            "image and give its path."
+        ) from None
+    except OSError as error:  # a time-out or a dropped connection half-way
+        raise ConnectionError(
+            f"'{address}' could not be fetched ({error}); try again, or save the image and give its path."
+        ) from None
+    if len(data) > LARGEST:
+        raise ValueError(f"The file at '{address}' is larger than {LARGEST // 2**20} MiB; save a smaller one and give its path.")
+    return data
+
+
+def _from_array(array):
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ValueError(
+            f"An image array has shape (rows, columns), (rows, columns, 3) or (rows, columns, 4), not {array.shape}."
+        )
+    if 0 in array.shape:
+        raise ValueError(f"The image array has shape {array.shape}: it holds no pixels.")
+    if np.issubdtype(array.dtype, np.floating):
+        # `not (…)` so that a nan, which compares false with everything, is refused as well
+        if not (array.min() >= 0 and array.max() <= 1):
+            raise ValueError(
+                f"A float image array holds values in [0, 1]; this one spans {array.min():.3g} to "
+                f"{array.max():.3g}. Divide by its maximum, or give uint8."
+            )
+        array = np.round(array * 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise ValueError(f"An image array is uint8 (0 … 255) or float (0 … 1), not {array.dtype}.")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _rgb(image):
+    if 0 in image.size:
+        raise ValueError(f"The image is {image.width} × {image.height} pixels: it holds nothing to look at.")
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "I" or image.mode.startswith("I;16"):  # PIL's own conversion would clip at 255
+        values = np.asarray(image).astype(np.float64)
+        deep = image.mode != "I" or values.max() > 255  # "I" may hold 8-bit values in 32 bits
+        image = Image.fromarray((values / (257 if deep else 1)).round().clip(0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        values = np.nan_to_num(np.asarray(image))
+        image = Image.fromarray((values * (255 if values.max() <= 1 else 1)).round().clip(0, 255).astype(np.uint8))
+    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode == "LAB":
+        raise ValueError("The image is in LAB colour; save it as RGB first.")
+    image = image.convert("RGB")
+    image.info.clear()  # what is left describes the file, not these pixels
+    return image
+
+
+def _a(noun):
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"

@@ -1,0 +1,270 @@
+"""The claim ledger: one row for every claim of the paper that a notebook has measured.
+
+    ledger.record("02_reading_patches_as_words", id="what.lens.on_topic",
+                  measured={"value": 0.61, "ci95": [0.58, 0.64], "n": 812,
+                            "unit": "share of patches", "model": "toy-llava"},
+                  control={"what": "shuffled token maps", "value": 0.07, "ci95": [0.05, 0.09]},
+                  verdict="reproduced", tolerance=0.02)
+
+writes data/claims/02_reading_patches_as_words.json. The statement and the paper's value come from the
+catalogue of all claims, so that they are worded once. Rows are kept at DIGITS significant digits: a second
+run on the same machine writes the same bytes. `tolerance` says how far, in the row's own unit, an honest
+run on another machine may be from the row. WHATWHERE_CLAIMS names another folder to write to and read from.
+"""
+
+import html
+import json
+import math
+import os
+import re
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+DIGITS = 4
+VERDICTS = ("reproduced", "partly", "not reproduced", "needs real weights")
+UNMEASURED = "needs real weights"
+_FIELDS = ("id", "statement", "paper", "measured", "control", "verdict", "tolerance", "notebook")
+
+
+def catalogue():
+    """Every claim of the paper, in the book's order: id, chapter, statement and the paper's value."""
+    return json.loads(resources.files(__package__).joinpath("catalogue.json").read_text(encoding="utf-8"))
+
+
+def folder():
+    """Where the rows live: WHATWHERE_CLAIMS if it is set, else data/claims of the book."""
+    if os.environ.get("WHATWHERE_CLAIMS"):
+        return Path(os.environ["WHATWHERE_CLAIMS"])
+    here = Path(__file__).resolve()
+    for root in (here.parents[2], Path.cwd(), *Path.cwd().parents):
+        if (root / "_config.yml").is_file() and (root / "data").is_dir():
+            return root / "data" / "claims"
+    raise ValueError(
+        "the ledger finds no book around it: run from inside the book's folder, or set WHATWHERE_CLAIMS "
+        "to the folder that the claim rows should go to"
+    )
+
+
+def record(notebook, *, id, measured, control, verdict, tolerance, statement=None, paper=None):
+    """Validate one row, round it and write it to the notebook's file; returns the row as written.
+
+    A row with the same id and model is replaced. `statement` and `paper` come from the catalogue.
+    """
+    claim = next((claim for claim in catalogue() if claim["id"] == id), None)
+    if claim is None:
+        raise ValueError(f"'{id}' is no claim of the catalogue; it has " + ", ".join(c["id"] for c in catalogue()))
+    row = {
+        "id": id,
+        "statement": claim["statement"] if statement is None else statement,
+        "paper": claim["paper"] if paper is None else paper,
+        "measured": measured,
+        "control": control,
+        "verdict": verdict,
+        "tolerance": tolerance,
+        "notebook": notebook,
+    }
+    row = validate(_rounded(_plain(row)))
+    path = folder() / f"{notebook}.json"
+    kept = [old for old in _read(path) if _key(old) != _key(row)] if path.exists() else []
+    _write(path, sorted([*kept, row], key=_key))
+    return row
+
+
+def rows(where=None):
+    """Every row in the folder (by default the ledger's own), sorted by id and model."""
+    where = folder() if where is None else Path(where)
+    return sorted((row for path in sorted(where.glob("*.json")) for row in _read(path)), key=_key)
+
+
+def compare(fresh, committed):
+    """A sentence for every way in which the fresh rows differ from the committed ones beyond tolerance."""
+    fresh, committed = ({_key(row): row for row in some} for some in (fresh, committed))
+    said = [f"{_name(k)} is committed, but the run did not record it" for k in committed.keys() - fresh.keys()]
+    said += [f"{_name(k)} was recorded, but is not committed" for k in fresh.keys() - committed.keys()]
+    for key in fresh.keys() & committed.keys():
+        new, old, name = fresh[key], committed[key], _name(key)
+        for field in ("statement", "paper", "verdict", "tolerance", "notebook"):
+            if new[field] != old[field]:
+                said.append(f"{name}: {field} is {new[field]!r}, committed is {old[field]!r}")
+        for field in ("measured", "control"):
+            said += _differences(name, field, new[field], old[field], old["tolerance"])
+    return sorted(said)
+
+
+def table(part):
+    """The claims whose id starts with `part` ("what" or "where") as an HTML table, measured or not."""
+    measured = rows()
+    lines = []
+    for claim in catalogue():
+        if claim["id"].split(".")[0] == part:
+            own = [row for row in measured if row["id"] == claim["id"]]
+            lines += [_line(claim, row) for row in own or [None]]
+    heads = "".join(f"<th scope='col'>{head}</th>" for head in _HEADS)
+    return f"<table class='ww-claims'><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def progress():
+    """How many claims the catalogue has, and how many of them have each verdict."""
+    verdicts = {claim["id"]: "to come" for claim in catalogue()}
+    verdicts |= {row["id"]: row["verdict"] for row in reversed(rows())}
+    counts = {verdict: list(verdicts.values()).count(verdict) for verdict in (*VERDICTS, "to come")}
+    return len(verdicts), {verdict: count for verdict, count in counts.items() if count}
+
+
+_HEADS = ("Claim", "The paper", "This book", "Control", "Verdict")
+
+
+def _line(claim, row):
+    chapter = f"chapter {claim['chapter']}"
+    if row:
+        chapter = f"<a href='../notebooks/{row['notebook']}.html'>{chapter}</a>"
+    name = f"{html.escape(claim['statement'])}<small><code>{claim['id']}</code> · {chapter}</small>"
+    paper = claim["paper"]
+    paper = f"{_value(paper, paper['unit'])}<small>{html.escape(paper['where'])}</small>"
+    ours = control = "–"
+    if row and row["measured"]:
+        part = row["measured"]
+        ours = f"{_value(part, part['unit'])}<small>{html.escape(part['model'])}, n = {part['n']}</small>"
+        control = f"{_value(row['control'])}<small>{html.escape(row['control']['what'])}</small>"
+    verdict = row["verdict"] if row else "chapter to come"
+    mark = f"<span class='ww-verdict ww-{verdict.replace(' ', '-')}'>{verdict}</span>"
+    cells = zip(_HEADS, (name, paper, ours, control, mark), strict=True)
+    return "<tr>" + "".join(f"<td data-label='{head}'><div>{cell}</div></td>" for head, cell in cells) + "</tr>"
+
+
+def _value(part, unit=""):
+    said = "" if part["value"] is None else f"<strong>{part['value']:.{DIGITS}g}</strong> "
+    if part.get("ci95"):
+        said += "<span class='ww-interval'>[{:.{d}g}, {:.{d}g}]</span> ".format(*part["ci95"], d=DIGITS)
+    return said + html.escape(unit)
+
+
+def validate(row):
+    """The row itself if it is well formed; otherwise a ValueError that says what is wrong."""
+
+    def refuse(sentence):
+        raise ValueError(f"claim row '{row.get('id') if isinstance(row, dict) else row}': {sentence}")
+
+    if not isinstance(row, dict):
+        refuse("a row is a dictionary")
+    if set(row) != set(_FIELDS):
+        missing, extra = sorted(set(_FIELDS) - set(row)), sorted(set(row) - set(_FIELDS))
+        refuse(f"has the fields {', '.join(_FIELDS)}; missing: {missing or 'none'}, unknown: {extra or 'none'}")
+    claim = next((claim for claim in catalogue() if claim["id"] == row["id"]), None)
+    if claim is None:
+        refuse("this id is no claim of the catalogue")
+    if not re.fullmatch(r"\d\d_[a-z0-9_]+", str(row["notebook"])):
+        refuse(f"notebook is a name such as 02_reading_patches_as_words, not {row['notebook']!r}")
+    if int(row["notebook"][:2]) != claim["chapter"]:
+        refuse(f"belongs to chapter {claim['chapter']}, not to {row['notebook']}")
+    for field in ("statement", "paper"):
+        if row[field] != claim[field]:
+            refuse(f"{field} differs from the catalogue's; leave it out and the catalogue's is used")
+    if row["verdict"] not in VERDICTS:
+        refuse(f"verdict is one of {', '.join(VERDICTS)}, not {row['verdict']!r}")
+    if row["verdict"] == UNMEASURED:
+        if any(row[field] is not None for field in ("measured", "control", "tolerance")):
+            refuse(f"measured, control and tolerance are None where the verdict is '{UNMEASURED}'")
+        return row
+    for field in ("measured", "control", "tolerance"):
+        if row[field] is None:
+            refuse(f"{field} may be None only where the verdict is '{UNMEASURED}'")
+    _valid_value("measured", row["measured"], ("value", "ci95", "n", "unit", "model"), refuse)
+    _valid_value("control", row["control"], ("what", "value", "ci95"), refuse)
+    if not isinstance(row["measured"]["n"], int) or row["measured"]["n"] < 1:
+        refuse(f"measured n is a whole number from 1 up, not {row['measured']['n']!r}")
+    if not _number(row["tolerance"]) or row["tolerance"] < 0:
+        refuse(f"tolerance is a number from 0 up, in the row's unit, not {row['tolerance']!r}")
+    return row
+
+
+def _valid_value(field, part, keys, refuse):
+    if not isinstance(part, dict) or set(part) != set(keys):
+        refuse(f"{field} is a dictionary of {', '.join(keys)}, not {part!r}")
+    for key in ("unit", "model", "what"):
+        if key in part and not (isinstance(part[key], str) and part[key].strip()):
+            refuse(f"{field} {key} is words, not {part[key]!r}")
+    if not _number(part["value"]):
+        refuse(f"{field} value is a finite number, not {part['value']!r}")
+    interval = part["ci95"]
+    if interval is None:
+        return  # an exact quantity, not a sample
+    if not isinstance(interval, list) or len(interval) != 2 or not all(map(_number, interval)):
+        refuse(f"{field} ci95 is [low, high], or None for an exact quantity, not {interval!r}")
+    if not interval[0] <= part["value"] <= interval[1]:
+        refuse(f"{field} value {part['value']} lies outside its own interval {interval}")
+
+
+def _differences(name, field, new, old, tolerance):
+    if new is None or old is None:
+        return [] if new is old else [f"{name}: {field} is {new!r}, committed is {old!r}"]
+    said = []
+    for key in old:
+        if key in ("value", "ci95"):
+            ours, theirs = ([part[key]] if key == "value" else part[key] or [] for part in (new, old))
+            far = len(ours) != len(theirs) or any(abs(a - b) > tolerance + 1e-12 for a, b in zip(ours, theirs, strict=True))
+            if far:
+                said.append(f"{name}: {field} {key} is {new[key]}, committed is {old[key]} ± {tolerance}")
+        elif new[key] != old[key]:
+            said.append(f"{name}: {field} {key} is {new[key]!r}, committed is {old[key]!r}")
+    return said
+
+
+def _number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _plain(value):
+    """numpy and torch scalars as Python numbers, tuples as lists."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return value
+
+
+def _rounded(value):
+    """Floats at DIGITS significant digits; everything else as it is."""
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.{DIGITS}g}") + 0.0  # -0.0 becomes 0.0
+    return value
+
+
+def _key(row):
+    return row["id"], (row["measured"] or {}).get("model", "")
+
+
+def _name(key):
+    return f"{key[0]} on {key[1]}" if key[1] else key[0]
+
+
+def _read(path):
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"the claim rows in {path} cannot be read: {error}") from None
+    if not isinstance(rows, list):
+        raise ValueError(f"{path} holds no list of claim rows")
+    return [validate(row) for row in rows]
+
+
+def _write(path, rows):
+    """All or nothing: a reader of the file never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

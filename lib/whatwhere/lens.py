@@ -1,0 +1,181 @@
+"""The logit lens on visual tokens, for every depth of the ViT.
+
+    maps = token_maps(vlm, "photo.jpg")
+    maps.words[-1]          # (rows, columns): the word each patch decodes to, with the whole ViT
+    maps.show()             # a slider over depth
+
+Method of *Reading Images Like Texts* (arXiv 2509.19191, section 3), with the final norm applied before the
+unembedding: without it the last layer would not give the model's own logits.
+"""
+
+from collections import namedtuple
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+
+from . import slider
+from .streams import check_range
+
+LARGEST = 2**23  # numbers in one piece of logits: 32 MiB in float32, whatever the depths and the vocabulary
+
+Reading = namedtuple("Reading", "ids words probabilities")
+Reading.__doc__ = "The top words of hidden states, best first: three arrays of shape (…, top_k)."
+
+
+@torch.no_grad()
+def logit_lens(vlm, hidden, top_k=5, norm=True):
+    """What the model would say if it had to speak at once from `hidden`.
+
+    hidden: (…, hidden) states of the LM's residual stream, at any layer.
+    top_k: how many words to keep. norm: False skips the final norm, to show why it is needed.
+    Returns a `Reading`: softmax(W_U · norm(hidden)), its `top_k` best ids, words and probabilities.
+    """
+    rows = hidden.reshape(-1, hidden.shape[-1])
+    vocabulary = vlm.unembedding.weight.shape[0]
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= vocabulary:
+        raise ValueError(f"top_k is a whole number from 1 to {vocabulary}, the size of the vocabulary, not {top_k!r}.")
+    ids, probabilities = [], []
+    for piece in rows.split(max(1, LARGEST // vocabulary)):
+        logits = vlm.unembedding(vlm.final_norm(piece) if norm else piece).float()
+        best = logits.topk(top_k)
+        ids.append(best.indices.cpu())
+        probabilities.append((best.values - logits.logsumexp(-1, keepdim=True)).exp().cpu())
+    shape = (*hidden.shape[:-1], top_k)
+    ids = torch.cat(ids).reshape(shape).numpy()
+    return Reading(ids, vlm.words[ids], torch.cat(probabilities).reshape(shape).numpy())
+
+
+@torch.no_grad()
+def token_maps(vlm, image, prompt="", layer=None, depths=None, top_k=5, norm=True, batch_size=8):
+    """The words that the patches of `image` decode to, for every depth of the ViT: a `TokenMaps`.
+
+    image: anything `images.read` takes; a list gives a list of maps.
+    prompt: the question after the image. It cannot change the map, since attention in the LM looks only
+        back, and nothing after the last visual token is run; it is there to let you check that.
+    layer: the LM layer to read, 0 (the connector's output) … `vlm.n_layers`; `vlm.lens_layer` by default.
+    depths: the ViT depths, 0 … `vlm.depths`; all of them by default.
+    batch_size: sequences in the LM at once; one sequence is one image at one depth.
+
+    The ViT runs once, the connector reads its residual stream at each depth, the LM runs up to `layer` only,
+    and only visual positions are unembedded, in pieces.
+    """
+    if isinstance(image, (list, tuple)):
+        grids = {vlm.patch_grid(each) for each in image}
+        if len(grids) > 1:  # unequal lengths: one at a time
+            return [token_maps(vlm, each, prompt, layer, depths, top_k, norm, batch_size) for each in image]
+        return _token_maps(vlm, list(image), prompt, layer, depths, top_k, norm, batch_size)
+    return _token_maps(vlm, [image], prompt, layer, depths, top_k, norm, batch_size)[0]
+
+
+def _token_maps(vlm, images, prompt, layer, depths, top_k, norm, batch_size):
+    layer = vlm.lens_layer if layer is None else layer
+    check_range("layer", layer, vlm.n_layers)
+    depths = list(range(vlm.depths + 1)) if depths is None else [depths] if isinstance(depths, int) else list(depths)
+    if not images or not depths:
+        raise ValueError("A token map needs at least one image and one depth.")
+    found = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        inputs = vlm.prepare(batch, [prompt] * len(batch))
+        grid = vlm.adapter.grids(inputs)[0]
+        places = vlm.image_places(inputs)[0].nonzero()[:, 0]
+        end = int(places[-1]) + 1
+        visual = torch.stack(vlm.visual(inputs, depths)).flatten(0, 1)  # (images × depths, tokens, hidden)
+        ids = inputs["input_ids"][:, :end].repeat_interleave(len(depths), 0)
+        mask = inputs["attention_mask"][:, :end].repeat_interleave(len(depths), 0)
+        positions = vlm.position_ids(inputs)[..., :end].repeat_interleave(len(depths), -2)
+        top_ids, probabilities = [], []
+        for rows in torch.arange(len(visual)).split(batch_size):
+            embeddings = vlm.embed({"input_ids": ids[rows]}, visual[rows])
+            hidden = vlm.lm_hidden(embeddings, mask[rows], positions[..., rows, :], layer)
+            reading = logit_lens(vlm, hidden[:, places[vlm.adapter.leading :]], top_k, norm)
+            top_ids.append(reading.ids)
+            probabilities.append(reading.probabilities)
+        shape = (len(batch), len(depths), *grid, top_k)
+        found += [
+            TokenMaps(i, p, list(depths), layer, vlm.seen(picture), vlm.words)
+            for i, p, picture in zip(np.concatenate(top_ids).reshape(shape), np.concatenate(probabilities).reshape(shape), batch)
+        ]
+    return found
+
+
+@dataclass(repr=False)
+class TokenMaps:
+    """The words of one image's patches, by ViT depth.
+
+    top_ids, probabilities: (depth, row, column, rank) token ids and their probabilities, best first.
+    depths: the ViT depth of each map. layer: the LM layer read. image: the picture as the ViT saw it.
+    vocabulary: (vocabulary,) what each id looks like.
+    """
+
+    top_ids: np.ndarray
+    probabilities: np.ndarray
+    depths: list
+    layer: int
+    image: Image.Image
+    vocabulary: np.ndarray = field(repr=False)
+
+    def __repr__(self):
+        depths, rows, columns, ranks = self.top_ids.shape
+        return f"TokenMaps({depths} ViT depths, {rows} × {columns} patches, top {ranks}, LM layer {self.layer})"
+
+    @property
+    def ids(self):
+        """(depth, row, column) the best id."""
+        return self.top_ids[..., 0]
+
+    @property
+    def words(self):
+        """(depth, row, column) the best word."""
+        return self.vocabulary[self.ids]
+
+    @property
+    def top_words(self):
+        """(depth, row, column, rank) the best words."""
+        return self.vocabulary[self.top_ids]
+
+    def word_at(self, row, column):
+        """(depth,) what one patch decodes to as the ViT grows deeper."""
+        check_range("row", row, self.ids.shape[1] - 1)
+        check_range("column", column, self.ids.shape[2] - 1)
+        return self.words[:, row, column]
+
+    def hits(self, words, k=1):
+        """(depth, row, column) true where one of the patch's `k` best words is in `words`.
+
+        Whole words, in any case: "b" does not hit "bear". Where the vocabulary is made of pieces (BPE,
+        SentencePiece), a token is compared as one whole string, so a word that the tokenizer splits is
+        never hit, and a piece inside a longer word is if it is spelled like a word.
+        """
+        wanted = {word.lower() for word in ([words] if isinstance(words, str) else words)}
+        ids, at = np.unique(self.top_ids[..., :k], return_inverse=True)
+        hit = np.array([word.lower() in wanted for word in self.vocabulary[ids]], dtype=bool)
+        return hit[at].reshape(self.top_ids[..., :k].shape).any(-1)
+
+    def to_pandas(self):
+        """A long table: depth, row, column, rank (1 is best), word, probability."""
+        import pandas
+
+        depth, row, column, rank = np.indices(self.top_ids.shape).reshape(4, -1)
+        return pandas.DataFrame(
+            {
+                "depth": np.array(self.depths)[depth],
+                "row": row,
+                "column": column,
+                "rank": rank + 1,
+                "word": self.top_words.reshape(-1),
+                "probability": self.probabilities.reshape(-1),
+            }
+        )
+
+    def show(self, kinds=None, widget=False):
+        """A slider over depth: words on the dimmed picture.
+
+        kinds: {word: kind}, such as {"red": "colour", "cup": "category"}; words are coloured by kind.
+        widget: True gives an ipywidgets slider (it needs a running kernel) in place of the self-contained
+            HTML one, which works in Jupyter, in Colab and in the built book.
+        """
+        make = slider.widget if widget else slider.Slider
+        return make(self.image, self.top_words, self.probabilities, self.depths, kinds, f"LM layer {self.layer}")

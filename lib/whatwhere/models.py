@@ -1,0 +1,303 @@
+"""One set of names for every vision-language model in the book.
+
+    vlm = load("toy-llava")                      # or a folder, or "llava-hf/llava-1.5-7b-hf"
+    vlm.answer("photo.jpg", "what is on the table?")
+    vlm.visual_tokens("photo.jpg", depth=3)      # connector outputs, with the ViT cut after three blocks
+
+A `VLM` holds an untouched Hugging Face model (`vlm.model`) and runs its own modules; `families` says where
+they are. *Depth* counts ViT blocks (0 is the patch embedding), *layer* counts language-model blocks (0 is
+the connector's output). Nothing here changes a weight or leaves a hook behind.
+"""
+
+import warnings
+from collections import namedtuple
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from . import images as _images
+from .families import FAMILIES
+from .loading import load_parts
+from .streams import check_range, residual_stream
+from .tokens import readable
+
+Positions = namedtuple("Positions", "index lm vit")
+Positions.__doc__ = """Where an image's tokens are.
+
+index: (tokens,) places of the visual tokens in the sequence, in raster order.
+lm: (tokens,) positions given to the LM's rotary embedding; (3, tokens) time, row, column with M-RoPE.
+vit: (patches, 2) row and column of every ViT patch, in the ViT's own order.
+"""
+
+
+def load(name, device="auto", dtype="auto"):
+    """Load a model by name: an organism ("toy-llava", "toy-qwen2vl"), a checkpoint folder, or a hub id.
+
+    device: "auto" takes a GPU if there is one, else the CPU; or anything `torch.device` takes.
+    dtype: "auto" takes float32 on a CPU and the checkpoint's own type on a GPU (float16 for bfloat16 where the
+    GPU lacks it); or "float32", "bfloat16", "float16", or a torch dtype.
+
+    Only safetensors are read and no code from a checkpoint is run. Raises FileNotFoundError or ValueError with
+    a sentence when the name is unknown, the weights are missing or damaged, or the architecture is not one of
+    those in `families`.
+    """
+    return VLM(*load_parts(name, device, dtype), name=str(name))
+
+
+class VLM:
+    """A vision-language model whose parts have the same names in every family.
+
+    model, tokenizer, image_processor: the Hugging Face objects. name, family, device, dtype.
+    vision_blocks, connector, lm_layers, final_norm, unembedding: its modules, in the order they run.
+    depths: the ViT depth that feeds the connector (LLaVA-1.5 skips its last block: 23 of 24). n_layers: LM blocks.
+    lens_layer: the LM layer that the lens reads unless told otherwise.
+    words: what each id of the vocabulary looks like to a reader.
+    """
+
+    def __init__(self, model, tokenizer, image_processor, name="model"):
+        self.model, self.tokenizer, self.image_processor, self.name = model, tokenizer, image_processor, name
+        self.family = model.config.model_type
+        self.adapter = FAMILIES[self.family](model, image_processor)
+        self.vision_blocks, self.connector = self.adapter.vision_blocks, self.adapter.connector
+        self.lm = model.model.language_model
+        self.lm_layers, self.final_norm, self.unembedding = self.lm.layers, self.lm.norm, model.lm_head
+        self.depths, self.n_layers = self.adapter.depth, len(self.lm_layers)
+        self.about = getattr(model.config, "whatwhere", None) or {}
+        # the paper reads layer 25 of LLaVA's 32
+        self.lens_layer = self.about.get("lens_layer", round(25 / 32 * self.n_layers))
+        self._warned = False
+
+    def __repr__(self):
+        return (
+            f"VLM({self.name!r}: {self.family}, ViT depth {self.depths}, {self.n_layers} LM layers, {self.dtype}, {self.device})"
+        )
+
+    @property
+    def device(self):
+        return self.unembedding.weight.device
+
+    @property
+    def dtype(self):
+        return self.unembedding.weight.dtype
+
+    @cached_property
+    def words(self):
+        """(vocabulary,) array of strings: each token as a reader reads it."""
+        n = self.unembedding.weight.shape[0]
+        known = min(n, len(self.tokenizer))  # the unembedding may be padded beyond the vocabulary
+        pieces = self.tokenizer.convert_ids_to_tokens(list(range(known)))
+        return readable(pieces + [None] * (n - known))
+
+    # -- images and prompts in --------------------------------------------------------------------------------
+
+    def patch_grid(self, image):
+        """(rows, columns) of the visual tokens of `image`; where patches are merged, after merging."""
+        return self.adapter.grids(self._pixels([image]))[0]
+
+    def seen(self, image):
+        """The picture that reaches the ViT, resized (and for CLIP cropped), as a PIL image."""
+        return self.adapter.seen(self._read(image))
+
+    def positions(self, image, prompt=""):
+        """Where the visual tokens of `image` stand in the sequence and in the ViT: a `Positions`."""
+        inputs = self.prepare(image, prompt)
+        index = self.image_places(inputs)[0].nonzero()[:, 0][self.adapter.leading :]
+        return Positions(index, self.position_ids(inputs)[..., 0, index], self.adapter.patch_positions(inputs))
+
+    def image_places(self, inputs):
+        """(batch, length) true where a token stands for a piece of the image."""
+        return inputs["input_ids"] == self.model.config.image_token_id
+
+    def position_ids(self, inputs):
+        """What the LM's rotary embedding is given: (batch, length), or (3, batch, length) with M-RoPE."""
+        return self.adapter.position_ids(inputs)
+
+    def prepare(self, images, prompts):
+        """What `vlm.model(**inputs)` takes, for one question or many.
+
+        images: an image (anything `images.read` takes) or a list; prompts: the user's question or a list. One of
+        a kind goes with all of the other. The chat template is applied, the image placeholder expanded to one
+        token per visual token, and the sequences padded on the left: `input_ids` is (batch, length).
+        """
+        images, prompts, _ = _pair(images, prompts)
+        pixels = self._pixels(images)
+        ids = [
+            self._encode(prompt, rows * columns + self.adapter.leading)
+            for prompt, (rows, columns) in zip(prompts, self.adapter.grids(pixels))
+        ]
+        length = max(map(len, ids))
+        padded = torch.tensor([[self._pad] * (length - len(each)) + each for each in ids], device=self.device)
+        mask = torch.tensor([[0] * (length - len(each)) + [1] * len(each) for each in ids], device=self.device)
+        return self.adapter.model_inputs(padded, mask, pixels)
+
+    # -- running ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def answer(self, image, question, max_new_tokens=20, batch_size=16):
+        """The model's own answer, decoded greedily: a string, or a list where a list was given."""
+        images, questions, many = _pair(image, question)
+        _check_prompts(questions)
+        answers = []
+        for start in range(0, len(images), batch_size):
+            inputs = self.prepare(images[start : start + batch_size], questions[start : start + batch_size])
+            ids = self.model.generate(
+                **inputs,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                pad_token_id=self._pad,
+            )
+            new = ids[:, inputs["input_ids"].shape[1] :]
+            answers += [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
+        return answers if many else answers[0]
+
+    @torch.no_grad()
+    def logits(self, image, prompt):
+        """(length, vocabulary) logits at every position of the prompt; (batch, length, vocabulary) for lists.
+
+        Computed part by part, by the names above; the tests hold it to the model's own forward pass.
+        """
+        images, prompts, many = _pair(image, prompt)
+        _check_prompts(prompts)
+        inputs = self.prepare(images, prompts)
+        hidden = self.lm_hidden(self.embed(inputs), inputs["attention_mask"], self.position_ids(inputs))
+        logits = self.unembedding(self.final_norm(hidden))
+        return logits if many else logits[0]
+
+    @torch.no_grad()
+    def visual_tokens(self, image, depth=None):
+        """(rows × columns, hidden) visual tokens of `image` in raster order, after the connector.
+
+        depth: run only so many ViT blocks, 0 … `vlm.depths`; 0 is the patch embedding alone. All by default.
+        A list of images gives a list.
+        """
+        depth = self.depths if depth is None else depth
+        tokens = self.visual_tokens_by_depth(image, [depth])
+        return [each[0] for each in tokens] if isinstance(tokens, list) else tokens[0]
+
+    @torch.no_grad()
+    def visual_tokens_by_depth(self, image, depths=None):
+        """(depths, rows × columns, hidden) visual tokens from one pass through the ViT; a list gives a list.
+
+        This is the paper's truncated-ViT family: the connector reads the residual stream after each depth.
+        """
+        images = list(image) if isinstance(image, (list, tuple)) else [image]
+        tokens = [each[:, self.adapter.leading :] for each in self.visual(self._pixels(images), depths)]
+        return tokens if isinstance(image, (list, tuple)) else tokens[0]
+
+    def visual(self, inputs, depths=None):
+        """What the LM is given to see, for prepared inputs: per image (depths, leading + rows × columns, hidden).
+
+        A LLaVA that keeps CLIP's class token has one leading token before the patches (`vlm.adapter.leading`).
+        """
+        depths = list(range(self.depths + 1)) if depths is None else list(depths)
+        for depth in depths:
+            check_range("depth", depth, self.depths)
+        arguments, named = self.adapter.vision_arguments(inputs)
+        states = residual_stream(self.adapter.vision, self.vision_blocks, depths, *arguments, **named)
+        by_depth = [self.adapter.connect(state, inputs) for state in states]
+        return [torch.stack(tokens) for tokens in zip(*by_depth)]
+
+    def embed(self, inputs, visual=None):
+        """(batch, length, hidden) input embeddings of the LM, visual tokens in their places.
+
+        visual: one (leading + rows × columns, hidden) tensor per image; by default the model's own.
+        """
+        if visual is None:
+            visual = [each[0] for each in self.visual(inputs, [self.depths])]
+        embeddings = self.model.get_input_embeddings()(inputs["input_ids"])
+        places = self.image_places(inputs)[..., None]
+        return embeddings.masked_scatter(places, torch.cat(list(visual)).to(embeddings))
+
+    def lm_hidden(self, inputs_embeds, attention_mask=None, position_ids=None, layer=None):
+        """(batch, length, hidden) residual stream of the LM after `layer` blocks, and no block more is run.
+
+        layer: 0 … `vlm.n_layers`, the last by default (before the final norm); a list of layers gives a list.
+        position_ids: as `vlm.position_ids(inputs)` makes them.
+        """
+        layers = [self.n_layers] if layer is None else [layer] if isinstance(layer, int) else list(layer)
+        for each in layers:
+            check_range("layer", each, self.n_layers)
+        found = residual_stream(
+            self.lm,
+            self.lm_layers,
+            layers,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            use_cache=False,
+        )
+        return found if isinstance(layer, (list, tuple)) else found[0]
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _read(self, image):
+        self._say_what_it_knows(image)
+        image = _images.read(image)
+        if max(image.size) > 200 * min(image.size):
+            raise ValueError(
+                f"The image is {image.width} × {image.height} pixels: longer than 200 times its other "
+                "side, more a line than a picture. Crop it first."
+            )
+        return image
+
+    def _pixels(self, images):
+        pixels = self.adapter.pixels([self._read(image) for image in images])
+        return {name: value.to(self.device, self.dtype if value.is_floating_point() else None) for name, value in pixels.items()}
+
+    def _encode(self, prompt, n):
+        """Token ids of `prompt` in the chat template, its one image placeholder repeated `n` times."""
+        image = self.model.config.image_token_id
+        message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
+        text = self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+        start = self.tokenizer.bos_token  # some templates write it, others leave it to the tokenizer
+        ids = self.tokenizer(text, add_special_tokens=not (start and text.startswith(start)))["input_ids"]
+        if ids.count(image) != 1:
+            raise ValueError(
+                f"A prompt holds words only; the image's own token {self.tokenizer.decode([image])!r} is "
+                f"put in by the chat template, and after it this prompt has {ids.count(image)} of them."
+            )
+        at = ids.index(image)
+        return ids[:at] + [image] * n + ids[at + 1 :]
+
+    @property
+    def _pad(self):
+        pad = self.tokenizer.pad_token_id
+        return pad if pad is not None else self.tokenizer.eos_token_id or 0
+
+    def _say_what_it_knows(self, image):
+        """An organism has seen one small world; say so, once, when it is shown something else."""
+        if self._warned or not self.about.get("organism"):
+            return
+        size = self.about.get("image_size")
+        foreign = isinstance(image, (str, Path)) or (
+            size and hasattr(image, "size") and hasattr(image, "mode") and image.size != (size, size)
+        )
+        if foreign:
+            self._warned = True
+            warnings.warn(
+                f"{self.name} has only ever seen the {self.about.get('world', 'small')} world it was trained "
+                "on. It will answer about any picture, in that world's words, whether they fit or not.",
+                stacklevel=4,
+            )
+
+
+def _check_prompts(prompts):
+    for prompt in prompts:
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise ValueError(f"A prompt is a question in words, not {prompt!r}.")
+
+
+def _pair(images, prompts):
+    """Lists of equal length from one or many of each, and whether many were given."""
+    many = isinstance(images, (list, tuple)) or isinstance(prompts, (list, tuple))
+    images = list(images) if isinstance(images, (list, tuple)) else [images]
+    prompts = list(prompts) if isinstance(prompts, (list, tuple)) else [prompts]
+    n = max(len(images), len(prompts))
+    if not images or not prompts or {len(images), len(prompts)} - {1, n}:
+        raise ValueError(f"{len(images)} images do not pair with {len(prompts)} prompts: give as many of each, or one of either.")
+    return images * (n // len(images)), prompts * (n // len(prompts)), many

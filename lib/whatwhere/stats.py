@@ -1,0 +1,32 @@
+"""Shares and their 95% intervals, by bootstrap over scenes."""
+
+import numpy as np
+from scipy.stats import bootstrap
+
+
+def share(hits, counts=None, seed=0, resamples=2000):
+    """`(value, low, high)`: sum of `hits` over sum of `counts`, with a 95% percentile interval over scenes.
+
+    `hits` and `counts` are `(scenes,)`: what a scene contributes above and below the line, so that a scene with many
+    patches weighs more but is still drawn as one. Without `counts` each scene counts one. Deterministic in `seed`.
+
+    Raises ValueError where there are no scenes, or nothing was counted.
+    """
+    hits = np.asarray(hits, float)
+    counts = np.ones_like(hits) if counts is None else np.asarray(counts, float)
+    if hits.ndim != 1 or hits.shape != counts.shape or not len(hits):
+        raise ValueError(f"share() takes one number a scene in hits and in counts; got shapes {hits.shape} and {counts.shape}.")
+    if counts.sum() <= 0:
+        raise ValueError("share() was given nothing to count: all counts are zero.")
+    value = float(hits.sum() / counts.sum())
+    if len(hits) == 1:
+        return value, float("nan"), float("nan")
+
+    def ratio(h, c, axis):
+        return h.sum(axis) / np.maximum(c.sum(axis), 1e-12)
+
+    found = bootstrap(
+        (hits, counts), ratio, paired=True, vectorized=True, n_resamples=resamples, batch=200, method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return value, float(found.low), float(found.high)

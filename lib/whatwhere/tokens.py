@@ -1,0 +1,56 @@
+"""Tokens as a reader reads them."""
+
+import re
+
+import numpy as np
+
+VISIBLE = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍", "": "∅"}
+
+
+def readable(pieces):
+    """(vocabulary,) array of strings from a tokenizer's raw pieces.
+
+    The mark of a word's start is dropped ("▁bear", "Ġbear" → "bear"), bytes become the characters they spell
+    or, where they are part of one, their hexadecimal value ("‹E4›"), and blanks are made visible ("⏎"). None
+    stands for an id that has a row in the unembedding but no token.
+    """
+    if any(piece and piece.startswith("Ġ") for piece in pieces):
+        words = [_byte_level(piece) for piece in pieces]
+    else:
+        words = [_sentencepiece(piece) for piece in pieces]
+    return np.array([f"‹{i}›" if word is None else _show(word) for i, word in enumerate(words)], dtype=object)
+
+
+def _show(word):
+    word = word[1:] if word[:1] == " " and word.strip() else word
+    return "".join(VISIBLE.get(c, c) for c in word) or VISIBLE[""]
+
+
+def _sentencepiece(piece):
+    if piece is None:
+        return None
+    byte = re.fullmatch(r"<0x([0-9A-F]{2})>", piece)
+    if byte:
+        value = int(byte[1], 16)
+        return chr(value) if value in (9, 10, 13) or 32 <= value < 127 else f"‹{byte[1]}›"
+    return piece.replace("▁", " ")
+
+
+def _byte_level(piece):
+    if piece is None or any(c not in _BYTES for c in piece):  # an added token, kept as it is written
+        return piece
+    data = bytes(_BYTES[c] for c in piece)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "‹" + data.hex().upper() + "›"
+
+
+def _byte_alphabet():
+    """Byte-level BPE writes each byte as one printable character: itself, or one from 256 on."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(rest)}
+
+
+_BYTES = _byte_alphabet()

@@ -1,0 +1,84 @@
+"""The organisms, trained from scratch: `python -m whatwhere.training toy-llava` (or `make train`).
+
+The recipe follows the real models: the language model first learns language, the vision tower first learns to name what
+pictures show, a connector is fitted between the two with both frozen, and then all is tuned on questions. What this
+puts into the models on purpose, and what nobody asked for, is said on their cards.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from . import build, evaluate
+from .build import ORGANISMS
+from .card import render
+from .stages import Reader, Stage, run
+from .towers import Tower
+
+__all__ = ["ORGANISMS", "RECIPES", "Stage", "train"]
+
+RECIPES = {
+    "toy-llava": (
+        Stage("text", 900, 16, rate=2e-3, muon=1e-2),
+        Stage("close-ups", 2000, 32, rate=2e-3, muon=1e-2, cool=0.2),
+        Stage("vision", 1000, 32, rate=2e-3, muon=1e-2),
+        Stage("align", 600, 16, rate=3e-3),
+        Stage("tune", 3000, 16, rate=1e-3, muon=5e-3),
+    ),
+    "toy-qwen2vl": (
+        Stage("text", 900, 16, rate=2e-3, muon=1e-2),
+        Stage("close-ups", 2000, 32, rate=2e-3, muon=1e-2, cool=0.2),
+        Stage("vision", 1000, 32, rate=2e-3, muon=1e-2),
+        Stage("align", 600, 16, rate=3e-3),
+        Stage("tune", 3000, 16, rate=1e-3, muon=5e-3),
+    ),
+}
+
+
+def train(name, out, work, recipe=None, seed=0, device="cpu", workers=1, scenes=1000):
+    """Train an organism and write it to `out` as a checkpoint folder with a model card; returns the folder.
+
+    `work` holds the checkpoints of stages: a killed run goes on from there. A recipe that leaves a stage out is an
+    ablation. Raises ValueError for an unknown name.
+    """
+    recipe = recipe or RECIPES.get(name, ())
+    model = build.model(name, seed).to(device)
+    tower, reader = Tower(model, name), Reader(build.VISION_WIDTH).to(device)
+    tower.start()
+    work, report = Path(work) / name, []
+    for stage in recipe:
+        model.train()
+        state = run(tower, reader, stage, work, device, workers)
+        model.eval()
+        effect_file = work / f"{stage.name}.effect.json"
+        if not effect_file.exists():  # measuring takes a while too; a resumed run need not do it again
+            effect_file.write_text(json.dumps(effect(tower, reader, stage.name, device)))
+        report.append({
+            "stage": stage.name, "steps": stage.steps, "batch": stage.batch, "minutes": round(state["seconds"] / 60, 1),
+            "log": state["log"], "effect": json.loads(effect_file.read_text()),
+        })  # fmt: skip
+    started = time.monotonic()
+    numbers = {
+        "name": name, "seed": seed, "parameters": sum(p.numel() for p in model.parameters()),
+        "machine": {"device": str(device), "threads": torch.get_num_threads(), "torch": torch.__version__.split("+")[0]},
+        "stages": report,
+        "test": evaluate.families(tower, "test", scenes, device), "unseen": evaluate.families(tower, "unseen", scenes, device),
+        "controlled": evaluate.controlled(tower, "test", max(2, scenes // 5), device),
+        "evaluation_minutes": None,
+    }  # fmt: skip
+    numbers["evaluation_minutes"] = round((time.monotonic() - started) / 60, 1)
+    folder = build.save(model.cpu(), name, out)
+    (folder / "training.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    (folder / "README.md").write_text(render(numbers))
+    return folder
+
+
+def effect(tower, reader, stage, device):
+    """What a stage has brought, measured on development scenes."""
+    if stage == "text":
+        return {"answers right when the scene is told in words": evaluate.told(tower, device=device)}
+    if stage in ("close-ups", "vision"):
+        return {f"{k} words right": v for k, v in evaluate.labelling(tower, reader, device=device).items()}
+    return {k: v["accuracy"] for k, v in evaluate.families(tower, "dev", 200, device).items()}

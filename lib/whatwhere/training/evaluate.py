@@ -1,0 +1,105 @@
+"""How good an organism is: exact answers per question family, with intervals over scenes."""
+
+import itertools
+import random
+
+import torch
+
+from .. import world
+from ..stats import share
+from .data import Pages, labels, normalise, stack
+from .stages import language_logits
+
+
+@torch.no_grad()
+def exact(tower, items, device="cpu", batch=25):
+    """For each `(scene, questions)`, a list of booleans: would greedy decoding give exactly this answer?
+
+    One pass with the right answer fed in tells: greedy decoding follows the right answer as long as every next token is
+    the most likely one, and is wrong from the first that is not.
+    """
+    pages, side, verdicts = Pages(tower.name), world.SIZE // tower.patch, []
+    for chunk in itertools.batched(items, batch) if hasattr(itertools, "batched") else _batched(items, batch):
+        rows = pages.rows([questions for _, questions in chunk])
+        states = tower.patches(normalise(stack([s for s, _ in chunk]), device))
+        logits, target, before = language_logits(tower, pages, rows, tower.tokens(states, side, side))
+        wrong = (logits[:, before:].argmax(-1) != target) & (target >= 0)
+        segment = rows["segment"].to(device)
+        for i, (_, questions) in enumerate(chunk):
+            verdicts.append([not bool(wrong[i][segment[i] == k].any()) for k in range(1, len(questions) + 1)])
+    return verdicts
+
+
+def _batched(items, n):
+    items = iter(items)
+    while chunk := list(itertools.islice(items, n)):
+        yield chunk
+
+
+def _accuracy(tower, items, device):
+    verdicts = exact(tower, items, device)
+    kept = [v for v in verdicts if v]
+    value, low, high = share([sum(v) for v in kept], [len(v) for v in kept])
+    return {"accuracy": round(value, 4), "ci95": [round(low, 4), round(high, 4)], "n": sum(map(len, kept)), "scenes": len(kept)}
+
+
+def families(tower, split="test", n=1000, device="cpu"):
+    """Accuracy per question family on `n` scenes of a split; existence by kind of absentee."""
+    scenes = list(world.scenes(split, n))
+    found = {}
+    for kind in ("random", "popular", "adversarial"):
+        found[f"existence ({kind})"] = _accuracy(tower, [(s, world.existence(s, kind)) for s in scenes], device)
+    for family in world.FAMILIES[1:]:
+        items = [(s, world.questions(s, (family,))) for s in scenes]
+        found[family] = _accuracy(tower, [(s, q) for s, q in items if q], device)
+    return found
+
+
+def controlled(tower, split="test", n=200, device="cpu"):
+    """Individual, pair and set accuracy on the controlled sets, by spacing."""
+    found = {}
+    for which, spacing in itertools.product("AB", ("wide", "narrow")):
+        sets = world.controlled(which, n, spacing, split)
+        items = [(s, [world.relation_question(s, 0, 1)]) for group in sets for s in group.scenes.values()]
+        right = torch.tensor(exact(tower, items, device)).reshape(n, 2, 2)  # sets, pairs of opposites, members
+        rows = {"individual": right.flatten(1).float().mean(1), "pair": right.all(2).float().mean(1), "set": right.all(2).all(1)}
+        for kind, values in rows.items():
+            value, low, high = share(values.numpy())
+            found[f"{which} {spacing} {kind}"] = {"accuracy": round(value, 4), "ci95": [round(low, 4), round(high, 4)], "n": n}
+    return found
+
+
+@torch.no_grad()
+def labelling(tower, reader, split="dev", n=300, device="cpu"):
+    """What the ViT alone knows of a picture: share of words right, by kind, for things, colours, textures and ground.
+
+    Balanced: the mean of the share of present words found and the share of absent words left out.
+    """
+    truth, scores = [], []
+    for chunk in _batched(world.scenes(split, n), 50):
+        truth.append(torch.stack([torch.from_numpy(labels(s)) for s in chunk]))
+        scores.append(reader(tower.patches(normalise(stack(chunk), device))).cpu())
+    truth, hit, found, at = torch.cat(truth), torch.cat(scores) > 0, {}, 0
+    for kind, size in (("category", 15), ("colour", 8), ("texture", 4), ("background", 6), ("character", 20)):
+        t, h = truth[:, at : at + size], hit[:, at : at + size]
+        found[kind] = round(float((h[t == 1].float().mean() + (~h[t == 0]).float().mean()) / 2), 4)
+        at += size
+    return found
+
+
+@torch.no_grad()
+def told(tower, split="dev", n=300, device="cpu"):
+    """What the LM alone knows: share of answers right when the scene is told as a raster of words."""
+    from .data import draw_questions, grid_words
+
+    pages, side, rnd = Pages(tower.name), world.SIZE // tower.patch // tower.merge, random.Random("told")
+    right = total = 0
+    for chunk in _batched(world.scenes(split, n), 50):
+        rows = pages.rows([draw_questions(s, rnd) for s in chunk])
+        grid = torch.tensor([pages.tokenizer.convert_tokens_to_ids(grid_words(s, side, side, rnd)) for s in chunk])
+        visual = tower.lm.get_input_embeddings()(grid.to(device))
+        logits, target, before = language_logits(tower, pages, rows, visual)
+        due = target >= 0
+        right += int((logits[:, before:].argmax(-1) == target)[due].sum())
+        total += int(due.sum())
+    return round(right / total, 4)

@@ -1,0 +1,253 @@
+"""The five stages of the recipe, and the loop they share: progress, checkpoints, resuming.
+
+    text       the LM learns the world's language: scenes written as rasters of words, then questions
+    close-ups  the ViT learns words of windows that mostly hold one thing (image-level labels)
+    vision     the ViT learns words of whole scenes (image-level labels)
+    align      the connector alone, on questions; LM and ViT frozen
+    tune       everything, on questions
+"""
+
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from tqdm.auto import tqdm
+
+from .. import world
+from .data import Batches, Pages, label_names, normalise
+from .muon import Muon
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: `steps` of `batch` scenes, peak rate of AdamW (`rate`) and of Muon (`muon`), share of steps that cool."""
+
+    name: str
+    steps: int
+    batch: int
+    rate: float = 1e-3
+    muon: float = 5e-3
+    cool: float = 0.4
+    warm: int = 50
+
+
+class Reader(nn.Module):
+    """The throwaway head of the vision stages: words of a picture from its patches.
+
+    Each patch scores each word; the picture's score is the log-mean-exp over patches, near a mean at first (every patch
+    learns) and near a maximum later (one patch that is sure is enough). No patch is told where anything is.
+    """
+
+    def __init__(self, width):
+        super().__init__()
+        self.norm, self.score = nn.LayerNorm(width), nn.Linear(width, len(label_names()))
+        nn.init.constant_(self.score.bias, -2.5)  # most words are absent from most pictures
+
+    def forward(self, states):
+        return torch.logsumexp(self.score(self.norm(states)), 1) - math.log(states.shape[1])
+
+
+def mask(segment, before):
+    """`(batch, 1, length, length)` booleans, True where a token may look.
+
+    Causal; a question sees the prefix and the picture (the first `before` tokens) and itself, never another question.
+    """
+    batch, text = segment.shape
+    seg = torch.cat([torch.zeros(batch, before, dtype=segment.dtype, device=segment.device), segment], 1)
+    causal = torch.ones(before + text, before + text, dtype=torch.bool, device=segment.device).tril()
+    same = (seg[:, None, :] == 0) | (seg[:, None, :] == seg[:, :, None])
+    return (causal & same)[:, None]
+
+
+def language_states(tower, pages, batch, visual):
+    """Run the LM over prefix, visual tokens `(batch, tokens, hidden)` and questions.
+
+    Returns (last states after the final norm, targets, number of tokens before the questions).
+    """
+    device = visual.device
+    prefix = torch.tensor(pages.prefix, device=device)
+    embed = tower.lm.get_input_embeddings()
+    ids = batch["ids"].to(device)
+    side = math.isqrt(visual.shape[1])
+    before = len(prefix) + visual.shape[1]
+    out = tower.lm(
+        inputs_embeds=torch.cat([embed(prefix).expand(len(ids), -1, -1), visual, embed(ids)], 1),
+        attention_mask=mask(batch["segment"].to(device), before), use_cache=False,
+        position_ids=tower.positions(len(prefix), side, side, batch["offset"]).to(device),
+    )  # fmt: skip
+    return out.last_hidden_state, batch["target"].to(device), before
+
+
+def language_logits(tower, pages, batch, visual):
+    """Logits over the whole sequence, targets, and the number of tokens before the questions."""
+    states, target, before = language_states(tower, pages, batch, visual)
+    return tower.head(states), target, before
+
+
+def language_loss(tower, pages, batch, visual, grid=None):
+    """Mean cross-entropy of the answers' tokens (and, where `grid` is given, of each next word of the raster).
+
+    Returns (loss, share of answer tokens right).
+    """
+    states, target, before = language_states(tower, pages, batch, visual)
+    due = target >= 0
+    logits = tower.head(states[:, before:][due])
+    loss = F.cross_entropy(logits, target[due])
+    right = (logits.argmax(-1) == target[due]).float().mean()
+    if grid is not None:
+        words = tower.head(states[:, len(pages.prefix) - 1 : before - 1])
+        loss = loss + 0.3 * F.cross_entropy(words.flatten(0, 1), grid.flatten())
+    return loss, right
+
+
+def vision_loss(tower, reader, batch, device):
+    """Binary cross-entropy of the labels that are known, and of a close-up which thing it shows: its category among all.
+
+    Returns (loss, share of the things shown that are named).
+    """
+    corner = batch["corner"].to(device) if "corner" in batch else None
+    scores = reader(tower.patches(normalise(batch["pixels"], device), corner))
+    truth = batch["labels"].to(device)
+    known = truth >= 0
+    loss = F.binary_cross_entropy_with_logits(scores[known], truth[known])
+    categories = scores[:, : len(world.CATEGORIES)]
+    if "thing" in batch:
+        loss = loss + 0.2 * F.cross_entropy(categories, batch["thing"].to(device))
+    hit = (categories > 0)[truth[:, : len(world.CATEGORIES)] == 1].float().mean()
+    return loss, hit
+
+
+def trainable(tower, reader, stage):
+    """The parameters a stage changes: (matrices inside transformer blocks, everything else)."""
+    blocks = {"text": [tower.lm.layers], "align": [], "tune": [tower.lm.layers, tower.blocks]}.get(stage, [tower.blocks])
+    modules = {"text": [tower.lm, tower.head], "align": [tower.connector], "tune": [tower.model]}
+    chosen = modules.get(stage, [tower.vision, reader])
+    matrices = {id(p): p for b in blocks for p in b.parameters() if p.ndim == 2}
+    rest = {id(p): p for m in chosen for p in m.parameters() if id(p) not in matrices}
+    return list(matrices.values()), list(rest.values())
+
+
+def optimizers(matrices, rest, stage):
+    """Muon for the matrices inside blocks, AdamW for all else: fewer steps to the same loss than AdamW alone."""
+    made = [torch.optim.AdamW(rest, lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)]
+    if matrices:
+        made.append(Muon(matrices, lr=stage.muon))
+    return made
+
+
+def rate_at(stage, step):
+    """Warm up, hold, cool linearly: the ViTs sit on a plateau until they break through, and cooling too early freezes it."""
+    left = (stage.steps - step) / max(1, round(stage.steps * stage.cool))
+    return min(1.0, (step + 1) / stage.warm, left)
+
+
+def run(tower, reader, stage, folder, device="cpu", workers=1, every=100):
+    """Run one stage, or what is left of it; returns its log, a list of {step, loss, right, seconds}.
+
+    A checkpoint is written to `folder` every `every` steps and at the end, whole or not at all. A run that was killed
+    goes on from the last one and ends with the same weights as one that was not.
+    """
+    pages = Pages(tower.name)
+    matrices, rest = trainable(tower, reader, stage.name)
+    for p in [*tower.model.parameters(), *reader.parameters()]:
+        p.requires_grad_(False)
+    for p in matrices + rest:
+        p.requires_grad_(True)
+    tools = optimizers(matrices, rest, stage)
+    modules = nn.ModuleDict({"model": tower.model, "reader": reader})
+    state = resume(folder, stage, modules, tools)
+    data = Batches(tower.name, stage.name, stage.steps, stage.batch)
+    todo = torch.utils.data.DataLoader(
+        torch.utils.data.Subset(data, range(state["step"], stage.steps)), batch_size=None, num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )  # fmt: skip
+    bar = tqdm(todo, desc=f"{tower.name} {stage.name}", initial=state["step"], total=stage.steps, mininterval=5)
+    clock, sums = time.monotonic() - state["seconds"], [0.0, 0.0, 0]
+    for batch in bar:
+        for tool in tools:
+            for group in tool.param_groups:
+                group["lr"] = rate_at(stage, state["step"]) * (stage.muon if isinstance(tool, Muon) else stage.rate)
+        loss, right = losses(tower, reader, pages, batch, stage.name, device)
+        for tool in tools:
+            tool.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(rest, 1.0)
+        for tool in tools:
+            tool.step()
+        state["step"] += 1
+        sums = [sums[0] + loss.item(), sums[1] + right.item(), sums[2] + 1]
+        if state["step"] % every == 0 or state["step"] == stage.steps:
+            state["seconds"] = time.monotonic() - clock
+            entry = {"step": state["step"], "loss": sums[0] / sums[2], "right": sums[1] / sums[2]}
+            state["log"].append({**{k: round(v, 4) for k, v in entry.items()}, "seconds": round(state["seconds"])})
+            sums = [0.0, 0.0, 0]
+            bar.set_postfix(loss=f"{entry['loss']:.3f}", right=f"{entry['right']:.1%}")
+            keep(folder, stage, modules, tools, state)
+    return state
+
+
+def losses(tower, reader, pages, batch, stage, device):
+    """The loss of a stage on a batch, and the share of it that is right."""
+    if stage in ("close-ups", "vision"):
+        return vision_loss(tower, reader, batch, device)
+    if stage == "text":
+        grid = batch["grid"].to(device)
+        return language_loss(tower, pages, batch, tower.lm.get_input_embeddings()(grid), grid)
+    side = world.SIZE // tower.patch
+    with torch.set_grad_enabled(stage == "tune"):
+        states = tower.patches(normalise(batch["pixels"], device))
+    return language_loss(tower, pages, batch, tower.tokens(states, side, side))
+
+
+def _files(folder, stage):
+    return Path(folder) / f"{stage.name}.safetensors", Path(folder) / f"{stage.name}.json"
+
+
+def keep(folder, stage, modules, tools, state):
+    """Write weights, optimizer moments and progress; the step number sits in the weights' own header, so they cannot part."""
+    weights, log = _files(folder, stage)
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {f"w.{k}": v for k, v in dict(modules.named_parameters()).items()}
+    for i, tool in enumerate(tools):
+        for j, moments in tool.state_dict()["state"].items():
+            tensors |= {f"o.{i}.{j}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    header = {"state": json.dumps(state), "stage": json.dumps(asdict(stage))}
+    save_file(tensors, f"{weights}.part", metadata=header)
+    os.replace(f"{weights}.part", weights)
+    log.write_text(json.dumps({**state, "stage": asdict(stage)}, indent=1) + "\n")
+
+
+def resume(folder, stage, modules, tools):
+    """Load the stage's checkpoint if there is one and return its progress, else the start.
+
+    Raises ValueError where the checkpoint was made by other settings of the stage.
+    """
+    weights, _ = _files(folder, stage)
+    if not weights.exists():
+        return {"step": 0, "seconds": 0.0, "log": []}
+    with safe_open(weights, "pt") as file:
+        header = file.metadata()
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    if json.loads(header["stage"]) != asdict(stage):
+        raise ValueError(f"{weights} was made by other settings of stage {stage.name!r}; delete it, or train in another folder.")
+    own = dict(modules.named_parameters())
+    with torch.no_grad():
+        for k, p in own.items():
+            p.copy_(tensors[f"w.{k}"])
+    for i, tool in enumerate(tools):
+        saved = {}
+        for key, value in tensors.items():
+            if key.startswith(f"o.{i}."):
+                _, _, j, k = key.split(".", 3)
+                saved.setdefault(int(j), {})[k] = value
+        tool.load_state_dict({**tool.state_dict(), "state": saved})
+    return json.loads(header["state"])

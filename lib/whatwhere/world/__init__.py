@@ -1,0 +1,31 @@
+"""`tabletop`: a small rendered world in which the truth about every pixel is known.
+
+    scene = world.scene(seed=7)              # a test scene: .image, .things, .owner, .masks
+    world.questions(scene)                   # questions of every family, with answers
+    world.controlled("A", n=10)              # the same pair in all four relations
+
+The world knows nothing of models. Everything is a function of a seed: same seed, same bytes.
+"""
+
+from .questions import FAMILIES, Question, description, existence, questions, relation_question, words_of
+from .scenes import (
+    RELATIONS_A,
+    RELATIONS_B,
+    SPLITS,
+    ControlledSet,
+    Scene,
+    Thing,
+    controlled,
+    held_out,
+    relation,
+    scene,
+    scenes,
+)
+from .sprites import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, PORTABLE, SIZE, STANDS, TEXTURES
+
+__all__ = [
+    "BACKGROUNDS", "CATEGORIES", "CHARACTERS", "COLOURS", "FAMILIES", "PORTABLE", "RELATIONS_A", "RELATIONS_B",
+    "SIZE", "SPLITS", "STANDS", "TEXTURES", "ControlledSet", "Question", "Scene", "Thing", "controlled",
+    "description", "existence", "held_out", "questions", "relation", "relation_question", "scene", "scenes",
+    "words_of",
+]  # fmt: skip

@@ -1,0 +1,184 @@
+"""Questions about a scene, with answers that follow from its truth."""
+
+import random
+from dataclasses import dataclass
+
+from .scenes import POPULARITY, THEMES, relation
+from .sprites import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, PORTABLE, TEXTURES
+
+FAMILIES = ("existence", "colour", "texture", "category", "background", "reading", "counting", "relation", "description")
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
+ABSENTEES = ("random", "popular", "adversarial")
+
+
+@dataclass(frozen=True)
+class Question:
+    """`text` and its one right `answer`; `about` holds the indices of the things asked about, `kind` a sub-family."""
+
+    family: str
+    text: str
+    answer: str
+    about: tuple[int, ...] = ()
+    kind: str = ""
+
+
+def article(word):
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+
+
+def words_of(kind):
+    """The world's words of a kind: 'category', 'colour', 'texture', 'attribute', 'background' or 'character'."""
+    kinds = {
+        "category": CATEGORIES, "colour": tuple(COLOURS), "texture": TEXTURES, "attribute": (*COLOURS, *TEXTURES),
+        "background": BACKGROUNDS, "character": CHARACTERS,
+    }  # fmt: skip
+    if kind not in kinds:
+        raise ValueError(f"No words of kind {kind!r}; there are {', '.join(kinds)}.")
+    return kinds[kind]
+
+
+def _companions(category):
+    """How often a category shares a scene's theme with another: the world's own co-occurrence."""
+    theme = next((things for things, _ in THEMES.values() if category in things), ())
+    return {c: (2.0 if c in theme else 1.0) * POPULARITY.get(c, 1.0) for c in PORTABLE if c != category}
+
+
+def absentee(scene, kind, rnd):
+    """A category that is not in the scene, by POPE's three kinds.
+
+    random: any; popular: the most common of the world; adversarial: the most likely companion of what is there.
+    """
+    present = {t.category for t in scene.things}
+    absent = [c for c in CATEGORIES if c not in present]
+    if kind == "random":
+        return rnd.choice(absent)
+    absent = [c for c in absent if c in PORTABLE]
+    if kind == "popular":
+        top = sorted(absent, key=lambda c: (-POPULARITY.get(c, 1.0), c))
+    elif kind == "adversarial":
+        def company(c):
+            return sum(_companions(p).get(c, 0.0) for p in present if p in PORTABLE)
+        top = sorted(absent, key=lambda c: (-company(c), c))
+    else:
+        raise ValueError(f"Absentees are {', '.join(ABSENTEES)}; got {kind!r}.")
+    return rnd.choice(top[:3])
+
+
+def existence(scene, kind="random"):
+    """POPE's form: one question about something that is there, one about an absentee of the kind asked for."""
+    rnd = random.Random(f"existence/{kind}/{scene.split}/{scene.seed}")
+    return _existence(scene, kind, rnd)
+
+
+def _existence(scene, kind, rnd):
+    i = rnd.randrange(len(scene.things))
+    yes = Question("existence", f"is there {article(scene.things[i].category)} ?", "yes", (i,), kind)
+    no = Question("existence", f"is there {article(absentee(scene, kind, rnd))} ?", "no", (), kind)
+    return [yes, no]
+
+
+def relation_question(scene, a, b):
+    """Where is thing `a` relative to thing `b` (indices)? None where no single word is right."""
+    word = relation(scene.things[a], scene.things[b])
+    if word is None:
+        return None
+    text = f"where is the {scene.things[a].category} relative to the {scene.things[b].category} ?"
+    return Question("relation", text, word, (a, b))
+
+
+def _phrase(thing):
+    if thing.category == "sign":
+        return "a sign " + " ".join(thing.text)
+    return f"{article(thing.colour)} {thing.texture} {thing.category}"
+
+
+def description(scene):
+    """The scene in one sentence, things from left to right."""
+    phrases = [_phrase(t) for t in sorted(scene.things, key=lambda t: (t.x, t.y))]
+    return " , ".join(phrases) + f" , on {scene.background} ."
+
+
+def questions(scene, families=FAMILIES, seed=None):
+    """Questions of the asked families, in order; the same for the same scene, unless `seed` draws others.
+
+    A family that a scene gives no ground for (reading without a sign) yields none.
+    """
+    unknown = [f for f in families if f not in FAMILIES]
+    if unknown:
+        raise ValueError(f"No question family {unknown[0]!r}; there are {', '.join(FAMILIES)}.")
+    rnd = random.Random(f"questions/{scene.split}/{scene.seed}/{seed}")
+    return [q for family in families for q in _MAKERS[family](scene, rnd)]
+
+
+def _painted(scene):
+    return [i for i, t in enumerate(scene.things) if t.colour]
+
+
+def _colour(scene, rnd):
+    i = rnd.choice(_painted(scene))
+    return [Question("colour", f"what colour is the {scene.things[i].category} ?", scene.things[i].colour, (i,))]
+
+
+def _texture(scene, rnd):
+    i = rnd.choice(_painted(scene))
+    return [Question("texture", f"what texture is the {scene.things[i].category} ?", scene.things[i].texture, (i,))]
+
+
+def _category(scene, rnd):
+    """Named by colour alone where that is enough, else by colour and texture; skipped if two things share both."""
+    painted = _painted(scene)
+    rnd.shuffle(painted)
+    for i in painted:
+        thing = scene.things[i]
+        twins = [t for t in scene.things if t.colour == thing.colour]
+        if len(twins) == 1:
+            return [Question("category", f"what is the {thing.colour} object ?", thing.category, (i,))]
+        if sum(t.texture == thing.texture for t in twins) == 1:
+            return [Question("category", f"what is the {thing.colour} {thing.texture} object ?", thing.category, (i,))]
+    return []
+
+
+def _background(scene, rnd):
+    return [Question("background", "what is the background ?", scene.background)]
+
+
+def _reading(scene, rnd):
+    if scene.sign is None:
+        return []
+    i = next(i for i, t in enumerate(scene.things) if t.category == "sign")
+    return [Question("reading", "what does the sign say ?", " ".join(scene.sign), (i,))]
+
+
+def _counting(scene, rnd):
+    if rnd.random() < 0.4:
+        return [Question("counting", "how many objects are there ?", NUMBERS[len(scene.things)], kind="all")]
+    kind = rnd.choice(("colour", "texture"))
+    here = [getattr(t, kind) for t in scene.things if getattr(t, kind)]
+    word = rnd.choice(here) if rnd.random() < 0.7 else rnd.choice(words_of(kind))
+    return [Question("counting", f"how many {word} objects are there ?", NUMBERS[here.count(word)], kind=kind)]
+
+
+def _relation(scene, rnd):
+    """One clear pair, feet at least 20 pixels apart unless one stands on or under the other."""
+    pairs = [(a, b) for a in range(len(scene.things)) for b in range(len(scene.things)) if a != b]
+    rnd.shuffle(pairs)
+    for a, b in pairs:
+        s, n = scene.things[a], scene.things[b]
+        held = (s.place and s.support == b) or (n.place and n.support == a)
+        lifted = s.place == "on" or n.place == "on"  # its foot is not on the ground: only its stand is a clear neighbour
+        if held or (not lifted and max(abs(s.x - n.x), abs(s.y - n.y)) >= 20):
+            question = relation_question(scene, a, b)
+            if question:
+                return [question]
+    return []
+
+
+def _description(scene, rnd):
+    return [Question("description", "describe the scene .", description(scene))]
+
+
+_MAKERS = {
+    "existence": lambda scene, rnd: _existence(scene, "random", rnd),
+    "colour": _colour, "texture": _texture, "category": _category, "background": _background, "reading": _reading,
+    "counting": _counting, "relation": _relation, "description": _description,
+}  # fmt: skip

@@ -1,0 +1,354 @@
+"""Scenes: who stands where, the picture, and the truth about it."""
+
+import random
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from . import sprites
+from .sprites import BACKGROUNDS, CHARACTERS, COLOURS, PORTABLE, SIZE, STANDS, TEXTURES
+
+SPLITS = ("train", "dev", "test", "unseen")
+RELATIONS_A = ("on", "under", "left", "right")
+RELATIONS_B = ("behind", "front", "left", "right")
+OPPOSITE = {"left": "right", "right": "left", "behind": "front", "front": "behind", "on": "under", "under": "on"}
+
+# Co-occurrence priors: a scene has a theme, and most of its things and its ground come from it.
+# Popular things are common in every theme. Nothing here is needed to see, everything to guess.
+THEMES = {
+    "kitchen": (("apple", "bottle", "bowl", "mug"), ("wood", "brick")),
+    "study": (("candle", "key", "lamp", "star"), ("wood", "sand")),
+    "outdoors": (("boot", "fish", "hat", "house"), ("grass", "water", "snow")),
+}
+POPULARITY = {"mug": 3.0, "lamp": 2.5, "hat": 2.5, "apple": 1.8, "candle": 1.5, "fish": 1.5}
+
+EXTENT = {"portable": 40, "stand": 56}  # pixels of the larger side, half way between far and near
+FAR, NEAR = 0.40, 0.95  # where things may stand: share of the height, from the top
+
+
+def held_out(category, colour):
+    """True for the (category, colour) pairs that only the `unseen` split shows: one colour in eight for each category."""
+    if category not in PORTABLE or colour not in COLOURS:
+        return False
+    return (3 * PORTABLE.index(category) + 1) % len(COLOURS) == list(COLOURS).index(colour)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object. `x` is its middle and `y` its foot, in pixels; `extent` the pixels of its larger side."""
+
+    category: str
+    colour: str | None = None
+    texture: str | None = None
+    x: int = 0
+    y: int = 0
+    extent: int = 40
+    text: str | None = None  # a sign's letters
+    support: int | None = None  # index of the stand this one is on or under
+    place: str | None = None  # "on" or "under", with `support`
+    order: float = 0.0  # who hides whom: larger is drawn later
+
+    @property
+    def words(self):
+        """The object's own words: its category, its attributes, a sign's letters."""
+        return tuple(w for w in (self.category, self.colour, self.texture, *(self.text or "")) if w)
+
+    @cached_property
+    def silhouette(self):
+        return sprites.board(self.text)[0] if self.category == "sign" else sprites.sprite(self.category, self.extent)[0]
+
+    @property
+    def box(self):
+        """`(x0, y0, x1, y1)` in pixels, whole silhouette, hidden parts included; may reach outside the picture."""
+        height, width = self.silhouette.shape
+        x0, y0 = self.x - width // 2, self.y - height
+        return x0, y0, x0 + width, y0 + height
+
+    @property
+    def letters(self):
+        """`((letter, (x0, y0, x1, y1)), …)` of a sign, empty for anything else."""
+        if self.category != "sign":
+            return ()
+        left, top = self.box[:2]
+        boxes = sprites.board(self.text)[2]
+        return tuple((c, (left + b[0], top + b[1], left + b[2], top + b[3])) for c, b in zip(self.text, boxes, strict=True))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture and the truth about it. Change one with `dataclasses.replace`; the picture follows.
+
+    `owner` is `(height, width)` int8: the index in `things` of what each pixel shows, -1 for background.
+    """
+
+    seed: int
+    split: str
+    background: str
+    things: tuple[Thing, ...]
+    height: int = SIZE
+    width: int = SIZE
+    light: float = 1.0
+    window: tuple[int, int] = (0, 0)  # where the background is cut from
+    extra: dict = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def _drawn(self):
+        x, y = self.window
+        rows = (y + np.arange(self.height)) % 512
+        columns = (x + np.arange(self.width)) % 512
+        ground = sprites.background(self.background)
+        inside = y + self.height <= 512 and x + self.width <= 512
+        ground = ground[y : y + self.height, x : x + self.width] if inside else ground[np.ix_(rows, columns)]
+        # The far end of the table lies in a little shade: depth can be seen without any object.
+        canvas = ground * np.linspace(0.82, 1.04, self.height, dtype=np.float32)[:, None, None]
+        owner = np.full((self.height, self.width), -1, np.int8)
+        for i in sorted(range(len(self.things)), key=lambda i: (self.things[i].order, i)):
+            self._draw(canvas, owner, i)
+        canvas *= self.light
+        np.clip(canvas, 0, 255, out=canvas)
+        return canvas.astype(np.uint8), owner
+
+    def _draw(self, canvas, owner, index):
+        thing = self.things[index]
+        x0, y0, x1, y1 = thing.box
+        left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, self.width), min(y1, self.height)
+        if left >= right or top >= bottom:
+            return
+        cut = np.s_[top - y0 : bottom - y0, left - x0 : right - x0]
+        alpha = thing.silhouette[cut]
+        if thing.category == "sign":
+            fill = np.array((238, 232, 215), np.float32)
+            dark, deep = sprites.board(thing.text)[1][cut], 0.12
+        else:
+            fill = np.array(COLOURS[thing.colour], np.float32)
+            dark = sprites.texture(thing.texture)[: y1 - y0, : x1 - x0][cut]
+            deep = 0.42
+        shade = np.where(dark, np.float32(deep), np.float32(1))
+        if thing.category != "sign":
+            shade = np.where(sprites.sprite(thing.category, thing.extent)[1][cut], np.float32(0.2), shade)
+        spot = canvas[top:bottom, left:right]
+        np.copyto(spot, fill * shade[..., None], where=alpha[..., None])
+        np.copyto(owner[top:bottom, left:right], np.int8(index), where=alpha)
+
+    @property
+    def pixels(self):
+        """`(height, width, 3)` uint8."""
+        return self._drawn[0]
+
+    @property
+    def owner(self):
+        return self._drawn[1]
+
+    @property
+    def image(self):
+        """The picture, a PIL image."""
+        return Image.fromarray(self.pixels)
+
+    @property
+    def masks(self):
+        """`(things, height, width)` booleans: the visible part of each thing."""
+        return self.owner[None] == np.arange(len(self.things), dtype=np.int8)[:, None, None]
+
+    @property
+    def visible(self):
+        """Share of each thing's silhouette that can be seen, a list of floats in 0..1."""
+        counts = np.bincount(self.owner.ravel() + 1, minlength=len(self.things) + 1)[1:]
+        return [float(n) / int(t.silhouette.sum()) for n, t in zip(counts, self.things, strict=True)]
+
+    @property
+    def sign(self):
+        """The sign's letters, or None."""
+        return next((t.text for t in self.things if t.category == "sign"), None)
+
+    def find(self, category):
+        """The thing of a category, or None. A category occurs at most once in a scene."""
+        return next((t for t in self.things if t.category == category), None)
+
+    def cover(self, rows, columns):
+        """`(things + 1, rows, columns)` floats: the share of each grid cell that each thing covers, background last.
+
+        Raises ValueError where the grid does not divide the picture evenly.
+        """
+        if self.height % rows or self.width % columns:
+            raise ValueError(f"A {rows} x {columns} grid does not divide a {self.height} x {self.width} picture evenly.")
+        one_hot = np.concatenate([self.masks, self.owner[None] < 0])
+        cells = one_hot.reshape(len(one_hot), rows, self.height // rows, columns, self.width // columns)
+        return cells.mean((2, 4))
+
+
+def relation(a, b):
+    """Where `a` is relative to `b`: left, right, behind, front, on, under, or None where it is neither clearly.
+
+    On and under come from support. The plane is seen at a slant, so a pixel of height counts 1.4 pixels of depth,
+    and one direction must be at least twice the other.
+    """
+    if a.place and b.category in STANDS:
+        return a.place
+    if b.place and a.category in STANDS:
+        return OPPOSITE[b.place]
+    across, deep = a.x - b.x, 1.4 * (a.y - b.y)
+    if abs(across) >= 2 * abs(deep):
+        return "left" if across < 0 else "right"
+    if abs(deep) >= 2 * abs(across):
+        return "behind" if deep < 0 else "front"
+    return None
+
+
+def _extent(category, y, height):
+    kind = "stand" if category in STANDS else "portable"
+    near = (y / height - FAR) / (NEAR - FAR)
+    return round(EXTENT[kind] * (0.82 + 0.36 * min(max(near, 0), 1)))
+
+
+def _dress(rnd, category, split, novel=False):
+    """A colour and a texture, keeping held-out pairs where they belong."""
+    colours = [c for c in COLOURS if held_out(category, c) == novel]
+    return rnd.choice(colours), rnd.choice(TEXTURES)
+
+
+def _overlap(a, b):
+    """Share of the smaller box that the two boxes have in common."""
+    ax0, ay0, ax1, ay1 = a
+    bx0, by0, bx1, by1 = b
+    common = max(0, min(ax1, bx1) - max(ax0, bx0)) * max(0, min(ay1, by1) - max(ay0, by0))
+    return common / min((ax1 - ax0) * (ay1 - ay0), (bx1 - bx0) * (by1 - by0))
+
+
+def _guard(seed, split):
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise TypeError(f"A scene's seed is a whole number, such as 7; got {seed!r}.")
+    if seed < 0:
+        raise ValueError(f"A scene's seed is zero or more; got {seed}.")
+    if split not in SPLITS:
+        raise ValueError(f"No split {split!r}; there are {', '.join(SPLITS)}.")
+
+
+def scene(seed, split="test", size=SIZE):
+    """The scene of a seed: 2 to 4 things, sometimes a sign, on one of six grounds.
+
+    `size` is the side of the square picture in pixels; things keep their size, so a larger picture is a larger room.
+    """
+    _guard(seed, split)
+    rnd = random.Random(f"tabletop/{split}/{int(seed)}")
+    things_of, grounds = THEMES[rnd.choice(list(THEMES))]
+    ground = rnd.choice(grounds) if rnd.random() < 0.5 else rnd.choice(BACKGROUNDS)
+    wanted = rnd.choice((2, 3, 3, 4, 4))
+    categories = []
+    if rnd.random() < 0.35:
+        categories.append(rnd.choice(STANDS))
+    while len(categories) < wanted:
+        pool = things_of if rnd.random() < 0.6 else PORTABLE
+        pick = rnd.choices(pool, [POPULARITY.get(c, 1.0) for c in pool])[0]
+        if pick not in categories:
+            categories.append(pick)
+    placed = []
+    if rnd.random() < 0.4:  # the sign first: its board must stay readable, so the others make way
+        text = "".join(rnd.choices(CHARACTERS, k=2))
+        y = rnd.randint(round(size * FAR), round(size * NEAR))
+        placed.append(Thing("sign", x=rnd.randint(22, size - 22), y=y, text=text, extent=sprites.BOARD[0], order=y))
+    novel_at = rnd.randrange(len(categories)) if split == "unseen" else -1
+    if split == "unseen" and categories[novel_at] in STANDS:
+        novel_at = next(i for i, c in enumerate(categories) if c in PORTABLE)
+    for i, category in enumerate(categories):
+        thing = _place(rnd, category, placed, size, _dress(rnd, category, split, i == novel_at), must=i == novel_at)
+        if thing:
+            placed.append(thing)
+    return Scene(int(seed), split, ground, tuple(placed), size, size, rnd.uniform(0.85, 1.08),
+                 (rnd.randrange(512 - SIZE), rnd.randrange(512 - SIZE)))  # fmt: skip
+
+
+def _place(rnd, category, placed, size, dress, must=False):
+    """Find room for one more thing; None if forty tries find none (never for one that must be there)."""
+    stand = next((i for i, t in enumerate(placed) if t.category in STANDS), None)
+    free = stand is not None and not any(t.support == stand for t in placed)
+    if category in PORTABLE and free and rnd.random() < 0.6:
+        thing = beside(placed[stand], Thing(category, *dress), rnd.choice(("on", "under")), support=stand)
+        if thing.box[1] > 0 and all(_fits(thing, other, 0.25) for other in placed if other is not placed[stand]):
+            return thing
+    for attempt in range(400 if must else 40):
+        y = rnd.randint(round(size * FAR), round(size * NEAR))
+        extent = _extent(category, y, size)
+        x = rnd.randint(extent // 2, size - extent // 2)
+        thing = Thing(category, *dress, x=x, y=y, extent=extent, order=y)
+        crowd = 0.25 if attempt < 200 else 0.6
+        if all(_fits(thing, other, crowd) for other in placed):
+            return thing
+    return None
+
+
+def _fits(thing, other, crowd):
+    if other.category == "sign":
+        return _overlap(thing.box, other.box) == 0
+    return _overlap(thing.box, other.box) <= crowd and (abs(thing.x - other.x) >= 16 or abs(thing.y - other.y) >= 12)
+
+
+def beside(stand, thing, place, support=None):
+    """`thing` put on or under a stand, small enough to fit between its legs in either case."""
+    height, width = stand.silhouette.shape
+    thing = replace(thing, support=support, place=place, x=stand.x, extent=round(0.58 * max(height, width)))
+    if place == "on":
+        return replace(thing, y=stand.y - round(0.90 * height), order=stand.order + 0.1)
+    return replace(thing, y=stand.y - 1, order=stand.order - 0.1)
+
+
+def scenes(split="test", n=100, start=0, size=SIZE):
+    """Yield `n` scenes of a split, seeds `start`, `start + 1`, …"""
+    for seed in range(start, start + n):
+        yield scene(seed, split, size)
+
+
+@dataclass(frozen=True)
+class ControlledSet:
+    """The same satellite and nucleus in four relations, as in What's Up: `scenes` maps relation to Scene."""
+
+    which: str
+    spacing: str
+    satellite: str
+    nucleus: str
+    scenes: dict
+
+
+# Pixels between the two feet: across, and in depth. Narrow things overlap; no training scene asks about such pairs.
+SPACING = {"wide": {"A": (46, 0), "B": (44, 32)}, "narrow": {"A": (30, 0), "B": (15, 10)}}
+
+
+def controlled(which, n=50, spacing="wide", split="test", start=0, size=SIZE):
+    """`n` controlled sets: A puts a thing on, under, left or right of a stand; B behind, in front, left or right of another thing.
+
+    Within a set all but the relation is fixed: things, colours, textures, ground, light, and the nucleus' place.
+    """
+    if which not in ("A", "B"):
+        raise ValueError(f"Controlled sets are 'A' (on, under, left, right) or 'B' (behind, front, left, right); got {which!r}.")
+    if spacing not in SPACING:
+        raise ValueError(f"Spacing is {' or '.join(map(repr, SPACING))}; got {spacing!r}.")
+    return [_controlled(which, seed, spacing, split, size) for seed in range(start, start + n)]
+
+
+def _controlled(which, seed, spacing, split, size):
+    _guard(seed, split)
+    rnd = random.Random(f"tabletop/controlled/{which}/{split}/{seed}")  # not of spacing: wide and narrow twins
+    satellite = rnd.choice(PORTABLE)
+    nucleus = rnd.choice(STANDS if which == "A" else [c for c in PORTABLE if c != satellite])
+    dressed = {c: _dress(rnd, c, split, split == "unseen" and c == satellite) for c in (satellite, nucleus)}
+    across, deep = SPACING[spacing][which]
+    x, y = size // 2 + rnd.randint(-8, 8), round(size * 0.68) + rnd.randint(-6, 10)
+    ground, light = rnd.choice(BACKGROUNDS), rnd.uniform(0.9, 1.05)
+    window = rnd.randrange(512 - SIZE), rnd.randrange(512 - SIZE)
+    centre = Thing(nucleus, *dressed[nucleus], x=x, y=y, extent=_extent(nucleus, y, size), order=y)
+    shift = {"left": (-across, 0), "right": (across, 0), "behind": (0, -deep), "front": (0, deep)}
+    made = {}
+    for name in RELATIONS_A if which == "A" else RELATIONS_B:
+        thing = Thing(satellite, *dressed[satellite])
+        if which == "A":  # one size in all four places, so that size says nothing
+            fitted = beside(centre, thing, "under", support=1)
+            if name in shift:
+                fitted = replace(fitted, support=None, place=None, x=x + shift[name][0], y=y, order=y + 0.5)
+            else:
+                fitted = beside(centre, thing, name, support=1)
+        else:
+            foot = y + shift[name][1]
+            fitted = replace(thing, x=x + shift[name][0], y=foot, extent=_extent(satellite, foot, size), order=foot + 0.5 * (deep == 0))
+        made[name] = Scene(seed, split, ground, (fitted, centre), size, size, light, window)
+    return ControlledSet(which, spacing, satellite, nucleus, made)

@@ -1,0 +1,24 @@
+"""The tests run offline: nothing outside this machine is asked for anything."""
+
+import os
+import socket
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """A connection to another machine fails with a sentence that says why."""
+    connect = socket.socket.connect
+
+    def only_here(self, address):
+        host = address[0] if isinstance(address, tuple) else "local"
+        if host not in ("local", "localhost", "::1") and not str(host).startswith("127."):
+            raise OSError(f"the tests run offline, and one tried to reach {host}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", only_here)

@@ -1,0 +1,94 @@
+"""What the tests need to know of a notebook: its parts, its exercises, and how to run them.
+
+An exercise is, in this order:
+  a Markdown cell that starts with "### Exercise N: title" and states a difficulty and minutes,
+  a code cell tagged `exercise` whose metadata has {"exercise": N}: the stub,
+  a code cell tagged `check`, which calls whatwhere.exercises.check,
+  a Markdown cell with <details><summary>Hint… and <details><summary>Solution… around a ```python block.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+HEADING = re.compile(r"### Exercise (\d+): (.+)")
+SOLUTION = re.compile(r"<summary>\s*Solution.*?</summary>.*?```python\n(.*?)```", re.DOTALL)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def tags(cell):
+    return cell["metadata"].get("tags", [])
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def exercises(notebook):
+    """A list of {number, title, text, stub, checks, answer, solution}; a missing part is None or empty."""
+    found = []
+    for cell in notebook.cells:
+        heading = HEADING.match(cell.source) if cell.cell_type == "markdown" else None
+        if heading:
+            found.append(
+                {
+                    "number": int(heading[1]),
+                    "title": heading[2].strip(),
+                    "text": cell.source,
+                    "stub": None,
+                    "checks": [],
+                    "answer": None,
+                    "solution": None,
+                }
+            )
+        elif found and found[-1]["answer"] is None:
+            if cell.cell_type == "code" and "exercise" in tags(cell):
+                found[-1]["stub"] = cell
+            elif cell.cell_type == "code" and "check" in tags(cell):
+                found[-1]["checks"].append(cell)
+            elif cell.cell_type == "markdown" and "<details>" in cell.source:
+                found[-1]["answer"] = cell.source
+                solution = SOLUTION.search(cell.source)
+                found[-1]["solution"] = solution[1] if solution else None
+    return found
+
+
+def marks(cell):
+    """The ✓ and ✗ lines that an executed cell printed."""
+    text = "".join(out.get("text", "") for out in cell.get("outputs", []) if out.output_type == "stream")
+    return [line for line in text.splitlines() if line[:1] in "✓✗" and line]
+
+
+def run(path, claims, timeout=600):
+    """Execute the notebook once, then each solution and its checks in the same kernel.
+
+    Claim rows go to the folder `claims`. Returns the executed notebook and, for every exercise number,
+    {"stub": [marks of its checks on the stub], "solution": [marks on the solution]}.
+    """
+    notebook = read(path)
+    count = len(notebook.cells)
+    found = exercises(notebook)
+    for exercise in found:
+        notebook.cells.append(nbformat.v4.new_code_cell(exercise["solution"] or ""))
+        notebook.cells += [nbformat.v4.new_code_cell(check.source) for check in exercise["checks"]]
+    environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"} | {"WHATWHERE_CLAIMS": str(claims)}
+    client = NotebookClient(notebook, timeout=timeout, resources={"metadata": {"path": str(ROOT / "notebooks")}})
+    client.execute(env=environment)
+    results, last = {}, count
+    for exercise in found:
+        after = notebook.cells[last + 1 : last + 1 + len(exercise["checks"])]
+        last += 1 + len(exercise["checks"])
+        results[exercise["number"]] = {
+            "stub": [mark for check in exercise["checks"] for mark in marks(check)],
+            "solution": [mark for check in after for mark in marks(check)],
+        }
+    notebook.cells = notebook.cells[:count]
+    return notebook, results

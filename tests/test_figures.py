@@ -1,0 +1,204 @@
+"""Figures carry alt text; the slider over depth is small, safe, and works without us."""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whatwhere import figures, slider
+
+ALT = "Hits rise from 6% at depth 0 to 63% at depth 6."
+WORDS = np.array("red blue green cup bear bowl table grass striped yellow book wood".split(), dtype=object)
+KINDS = {"red": "colour", "Blue": "colour", "cup": "category"}
+
+
+def example(depths=7, rows=12, columns=12, seed=0):
+    rng = np.random.default_rng(seed)
+    image = Image.fromarray(rng.integers(0, 255, (6, 6, 3), dtype=np.uint8)).resize((144, 144))
+    words = WORDS[rng.integers(0, len(WORDS), (depths, rows, columns, 5))]
+    return image, words, rng.random((depths, rows, columns, 5)).astype(np.float32)
+
+
+class Page(HTMLParser):
+    """Elements and texts of a piece of HTML, and whether every tag was closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.cells, self.in_cell = [], [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in ("img", "input"):
+            self.open.append(tag)
+            self.in_cell = dict(attributes).get("role") == "cell"
+        if dict(attributes).get("role") == "cell":
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        self.in_cell = False
+
+    def handle_data(self, data):
+        if self.in_cell:
+            self.cells[-1] += data
+
+    def find(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+IMAGE, TOP, _ = example()
+MEAN = np.linspace(0.1, 0.6, 7)
+FIGURES = {
+    "lines": lambda: figures.lines_with_intervals(
+        range(7), {"a": (MEAN, MEAN - 0.1, MEAN + 0.1), "b": MEAN}, "depth", "hits", percent=True, ylim=(0, 1)
+    ),
+    "signed": lambda: figures.heatmap(np.eye(3) - 0.5, "to", "from", "cosines", ["left", "right", "behind"], list("abc")),
+    "matrix": lambda: figures.heatmap(np.full((20, 20), 0.3)),
+    "scene": lambda: figures.scene(IMAGE, (12, 12), {"cup <red>": (10, 10, 60, 90)}, "scene"),
+    "pictures": lambda: figures.image_grid([IMAGE] * 5, list("abcde")),
+    "words": lambda: figures.word_map(TOP[0, ..., 0], IMAGE, KINDS),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_become_images(name):
+    (image,) = Page(figures.html(FIGURES[name](), ALT)).find("img")
+    assert image["alt"] == ALT and "dark-light" in image["class"] and "max-width:100%" in image["style"]
+    data = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
+    assert Image.open(BytesIO(data)).width > 300 and len(data) < 300_000
+
+
+def test_the_same_bytes_every_time():
+    assert figures.html(FIGURES["lines"](), ALT) == figures.html(FIGURES["lines"](), ALT)
+
+
+def test_alt_is_escaped_and_needed():
+    fig = figures.heatmap(np.eye(2))
+    (image,) = Page(figures.html(fig, 'cosines "left" < 0.1 & <b>others</b>\n  more')).find("img")
+    assert image["alt"] == 'cosines "left" < 0.1 & <b>others</b> more'
+    for alt in ("", "   ", "a plot", None, 3):
+        with pytest.raises(ValueError, match="needs alt text: a sentence"):
+            figures.html(fig, alt)
+
+
+def test_show_displays_once(monkeypatch):
+    import IPython.display
+    from matplotlib import pyplot
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", shown.append)
+    fig, ax = pyplot.subplots()
+    ax.plot([1, 2])
+    assert figures.show(fig, ALT, width=300) is None
+    assert len(shown) == 1 and "width:300px" in shown[0].data
+    assert not pyplot.get_fignums(), "a pyplot figure is closed, or the notebook would show it again without alt text"
+
+
+@pytest.mark.filterwarnings("error")  # a missing glyph is no news to a reader
+def test_dollars_and_long_words_are_drawn():
+    words = np.array([["$x", "$", "_^{"], ["a" * 40, "日本", "<s>"]], dtype=object)
+    assert figures.html(figures.word_map(words, example()[0]), ALT)
+
+
+def test_slider_is_small_closed_and_says_what_it_shows():
+    made = slider.Slider(*example(), range(7), KINDS, "LM layer 3")
+    page = Page(made.html())
+    assert not page.open
+    assert len(made.html()) <= 150_000
+    assert made._repr_html_() == made.html(), "the same each time: no random name"
+    (span,) = (a for a in page.find("input") if a["type"] == "range")
+    assert (span["min"], span["max"], span["value"], span["aria-valuetext"]) == ("0", "6", "6", "6 of 6")
+    assert len(page.cells) == 144 and page.cells == made.words[-1, ..., 0].reshape(-1).tolist()
+    assert "12 rows and 12 columns" in next(a for a in page.find("div") if a.get("role") == "table")["aria-label"]
+    assert re.search(r"ViT depth 6 of 6, LM layer 3. Most common: \w+ \(\d+\)", made.html())
+    assert not re.search(r"https?://|<link|src=", made.html()), "nothing is fetched"
+    kinds = {cell: kind for cell, kind in zip(page.cells, [a.get("class") for a in page.find("span") if a.get("role")])}
+    assert kinds["red"] == kinds["blue"] == "ww-k0" and kinds["cup"] == "ww-k1" and kinds["table"] is None
+    assert page.find("figure")[0]["class"] == "ww-map" and "colour" in made.html()
+
+
+def test_slider_carries_every_depth():
+    image, words, probabilities = example(depths=3, rows=2, columns=4)
+    made = slider.Slider(image, words, probabilities, [0, 2, 5])
+    data = json.loads(Page(made.html()).find("figure")[0]["data-map"])
+    for depth in range(3):
+        told = [data["words"][word] for word in data["ids"][depth]]
+        assert told == words[depth, ..., :3].reshape(-1).tolist()
+        assert np.allclose(data["percent"][depth], 100 * probabilities[depth, ..., :3].reshape(-1), atol=0.5)
+    assert [told.split(".")[0] for told in data["told"]] == [f"ViT depth {n} of 5" for n in (0, 2, 5)]
+    assert Page(made.html(at=0)).cells == words[0, ..., 0].reshape(-1).tolist()
+
+
+EVIL = ["<script>document.title='bad'</script>", '"><img src=x onerror="document.title=1">', "&lt;", "'", "</figure>", "$x$"]
+
+
+def test_words_cannot_run():
+    image, words, probabilities = example(depths=2, rows=2, columns=3)
+    words[..., 0] = np.array(EVIL, dtype=object).reshape(2, 3)
+    page = Page(slider.Slider(image, words, probabilities, [0, 1], {"'": "<b>kind</b>"}).html())
+    assert page.cells == EVIL
+    assert len(page.find("script")) == 1 and not page.find("b") and not page.find("img")
+    assert "<b>" not in figures.word_map(words[0, ..., 0], image).get_label()
+
+
+def test_widget():
+    box = slider.widget(*example(depths=3), [0, 1, 4])
+    choice, shown = box.children
+    assert [label for label, _ in choice.options] == ["0", "1", "4"] and choice.value == 2
+    before = shown.value
+    choice.value = 0
+    assert "ViT depth 0 of 4" in shown.value and shown.value != before
+    assert 'class="ww-bar" hidden' in shown.value
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no browser on this machine")
+def test_in_a_browser(tmp_path):
+    """Two maps on a page: moving one slider, picking a patch by keyboard, touches that map alone; nothing evil runs."""
+    image, words, probabilities = example(depths=3, rows=2, columns=3)
+    words[0, ..., 0] = np.array(EVIL, dtype=object).reshape(2, 3)
+    one, two = (slider.Slider(image, w, probabilities, [0, 1, 2], KINDS).html() for w in (words, words[::-1]))
+    (tmp_path / "page.html").write_text(f"""<!doctype html><meta charset=utf-8><body>{one}{two}<pre></pre><script>
+        const [a, b] = document.querySelectorAll('.ww-map'), read = map => [...map.querySelectorAll('[role=cell]')].map(c => c.textContent);
+        const out = {{untouched: read(b)}}, range = a.querySelector('input'), grid = a.querySelector('.ww-grid');
+        range.value = 0; range.dispatchEvent(new Event('input'));
+        for (const key of ['ArrowDown', 'ArrowDown', 'ArrowRight', 'ArrowUp', 'a', 'ArrowDown'])
+            grid.dispatchEvent(new KeyboardEvent('keydown', {{key}}));
+        out.patch = a.querySelector('.ww-patch').textContent; out.cells = read(a); out.after = read(b);
+        out.spoken = range.getAttribute('aria-valuetext'); out.told = a.querySelector('.ww-told').textContent;
+        out.bad = document.title;
+        document.querySelector('pre').textContent = JSON.stringify(out)</script>""")
+    done = subprocess.run(
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-sync",
+            "--disable-background-networking",
+            "--disable-component-update",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--dump-dom",
+            f"file://{tmp_path / 'page.html'}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    from html import unescape
+
+    out = json.loads(unescape(re.search(r"<pre>(.*?)</pre>", done.stdout, re.S)[1]))
+    assert out["cells"] == EVIL and out["untouched"] == out["after"] and not out["bad"]
+    assert out["spoken"] == "0 of 2" and out["told"].startswith("ViT depth 0 of 2")
+    assert out["patch"].startswith("Row 1, column 1: </figure> ")

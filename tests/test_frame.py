@@ -1,0 +1,288 @@
+"""The frame: packages, the address, the setup cell, the checks of the built pages, the build's own rules."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import book_extension
+import check_site
+import colab
+import setup_cell
+import sync
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+PINS = {}
+for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+    if line and not line.startswith("#"):
+        pin = Requirement(line)
+        PINS[canonicalize_name(pin.name)] = str(pin.specifier).removeprefix("==")
+
+
+# --- packages ---
+
+
+def declared(*extras):
+    lines = [*PROJECT["dependencies"], *(x for e in extras for x in PROJECT["optional-dependencies"][e])]
+    return [Requirement(line) for line in lines]
+
+
+def test_every_declared_package_is_pinned_inside_its_range():
+    for requirement in declared("book", "test"):
+        pinned = PINS[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(pinned), f"{requirement} is pinned at {pinned}"
+
+
+def test_pins_are_exact_and_torch_has_no_local_suffix():
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert PINS["torch"] == "2.13.0"
+    for line in text.splitlines():
+        assert line.startswith("#") or re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9a-z.]*", line), line
+
+
+def test_the_package_imports_only_what_it_declares():
+    known = {canonicalize_name(r.name) for r in declared()} | {"pil", "whatwhere"}
+    for path in sorted((ROOT / "lib").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module]
+            for name in names:
+                top = name.split(".")[0]
+                fine = top in sys.stdlib_module_names or canonicalize_name(top) in known
+                assert fine, f"{path.relative_to(ROOT)} imports {top}, which pyproject.toml does not declare"
+
+
+def test_importing_the_package_is_instant():
+    code = "import sys, whatwhere, whatwhere.ledger, whatwhere.exercises; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_file_names_a_package_host_or_a_path_of_some_machine():
+    tracked = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True)
+    for name in tracked.stdout.decode().split("\n"):
+        path = ROOT / name
+        if path.suffix in {".py", ".md", ".yml", ".toml", ".txt", ".cff", ".ipynb", ""} and path.is_file():
+            text = path.read_text(encoding="utf-8", errors="ignore")
+            hosts = [
+                "find" + "-links",
+                "index" + "-url",
+                "/opt/" + "wheels",
+                "files." + "pythonhosted",
+                "/wo" + "rk/",
+            ]
+            for host in hosts:
+                assert host not in text, f"{name} names {host}"
+
+
+# --- the address ---
+
+
+def test_the_address_is_the_same_everywhere():
+    url, _ = sync.address()
+    assert re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", url)
+    for name, pattern in sync.QUOTES.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        found = re.findall(pattern, text, flags=re.MULTILINE)
+        assert found and set(found) == {url}, f"{name} quotes {found}; run make sync"
+    assert sync.main(check=True) == 0
+
+
+def test_sync_carries_a_new_address_everywhere(tmp_path, capsys):
+    for name in ("_config.yml", *sync.QUOTES):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    old, _ = sync.address(tmp_path)
+    config = tmp_path / "_config.yml"
+    config.write_text(config.read_text(encoding="utf-8").replace(old, "https://github.com/a/b"), encoding="utf-8")
+    (tmp_path / "notebooks").mkdir()
+    notebook = {
+        "cells": [
+            {
+                "cell_type": "markdown",
+                "metadata": {},
+                "source": ["# T\n", "[![Open in Colab](x)](y)\n", "text"],
+            },
+            {
+                "cell_type": "code",
+                "metadata": {"tags": ["setup"]},
+                "source": "old",
+                "outputs": [{"output_type": "stream", "name": "stdout", "text": "x"}],
+                "execution_count": 3,
+            },
+        ],
+        "metadata": {"kernelspec": {"name": "mine"}},
+        "nbformat": 4,
+        "nbformat_minor": 4,
+    }
+    path = tmp_path / "notebooks" / "01_a.ipynb"
+    path.write_text(json.dumps(notebook))
+    assert sync.main(tmp_path, check=True) == len(sync.QUOTES) + 1
+    assert sync.main(tmp_path) == 0 and sync.main(tmp_path, check=True) == 0
+    for name in sync.QUOTES:
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "https://github.com/a/b" in text and old not in text
+    title, setup = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    assert "https://colab.research.google.com/github/a/b/blob/main/notebooks/01_a.ipynb" in title["source"][1]
+    assert title["source"][2] == "text"
+    assert "".join(setup["source"]) == setup_cell.cell("https://github.com/a/b", "main")
+    assert setup["outputs"] == [] and setup["execution_count"] is None
+
+
+# --- the setup cell ---
+
+
+def test_the_setup_cell_does_nothing_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("the setup cell ran a command"))
+    before = list(sys.path)
+    exec(setup_cell.cell(*sync.address()), {})
+    assert sys.path == before and Path.cwd() == tmp_path
+    assert len(setup_cell.cell(*sync.address()).splitlines()) <= 15
+
+
+def test_the_setup_cell_on_colab(monkeypatch):
+    ran, went = [], []
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    monkeypatch.setattr(subprocess, "run", lambda command, check: ran.append(command))
+    monkeypatch.setattr("os.chdir", went.append)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    url, branch = sync.address()
+    exec(setup_cell.cell(url, branch), {})
+    assert ran[0][:2] == ["git", "clone"] and "--depth" in ran[0] and url in ran[0] and branch in ran[0]
+    assert ran[1][-1].endswith("tools/colab.py") and sys.path[0].endswith("/lib")
+    assert went == ["/content/what-and-where/notebooks"]
+
+
+def test_colab_installs_only_what_is_missing():
+    versions = {"torch": "2.5.0", "numpy": "1.0", "pandas": "2.2.2", "transformers": "4.57.0"}
+
+    def installed(name):
+        if name not in versions:
+            raise PackageNotFoundError(name)
+        return versions[name]
+
+    wanted = [Requirement(x) for x in ("torch>=2.6", "numpy>=2", "pandas>=2.2", "transformers>=5.4,<6", "pillow")]
+    assert colab.missing(wanted, installed) == ["transformers<6,>=5.4", "pillow"]
+    first, *more = colab.commands(ROOT, installed)
+    assert "--no-deps" in first and str(ROOT) in first
+    assert len(more) == 1 and {"torch==2.5.0", "numpy==1.0"} <= set(more[0])
+    assert not any(part.startswith(("torch>", "numpy>")) for part in more[0])
+
+
+def test_colab_leaves_a_complete_machine_alone():
+    assert colab.missing(colab.wanted()) == []
+    assert len(list(colab.commands())) == 1
+
+
+# --- the built pages ---
+
+
+PAGE = "<html><body><p>fine</p>{}</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("<img src='a.png'>", "no alt text"),
+        ("<img src='a.png' alt=' '>", "no alt text"),
+        ("<img src='x/a.png' alt='x/a.png'>", "no alt text"),
+        ("<img src='data:image/png;base64,AAAA'>", "no alt text"),
+        ("<div class='output traceback highlight-ipythontb'></div>", "a notebook cell failed"),
+        ("<div class='output stderr cell_output'></div>", "wrote to stderr"),
+        ("<pre>Traceback (most recent call last):</pre>", "shows a traceback"),
+        ("<script src='https://cdn.example.org/x.js'></script>", "would fetch"),
+        ("<script src='//cdn.example.org/x.js'></script>", "would fetch"),
+        ("<link rel='stylesheet' href='https://example.org/x.css'>", "would fetch"),
+        ("<a href='nowhere.html#x'>there</a>", "leads nowhere"),
+    ],
+)
+def test_a_bad_page_is_found_out(body, sentence, tmp_path):
+    (tmp_path / "page.html").write_text(PAGE.format(body), encoding="utf-8")
+    complaints, pages, _ = check_site.check_site(tmp_path)
+    assert pages == 1 and len(complaints) == 1 and sentence in complaints[0]
+
+
+def test_a_good_page_passes(tmp_path):
+    body = (
+        "<img src='a.png' alt='a map of words'><a href='page.html#top'>here</a><a href='#top'>up</a>"
+        "<a href='https://example.org'>a link</a><script src='_static/x.js'></script>"
+    )
+    (tmp_path / "page.html").write_text(PAGE.format(body), encoding="utf-8")
+    assert check_site.check_site(tmp_path) == ([], 1, 1)
+
+
+def test_an_unbuilt_book_is_a_complaint(tmp_path):
+    assert "run make book first" in check_site.check_site(tmp_path)[0][0]
+
+
+def test_stored_outputs_are_a_complaint(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    cells = [
+        {"cell_type": "code", "metadata": {}, "outputs": [{"x": 1}], "execution_count": 1},
+        {"cell_type": "code", "metadata": {"tags": ["skip-execution"]}, "outputs": [{"x": 1}]},
+    ]
+    (tmp_path / "notebooks" / "01_a.ipynb").write_text(json.dumps({"cells": cells}))
+    assert check_site.check_sources(tmp_path) == ["01_a.ipynb, cell 1: stored outputs; make sync removes them"]
+
+
+# --- the build ---
+
+
+def test_the_configuration_keeps_its_promises():
+    assert CONFIG["execute"]["raise_on_error"] is True
+    assert CONFIG["sphinx"]["recursive_update"] is True
+    assert {".venv", "**/.venv", "lib", "tests"} <= set(CONFIG["exclude_patterns"])
+    assert CONFIG["launch_buttons"]["colab_url"] and CONFIG["repository"]["branch"]
+    mathjax = ROOT / "book" / "_static" / CONFIG["sphinx"]["config"]["mathjax_path"]
+    assert mathjax.stat().st_size < 2.5e6 and (mathjax.parent / "LICENSE").exists()
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = {TOC["root"]} | {entry["file"] for part in TOC["parts"] for entry in part["chapters"]}
+    pages = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
+    chapters = {f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert listed == pages | chapters, f"differs: {sorted(listed ^ (pages | chapters))}"
+
+
+def test_a_page_is_computed_again_when_the_package_or_the_data_change(tmp_path):
+    for name in ("lib/whatwhere/a.py", "data/models/toy/README.md", "data/claims/01_a.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    key = book_extension.key(tmp_path)
+    (tmp_path / "data/claims/01_a.json").write_text("2")
+    (tmp_path / "lib/whatwhere/__pycache__").mkdir()
+    (tmp_path / "lib/whatwhere/__pycache__/a.pyc").write_text("2")
+    assert book_extension.key(tmp_path) == key, "claim rows and byte code are results, not inputs"
+    (tmp_path / "data/models/toy/README.md").write_text("2")
+    assert book_extension.key(tmp_path) != key
+    key = book_extension.key(tmp_path)
+    (tmp_path / "lib/whatwhere/a.py").write_text("2")
+    assert book_extension.key(tmp_path) != key
+
+
+def test_the_ledger_page_is_read_last():
+    names = ["book/claims", "notebooks/01_a", "book/intro"]
+    book_extension._claims_last(None, None, names)
+    assert names == ["book/intro", "notebooks/01_a", "book/claims"]
+
+
+def test_make_help_lists_the_targets_the_readme_promises():
+    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("book", "test", "lab", "train", "bench", "clean"):
+        assert re.search(rf"^  {target} ", said, flags=re.MULTILINE), said

@@ -1,0 +1,215 @@
+import json
+
+import numpy as np
+import pytest
+
+from whatwhere import ledger
+
+NOTEBOOK = "02_reading_patches_as_words"
+
+
+def arguments(**changes):
+    row = {
+        "id": "what.lens.on_topic",
+        "measured": {
+            "value": 0.612345,
+            "ci95": [0.581, 0.64],
+            "n": 812,
+            "unit": "share",
+            "model": "toy-llava",
+        },
+        "control": {"what": "shuffled maps", "value": 0.0712, "ci95": (0.05, 0.09)},
+        "verdict": "reproduced",
+        "tolerance": 0.02,
+    }
+    return row | changes
+
+
+@pytest.fixture(autouse=True)
+def claims(tmp_path, monkeypatch):
+    monkeypatch.setenv("WHATWHERE_CLAIMS", str(tmp_path))
+    return tmp_path
+
+
+def measured(**changes):
+    return arguments()["measured"] | changes
+
+
+def test_catalogue():
+    claims = ledger.catalogue()
+    assert len(claims) == len({claim["id"] for claim in claims}) == 27
+    for claim in claims:
+        assert set(claim) == {"id", "chapter", "statement", "paper"}
+        assert set(claim["paper"]) == {"value", "unit", "where"}
+        assert claim["id"].startswith("what." if claim["chapter"] <= 5 else "where.")
+        assert claim["statement"][0].isupper() and not claim["statement"].endswith(".")
+
+
+def test_a_row_is_written_rounded_and_complete(claims):
+    row = ledger.record(NOTEBOOK, **arguments())
+    assert row["measured"]["value"] == 0.6123 and row["control"]["ci95"] == [0.05, 0.09]
+    assert row["statement"] == ledger.catalogue()[0]["statement"] and row["paper"]["value"] is None
+    assert ledger.rows() == [row] == json.loads((claims / f"{NOTEBOOK}.json").read_text(encoding="utf-8"))
+    assert [path.name for path in claims.iterdir()] == [f"{NOTEBOOK}.json"]
+
+
+def test_a_second_run_writes_the_same_bytes(claims):
+    path = claims / f"{NOTEBOOK}.json"
+    other = arguments(measured=measured(model="another"))
+    ledger.record(NOTEBOOK, **arguments())
+    ledger.record(NOTEBOOK, **other)
+    first = path.read_bytes()
+    ledger.record(NOTEBOOK, **other)
+    ledger.record(NOTEBOOK, **arguments(measured=measured(value=0.6123449)))
+    assert path.read_bytes() == first
+    assert [row["measured"]["model"] for row in ledger.rows()] == ["another", "toy-llava"]
+
+
+def test_numpy_numbers_are_numbers(claims):
+    part = measured(value=np.float32(0.6), ci95=np.array([0.5, 0.7]), n=np.int64(10))
+    row = ledger.record(NOTEBOOK, **arguments(measured=part, tolerance=np.float64(0)))
+    assert row["measured"] == measured(value=0.6, ci95=[0.5, 0.7], n=10)
+    assert json.loads((claims / f"{NOTEBOOK}.json").read_text())
+
+
+def test_an_exact_quantity_has_no_interval():
+    assert ledger.record(NOTEBOOK, **arguments(measured=measured(ci95=None)))["measured"]["ci95"] is None
+
+
+def test_a_claim_that_needs_real_weights():
+    row = ledger.record(
+        "11_scaling_rope",
+        id="where.scaling.sft",
+        measured=None,
+        control=None,
+        tolerance=None,
+        verdict="needs real weights",
+    )
+    assert ledger.rows() == [row]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"id": "what.lens"}, "no claim of the catalogue"),
+        ({"verdict": "true"}, "verdict is one of reproduced"),
+        ({"verdict": "needs real weights"}, "are None where"),
+        ({"measured": None}, "measured may be None only where"),
+        ({"control": None}, "control may be None only where"),
+        ({"tolerance": None}, "tolerance may be None only where"),
+        ({"tolerance": -1}, "tolerance is a number from 0 up"),
+        ({"tolerance": True}, "tolerance is a number from 0 up"),
+        ({"control": {"value": 0.1}}, "control is a dictionary of what, value, ci95"),
+        ({"control": {"what": "", "value": 0.1, "ci95": None}}, "control what is words"),
+        ({"measured": measured(value=float("nan"))}, "value is a finite number"),
+        ({"measured": measured(value="0.6")}, "value is a finite number"),
+        ({"measured": measured(ci95=[0.5])}, r"ci95 is \[low, high\]"),
+        ({"measured": measured(ci95=[0.7, 0.8])}, "outside its own interval"),
+        ({"measured": measured(n=0)}, "n is a whole number from 1 up"),
+        ({"measured": measured(n=2.5)}, "n is a whole number from 1 up"),
+        ({"measured": measured(model=None)}, "model is words"),
+        ({"measured": measured(extra=1)}, "measured is a dictionary of"),
+        ({"statement": "Something else"}, "statement differs from the catalogue's"),
+        ({"paper": {"value": 1, "unit": "", "where": ""}}, "paper differs from the catalogue's"),
+    ],
+)
+def test_a_bad_row_is_refused_with_a_sentence(changes, sentence, claims):
+    with pytest.raises(ValueError, match=sentence):
+        ledger.record(NOTEBOOK, **arguments(**changes))
+    assert not list(claims.iterdir())
+
+
+@pytest.mark.parametrize("notebook", ["reading patches", "../02_x", "2_x", ""])
+def test_a_bad_notebook_name_is_refused(notebook, claims):
+    with pytest.raises(ValueError, match="notebook is a name such as"):
+        ledger.record(notebook, **arguments())
+    assert not list(claims.iterdir())
+
+
+def test_a_claim_belongs_to_its_chapter():
+    with pytest.raises(ValueError, match="belongs to chapter 2"):
+        ledger.record("03_from_attributes_to_objects", **arguments())
+
+
+def test_a_row_with_other_fields_is_refused():
+    with pytest.raises(ValueError, match="missing: .*'verdict'.*unknown: .*'colour'"):
+        ledger.validate({"id": "what.lens.on_topic", "colour": "red"})
+
+
+@pytest.mark.parametrize("text", ["[", "{}", "[3]", "[{}]"])
+def test_a_broken_file_is_named(text, claims):
+    (claims / f"{NOTEBOOK}.json").write_text(text)
+    with pytest.raises(ValueError, match="02_reading|claim row"):
+        ledger.rows()
+
+
+def test_a_failed_write_leaves_the_old_rows(claims, monkeypatch):
+    before = ledger.record(NOTEBOOK, **arguments())
+
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(ledger.os, "replace", full)
+    with pytest.raises(OSError, match="disk full"):
+        ledger.record(NOTEBOOK, **arguments(tolerance=0.5))
+    assert ledger.rows() == [before] and len(list(claims.iterdir())) == 1
+
+
+def test_compare_within_tolerance():
+    old = ledger.record(NOTEBOOK, **arguments())
+    near = ledger.record(NOTEBOOK, **arguments(measured=measured(value=0.63, ci95=[0.6, 0.66])))
+    assert ledger.compare([near], [old]) == [] == ledger.compare([], [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"measured": measured(value=0.59)}, "measured value is 0.59, committed is 0.6123 ± 0.02"),
+        ({"measured": measured(ci95=[0.5, 0.64])}, "measured ci95 is"),
+        ({"measured": measured(ci95=None)}, "measured ci95 is None"),
+        ({"measured": measured(n=813)}, "measured n is 813, committed is 812"),
+        ({"control": {"what": "shuffled maps", "value": 0.2, "ci95": [0.1, 0.3]}}, "control value is 0.2"),
+        ({"verdict": "partly"}, "verdict is 'partly', committed is 'reproduced'"),
+        ({"tolerance": 0.5}, "tolerance is 0.5"),
+    ],
+)
+def test_compare_says_what_differs(changes, sentence):
+    old = ledger.record(NOTEBOOK, **arguments())
+    new = ledger.record(NOTEBOOK, **arguments(**changes))
+    said = ledger.compare([new], [old])
+    assert any(sentence in line and "what.lens.on_topic on toy-llava" in line for line in said), said
+
+
+def test_compare_names_missing_and_extra_rows():
+    row = ledger.record(NOTEBOOK, **arguments())
+    assert ledger.compare([], [row]) == ["what.lens.on_topic on toy-llava is committed, but the run did not record it"]
+    assert ledger.compare([row], []) == ["what.lens.on_topic on toy-llava was recorded, but is not committed"]
+
+
+def test_the_page_shows_every_claim(claims):
+    assert ledger.progress() == (27, {"to come": 27})
+    ledger.record(NOTEBOOK, **arguments())
+    assert ledger.progress() == (27, {"reproduced": 1, "to come": 26})
+    page = ledger.table("what") + ledger.table("where")
+    assert page.count("<tr>") == 27 + 2 and page.count("chapter to come") == 26
+    assert "<strong>0.6123</strong>" in page and "[0.581, 0.64]" in page and "shuffled maps" in page
+    assert f"../notebooks/{NOTEBOOK}.html" in page
+
+
+def test_words_in_a_row_are_escaped():
+    ledger.record(NOTEBOOK, **arguments(measured=measured(unit="<script>")))
+    assert "<script>" not in ledger.table("what")
+
+
+def test_the_rows_live_in_the_book(monkeypatch, tmp_path):
+    monkeypatch.delenv("WHATWHERE_CLAIMS")
+    assert ledger.folder().parts[-2:] == ("data", "claims")
+    monkeypatch.setattr(ledger, "__file__", str(tmp_path / "a" / "b" / "ledger.py"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="set WHATWHERE_CLAIMS"):
+        ledger.folder()
+
+
+def test_the_committed_rows_are_well_formed(monkeypatch):
+    monkeypatch.delenv("WHATWHERE_CLAIMS")
+    ledger.rows()

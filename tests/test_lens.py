@@ -1,0 +1,254 @@
+"""The lens is exact where it can be checked, puts words in the right cells, and keeps its memory small."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import whatwhere as ww
+from checkpoints import llava, qwen2vl
+from whatwhere import lens, tokens
+
+SHAPES = {
+    "llava": (llava, {}),
+    "llava, class token kept": (llava, dict(strategy="full", feature_layer=-2, tied=True)),
+    "qwen2vl": (qwen2vl, {}),
+    "qwen2vl, merging 3 x 3": (qwen2vl, dict(merge=3)),
+    "qwen2vl, no merging": (qwen2vl, dict(merge=1)),
+}
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def vlm(request, tmp_path_factory):
+    make, options = SHAPES[request.param]
+    folder = tmp_path_factory.mktemp("checkpoint")
+    make(folder, **options)
+    return ww.load(folder)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    llava(folder)
+    return ww.load(folder)
+
+
+def token(vlm):
+    """Pixels along the side of one of Qwen's visual tokens."""
+    return vlm.image_processor.patch_size * vlm.image_processor.merge_size
+
+
+def picture(vlm, seed=0, scale=1):
+    """Of the size the ViT takes, and not square where it need not be."""
+    size = (24, 24) if vlm.family == "llava" else (6 * scale * token(vlm), 4 * scale * token(vlm))
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8))
+
+
+@torch.no_grad()
+def test_last_depth_and_layer_are_the_models_own_logits(vlm):
+    image = picture(vlm)
+    maps = lens.token_maps(vlm, image, "is there a cup?", layer=vlm.n_layers, top_k=7)
+    inputs = vlm.prepare(image, "is there a cup?")
+    logits = vlm.model(**inputs).logits[0]  # the whole prompt, by transformers
+    expected = logits[vlm.positions(image).index].softmax(-1).topk(7)
+    rows, columns = vlm.patch_grid(image)
+    assert maps.top_ids.shape == maps.probabilities.shape == (vlm.depths + 1, rows, columns, 7)
+    assert np.allclose(maps.probabilities[-1].reshape(-1, 7), expected.values, atol=1e-5)
+    assert (maps.top_ids[-1].reshape(-1, 7) == expected.indices.numpy()).all()
+
+
+@torch.no_grad()
+def test_every_depth_and_layer_is_the_full_forward_of_a_shorter_vit(vlm):
+    """Nothing is lost by stopping after the visual tokens, at `layer`, with every depth in one pass."""
+    image = picture(vlm)
+    inputs = vlm.prepare(image, "what colour is the bear ?")
+    index = vlm.positions(image).index
+    for layer in (0, 1, vlm.n_layers - 1):
+        maps = lens.token_maps(vlm, image, layer=layer, batch_size=2)
+        for depth in range(1, vlm.depths + 1):
+            cut = copy.deepcopy(vlm.model)
+            if vlm.family == "llava":
+                tower = getattr(cut.model.vision_tower, "vision_model", cut.model.vision_tower)
+                tower.encoder.layers = tower.encoder.layers[:depth]
+                tower.config.num_hidden_layers = depth
+                cut.config.vision_feature_layer = -1
+            else:
+                cut.model.visual.blocks = cut.model.visual.blocks[:depth]
+            hidden = cut(**inputs, output_hidden_states=True).hidden_states[layer][0, index]
+            expected = cut.lm_head(cut.model.language_model.norm(hidden)).softmax(-1).topk(5)
+            assert np.allclose(maps.probabilities[depth].reshape(-1, 5), expected.values, atol=1e-5)
+
+
+def test_the_question_after_the_image_changes_nothing(vlm):
+    image = picture(vlm)
+    one, other = (lens.token_maps(vlm, image, question) for question in ("", "is there a red bear on the left ?"))
+    assert np.array_equal(one.top_ids, other.top_ids) and np.array_equal(one.probabilities, other.probabilities)
+
+
+def test_a_list_is_as_one_by_one(vlm):
+    images = [picture(vlm, seed) for seed in range(3)]
+    together = lens.token_maps(vlm, images, batch_size=2)
+    for image, maps in zip(images, together):
+        alone = lens.token_maps(vlm, image)
+        assert np.allclose(alone.probabilities, maps.probabilities, atol=1e-5)
+        assert maps.image.size == alone.image.size
+    unequal = [picture(vlm), picture(vlm, 1, scale=2)]
+    for image, maps in zip(unequal, lens.token_maps(vlm, unequal)):
+        assert maps.ids.shape[1:] == vlm.patch_grid(image)
+        assert np.allclose(lens.token_maps(vlm, image).probabilities, maps.probabilities, atol=1e-5)
+
+
+def cells(vlm, painted):
+    """Rows and columns of the visual tokens that `painted` changes, where a token sees only its own patch."""
+    plain = Image.new("RGB", painted.size, (90, 90, 90))
+    before, after = (vlm.visual_tokens(image, 0) for image in (plain, painted))
+    changed = (before - after).abs().amax(-1).reshape(vlm.patch_grid(painted)) > 1e-4
+    return {tuple(cell) for cell in changed.nonzero().tolist()}
+
+
+@pytest.mark.parametrize("corner", ["top left", "top right", "bottom left", "bottom right", "middle"])
+def test_a_painted_cell_changes_that_cell(vlm, corner):
+    image = Image.new("RGB", picture(vlm).size, (90, 90, 90))
+    rows, columns = vlm.patch_grid(image)
+    row = {"top": 0, "bottom": rows - 1, "middle": rows // 2}[corner.split()[0]]
+    column = {"left": 0, "right": columns - 1, "middle": columns // 2}[corner.split()[-1]]
+    high, wide = image.height // rows, image.width // columns
+    image.paste((250, 20, 20), (column * wide, row * high, (column + 1) * wide, (row + 1) * high))
+    assert cells(vlm, image) == {(row, column)}
+    plain = lens.token_maps(vlm, Image.new("RGB", image.size, (90, 90, 90)), layer=0, depths=[0], top_k=1)
+    painted = lens.token_maps(vlm, image, layer=0, depths=[0], top_k=1)
+    changed = np.abs(plain.probabilities - painted.probabilities)[0, ..., 0] > 1e-6
+    assert changed[row, column] and changed.sum() == 1
+    seen = np.asarray(painted.image).astype(int)  # the picture under the words shows it in the same place
+    red = (seen[..., 0] - seen[..., 1] > 100).reshape(rows, high, columns, wide).mean((1, 3))
+    assert red[row, column] > 0.9 and red.sum() < 1.2
+
+
+def test_by_hand(small):
+    """Two numbers, three words: RMS norm, unembedding and softmax worked out on paper."""
+    vlm = copy.copy(small)
+    vlm.final_norm = torch.nn.RMSNorm(2, eps=0)
+    vlm.final_norm.weight.data = torch.tensor([1.0, 2.0])
+    vlm.unembedding = torch.nn.Linear(2, 3, bias=False)
+    vlm.unembedding.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    vlm.__dict__["words"] = np.array(["x", "y", "both"], dtype=object)
+    # [3, 4]: mean square 12.5, so the norm gives [3, 4] / sqrt(12.5) * [1, 2] = [0.8485, 2.2627]
+    # logits 0.8485, 2.2627, 3.1113; exponentials 2.3362, 9.6094, 22.4492; sum 34.3948
+    reading = lens.logit_lens(vlm, torch.tensor([[3.0, 4.0]]), top_k=3)
+    assert reading.words.tolist() == [["both", "y", "x"]] and reading.ids.tolist() == [[2, 1, 0]]
+    assert np.allclose(reading.probabilities, [[0.6527, 0.2794, 0.0679]], atol=1e-4)
+    # without the norm: logits 3, 4, 7; exponentials 20.0855, 54.5982, 1096.6332; sum 1171.3169
+    reading = lens.logit_lens(vlm, torch.tensor([3.0, 4.0]), top_k=2, norm=False)
+    assert reading.words.tolist() == ["both", "y"]
+    assert np.allclose(reading.probabilities, [0.9362, 0.0466], atol=1e-4)
+
+
+def test_memory_does_not_grow_with_depths_times_vocabulary(small, monkeypatch):
+    vlm, largest = small, []
+    monkeypatch.setattr(lens, "LARGEST", 500)
+    handle = vlm.unembedding.register_forward_hook(lambda *args: largest.append(args[2].numel()))
+    whole = lens.token_maps(vlm, [picture(vlm)] * 3)
+    handle.remove()
+    assert max(largest) <= 500 < whole[0].ids.size * len(vlm.words)
+    assert sum(largest) == 3 * whole[0].ids.size * len(vlm.words)  # visual positions, and nothing else
+    monkeypatch.undo()
+    assert np.allclose(whole[0].probabilities, lens.token_maps(vlm, picture(vlm)).probabilities, atol=1e-6)
+
+
+def test_one_vit_pass_and_no_later_block(small):
+    vlm, ran = small, []
+    handles = [block.register_forward_hook(lambda *_, n=n: ran.append(("vit", n))) for n, block in enumerate(vlm.vision_blocks)]
+    handles += [block.register_forward_hook(lambda *_, n=n: ran.append(("lm", n))) for n, block in enumerate(vlm.lm_layers)]
+    lens.token_maps(vlm, picture(vlm), layer=1, depths=[0, 2])
+    for handle in handles:
+        handle.remove()
+    assert ran == [("vit", 0), ("vit", 1), ("lm", 0)]
+
+
+def test_fields(small):
+    maps = lens.token_maps(small, picture(small), depths=[0, 3], top_k=3)
+    assert maps.depths == [0, 3] and maps.layer == small.lens_layer
+    assert maps.words.shape == maps.ids.shape == (2, 4, 4) and maps.top_words.shape == (2, 4, 4, 3)
+    assert (np.diff(maps.probabilities) <= 0).all()
+    assert maps.word_at(1, 2).tolist() == maps.words[:, 1, 2].tolist()
+    assert "2 ViT depths, 4 × 4 patches" in repr(maps)
+    table = maps.to_pandas()
+    assert list(table.columns) == ["depth", "row", "column", "rank", "word", "probability"] and len(table) == 2 * 16 * 3
+    line = table[(table.depth == 3) & (table.row == 1) & (table.column == 2) & (table["rank"] == 2)].iloc[0]
+    assert line.word == maps.top_words[1, 1, 2, 1] and line.probability == maps.probabilities[1, 1, 2, 1]
+    assert lens.token_maps(small, picture(small), depths=2).depths == [2]
+
+
+def test_hits_are_whole_words():
+    vocabulary = np.array(["bear", "b", "Bear", "bearing", "‹3›", "∅"], dtype=object)
+    ids = np.array([0, 1, 2, 3, 4, 5]).reshape(1, 2, 3, 1).repeat(2, -1)
+    ids[..., 1] = 0
+    maps = lens.TokenMaps(ids, np.ones(ids.shape), [0], 1, None, vocabulary)
+    assert maps.hits({"bear"}).tolist() == [[[True, False, True], [False, False, False]]]
+    assert maps.hits("b").sum() == 1
+    assert maps.hits({"BEAR"}).sum() == 2
+    assert maps.hits({""}).sum() == maps.hits(set()).sum() == maps.hits({"polar bear"}).sum() == 0
+    assert maps.hits({"bear"}, k=2).all()
+
+
+def test_refusals(small):
+    image = picture(small)
+    for layer in (-1, 4, 1.0, True):
+        with pytest.raises(ValueError, match="layer is a whole number from 0 to 3"):
+            lens.token_maps(small, image, layer=layer)
+    with pytest.raises(ValueError, match="depth is a whole number from 0 to 3"):
+        lens.token_maps(small, image, depths=[4])
+    for top_k in (0, 10**6, 1.5):
+        with pytest.raises(ValueError, match="top_k is a whole number from 1 to"):
+            lens.token_maps(small, image, top_k=top_k)
+    with pytest.raises(ValueError, match="at least one image and one depth"):
+        lens.token_maps(small, [])
+    with pytest.raises(ValueError, match="at least one image and one depth"):
+        lens.token_maps(small, image, depths=[])
+    with pytest.raises(FileNotFoundError, match="no file"):
+        lens.token_maps(small, "no-such-photo.jpg")
+
+
+def test_any_picture(small, tmp_path):
+    image = picture(small)
+    image.save(tmp_path / "photo.png")
+    expected = lens.token_maps(small, image).top_ids
+    for given in (tmp_path / "photo.png", str(tmp_path / "photo.png"), np.asarray(image)):
+        assert np.array_equal(lens.token_maps(small, given).top_ids, expected)
+
+
+@pytest.mark.parametrize(
+    "piece, shown",
+    [
+        ("▁bear", "bear"),
+        ("bear", "bear"),
+        ("▁", "␣"),
+        ("▁▁", "␣␣"),
+        ("<0x0A>", "⏎"),
+        ("<0x41>", "A"),
+        ("<0xE4>", "‹E4›"),
+        ("<s>", "<s>"),
+        (None, "‹0›"),
+    ],
+)
+def test_sentencepiece_is_readable(piece, shown):
+    assert tokens.readable([piece]).tolist() == [shown]
+
+
+@pytest.mark.parametrize(
+    "piece, shown",
+    [
+        ("Ġbear", "bear"),
+        ("Ċ", "⏎"),
+        ("Ġ", "␣"),
+        ("Ã©", "é"),
+        ("ä¸", "‹E4B8›"),
+        ("<|im_end|>", "<|im_end|>"),
+        ("ĠĠ", "␣␣"),
+        ("ĉ", "⇥"),
+    ],
+)
+def test_byte_level_is_readable(piece, shown):
+    assert tokens.readable([piece, "Ġis"]).tolist() == [shown, "is"]

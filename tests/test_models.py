@@ -1,0 +1,410 @@
+"""Our names and paths against the untouched transformers forward; and every way a load can fail."""
+
+import copy
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import whatwhere as ww
+from checkpoints import llava, qwen2vl
+from whatwhere import loading
+
+QUESTIONS = ["is there a cup?", "what colour is the bear on the left of the striped bowl?", "how many?"]
+
+
+def picture(width=40, height=28, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8))
+
+
+SHAPES = {
+    "llava": (llava, {}),
+    "llava, second-last block, tied": (llava, dict(feature_layer=-2, tied=True, vision_blocks=4)),
+    "llava, class token kept, one key-value head": (llava, dict(strategy="full", kv_heads=1, layers=2)),
+    "llava, counted from the front": (llava, dict(feature_layer=2, kv_heads=4, image=32, patch=4)),
+    "qwen2vl": (qwen2vl, {}),
+    "qwen2vl, no merging, tied": (qwen2vl, dict(merge=1, tied=True)),
+    "qwen2vl, merging 3 x 3, one key-value head": (qwen2vl, dict(merge=3, kv_heads=1, layers=2)),
+}
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def vlm(request, tmp_path_factory):
+    make, options = SHAPES[request.param]
+    folder = tmp_path_factory.mktemp("checkpoint")
+    make(folder, **options)
+    return ww.load(folder)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """One checkpoint of each family."""
+    root = tmp_path_factory.mktemp("families")
+    llava(root / "llava")
+    qwen2vl(root / "qwen2vl")
+    return root
+
+
+def theirs(vlm, images, questions):
+    """Inputs made without us: the placeholder expanded in the string, and the tokenizer's own padding."""
+    pixels = dict(vlm.image_processor(images, return_tensors="pt"))
+    if vlm.family == "llava":
+        config = vlm.model.config.vision_config
+        counts = [
+            (config.image_size // config.patch_size) ** 2 + (vlm.model.config.vision_feature_select_strategy == "full")
+        ] * len(images)
+        mark = "<image>"
+    else:
+        counts = (pixels["image_grid_thw"].prod(-1) // vlm.model.config.vision_config.spatial_merge_size**2).tolist()
+        mark = "<|image_pad|>"
+    texts = [
+        vlm.tokenizer.apply_chat_template(
+            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}],
+            tokenize=False,
+            add_generation_prompt=True,
+        ).replace(mark, mark * n)
+        for question, n in zip(questions, counts)
+    ]
+    text = vlm.tokenizer(texts, padding=True, return_tensors="pt")
+    kinds = {"mm_token_type_ids": (text["input_ids"] == vlm.model.config.image_token_id).int()}
+    return {
+        "input_ids": text["input_ids"],
+        "attention_mask": text["attention_mask"],
+        **pixels,
+        **(kinds if vlm.family == "qwen2_vl" else {}),
+    }
+
+
+def hooks(model):
+    return {name: (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for name, m in model.named_modules()}
+
+
+@torch.no_grad()
+def test_logits_are_those_of_transformers(vlm):
+    images = [picture(40, 28), picture(24, 48, 1), picture(31, 31, 2)]
+    inputs = theirs(vlm, images, QUESTIONS)
+    expected = vlm.model(**inputs).logits
+    ours = vlm.logits(images, QUESTIONS)
+    real = inputs["attention_mask"].bool()
+    assert real.logical_not().any(), "the batch should hold padding"
+    assert ours.shape == expected.shape
+    assert (ours - expected)[real].abs().max() <= 1e-5
+    assert expected[real].std() > 0.1, "logits too alike to tell a mistake"
+    for image, question, row, keep in zip(images, QUESTIONS, expected, real):
+        assert (vlm.logits(image, question) - row[keep]).abs().max() <= 1e-4  # alone: no padding, other kernels
+
+
+@torch.no_grad()
+def test_prepared_inputs_are_those_of_transformers(vlm):
+    images = [picture(40, 28), picture(24, 48, 1)]
+    ours, expected = vlm.prepare(images, QUESTIONS[:2]), theirs(vlm, images, QUESTIONS[:2])
+    assert ours.keys() == expected.keys()
+    for name in ours:
+        assert torch.equal(ours[name], expected[name]), name
+
+
+def test_answers_are_those_of_generate(vlm):
+    images = [picture(40, 28), picture(24, 48, 1)]
+    inputs = theirs(vlm, images, QUESTIONS[:2])
+    ids = vlm.model.generate(**inputs, do_sample=False, max_new_tokens=6, pad_token_id=0)
+    expected = [vlm.tokenizer.decode(row[inputs["input_ids"].shape[1] :], skip_special_tokens=True) for row in ids]
+    assert vlm.answer(images, QUESTIONS[:2], max_new_tokens=6) == [text.strip() for text in expected]
+    assert vlm.answer(images, QUESTIONS[:2], max_new_tokens=6, batch_size=1) == [text.strip() for text in expected]
+    alone = vlm.answer(images[0], QUESTIONS[0], max_new_tokens=6)
+    assert isinstance(alone, str) and alone == expected[0].strip()
+    assert len(vlm.answer(images[0], QUESTIONS)) == len(vlm.answer([images[0]] * 3, QUESTIONS[0])) == 3
+
+
+@torch.no_grad()
+def test_nothing_is_left_behind(vlm):
+    image = picture()
+    vlm.model(**vlm.prepare(image, QUESTIONS[0]))  # transformers adds hooks of its own on the first run, for good
+    weights = {name: value.clone() for name, value in vlm.model.state_dict().items()}
+    before = hooks(vlm.model)
+    vlm.answer(image, QUESTIONS[0], max_new_tokens=2)
+    vlm.logits(image, QUESTIONS[0])
+    vlm.visual_tokens_by_depth(image)
+    ww.lens.token_maps(vlm, image)
+    with pytest.raises(RuntimeError):
+        vlm.lm_hidden(torch.zeros(1, 3, 7))  # a wrong width fails half-way
+    assert hooks(vlm.model) == before
+    assert all(torch.equal(value, weights[name]) for name, value in vlm.model.state_dict().items())
+    assert not vlm.model.training and not any(p.requires_grad for p in vlm.model.parameters())
+
+
+@torch.no_grad()
+def test_every_depth_is_a_vit_with_its_later_blocks_removed(vlm):
+    images = [picture(40, 28), picture(24, 48, 1)]
+    inputs = theirs(vlm, images, QUESTIONS[:2])
+    pixels = {name: inputs[name] for name in ("pixel_values", "image_grid_thw") if name in inputs}
+    by_depth = vlm.visual_tokens_by_depth(images)
+    for depth in range(1, vlm.depths + 1):
+        cut = copy.deepcopy(vlm.model)
+        tower = cut.model.vision_tower if vlm.family == "llava" else cut.model.visual
+        tower = getattr(tower, "vision_model", tower)
+        if vlm.family == "llava":
+            tower.encoder.layers = tower.encoder.layers[:depth]
+            tower.config.num_hidden_layers = depth
+            features = cut.get_image_features(**pixels, vision_feature_layer=-1)
+        else:
+            tower.blocks = tower.blocks[:depth]
+            features = cut.get_image_features(**pixels)
+        for ours, expected in zip(by_depth, features.pooler_output):
+            expected = expected[1:] if len(expected) > ours.shape[1] else expected  # a class token that is kept
+            assert torch.allclose(ours[depth], expected, atol=1e-5)
+    assert torch.equal(vlm.visual_tokens(images[0]), vlm.visual_tokens(images[0], vlm.depths))
+    assert torch.allclose(vlm.visual_tokens(images)[1], by_depth[1][-1], atol=1e-5)
+    assert not torch.allclose(vlm.visual_tokens(images[0], 0), vlm.visual_tokens(images[0], 1), atol=1e-2)
+
+
+@torch.no_grad()
+def test_depth_zero_is_the_patch_embedding(vlm):
+    inputs = vlm.prepare(picture(), QUESTIONS[0])
+    if vlm.family == "llava":
+        tower = getattr(vlm.model.model.vision_tower, "vision_model", vlm.model.model.vision_tower)
+        expected = vlm.connector(tower.pre_layrnorm(tower.embeddings(inputs["pixel_values"])))[0, 1:]
+    else:
+        expected = vlm.connector(vlm.model.model.visual.patch_embed(inputs["pixel_values"]))
+    assert torch.allclose(vlm.visual_tokens(picture(), 0), expected, atol=1e-6)
+
+
+@torch.no_grad()
+def test_layers_are_those_of_transformers(vlm):
+    inputs = vlm.prepare(picture(), QUESTIONS[0])
+    expected = vlm.model(**inputs, output_hidden_states=True).hidden_states
+    found = vlm.lm_hidden(
+        vlm.embed(inputs), inputs["attention_mask"], vlm.position_ids(inputs), layer=list(range(vlm.n_layers + 1))
+    )
+    for layer in range(vlm.n_layers):  # transformers norms its last one
+        assert torch.allclose(found[layer], expected[layer], atol=1e-5)
+    assert torch.allclose(vlm.final_norm(found[-1]), expected[-1], atol=1e-5)
+    ran = []
+    handle = vlm.lm_layers[-1].register_forward_hook(lambda *_: ran.append(1))
+    vlm.lm_hidden(vlm.embed(inputs), layer=vlm.n_layers - 1)
+    handle.remove()
+    assert not ran, "blocks after the asked layer should not run"
+
+
+def test_positions_and_grid(vlm):
+    image = picture(40, 24)
+    rows, columns = vlm.patch_grid(image)
+    index, lm, vit = vlm.positions(image)
+    assert len(index) == rows * columns and index.diff().eq(1).all()
+    ids = vlm.prepare(image, QUESTIONS[0])["input_ids"][0]
+    assert (ids[index] == vlm.model.config.image_token_id).all()
+    if vlm.family == "llava":
+        assert torch.equal(lm, index)
+        assert torch.equal(vit, torch.cartesian_prod(torch.arange(rows), torch.arange(columns)))
+    else:
+        merge, start = vlm.model.config.vision_config.spatial_merge_size, int(index[0])
+        assert (rows, columns) == (24 // (4 * merge), 40 // (4 * merge)) or merge == 3
+        time, row, column = lm
+        assert (time == start).all()
+        assert torch.equal(row, start + torch.arange(rows).repeat_interleave(columns))
+        assert torch.equal(column, start + torch.arange(columns).repeat(rows))
+        blocks = vit.reshape(rows * columns, merge * merge, 2) // merge  # the patches of one token lie in one block
+        assert (blocks == blocks[:, :1]).all()
+        assert torch.equal(blocks[:, 0], torch.cartesian_prod(torch.arange(rows), torch.arange(columns)))
+        assert len({tuple(place) for place in vit.tolist()}) == len(vit) == rows * columns * merge * merge
+
+
+def test_what_is_seen(vlm):
+    image = Image.new("RGB", (40, 24), (200, 30, 60))
+    image.paste((20, 90, 220), (20, 0, 40, 24))
+    seen = np.asarray(vlm.seen(image)).astype(int)
+    rows, columns = vlm.patch_grid(image)
+    assert abs(seen.shape[1] / seen.shape[0] - columns / rows) < 1e-6
+    assert np.abs(seen[:, 1] - [200, 30, 60]).max() < 12 and np.abs(seen[:, -2] - [20, 90, 220]).max() < 12
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2vl"])
+@torch.no_grad()
+def test_bfloat16_within_its_precision(folders, family):
+    vlm, exact = (ww.load(folders / family, dtype=dtype) for dtype in ("bfloat16", "float32"))
+    assert vlm.dtype == torch.bfloat16
+    expected = vlm.model(**vlm.prepare(picture(), QUESTIONS[0])).logits[0].float()
+    ours = vlm.logits(picture(), QUESTIONS[0]).float()
+    error = (expected - exact.logits(picture(), QUESTIONS[0])).abs().max()
+    assert (ours - expected).abs().max() <= error  # no further from transformers than bfloat16 is from float32
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2vl"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (1, 3), (3, 40), (40, 1)])
+def test_tiny_pictures_are_scaled_up(folders, family, size):
+    vlm = ww.load(folders / family)
+    image = Image.new("RGB", size, (10, 200, 40))
+    rows, columns = vlm.patch_grid(image)
+    assert vlm.visual_tokens(image).shape == (rows * columns, 32)
+    seen = np.asarray(vlm.seen(image)).reshape(-1, 3).astype(int)
+    assert np.abs(seen - [10, 200, 40]).max() <= 1  # rows and colours not confused: still one flat green
+    assert isinstance(vlm.answer(image, QUESTIONS[0], max_new_tokens=2), str)
+
+
+def test_words_and_repr(vlm):
+    assert len(vlm.words) == vlm.unembedding.weight.shape[0]
+    assert vlm.words[vlm.tokenizer.convert_tokens_to_ids("bear")] == "bear"
+    assert vlm.family in repr(vlm) and f"{vlm.n_layers} LM layers" in repr(vlm)
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------
+
+
+def test_unknown_name():
+    with pytest.raises(FileNotFoundError, match="did you mean 'toy-llava'.*hub id"):
+        ww.load("toy-lava")
+
+
+def test_organism_without_the_repository(monkeypatch, tmp_path):
+    monkeypatch.setattr(loading, "__file__", str(tmp_path / "site-packages/whatwhere/loading.py"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="Clone the repository"):
+        ww.load("toy-llava")
+
+
+def test_organism_is_found_from_inside_a_clone(monkeypatch, tmp_path, folders):
+    monkeypatch.setattr(loading, "__file__", str(tmp_path / "site-packages/whatwhere/loading.py"))
+    (tmp_path / "data/models").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    shutil.copytree(folders / "llava", tmp_path / "data/models/toy-llava")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert ww.load("toy-llava").name == "toy-llava"
+
+
+def test_hub_out_of_reach():
+    with pytest.raises(FileNotFoundError, match="hub"):
+        ww.load("llava-hf/no-such-model-of-ours")
+
+
+def broken(folders, tmp_path, family="llava"):
+    return shutil.copytree(folders / family, tmp_path / "broken")
+
+
+def test_folder_without_config(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no config.json"):
+        ww.load(tmp_path)
+
+
+def test_folder_without_weights(folders, tmp_path):
+    folder = broken(folders, tmp_path)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="no weights"):
+        ww.load(folder)
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match="can run code"):
+        ww.load(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 4000])
+def test_truncated_weights(folders, tmp_path, keep):
+    weights = broken(folders, tmp_path) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="could not be read.*Fetch or train it again"):
+        ww.load(weights.parent)
+
+
+def test_weights_of_another_shape_or_missing(folders, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    weights = broken(folders, tmp_path) / "model.safetensors"
+    tensors = load_file(weights)
+    name = next(name for name in tensors if "linear_1.weight" in name)
+    save_file({key: value for key, value in tensors.items() if key != name}, weights, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="lack 1 of the model's tensors"):
+        ww.load(weights.parent)
+    save_file({**tensors, name: tensors[name][:, :-1].clone()}, weights, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="another shape"):
+        ww.load(weights.parent)
+
+
+def edit(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def test_wrong_architecture(folders, tmp_path):
+    folder = broken(folders, tmp_path)
+    edit(folder, model_type="bert")
+    with pytest.raises(ValueError, match="architecture 'bert'; whatwhere knows llava and qwen2_vl"):
+        ww.load(folder)
+    edit(folder, model_type="llava", vision_feature_layer=[-2, -1])
+    with pytest.raises(ValueError, match="several ViT layers|another shape"):
+        ww.load(folder)
+
+
+def test_several_feature_layers(tmp_path):
+    folder = tmp_path / "two"
+    llava(folder, feature_layer=[-2, -1])
+    with pytest.raises(ValueError, match="several ViT layers at once"):
+        ww.load(folder)
+
+
+def test_processor_of_another_size(folders, tmp_path):
+    folder = broken(folders, tmp_path)
+    for file in (path for path in folder.glob("*processor*.json")):
+        file.write_text(file.read_text().replace('"height": 24', '"height": 30').replace('"width": 24', '"width": 30'))
+    with pytest.raises(ValueError, match="30 × 30 pixels, but the ViT takes 24 × 24"):
+        ww.load(folder)
+
+
+def test_no_chat_template_or_the_old_file(folders, tmp_path):
+    folder = broken(folders, tmp_path)
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ValueError, match="no chat template"):
+        ww.load(folder)
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    assert ww.load(folder).tokenizer.chat_template == template
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n", None, 3])
+def test_empty_prompt(folders, prompt):
+    vlm = ww.load(folders / "llava")
+    for ask in (vlm.answer, vlm.logits):
+        with pytest.raises(ValueError, match="question in words"):
+            ask(picture(), prompt)
+
+
+def test_placeholder_in_the_prompt(folders):
+    with pytest.raises(ValueError, match="put in by the chat template"):
+        ww.load(folders / "llava").answer(picture(), "is there a cup in <image> ?")
+
+
+def test_depth_and_layer_out_of_range(folders):
+    vlm = ww.load(folders / "qwen2vl")
+    for depth in (-1, 4, 1.5, True, "2"):
+        with pytest.raises(ValueError, match="depth is a whole number from 0 to 3"):
+            vlm.visual_tokens(picture(), depth)
+    with pytest.raises(ValueError, match="layer is a whole number from 0 to 3"):
+        vlm.lm_hidden(torch.zeros(1, 2, 32), layer=4)
+
+
+def test_pairs_lines_devices_and_dtypes(folders):
+    vlm = ww.load(folders / "llava")
+    with pytest.raises(ValueError, match="2 images do not pair with 3 prompts"):
+        vlm.answer([picture()] * 2, QUESTIONS)
+    with pytest.raises(ValueError, match="more a line than a picture"):
+        vlm.patch_grid(Image.new("RGB", (900, 2)))
+    with pytest.raises(ValueError, match="device is"):
+        ww.load(folders / "llava", device="gpu")
+    for dtype in ("int8", "nonsense", 3):
+        with pytest.raises(ValueError, match="dtype is"):
+            ww.load(folders / "llava", dtype=dtype)
+
+
+def test_an_organism_says_once_what_it_knows(tmp_path):
+    llava(tmp_path / "toy", about={"organism": True, "world": "tabletop", "image_size": 24, "lens_layer": 1})
+    vlm = ww.load(tmp_path / "toy")
+    assert vlm.lens_layer == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vlm.answer(picture(24, 24), QUESTIONS[0], max_new_tokens=1)
+    picture().save(tmp_path / "photo.png")
+    with pytest.warns(UserWarning, match="only ever seen the tabletop world"):
+        vlm.answer(tmp_path / "photo.png", QUESTIONS[0], max_new_tokens=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vlm.answer(picture(), QUESTIONS[0], max_new_tokens=1)

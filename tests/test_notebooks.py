@@ -1,0 +1,144 @@
+"""Every chapter keeps to the skeleton, runs, and has exercises whose checks mean something."""
+
+import re
+
+import nbformat
+import pytest
+from nbformat import v4
+
+import notebook_tools as tools
+import setup_cell
+import sync
+from whatwhere import ledger
+
+CHAPTERS = [pytest.param(path, id=path.stem) for path in tools.NOTEBOOKS] or [
+    pytest.param(None, marks=pytest.mark.skip(reason="no chapter is written yet"))
+]
+every_chapter = pytest.mark.parametrize("path", CHAPTERS)
+
+
+def notebook_headings(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return re.findall(r"^#+ .*$", text, flags=re.MULTILINE)
+
+
+@every_chapter
+def test_skeleton(path):
+    notebook = tools.read(path)
+    first = notebook.cells[0].source
+    assert re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem), "a chapter is named like 02_reading_patches_as_words"
+    assert first.startswith("# "), "a chapter starts with its title"
+    assert setup_cell.badges(*sync.address(), path.name) in first, "the badge row is stale: make sync"
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown").lower()
+    for part in ("what you will learn", "before you start", "minutes", "what next", "references"):
+        assert part in text, f"{path.stem} has no '{part}'"
+    setup = tools.code_cells(notebook)[0]
+    assert "setup" in tools.tags(setup), "the first code cell is tagged setup"
+    assert "## Exercises" in notebook_headings(notebook), "the exercises stand under '## Exercises'"
+    assert setup.source == setup_cell.cell(*sync.address()), "the setup cell is stale: make sync"
+
+
+@every_chapter
+def test_size(path):
+    cells = tools.code_cells(tools.read(path))
+    assert len(cells) <= 25, f"{len(cells)} code cells, at most 25"
+    for number, cell in enumerate(cells, start=1):
+        length = len(cell.source.strip().splitlines())
+        assert length <= 15, f"code cell {number} has {length} lines, at most 15:\n{cell.source[:200]}"
+
+
+@every_chapter
+def test_plain_markdown(path):
+    """Colab shows MyST directives and roles as raw text, so chapters use none."""
+    for cell in tools.read(path).cells:
+        if cell.cell_type == "markdown":
+            prose = re.sub(r"```.*?```|`[^`\n]*`", "", cell.source, flags=re.DOTALL)
+            assert not re.search(r"^(:::|```\{)|\{[a-z:]+\}`", cell.source, flags=re.MULTILINE), cell.source[:200]
+            assert not re.search(r"^\([a-z-]+\)=\s*$", prose, flags=re.MULTILINE), cell.source[:200]
+
+
+@every_chapter
+def test_no_stored_outputs(path):
+    for cell in tools.code_cells(tools.read(path)):
+        if "skip-execution" not in tools.tags(cell):
+            assert not cell.outputs and cell.execution_count is None, "stored outputs: make sync"
+
+
+@every_chapter
+def test_exercises_are_complete(path):
+    found = tools.exercises(tools.read(path))
+    assert len(found) >= 3, f"{len(found)} exercises, at least 3"
+    assert [exercise["number"] for exercise in found] == list(range(1, len(found) + 1))
+    for exercise in found:
+        name = f"exercise {exercise['number']}"
+        assert re.search(r"\b(easy|medium|hard)\b", exercise["text"], re.I), f"{name} states no difficulty"
+        assert re.search(r"\d+\s*min", exercise["text"]), f"{name} states no minutes"
+        assert exercise["stub"] is not None, f"{name} has no code cell tagged exercise"
+        assert exercise["stub"].metadata.get("exercise") == exercise["number"], f"{name}: stub metadata"
+        assert exercise["checks"], f"{name} has no code cell tagged check"
+        assert re.search(r"<summary>\s*Hint", exercise["answer"] or ""), f"{name} has no hint"
+        assert exercise["solution"], f"{name} has no solution in a ```python block"
+
+
+@every_chapter
+def test_runs_and_proves_its_exercises_and_rows(path, tmp_path):
+    _, results = tools.run(path, tmp_path)
+    for number, said in results.items():
+        assert any(mark.startswith("✗") for mark in said["stub"]), f"exercise {number}: the stub passes {said}"
+        passed = said["solution"] and all(mark.startswith("✓") for mark in said["solution"])
+        assert passed, f"exercise {number}: its solution does not pass {said['solution']}"
+    committed = [row for row in ledger.rows(tools.ROOT / "data" / "claims") if row["notebook"] == path.stem]
+    differences = ledger.compare(ledger.rows(tmp_path), committed)
+    assert not differences, "\n".join(differences)
+
+
+def test_committed_rows_belong_to_chapters():
+    stems = {path.stem for path in tools.NOTEBOOKS}
+    for row in ledger.rows(tools.ROOT / "data" / "claims"):
+        assert row["notebook"] in stems, f"{row['id']} was recorded by {row['notebook']}, which is no chapter"
+
+
+CHAPTER = {
+    "stub": "def double(x):\n    ...  # your code here",
+    "check": (
+        "import whatwhere as ww\n\ndef check_double(answer):\n"
+        "    assert answer(2) == 4, 'double(2) should be 4'\n\nww.exercises.check(check_double, double)"
+    ),
+    "solution": "def double(x):\n    return 2 * x",
+}
+
+
+def chapter(tmp_path, solution):
+    record = (
+        "import whatwhere as ww\nww.ledger.record('02_reading_patches_as_words', id='what.lens.on_topic',\n"
+        "    measured={'value': 0.5, 'ci95': [0.4, 0.6], 'n': 10, 'unit': 'share', 'model': 'none'},\n"
+        "    control={'what': 'nothing', 'value': 0.1, 'ci95': [0.0, 0.2]},\n"
+        "    verdict='partly', tolerance=0.01);"
+    )
+    answer = (
+        "<details><summary>Hint</summary>\n\nTwice.\n\n</details>\n\n<details><summary>Solution</summary>\n\n"
+        f"```python\n{solution}\n```\n\n</details>"
+    )
+    notebook = v4.new_notebook(
+        cells=[
+            v4.new_markdown_cell("# A trial"),
+            v4.new_code_cell(record),
+            v4.new_markdown_cell("### Exercise 1: twice\n\n*easy, 2 min*"),
+            v4.new_code_cell(CHAPTER["stub"], metadata={"tags": ["exercise"], "exercise": 1}),
+            v4.new_code_cell(CHAPTER["check"], metadata={"tags": ["check"]}),
+            v4.new_markdown_cell(answer),
+        ]
+    )
+    path = tmp_path / "02_trial.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def test_the_proof_tells_a_solution_from_a_stub(tmp_path):
+    """The proof itself: a right solution passes, a wrong one is found out, the row lands where it should."""
+    _, results = tools.run(chapter(tmp_path, CHAPTER["solution"]), tmp_path / "claims")
+    assert [mark[0] for mark in results[1]["stub"]] == ["✗"]
+    assert results[1]["solution"] == ["✓ double"]
+    assert [row["id"] for row in ledger.rows(tmp_path / "claims")] == ["what.lens.on_topic"]
+    _, results = tools.run(chapter(tmp_path, "def double(x):\n    return 3 * x"), tmp_path / "claims")
+    assert results[1]["solution"] == ["✗ not yet: double(2) should be 4"]

@@ -1,0 +1,53 @@
+"""A small Sphinx extension that keeps the built book true to what it was computed from.
+
+Sphinx reads a page again when the page itself changes. Our pages also depend on the package and on
+the organisms, so those are hashed into a configuration value: when it changes, Sphinx reads, and so
+executes, every page again. The ledger page depends on the rows that the notebooks write: it is read
+last, and always.
+"""
+
+import hashlib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LAST = "book/claims"
+
+
+def key(root=ROOT):
+    """One hash over every file that an executed page may read, except the claim rows it may write."""
+    digest = hashlib.sha256()
+    for folder in ("lib", "data"):
+        for path in sorted((root / folder).rglob("*")):
+            name = path.relative_to(root).as_posix()
+            hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts[len(root.parts) :])
+            if path.is_file() and not hidden and not name.startswith("data/claims/") and "egg-info" not in name:
+                digest.update(name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _set_key(app, config):
+    config.whatwhere_key = key()
+
+
+def _outdated(app, env, added, changed, removed):
+    return [LAST] if LAST in env.found_docs else []
+
+
+def _claims_last(app, env, docnames):
+    docnames.sort(key=lambda name: (name == LAST, name))
+
+
+def _launch_chapters_only(app, pagename, templatename, context, doctree):
+    """Colab opens notebooks: no button on the executed pages that are Markdown."""
+    if not pagename.startswith("notebooks/"):
+        buttons = context.get("header_buttons", [])
+        context["header_buttons"] = [b for b in buttons if b.get("label") != "launch-buttons"]
+
+
+def setup(app):
+    app.add_config_value("whatwhere_key", "", "env", [str])
+    app.connect("config-inited", _set_key)
+    app.connect("env-get-outdated", _outdated)
+    app.connect("env-before-read-docs", _claims_last)
+    app.connect("html-page-context", _launch_chapters_only, priority=900)  # after the theme's own
+    return {"parallel_read_safe": False, "parallel_write_safe": True}
