@@ -252,3 +252,9 @@ def test_sentencepiece_is_readable(piece, shown):
 )
 def test_byte_level_is_readable(piece, shown):
     assert tokens.readable([piece, "Ġis"]).tolist() == [shown, "is"]
+
+
+def test_the_picture_under_the_words_is_the_picture(vlm):
+    """To the pixel, where nothing is resized: patches are put back where they were."""
+    image = picture(vlm)
+    assert np.array_equal(np.asarray(lens.token_maps(vlm, image, depths=[0]).image), np.asarray(image))

@@ -395,6 +395,14 @@ def test_pairs_lines_devices_and_dtypes(folders):
             ww.load(folders / "llava", dtype=dtype)
 
 
+def test_numpy_integers_are_whole_numbers(folders):
+    vlm = ww.load(folders / "llava")
+    assert torch.equal(vlm.visual_tokens(picture(), np.int64(2)), vlm.visual_tokens(picture(), 2))
+    assert ww.lens.token_maps(vlm, picture(), layer=np.argmax([0, 1]), depths=np.arange(2)).layer == 1
+    with pytest.raises(ValueError, match="one ViT depth at least"):
+        vlm.visual_tokens_by_depth(picture(), [])
+
+
 def test_an_organism_says_once_what_it_knows(tmp_path):
     llava(tmp_path / "toy", about={"organism": True, "world": "tabletop", "image_size": 24, "lens_layer": 1})
     vlm = ww.load(tmp_path / "toy")
@@ -408,3 +416,6 @@ def test_an_organism_says_once_what_it_knows(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         vlm.answer(picture(), QUESTIONS[0], max_new_tokens=1)
+    for other in (picture(), np.asarray(picture())):
+        with pytest.warns(UserWarning, match="whether they fit or not"):
+            ww.lens.token_maps(ww.load(tmp_path / "toy"), other)

@@ -44,7 +44,7 @@ class Llava:
         layer = config.vision_feature_layer
         self.depth = layer if layer >= 0 else len(self.vision_blocks) + 1 + layer
         self.side = config.vision_config.image_size // config.vision_config.patch_size
-        crop = image_processor.crop_size or image_processor.size
+        crop = image_processor.crop_size if image_processor.do_center_crop else image_processor.size
         if (crop["height"], crop["width"]) != (config.vision_config.image_size,) * 2:
             raise ValueError(
                 f"The image processor makes pictures of {crop['height']} × {crop['width']} pixels, but the ViT "

@@ -10,6 +10,7 @@ unembedding: without it the last layer would not give the model's own logits.
 
 from collections import namedtuple
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def logit_lens(vlm, hidden, top_k=5, norm=True):
     """
     rows = hidden.reshape(-1, hidden.shape[-1])
     vocabulary = vlm.unembedding.weight.shape[0]
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= vocabulary:
+    if isinstance(top_k, bool) or not isinstance(top_k, Integral) or not 1 <= top_k <= vocabulary:
         raise ValueError(f"top_k is a whole number from 1 to {vocabulary}, the size of the vocabulary, not {top_k!r}.")
     ids, probabilities = [], []
     for piece in rows.split(max(1, LARGEST // vocabulary)):
@@ -72,7 +73,7 @@ def token_maps(vlm, image, prompt="", layer=None, depths=None, top_k=5, norm=Tru
 def _token_maps(vlm, images, prompt, layer, depths, top_k, norm, batch_size):
     layer = vlm.lens_layer if layer is None else layer
     check_range("layer", layer, vlm.n_layers)
-    depths = list(range(vlm.depths + 1)) if depths is None else [depths] if isinstance(depths, int) else list(depths)
+    depths = list(range(vlm.depths + 1)) if depths is None else [depths] if isinstance(depths, Integral) else list(depths)
     if not images or not depths:
         raise ValueError("A token map needs at least one image and one depth.")
     found = []

@@ -12,6 +12,7 @@ the connector's output). Nothing here changes a weight or leaves a hook behind.
 import warnings
 from collections import namedtuple
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -69,9 +70,7 @@ class VLM:
         self._warned = False
 
     def __repr__(self):
-        return (
-            f"VLM({self.name!r}: {self.family}, ViT depth {self.depths}, {self.n_layers} LM layers, {self.dtype}, {self.device})"
-        )
+        return f"VLM({self.name}: {self.family}, ViT depth {self.depths}, {self.n_layers} LM layers, {self.dtype}, {self.device})"
 
     @property
     def device(self):
@@ -141,16 +140,8 @@ class VLM:
         answers = []
         for start in range(0, len(images), batch_size):
             inputs = self.prepare(images[start : start + batch_size], questions[start : start + batch_size])
-            ids = self.model.generate(
-                **inputs,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                pad_token_id=self._pad,
-            )
+            greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+            ids = self.model.generate(**inputs, **greedy, max_new_tokens=max_new_tokens, pad_token_id=self._pad)
             new = ids[:, inputs["input_ids"].shape[1] :]
             answers += [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
         return answers if many else answers[0]
@@ -195,6 +186,8 @@ class VLM:
         A LLaVA that keeps CLIP's class token has one leading token before the patches (`vlm.adapter.leading`).
         """
         depths = list(range(self.depths + 1)) if depths is None else list(depths)
+        if not depths:
+            raise ValueError("Ask for one ViT depth at least.")
         for depth in depths:
             check_range("depth", depth, self.depths)
         arguments, named = self.adapter.vision_arguments(inputs)
@@ -219,25 +212,18 @@ class VLM:
         layer: 0 … `vlm.n_layers`, the last by default (before the final norm); a list of layers gives a list.
         position_ids: as `vlm.position_ids(inputs)` makes them.
         """
-        layers = [self.n_layers] if layer is None else [layer] if isinstance(layer, int) else list(layer)
+        layers = [self.n_layers] if layer is None else [layer] if isinstance(layer, Integral) else list(layer)
         for each in layers:
             check_range("layer", each, self.n_layers)
-        found = residual_stream(
-            self.lm,
-            self.lm_layers,
-            layers,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            use_cache=False,
-        )
+        inputs = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask, "position_ids": position_ids}
+        found = residual_stream(self.lm, self.lm_layers, layers, **inputs, use_cache=False)
         return found if isinstance(layer, (list, tuple)) else found[0]
 
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _read(self, image):
-        self._say_what_it_knows(image)
-        image = _images.read(image)
+        given, image = image, _images.read(image)
+        self._say_what_it_knows(given, image)
         if max(image.size) > 200 * min(image.size):
             raise ValueError(
                 f"The image is {image.width} × {image.height} pixels: longer than 200 times its other "
@@ -269,20 +255,16 @@ class VLM:
         pad = self.tokenizer.pad_token_id
         return pad if pad is not None else self.tokenizer.eos_token_id or 0
 
-    def _say_what_it_knows(self, image):
+    def _say_what_it_knows(self, given, image):
         """An organism has seen one small world; say so, once, when it is shown something else."""
-        if self._warned or not self.about.get("organism"):
-            return
-        size = self.about.get("image_size")
-        foreign = isinstance(image, (str, Path)) or (
-            size and hasattr(image, "size") and hasattr(image, "mode") and image.size != (size, size)
-        )
-        if foreign:
+        size = self.about.get("image_size", image.width)
+        foreign = isinstance(given, (str, Path)) or image.size != (size, size)
+        if foreign and self.about.get("organism") and not self._warned:
             self._warned = True
             warnings.warn(
                 f"{self.name} has only ever seen the {self.about.get('world', 'small')} world it was trained "
                 "on. It will answer about any picture, in that world's words, whether they fit or not.",
-                stacklevel=4,
+                stacklevel=2,
             )
 
 

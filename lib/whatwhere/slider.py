@@ -52,7 +52,8 @@ class Slider:
             "words": list(vocabulary),
             "kinds": kind,
             "columns": columns,
-            "told": told, "names": [self._name(n) for n in range(len(self.depths))],
+            "told": told,
+            "names": [self._name(n) for n in range(len(self.depths))],
             "ranks": index.shape[-1],
             "ids": [each.reshape(-1).tolist() for each in index],
             "percent": [np.rint(100 * each[..., :SHOWN]).astype(int).reshape(-1).tolist() for each in self.probabilities],
@@ -75,7 +76,8 @@ class Slider:
             f'value="{at}" aria-valuetext="{self._name(at)}" oninput="whatwhereMap(this)"></label>'
             f"<output>{self._name(at)}</output>"
             f'<label class="ww-only"><input type="checkbox" onchange="whatwhereMap(this)"> picture only</label></div>'
-            f'<div class="ww-scroll"><div class="ww-box"><div class="ww-grid" role="table" tabindex="0" onclick="whatwhereMap(this,event)" '
+            f'<div class="ww-scroll"><div class="ww-box"><div class="ww-grid" role="table" tabindex="0" '
+            f'onclick="whatwhereMap(this,event)" '
             f'onpointerover="whatwhereMap(this,event)" onkeydown="whatwhereMap(this,event)" '
             f'aria-label="{rows} rows and {columns} columns of words on the picture; arrow keys pick a patch" '
             f'style="background-image:url({_data(self.image)})">{body}</div></div></div>'
@@ -87,7 +89,9 @@ class Slider:
         )
 
     def _name(self, at):
-        return f"{self.depths[at]} of {self.depths[-1]}"
+        """Of all the depths from 0 on, "2 of 6"; of a choice of them, the number alone."""
+        whole = self.depths == list(range(len(self.depths)))
+        return f"{self.depths[at]} of {self.depths[-1]}" if whole else f"{self.depths[at]}"
 
     def _told(self, at):
         """One map in a sentence."""
@@ -182,7 +186,8 @@ STYLE = """
     @media (prefers-color-scheme: dark) {
         html:not([data-theme]) body:not([data-jp-theme-light=true]) .ww-map { --ink: #eceef2; --soft: #b4b9c2 } }
     /* pydata-sphinx-theme puts a light card behind HTML outputs in dark mode */
-    html[data-theme=dark] .bd-content div.cell_output .text_html:has(.ww-map) { background: none !important; padding: 0 !important }
+    html[data-theme=dark] .bd-content div.cell_output .text_html:has(.ww-map) {
+        background: none !important; padding: 0 !important }
     @media print {
         .ww-map { --ink: #000 !important; --soft: #000 !important; break-inside: avoid }
         .ww-map .ww-bar, .ww-map .ww-patch { display: none } }

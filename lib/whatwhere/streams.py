@@ -1,5 +1,7 @@
 """States on their way through a stack of blocks, taken with hooks that are gone afterwards."""
 
+from numbers import Integral
+
 
 class _Enough(Exception):
     """Raised by a hook once the last wanted state has been seen; never leaves `residual_stream`."""
@@ -38,7 +40,5 @@ def residual_stream(module, blocks, wanted, *args, **kwargs):
 
 def check_range(what, value, highest):
     """Refuse a depth or layer that the model does not have."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= highest:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value <= highest:
         raise ValueError(f"The {what} is a whole number from 0 to {highest} in this model, not {value!r}.")
-
-
