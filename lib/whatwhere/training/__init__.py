@@ -21,14 +21,14 @@ __all__ = ["ORGANISMS", "RECIPES", "Stage", "train"]
 
 RECIPES = {
     "toy-llava": (
-        Stage("text", 900, 16, rate=2e-3, muon=1e-2),
+        Stage("text", 2400, 16, rate=2e-3, muon=1e-2),
         Stage("close-ups", 2000, 32, rate=2e-3, muon=1e-2, cool=0.2),
         Stage("vision", 1000, 32, rate=2e-3, muon=1e-2),
         Stage("align", 600, 16, rate=3e-3),
         Stage("tune", 3000, 16, rate=1e-3, muon=5e-3),
     ),
     "toy-qwen2vl": (
-        Stage("text", 900, 16, rate=2e-3, muon=1e-2),
+        Stage("text", 2400, 16, rate=2e-3, muon=1e-2),
         Stage("close-ups", 2000, 32, rate=2e-3, muon=1e-2, cool=0.2),
         Stage("vision", 1000, 32, rate=2e-3, muon=1e-2),
         Stage("align", 600, 16, rate=3e-3),
@@ -43,7 +43,29 @@ def train(name, out, work, recipe=None, seed=0, device="cpu", workers=1, scenes=
     `work` holds the checkpoints of stages: a killed run goes on from there. A recipe that leaves a stage out is an
     ablation. Raises ValueError for an unknown name.
     """
-    recipe = recipe or RECIPES.get(name, ())
+    tower, reader, report = prepare(name, work, recipe or RECIPES.get(name, ()), seed, device, workers)
+    model = tower.model
+    started = time.monotonic()
+    numbers = {
+        "name": name, "seed": seed, "parameters": sum(p.numel() for p in model.parameters()),
+        "machine": {"device": str(device), "threads": torch.get_num_threads(), "torch": torch.__version__.split("+")[0]},
+        "stages": report,
+        "test": evaluate.families(tower, "test", scenes, device), "unseen": evaluate.families(tower, "unseen", scenes, device),
+        "controlled": evaluate.controlled(tower, "test", max(2, scenes // 5), device),
+        "evaluation_minutes": None,
+    }  # fmt: skip
+    numbers["evaluation_minutes"] = round((time.monotonic() - started) / 60, 1)
+    folder = build.save(model.cpu(), name, out)
+    (folder / "training.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    (folder / "README.md").write_text(render(numbers))
+    return folder
+
+
+def prepare(name, work, recipe, seed=0, device="cpu", workers=1):
+    """Run stages of a recipe, or load what is already done; returns (tower, reader, report of the stages).
+
+    Stages that train different parts (`text`; `close-ups` and `vision`) may be run by different processes first.
+    """
     model = build.model(name, seed).to(device)
     tower, reader = Tower(model, name), Reader(build.VISION_WIDTH).to(device)
     tower.start()
@@ -59,20 +81,7 @@ def train(name, out, work, recipe=None, seed=0, device="cpu", workers=1, scenes=
             "stage": stage.name, "steps": stage.steps, "batch": stage.batch, "minutes": round(state["seconds"] / 60, 1),
             "log": state["log"], "effect": json.loads(effect_file.read_text()),
         })  # fmt: skip
-    started = time.monotonic()
-    numbers = {
-        "name": name, "seed": seed, "parameters": sum(p.numel() for p in model.parameters()),
-        "machine": {"device": str(device), "threads": torch.get_num_threads(), "torch": torch.__version__.split("+")[0]},
-        "stages": report,
-        "test": evaluate.families(tower, "test", scenes, device), "unseen": evaluate.families(tower, "unseen", scenes, device),
-        "controlled": evaluate.controlled(tower, "test", max(2, scenes // 5), device),
-        "evaluation_minutes": None,
-    }  # fmt: skip
-    numbers["evaluation_minutes"] = round((time.monotonic() - started) / 60, 1)
-    folder = build.save(model.cpu(), name, out)
-    (folder / "training.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    (folder / "README.md").write_text(render(numbers))
-    return folder
+    return tower, reader, report
 
 
 def effect(tower, reader, stage, device):

@@ -46,27 +46,28 @@ def labels(scene, top=0, left=0, height=None, width=None):
 
 
 def grid_words(scene, rows, columns, rnd):
-    """The scene told as a raster of words: `rows * columns` words, each one of the words of what its cell shows.
+    """The scene told as a raster of words: `rows * columns` lists of words, each some of the words of what its cell shows.
 
-    An object's cell says its category, its colour or its texture, by lot; a sign's cell says the letter in it, or "sign";
-    an empty cell says the ground or, as often, just a full stop.
+    An object's cell says one or more of its category, its colour and its texture, by lot; a sign's cell says the letter
+    in it, or "sign"; an empty cell says the ground or, as often, just a full stop.
     """
     cover = scene.cover(rows, columns)
     best = cover[:-1].reshape(len(scene.things), -1)
     owner, share = best.argmax(0), best.max(0)
-    words = []
+    cells = []
     for i, s in zip(owner.tolist(), share.tolist(), strict=True):
         if s < CELL:
-            words.append(scene.background if rnd.random() < 0.5 else ".")
+            cells.append([scene.background if rnd.random() < 0.5 else "."])
         else:
             thing = scene.things[i]
-            words.append("sign" if thing.text else rnd.choice((thing.category, thing.colour, thing.texture)))
+            words = [w for w in (thing.category, thing.colour, thing.texture) if w]
+            cells.append([w for w in words if rnd.random() < 0.7] or [rnd.choice(words)])
     for thing in scene.things:
         for letter, (x0, y0, x1, y1) in thing.letters:
             row, column = (y0 + y1) * rows // (2 * scene.height), (x0 + x1) * columns // (2 * scene.width)
             if 0 <= row < rows and 0 <= column < columns:
-                words[row * columns + column] = letter
-    return words
+                cells[row * columns + column] = [letter]
+    return cells
 
 
 def draw_questions(scene, rnd, n=QUESTIONS):
@@ -111,6 +112,11 @@ class Pages:
             self.cache[key] = self.ids(asked), self.ids(answered)
         return self.cache[key]
 
+    def grid(self, told):
+        """Ids `(batch, cells, 3)` of scenes told by `grid_words`, each cell's words in order, -1 after the last."""
+        table = self.tokenizer.get_vocab()
+        return torch.tensor([[([table[w] for w in cell] + [-1, -1])[:3] for cell in cells] for cells in told])
+
     def rows(self, scenes_questions):
         """`ids`, `segment`, `offset`, `target`, each `(batch, text)`; target -100 where no answer is due next."""
         made = []
@@ -154,9 +160,7 @@ class Batches(torch.utils.data.Dataset):
         batch = self.pages.rows([draw_questions(s, rnd) for s in scenes])
         if self.stage == "text":
             side = world.SIZE // PATCH[self.name] // MERGE[self.name]
-            batch["grid"] = torch.tensor(
-                [self.pages.tokenizer.convert_tokens_to_ids(grid_words(s, side, side, rnd)) for s in scenes]
-            )
+            batch["grid"] = self.pages.grid([grid_words(s, side, side, rnd) for s in scenes])
         else:
             batch["pixels"] = stack(scenes)
         return batch

@@ -7,8 +7,9 @@ import torch
 
 from .. import world
 from ..stats import share
-from .data import Pages, labels, normalise, stack
+from .data import Pages, draw_questions, grid_words, labels, normalise, stack
 from .stages import language_logits
+from .stages import told as as_words
 
 
 @torch.no_grad()
@@ -90,15 +91,12 @@ def labelling(tower, reader, split="dev", n=300, device="cpu"):
 @torch.no_grad()
 def told(tower, split="dev", n=300, device="cpu"):
     """What the LM alone knows: share of answers right when the scene is told as a raster of words."""
-    from .data import draw_questions, grid_words
-
     pages, side, rnd = Pages(tower.name), world.SIZE // tower.patch // tower.merge, random.Random("told")
     right = total = 0
     for chunk in _batched(world.scenes(split, n), 50):
         rows = pages.rows([draw_questions(s, rnd) for s in chunk])
-        grid = torch.tensor([pages.tokenizer.convert_tokens_to_ids(grid_words(s, side, side, rnd)) for s in chunk])
-        visual = tower.lm.get_input_embeddings()(grid.to(device))
-        logits, target, before = language_logits(tower, pages, rows, visual)
+        grid = pages.grid([grid_words(s, side, side, rnd) for s in chunk]).to(device)
+        logits, target, before = language_logits(tower, pages, rows, as_words(tower, grid))
         due = target >= 0
         right += int((logits[:, before:].argmax(-1) == target)[due].sum())
         total += int(due.sum())

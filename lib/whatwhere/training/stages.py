@@ -67,6 +67,12 @@ def mask(segment, before):
     return (causal & same)[:, None]
 
 
+def told(tower, grid):
+    """Input embeddings `(batch, cells, hidden)` of a raster of words `(batch, cells, 3)`: a cell is the mean of its words."""
+    words = tower.lm.get_input_embeddings()(grid.clamp(min=0)) * (grid >= 0)[..., None]
+    return words.sum(2) / (grid >= 0).sum(2, keepdim=True)
+
+
 def language_states(tower, pages, batch, visual):
     """Run the LM over prefix, visual tokens `(batch, tokens, hidden)` and questions.
 
@@ -149,6 +155,13 @@ def rate_at(stage, step):
     return min(1.0, (step + 1) / stage.warm, left)
 
 
+def named(tower, reader, parameters):
+    """{name: parameter} of the given parameters, a shared one by its first name."""
+    chosen = {id(p) for p in parameters}
+    both = nn.ModuleDict({"model": tower.model, "reader": reader})
+    return {k: p for k, p in both.named_parameters() if id(p) in chosen}
+
+
 def run(tower, reader, stage, folder, device="cpu", workers=1, every=100):
     """Run one stage, or what is left of it; returns its log, a list of {step, loss, right, seconds}.
 
@@ -162,8 +175,8 @@ def run(tower, reader, stage, folder, device="cpu", workers=1, every=100):
     for p in matrices + rest:
         p.requires_grad_(True)
     tools = optimizers(matrices, rest, stage)
-    modules = nn.ModuleDict({"model": tower.model, "reader": reader})
-    state = resume(folder, stage, modules, tools)
+    own = named(tower, reader, matrices + rest)
+    state = resume(folder, stage, own, tools)
     data = Batches(tower.name, stage.name, stage.steps, stage.batch)
     todo = torch.utils.data.DataLoader(
         torch.utils.data.Subset(data, range(state["step"], stage.steps)), batch_size=None, num_workers=workers,
@@ -190,7 +203,7 @@ def run(tower, reader, stage, folder, device="cpu", workers=1, every=100):
             state["log"].append({**{k: round(v, 4) for k, v in entry.items()}, "seconds": round(state["seconds"])})
             sums = [0.0, 0.0, 0]
             bar.set_postfix(loss=f"{entry['loss']:.3f}", right=f"{entry['right']:.1%}")
-            keep(folder, stage, modules, tools, state)
+            keep(folder, stage, own, tools, state)
     return state
 
 
@@ -200,7 +213,7 @@ def losses(tower, reader, pages, batch, stage, device):
         return vision_loss(tower, reader, batch, device)
     if stage == "text":
         grid = batch["grid"].to(device)
-        return language_loss(tower, pages, batch, tower.lm.get_input_embeddings()(grid), grid)
+        return language_loss(tower, pages, batch, told(tower, grid), grid[..., 0])
     side = world.SIZE // tower.patch
     with torch.set_grad_enabled(stage == "tune"):
         states = tower.patches(normalise(batch["pixels"], device))
@@ -211,11 +224,11 @@ def _files(folder, stage):
     return Path(folder) / f"{stage.name}.safetensors", Path(folder) / f"{stage.name}.json"
 
 
-def keep(folder, stage, modules, tools, state):
-    """Write weights, optimizer moments and progress; the step number sits in the weights' own header, so they cannot part."""
+def keep(folder, stage, own, tools, state):
+    """Write the weights the stage trains, optimizer moments and progress; the step number sits in the weights' own header, so they cannot part."""
     weights, log = _files(folder, stage)
     weights.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {f"w.{k}": v for k, v in dict(modules.named_parameters()).items()}
+    tensors = {f"w.{k}": v for k, v in own.items()}
     for i, tool in enumerate(tools):
         for j, moments in tool.state_dict()["state"].items():
             tensors |= {f"o.{i}.{j}.{k}": torch.as_tensor(v) for k, v in moments.items()}
@@ -226,7 +239,7 @@ def keep(folder, stage, modules, tools, state):
     log.write_text(json.dumps({**state, "stage": asdict(stage)}, indent=1) + "\n")
 
 
-def resume(folder, stage, modules, tools):
+def resume(folder, stage, own, tools):
     """Load the stage's checkpoint if there is one and return its progress, else the start.
 
     Raises ValueError where the checkpoint was made by other settings of the stage.
@@ -239,7 +252,6 @@ def resume(folder, stage, modules, tools):
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     if json.loads(header["stage"]) != asdict(stage):
         raise ValueError(f"{weights} was made by other settings of stage {stage.name!r}; delete it, or train in another folder.")
-    own = dict(modules.named_parameters())
     with torch.no_grad():
         for k, p in own.items():
             p.copy_(tensors[f"w.{k}"])
