@@ -10,12 +10,14 @@ def share(hits, counts=None, seed=0, resamples=2000):
     `hits` and `counts` are `(scenes,)`: what a scene contributes above and below the line, so that a scene with many
     patches weighs more but is still drawn as one. Without `counts` each scene counts one. Deterministic in `seed`.
 
-    Raises ValueError where there are no scenes, or nothing was counted.
+    Raises ValueError where there are no scenes, a number is not one, or nothing was counted.
     """
     hits = np.asarray(hits, float)
     counts = np.ones_like(hits) if counts is None else np.asarray(counts, float)
     if hits.ndim != 1 or hits.shape != counts.shape or not len(hits):
         raise ValueError(f"share() takes one number a scene in hits and in counts; got shapes {hits.shape} and {counts.shape}.")
+    if not (np.isfinite(hits).all() and np.isfinite(counts).all()) or counts.min() < 0:
+        raise ValueError("share() counts: its numbers are finite, and counts are zero or more.")
     if counts.sum() <= 0:
         raise ValueError("share() was given nothing to count: all counts are zero.")
     value = float(hits.sum() / counts.sum())

@@ -21,18 +21,18 @@ __all__ = ["ORGANISMS", "RECIPES", "Stage", "train"]
 
 RECIPES = {
     "toy-llava": (
-        Stage("text", 2400, 16, rate=2e-3, muon=1e-2),
+        Stage("text", 1500, 16, rate=1e-3, muon=2e-3),
         Stage("close-ups", 2000, 32, rate=2e-3, muon=1e-2, cool=0.2),
-        Stage("vision", 1000, 32, rate=2e-3, muon=1e-2),
-        Stage("align", 600, 16, rate=3e-3),
-        Stage("tune", 3000, 16, rate=1e-3, muon=5e-3),
+        Stage("vision", 600, 32, rate=2e-3, muon=5e-3),
+        Stage("align", 300, 16, rate=2e-3),
+        Stage("tune", 2200, 16, rate=1e-3, muon=2e-3),
     ),
     "toy-qwen2vl": (
-        Stage("text", 2400, 16, rate=2e-3, muon=1e-2),
-        Stage("close-ups", 2000, 32, rate=2e-3, muon=1e-2, cool=0.2),
-        Stage("vision", 1000, 32, rate=2e-3, muon=1e-2),
-        Stage("align", 600, 16, rate=3e-3),
-        Stage("tune", 3000, 16, rate=1e-3, muon=5e-3),
+        Stage("text", 1200, 16, rate=1e-3, muon=2e-3),
+        Stage("close-ups", 1200, 32, rate=2e-3, muon=1e-2, cool=0.2),
+        Stage("vision", 400, 32, rate=2e-3, muon=5e-3),
+        Stage("align", 200, 16, rate=2e-3),
+        Stage("tune", 1000, 16, rate=1e-3, muon=2e-3),
     ),
 }
 

@@ -91,7 +91,8 @@ def model(name, seed=0, layers=4, blocks=6, vision_width=VISION_WIDTH, width=96)
         llama = LlamaConfig(**text, num_key_value_heads=4, bos_token_id=ids["<s>"], eos_token_id=ids["</s>"])
         config = LlavaConfig(
             vision_config=vision, text_config=llama, image_token_id=ids["<image>"], vision_feature_layer=-1,
-            vision_feature_select_strategy="default", image_seq_length=(SIZE // PATCH[name]) ** 2, tie_word_embeddings=False,  # as LLaVA-1.5
+            vision_feature_select_strategy="default", image_seq_length=(SIZE // PATCH[name]) ** 2,
+            tie_word_embeddings=False,  # as LLaVA-1.5
         )  # fmt: skip
         made = LlavaForConditionalGeneration(config)
     else:

@@ -12,7 +12,8 @@ def _table(head, rows):
 
 
 WHAT = {
-    "toy-llava": "A LLaVA: CLIP vision transformer, two-layer connector, Llama. Positions are a learnt table in the vision tower.",
+    "toy-llava": "A LLaVA: CLIP vision transformer, two-layer connector, Llama. "
+    "Positions are a learnt table in the vision tower.",
     "toy-qwen2vl": "A Qwen2-VL: vision transformer with 2-D RoPE, 2 x 2 merger, Qwen2 language model with M-RoPE.",
 }
 STAGES = {

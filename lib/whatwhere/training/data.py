@@ -10,6 +10,7 @@ from .build import MERGE, PATCH, tokenizer
 
 QUESTIONS = 8  # a picture; they share its visual tokens and do not see each other
 CLOSE_UP = {"toy-llava": 5, "toy-qwen2vl": 6}  # patches a side of a window around one thing
+COARSE = 6  # cells a side of the first rasters of words
 CELL = 0.3  # share of a grid cell a thing must cover for the cell to speak of it
 WEIGHTS = {"existence": 2, "colour": 1, "texture": 1, "category": 2, "background": 0.5, "reading": 1.5, "counting": 1,
            "relation": 2.5, "description": 0.6}  # fmt: skip
@@ -159,7 +160,9 @@ class Batches(torch.utils.data.Dataset):
             return {"pixels": stack(scenes), "labels": truth}
         batch = self.pages.rows([draw_questions(s, rnd) for s in scenes])
         if self.stage == "text":
+            # First told coarsely, in few words, then in as many words as a picture has visual tokens.
             side = world.SIZE // PATCH[self.name] // MERGE[self.name]
+            side = COARSE if step < 0.6 * self.steps else side
             batch["grid"] = self.pages.grid([grid_words(s, side, side, rnd) for s in scenes])
         else:
             batch["pixels"] = stack(scenes)

@@ -115,7 +115,7 @@ def language_loss(tower, pages, batch, visual, grid=None):
 
 
 def vision_loss(tower, reader, batch, device):
-    """Binary cross-entropy of the labels that are known, and of a close-up which thing it shows: its category among all.
+    """Binary cross-entropy of the labels that are known; of a close-up, also which of all categories it shows.
 
     Returns (loss, share of the things shown that are named).
     """
@@ -127,6 +127,11 @@ def vision_loss(tower, reader, batch, device):
     categories = scores[:, : len(world.CATEGORIES)]
     if "thing" in batch:
         loss = loss + 0.2 * F.cross_entropy(categories, batch["thing"].to(device))
+    letters = (truth[:, -2 * len(world.CHARACTERS) :] == 1).unflatten(1, (2, -1))
+    shown = letters.any(-1)
+    if shown.any():  # letters are rare among labels: of a sign, also which letter of all
+        guess = scores[:, -2 * len(world.CHARACTERS) :].unflatten(1, (2, -1))[shown]
+        loss = loss + 0.2 * F.cross_entropy(guess, letters[shown].int().argmax(-1))
     hit = (categories > 0)[truth[:, : len(world.CATEGORIES)] == 1].float().mean()
     return loss, hit
 
@@ -225,7 +230,10 @@ def _files(folder, stage):
 
 
 def keep(folder, stage, own, tools, state):
-    """Write the weights the stage trains, optimizer moments and progress; the step number sits in the weights' own header, so they cannot part."""
+    """Write the weights the stage trains, optimizer moments and progress.
+
+    The step number sits in the weights' own header, so they cannot part.
+    """
     weights, log = _files(folder, stage)
     weights.parent.mkdir(parents=True, exist_ok=True)
     tensors = {f"w.{k}": v for k, v in own.items()}

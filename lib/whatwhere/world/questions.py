@@ -46,7 +46,8 @@ def _companions(category):
 def absentee(scene, kind, rnd):
     """A category that is not in the scene, by POPE's three kinds.
 
-    random: any; popular: the most common of the world; adversarial: the most likely companion of what is there.
+    random: any; popular: one of the world's three most common; adversarial: one of the three likeliest companions of
+    what is there. The latter two are of those that still are absent, stands and signs aside.
     """
     present = {t.category for t in scene.things}
     absent = [c for c in CATEGORIES if c not in present]
@@ -56,8 +57,10 @@ def absentee(scene, kind, rnd):
     if kind == "popular":
         top = sorted(absent, key=lambda c: (-POPULARITY.get(c, 1.0), c))
     elif kind == "adversarial":
+
         def company(c):
-            return sum(_companions(p).get(c, 0.0) for p in present if p in PORTABLE)
+            return sum(_companions(p).get(c, 0.0) for p in sorted(present) if p in PORTABLE)
+
         top = sorted(absent, key=lambda c: (-company(c), c))
     else:
         raise ValueError(f"Absentees are {', '.join(ABSENTEES)}; got {kind!r}.")
@@ -71,6 +74,8 @@ def existence(scene, kind="random"):
 
 
 def _existence(scene, kind, rnd):
+    if not scene.things:
+        return []
     i = rnd.randrange(len(scene.things))
     yes = Question("existence", f"is there {article(scene.things[i].category)} ?", "yes", (i,), kind)
     no = Question("existence", f"is there {article(absentee(scene, kind, rnd))} ?", "no", (), kind)
@@ -103,6 +108,7 @@ def questions(scene, families=FAMILIES, seed=None):
 
     A family that a scene gives no ground for (reading without a sign) yields none.
     """
+    families = (families,) if isinstance(families, str) else families
     unknown = [f for f in families if f not in FAMILIES]
     if unknown:
         raise ValueError(f"No question family {unknown[0]!r}; there are {', '.join(FAMILIES)}.")
@@ -115,11 +121,15 @@ def _painted(scene):
 
 
 def _colour(scene, rnd):
+    if not _painted(scene):
+        return []
     i = rnd.choice(_painted(scene))
     return [Question("colour", f"what colour is the {scene.things[i].category} ?", scene.things[i].colour, (i,))]
 
 
 def _texture(scene, rnd):
+    if not _painted(scene):
+        return []
     i = rnd.choice(_painted(scene))
     return [Question("texture", f"what texture is the {scene.things[i].category} ?", scene.things[i].texture, (i,))]
 

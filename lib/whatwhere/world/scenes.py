@@ -122,6 +122,8 @@ class Scene:
             fill = np.array((238, 232, 215), np.float32)
             dark, deep = sprites.board(thing.text)[1][cut], 0.12
         else:
+            if thing.colour not in COLOURS:
+                raise ValueError(f"No colour {thing.colour!r}; there are {', '.join(COLOURS)}.")
             fill = np.array(COLOURS[thing.colour], np.float32)
             dark = sprites.texture(thing.texture)[: y1 - y0, : x1 - x0][cut]
             deep = 0.42
@@ -171,7 +173,7 @@ class Scene:
 
         Raises ValueError where the grid does not divide the picture evenly.
         """
-        if self.height % rows or self.width % columns:
+        if min(rows, columns) < 1 or self.height % rows or self.width % columns:
             raise ValueError(f"A {rows} x {columns} grid does not divide a {self.height} x {self.width} picture evenly.")
         one_hot = np.concatenate([self.masks, self.owner[None] < 0])
         cells = one_hot.reshape(len(one_hot), rows, self.height // rows, columns, self.width // columns)
@@ -179,16 +181,19 @@ class Scene:
 
 
 def relation(a, b):
-    """Where `a` is relative to `b`: left, right, behind, front, on, under, or None where it is neither clearly.
+    """Where `a` is relative to `b`: left, right, behind, front, on, under, or None where it is none of them clearly.
 
     On and under come from support. The plane is seen at a slant, so a pixel of height counts 1.4 pixels of depth,
-    and one direction must be at least twice the other.
+    and one direction must be at least twice the other. A thing on a stand is not on the plane: it has no clear place
+    relative to anything but its stand.
     """
     if a.place and b.category in STANDS:
         return a.place
     if b.place and a.category in STANDS:
         return OPPOSITE[b.place]
     across, deep = a.x - b.x, 1.4 * (a.y - b.y)
+    if "on" in (a.place, b.place) or not (across or deep):
+        return None
     if abs(across) >= 2 * abs(deep):
         return "left" if across < 0 else "right"
     if abs(deep) >= 2 * abs(across):
@@ -216,13 +221,21 @@ def _overlap(a, b):
     return common / min((ax1 - ax0) * (ay1 - ay0), (bx1 - bx0) * (by1 - by0))
 
 
-def _guard(seed, split):
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+def _whole(number):
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
+def _guard(seed, split, size, n=0):
+    if not _whole(seed):
         raise TypeError(f"A scene's seed is a whole number, such as 7; got {seed!r}.")
     if seed < 0:
         raise ValueError(f"A scene's seed is zero or more; got {seed}.")
     if split not in SPLITS:
         raise ValueError(f"No split {split!r}; there are {', '.join(SPLITS)}.")
+    if not _whole(size) or size < SIZE:  # a smaller room would not hold the things
+        raise ValueError(f"A picture's size is a whole number of pixels, {SIZE} or more; got {size!r}.")
+    if not _whole(n) or n < 0:
+        raise ValueError(f"How many is a whole number, zero or more; got {n!r}.")
 
 
 def scene(seed, split="test", size=SIZE):
@@ -230,7 +243,7 @@ def scene(seed, split="test", size=SIZE):
 
     `size` is the side of the square picture in pixels; things keep their size, so a larger picture is a larger room.
     """
-    _guard(seed, split)
+    _guard(seed, split, size)
     rnd = random.Random(f"tabletop/{split}/{int(seed)}")
     things_of, grounds = THEMES[rnd.choice(list(THEMES))]
     ground = rnd.choice(grounds) if rnd.random() < 0.5 else rnd.choice(BACKGROUNDS)
@@ -294,9 +307,9 @@ def beside(stand, thing, place, support=None):
 
 
 def scenes(split="test", n=100, start=0, size=SIZE):
-    """Yield `n` scenes of a split, seeds `start`, `start + 1`, …"""
-    for seed in range(start, start + n):
-        yield scene(seed, split, size)
+    """An iterator over `n` scenes of a split, seeds `start`, `start + 1`, …"""
+    _guard(start, split, size, n)
+    return (scene(seed, split, size) for seed in range(start, start + n))
 
 
 @dataclass(frozen=True)
@@ -311,11 +324,11 @@ class ControlledSet:
 
 
 # Pixels between the two feet: across, and in depth. Narrow things overlap; no training scene asks about such pairs.
-SPACING = {"wide": {"A": (46, 0), "B": (44, 32)}, "narrow": {"A": (30, 0), "B": (15, 10)}}
+SPACING = {"wide": {"A": (46, 0), "B": (43, 32)}, "narrow": {"A": (30, 0), "B": (15, 10)}}
 
 
 def controlled(which, n=50, spacing="wide", split="test", start=0, size=SIZE):
-    """`n` controlled sets: A puts a thing on, under, left or right of a stand; B behind, in front, left or right of another thing.
+    """`n` controlled sets: A puts a thing on, under, left or right of a stand; B behind, in front, left or right of another.
 
     Within a set all but the relation is fixed: things, colours, textures, ground, light, and the nucleus' place.
     """
@@ -323,11 +336,11 @@ def controlled(which, n=50, spacing="wide", split="test", start=0, size=SIZE):
         raise ValueError(f"Controlled sets are 'A' (on, under, left, right) or 'B' (behind, front, left, right); got {which!r}.")
     if spacing not in SPACING:
         raise ValueError(f"Spacing is {' or '.join(map(repr, SPACING))}; got {spacing!r}.")
+    _guard(start, split, size, n)
     return [_controlled(which, seed, spacing, split, size) for seed in range(start, start + n)]
 
 
 def _controlled(which, seed, spacing, split, size):
-    _guard(seed, split)
     rnd = random.Random(f"tabletop/controlled/{which}/{split}/{seed}")  # not of spacing: wide and narrow twins
     satellite = rnd.choice(PORTABLE)
     nucleus = rnd.choice(STANDS if which == "A" else [c for c in PORTABLE if c != satellite])
@@ -349,6 +362,6 @@ def _controlled(which, seed, spacing, split, size):
                 fitted = beside(centre, thing, name, support=1)
         else:
             foot = y + shift[name][1]
-            fitted = replace(thing, x=x + shift[name][0], y=foot, extent=_extent(satellite, foot, size), order=foot + 0.5 * (deep == 0))
+            fitted = replace(thing, x=x + shift[name][0], y=foot, extent=_extent(satellite, foot, size), order=foot)
         made[name] = Scene(seed, split, ground, (fitted, centre), size, size, light, window)
     return ControlledSet(which, spacing, satellite, nucleus, made)

@@ -40,6 +40,7 @@ BOARD = (2 * PITCH + 4, 7 * DOT + 6)  # width and height of a sign's board; its 
 _POST = 10
 
 
+@cache
 def _silhouette(category):
     """Draw a category on a 400 x 400 canvas, in units of a hundredth of its side."""
     canvas = Image.new("L", (400, 400))
@@ -97,9 +98,6 @@ def _silhouette(category):
     return canvas.crop(canvas.getbbox())
 
 
-_silhouette = lru_cache(maxsize=None)(_silhouette)
-
-
 @lru_cache(maxsize=4096)
 def sprite(category, extent):
     """`(alpha, edge)` of a category whose larger side is `extent` pixels.
@@ -118,6 +116,8 @@ def sprite(category, extent):
 @lru_cache(maxsize=256)
 def board(text):
     """`(alpha, ink, letters)` of a sign: silhouette, dark pixels, and the box of each letter (x0, y0, x1, y1)."""
+    if not isinstance(text, str) or len(text) != 2 or set(text) - set(CHARACTERS):
+        raise ValueError(f"A sign holds two of the letters {' '.join(CHARACTERS)}; got {text!r}.")
     width, height = BOARD
     alpha = np.zeros((height + _POST, width), bool)
     alpha[:height] = True
@@ -152,6 +152,8 @@ def texture(name, side=160):
 @cache
 def background(name, side=512):
     """`(side, side, 3)` floats in 0..255: a plane of one material, from which scenes cut their window."""
+    if name not in BACKGROUNDS:
+        raise ValueError(f"No background {name!r}; there are {', '.join(BACKGROUNDS)}.")
     rng = np.random.default_rng([BACKGROUNDS.index(name), 11])
     y, x = np.mgrid[:side, :side]
     speckle = rng.normal(size=(side, side))
@@ -169,9 +171,7 @@ def background(name, side=512):
         tone, colour = 26 * (speckle > 2.2) - 3, (212, 220, 230)
     elif name == "water":
         tone, colour = 15 * np.sin(y / 2.2 + 1.6 * np.sin(x / 9)), (104, 138, 160)
-    elif name == "wood":
+    else:  # wood
         tone, colour = 12 * np.sin(y / 3 + 2.5 * np.sin(x / 60)) - 30 * (y % 32 < 1), (152, 114, 76)
-    else:
-        raise ValueError(f"No background {name!r}; there are {', '.join(BACKGROUNDS)}.")
     grain = rng.normal(0, 3, (side, side))
     return (np.array(colour) + (tone + grain)[..., None]).astype(np.float32)
