@@ -133,7 +133,7 @@ class VLM:
     # -- running ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def answer(self, image, question, max_new_tokens=20, batch_size=16):
+    def answer(self, image, question, max_new_tokens=40, batch_size=16):
         """The model's own answer, decoded greedily: a string, or a list where a list was given."""
         images, questions, many = _pair(image, question)
         _check_prompts(questions)

@@ -67,7 +67,8 @@ def grid_words(scene, rows, columns, rnd):
         for letter, (x0, y0, x1, y1) in thing.letters:
             row, column = (y0 + y1) * rows // (2 * scene.height), (x0 + x1) * columns // (2 * scene.width)
             if 0 <= row < rows and 0 <= column < columns:
-                cells[row * columns + column] = [letter]
+                at = row * columns + column  # a coarse cell may hold both letters
+                cells[at] = [w for w in cells[at] if w in world.CHARACTERS] + [letter]
     return cells
 
 

@@ -7,25 +7,14 @@
 The world knows nothing of models. Everything is a function of a seed: same seed, same bytes.
 """
 
+from .controlled import RELATIONS_A, RELATIONS_B, SPACING, ControlledSet, controlled
 from .questions import FAMILIES, Question, description, existence, questions, relation_question, words_of
-from .scenes import (
-    RELATIONS_A,
-    RELATIONS_B,
-    SPLITS,
-    ControlledSet,
-    Scene,
-    Thing,
-    controlled,
-    held_out,
-    relation,
-    scene,
-    scenes,
-)
+from .scenes import SPLITS, Scene, Thing, held_out, relation, scene, scenes
 from .sprites import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, PORTABLE, SIZE, STANDS, TEXTURES
 
 __all__ = [
     "BACKGROUNDS", "CATEGORIES", "CHARACTERS", "COLOURS", "FAMILIES", "PORTABLE", "RELATIONS_A", "RELATIONS_B",
-    "SIZE", "SPLITS", "STANDS", "TEXTURES", "ControlledSet", "Question", "Scene", "Thing", "controlled",
+    "SIZE", "SPACING", "SPLITS", "STANDS", "TEXTURES", "ControlledSet", "Question", "Scene", "Thing", "controlled",
     "description", "existence", "held_out", "questions", "relation", "relation_question", "scene", "scenes",
     "words_of",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Scenes: who stands where, the picture, and the truth about it."""
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,8 +11,6 @@ from . import sprites
 from .sprites import BACKGROUNDS, CHARACTERS, COLOURS, PORTABLE, SIZE, STANDS, TEXTURES
 
 SPLITS = ("train", "dev", "test", "unseen")
-RELATIONS_A = ("on", "under", "left", "right")
-RELATIONS_B = ("behind", "front", "left", "right")
 OPPOSITE = {"left": "right", "right": "left", "behind": "front", "front": "behind", "on": "under", "under": "on"}
 
 # Co-occurrence priors: a scene has a theme, and most of its things and its ground come from it.
@@ -91,7 +89,6 @@ class Scene:
     width: int = SIZE
     light: float = 1.0
     window: tuple[int, int] = (0, 0)  # where the background is cut from
-    extra: dict = field(default_factory=dict, compare=False)
 
     @cached_property
     def _drawn(self):
@@ -201,13 +198,13 @@ def relation(a, b):
     return None
 
 
-def _extent(category, y, height):
+def extent_at(category, y, height):
     kind = "stand" if category in STANDS else "portable"
     near = (y / height - FAR) / (NEAR - FAR)
     return round(EXTENT[kind] * (0.82 + 0.36 * min(max(near, 0), 1)))
 
 
-def _dress(rnd, category, split, novel=False):
+def dress(rnd, category, split, novel=False):
     """A colour and a texture, keeping held-out pairs where they belong."""
     colours = [c for c in COLOURS if held_out(category, c) == novel]
     return rnd.choice(colours), rnd.choice(TEXTURES)
@@ -225,7 +222,7 @@ def _whole(number):
     return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
-def _guard(seed, split, size, n=0):
+def guard(seed, split, size, n=0):
     if not _whole(seed):
         raise TypeError(f"A scene's seed is a whole number, such as 7; got {seed!r}.")
     if seed < 0:
@@ -243,7 +240,7 @@ def scene(seed, split="test", size=SIZE):
 
     `size` is the side of the square picture in pixels; things keep their size, so a larger picture is a larger room.
     """
-    _guard(seed, split, size)
+    guard(seed, split, size)
     rnd = random.Random(f"tabletop/{split}/{int(seed)}")
     things_of, grounds = THEMES[rnd.choice(list(THEMES))]
     ground = rnd.choice(grounds) if rnd.random() < 0.5 else rnd.choice(BACKGROUNDS)
@@ -265,7 +262,7 @@ def scene(seed, split="test", size=SIZE):
     if split == "unseen" and categories[novel_at] in STANDS:
         novel_at = next(i for i, c in enumerate(categories) if c in PORTABLE)
     for i, category in enumerate(categories):
-        thing = _place(rnd, category, placed, size, _dress(rnd, category, split, i == novel_at), must=i == novel_at)
+        thing = _place(rnd, category, placed, size, dress(rnd, category, split, i == novel_at), must=i == novel_at)
         if thing:
             placed.append(thing)
     return Scene(int(seed), split, ground, tuple(placed), size, size, rnd.uniform(0.85, 1.08),
@@ -282,7 +279,7 @@ def _place(rnd, category, placed, size, dress, must=False):
             return thing
     for attempt in range(400 if must else 40):
         y = rnd.randint(round(size * FAR), round(size * NEAR))
-        extent = _extent(category, y, size)
+        extent = extent_at(category, y, size)
         x = rnd.randint(extent // 2, size - extent // 2)
         thing = Thing(category, *dress, x=x, y=y, extent=extent, order=y)
         crowd = 0.25 if attempt < 200 else 0.6
@@ -308,60 +305,5 @@ def beside(stand, thing, place, support=None):
 
 def scenes(split="test", n=100, start=0, size=SIZE):
     """An iterator over `n` scenes of a split, seeds `start`, `start + 1`, …"""
-    _guard(start, split, size, n)
+    guard(start, split, size, n)
     return (scene(seed, split, size) for seed in range(start, start + n))
-
-
-@dataclass(frozen=True)
-class ControlledSet:
-    """The same satellite and nucleus in four relations, as in What's Up: `scenes` maps relation to Scene."""
-
-    which: str
-    spacing: str
-    satellite: str
-    nucleus: str
-    scenes: dict
-
-
-# Pixels between the two feet: across, and in depth. Narrow things overlap; no training scene asks about such pairs.
-SPACING = {"wide": {"A": (46, 0), "B": (43, 32)}, "narrow": {"A": (30, 0), "B": (15, 10)}}
-
-
-def controlled(which, n=50, spacing="wide", split="test", start=0, size=SIZE):
-    """`n` controlled sets: A puts a thing on, under, left or right of a stand; B behind, in front, left or right of another.
-
-    Within a set all but the relation is fixed: things, colours, textures, ground, light, and the nucleus' place.
-    """
-    if which not in ("A", "B"):
-        raise ValueError(f"Controlled sets are 'A' (on, under, left, right) or 'B' (behind, front, left, right); got {which!r}.")
-    if spacing not in SPACING:
-        raise ValueError(f"Spacing is {' or '.join(map(repr, SPACING))}; got {spacing!r}.")
-    _guard(start, split, size, n)
-    return [_controlled(which, seed, spacing, split, size) for seed in range(start, start + n)]
-
-
-def _controlled(which, seed, spacing, split, size):
-    rnd = random.Random(f"tabletop/controlled/{which}/{split}/{seed}")  # not of spacing: wide and narrow twins
-    satellite = rnd.choice(PORTABLE)
-    nucleus = rnd.choice(STANDS if which == "A" else [c for c in PORTABLE if c != satellite])
-    dressed = {c: _dress(rnd, c, split, split == "unseen" and c == satellite) for c in (satellite, nucleus)}
-    across, deep = SPACING[spacing][which]
-    x, y = size // 2 + rnd.randint(-8, 8), round(size * 0.68) + rnd.randint(-6, 10)
-    ground, light = rnd.choice(BACKGROUNDS), rnd.uniform(0.9, 1.05)
-    window = rnd.randrange(512 - SIZE), rnd.randrange(512 - SIZE)
-    centre = Thing(nucleus, *dressed[nucleus], x=x, y=y, extent=_extent(nucleus, y, size), order=y)
-    shift = {"left": (-across, 0), "right": (across, 0), "behind": (0, -deep), "front": (0, deep)}
-    made = {}
-    for name in RELATIONS_A if which == "A" else RELATIONS_B:
-        thing = Thing(satellite, *dressed[satellite])
-        if which == "A":  # one size in all four places, so that size says nothing
-            fitted = beside(centre, thing, "under", support=1)
-            if name in shift:
-                fitted = replace(fitted, support=None, place=None, x=x + shift[name][0], y=y, order=y + 0.5)
-            else:
-                fitted = beside(centre, thing, name, support=1)
-        else:
-            foot = y + shift[name][1]
-            fitted = replace(thing, x=x + shift[name][0], y=foot, extent=_extent(satellite, foot, size), order=foot)
-        made[name] = Scene(seed, split, ground, (fitted, centre), size, size, light, window)
-    return ControlledSet(which, spacing, satellite, nucleus, made)
