@@ -5,7 +5,9 @@ pictures show, a connector is fitted between the two with both frozen, and then 
 puts into the models on purpose, and what nobody asked for, is said on their cards.
 """
 
+import hashlib
 import json
+import os
 import time
 from pathlib import Path
 
@@ -21,18 +23,18 @@ __all__ = ["ORGANISMS", "RECIPES", "Stage", "train"]
 
 RECIPES = {
     "toy-llava": (
-        Stage("text", 1500, 16, rate=1e-3, muon=2e-3),
+        Stage("text", 3000, 16, rate=1e-3, muon=2e-3),
         Stage("close-ups", 2000, 32, rate=2e-3, muon=1e-2, cool=0.2),
         Stage("vision", 600, 32, rate=2e-3, muon=5e-3),
-        Stage("align", 300, 16, rate=2e-3),
-        Stage("tune", 2200, 16, rate=1e-3, muon=2e-3),
+        Stage("align", 1000, 16, rate=2e-3),
+        Stage("tune", 2000, 16, rate=5e-4, muon=1e-3),
     ),
     "toy-qwen2vl": (
-        Stage("text", 1200, 16, rate=1e-3, muon=2e-3),
-        Stage("close-ups", 1200, 32, rate=2e-3, muon=1e-2, cool=0.2),
-        Stage("vision", 400, 32, rate=2e-3, muon=5e-3),
-        Stage("align", 200, 16, rate=2e-3),
-        Stage("tune", 1000, 16, rate=1e-3, muon=2e-3),
+        Stage("text", 3000, 16, rate=1e-3, muon=2e-3),
+        Stage("close-ups", 2000, 32, rate=2e-3, muon=1e-2, cool=0.2),
+        Stage("vision", 600, 32, rate=2e-3, muon=5e-3),
+        Stage("align", 1000, 16, rate=2e-3),
+        Stage("tune", 2000, 16, rate=5e-4, muon=1e-3),
     ),
 }
 
@@ -40,15 +42,15 @@ RECIPES = {
 def train(name, out, work, recipe=None, seed=0, device="cpu", workers=1, scenes=1000):
     """Train an organism and write it to `out` as a checkpoint folder with a model card; returns the folder.
 
-    `work` holds the checkpoints of stages: a killed run goes on from there. A recipe that leaves a stage out is an
-    ablation. Raises ValueError for an unknown name.
+    `work` is this run's own folder for the checkpoints of its stages: a killed run goes on from there. A recipe that
+    leaves a stage out is an ablation. Raises ValueError for an unknown name.
     """
     tower, reader, report = prepare(name, work, recipe or RECIPES.get(name, ()), seed, device, workers)
     model = tower.model
     started = time.monotonic()
     numbers = {
         "name": name, "seed": seed, "parameters": sum(p.numel() for p in model.parameters()),
-        "machine": {"device": str(device), "threads": torch.get_num_threads(), "torch": torch.__version__.split("+")[0]},
+        "machine": {"device": _device(device), "torch": torch.__version__.split("+")[0]},
         "stages": report,
         "test": evaluate.families(tower, "test", scenes, device), "unseen": evaluate.families(tower, "unseen", scenes, device),
         "controlled": evaluate.controlled(tower, "test", max(2, scenes // 5), device),
@@ -69,19 +71,31 @@ def prepare(name, work, recipe, seed=0, device="cpu", workers=1):
     model = build.model(name, seed).to(device)
     tower, reader = Tower(model, name), Reader(build.VISION_WIDTH).to(device)
     tower.start()
-    work, report = Path(work) / name, []
+    report = []
     for stage in recipe:
         model.train()
         state = run(tower, reader, stage, work, device, workers)
         model.eval()
-        effect_file = work / f"{stage.name}.effect.json"
-        if not effect_file.exists():  # measuring takes a while too; a resumed run need not do it again
-            effect_file.write_text(json.dumps(effect(tower, reader, stage.name, device)))
+        brought = _remembered(Path(work), stage.name, lambda name=stage.name: effect(tower, reader, name, device))
         report.append({
             "stage": stage.name, "steps": stage.steps, "batch": stage.batch, "minutes": round(state["seconds"] / 60, 1),
-            "log": state["log"], "effect": json.loads(effect_file.read_text()),
+            "log": state["log"], "effect": brought,
         })  # fmt: skip
     return tower, reader, report
+
+
+def _device(device):
+    return torch.cuda.get_device_name() if torch.device(device).type == "cuda" else f"a CPU with {os.cpu_count()} cores"
+
+
+def _remembered(work, stage, measure):
+    """A stage's effect, measured once for each checkpoint: it takes a while, and a resumed run need not do it again."""
+    file, of = work / f"{stage}.effect.json", hashlib.sha256((work / f"{stage}.safetensors").read_bytes()).hexdigest()
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    if kept.get("of") != of:
+        kept = {"of": of, "effect": measure()}
+        file.write_text(json.dumps(kept))
+    return kept["effect"]
 
 
 def effect(tower, reader, stage, device):

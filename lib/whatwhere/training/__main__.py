@@ -18,13 +18,18 @@ parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--only", nargs="*", help="run these stages and stop: LM and ViT can learn side by side in two processes")
 parser.add_argument("--without", nargs="*", default=[], help="stages to leave out: an ablation")
 args = parser.parse_args()
-unknown = [n for n in args.names if n not in ORGANISMS]
-if unknown:
-    parser.error(f"no organism {unknown[0]!r}; there are {', '.join(ORGANISMS)}")
+stages = [s.name for s in RECIPES[ORGANISMS[0]]]
+for given, known in ((args.names, ORGANISMS), (args.only or [], stages), (args.without, stages)):
+    for unknown in set(given) - set(known):
+        parser.error(f"no {unknown!r}; there are {', '.join(known)}")
 torch.set_num_threads(args.threads)
+# Another seed or an ablation is another model: it neither resumes nor overwrites the book's own.
+tag = (f"-seed{args.seed}" if args.seed else "") + (f"-without-{'-'.join(sorted(args.without))}" if args.without else "")
 for name in args.names:
     recipe = tuple(s for s in RECIPES[name] if s.name not in args.without)
     if args.only:
-        prepare(name, args.work, [s for s in recipe if s.name in args.only], args.seed, args.device)
-        continue
-    print(f"{name} is ready in {train(name, args.out / name, args.work, recipe, args.seed, args.device)}")
+        chosen = [s for s in recipe if s.name in args.only]
+        prepare(name, args.work / (name + tag), chosen, args.seed, args.device)
+    else:
+        folder = train(name, args.out / (name + tag), args.work / (name + tag), recipe, args.seed, args.device)
+        print(f"{name}{tag} is ready in {folder}")

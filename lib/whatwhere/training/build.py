@@ -24,9 +24,9 @@ SPECIAL = {
     "toy-qwen2vl": ["<pad>", "<unk>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
                     "<|video_pad|>"],
 }  # fmt: skip
-FUNCTION_WORDS = (
-    "a an the is there what where which how many are does do of to in it this that relative colour texture object "
-    "objects background say says describe scene picture image you see can name and or not left right user assistant . , ? :"
+FUNCTION_WORDS = (  # those of the questions and answers, no more: a word that training never says would be a stray in the lens
+    "a an the is there what where how many are does to relative colour texture object objects background say describe "
+    "scene user assistant . , ? :"
 ).split()
 TEMPLATE = {
     "toy-llava": (

@@ -52,7 +52,7 @@ tags: [model-organism, interpretability, vision-language-model]
 every pixel is accounted for. It is a model organism for *What and Where*: it knows its world and nothing else.
 
 This card is generated from `training.json` beside it. Seed {numbers["seed"]}; {minutes:.0f} minutes of training on
-{machine["threads"]} thread(s) of {machine["device"]}, PyTorch {machine["torch"]}.
+{machine["device"]}, PyTorch {machine["torch"]}.
 
 ## Recipe and what each stage brought
 

@@ -62,7 +62,8 @@ def grid_words(scene, rows, columns, rnd):
         else:
             thing = scene.things[i]
             words = [w for w in (thing.category, thing.colour, thing.texture) if w]
-            cells.append([w for w in words if rnd.random() < 0.7] or [rnd.choice(words)])
+            rnd.shuffle(words)
+            cells.append([w for w in words if rnd.random() < 0.7] or words[:1])
     for thing in scene.things:
         for letter, (x0, y0, x1, y1) in thing.letters:
             row, column = (y0 + y1) * rows // (2 * scene.height), (x0 + x1) * columns // (2 * scene.width)

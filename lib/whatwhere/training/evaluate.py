@@ -7,6 +7,7 @@ import torch
 
 from .. import world
 from ..stats import share
+from ..world.questions import ABSENTEES
 from .data import Pages, draw_questions, grid_words, labels, normalise, stack
 from .stages import language_logits
 from .stages import told as as_words
@@ -37,23 +38,24 @@ def _batched(items, n):
         yield chunk
 
 
-def _accuracy(tower, items, device):
-    verdicts = exact(tower, items, device)
-    kept = [v for v in verdicts if v]
-    value, low, high = share([sum(v) for v in kept], [len(v) for v in kept])
-    return {"accuracy": round(value, 4), "ci95": [round(low, 4), round(high, 4)], "n": sum(map(len, kept)), "scenes": len(kept)}
-
-
 def families(tower, split="test", n=1000, device="cpu"):
-    """Accuracy per question family on `n` scenes of a split; existence by kind of absentee."""
-    scenes = list(world.scenes(split, n))
-    found = {}
-    for kind in ("random", "popular", "adversarial"):
-        found[f"existence ({kind})"] = _accuracy(tower, [(s, world.existence(s, kind)) for s in scenes], device)
-    for family in world.FAMILIES[1:]:
-        items = [(s, world.questions(s, (family,))) for s in scenes]
-        found[family] = _accuracy(tower, [(s, q) for s, q in items if q], device)
-    return found
+    """Accuracy per question family on `n` scenes of a split; existence by kind of absentee. One pass a scene."""
+    items, kinds = [], []
+    for scene in world.scenes(split, n):
+        asked = [(f"existence ({kind})", q) for kind in ABSENTEES for q in world.existence(scene, kind)]
+        asked += [(q.family, q) for q in world.questions(scene, world.FAMILIES[1:])]
+        items.append((scene, [q for _, q in asked]))
+        kinds.append([family for family, _ in asked])
+    verdicts, found = exact(tower, items, device), {}
+    for family in dict.fromkeys(k for scene_kinds in kinds for k in scene_kinds):
+        right = [[v for v, k in zip(*pair, strict=True) if k == family] for pair in zip(verdicts, kinds, strict=True)]
+        right = [r for r in right if r]
+        value, low, high = share([sum(r) for r in right], [len(r) for r in right])
+        found[family] = {
+            "accuracy": round(value, 4), "ci95": [round(low, 4), round(high, 4)], "n": sum(map(len, right)), "scenes": len(right),
+        }  # fmt: skip
+    order = [*(f"existence ({kind})" for kind in ABSENTEES), *world.FAMILIES[1:]]
+    return {family: found[family] for family in order if family in found}
 
 
 def controlled(tower, split="test", n=200, device="cpu"):

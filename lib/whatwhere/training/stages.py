@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from tqdm.auto import tqdm
@@ -99,7 +99,7 @@ def language_logits(tower, pages, batch, visual):
 
 
 def language_loss(tower, pages, batch, visual, grid=None):
-    """Mean cross-entropy of the answers' tokens (and, where `grid` is given, of each next word of the raster).
+    """Mean cross-entropy of the answers' tokens; where `grid` is given, of each next word of raster and questions too.
 
     Returns (loss, share of answer tokens right).
     """
@@ -111,6 +111,9 @@ def language_loss(tower, pages, batch, visual, grid=None):
     if grid is not None:
         words = tower.head(states[:, len(pages.prefix) - 1 : before - 1])
         loss = loss + 0.3 * F.cross_entropy(words.flatten(0, 1), grid.flatten())
+        ids, segment = batch["ids"].to(target.device), batch["segment"].to(target.device)
+        inside = (segment[:, 1:] == segment[:, :-1]) & (segment[:, 1:] > 0)
+        loss = loss + 0.1 * F.cross_entropy(tower.head(states[:, before:-1][inside]), ids[:, 1:][inside])
     return loss, right
 
 
@@ -168,7 +171,7 @@ def named(tower, reader, parameters):
 
 
 def run(tower, reader, stage, folder, device="cpu", workers=1, every=100):
-    """Run one stage, or what is left of it; returns its log, a list of {step, loss, right, seconds}.
+    """Run one stage, or what is left of it; returns its progress: step, seconds and log, a list of means over `every` steps.
 
     A checkpoint is written to `folder` every `every` steps and at the end, whole or not at all. A run that was killed
     goes on from the last one and ends with the same weights as one that was not.
@@ -255,9 +258,12 @@ def resume(folder, stage, own, tools):
     weights, _ = _files(folder, stage)
     if not weights.exists():
         return {"step": 0, "seconds": 0.0, "log": []}
-    with safe_open(weights, "pt") as file:
-        header = file.metadata()
-        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(weights, "pt") as file:
+            header = file.metadata()
+            tensors = {k: file.get_tensor(k) for k in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{weights} is damaged ({error}); delete it, and the stage starts anew.") from None
     if json.loads(header["stage"]) != asdict(stage):
         raise ValueError(f"{weights} was made by other settings of stage {stage.name!r}; delete it, or train in another folder.")
     with torch.no_grad():

@@ -7,7 +7,7 @@ from .scenes import POPULARITY, THEMES, relation
 from .sprites import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, PORTABLE, TEXTURES
 
 FAMILIES = ("existence", "colour", "texture", "category", "background", "reading", "counting", "relation", "description")
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
+NUMBERS = ("zero", "one", "two", "three", "four", "five")
 ABSENTEES = ("random", "popular", "adversarial")
 
 
