@@ -27,7 +27,7 @@ RECIPES = {
         Stage("close-ups", 2000, 32, rate=2e-3, muon=1e-2, cool=0.2),
         Stage("vision", 600, 32, rate=2e-3, muon=5e-3),
         Stage("align", 1000, 16, rate=2e-3),
-        Stage("tune", 2000, 16, rate=5e-4, muon=1e-3),
+        Stage("tune", 700, 16, rate=5e-4, muon=1e-3),
     ),
     "toy-qwen2vl": (
         Stage("text", 3000, 16, rate=1e-3, muon=2e-3),

@@ -23,6 +23,7 @@ for given, known in ((args.names, ORGANISMS), (args.only or [], stages), (args.w
     for unknown in set(given) - set(known):
         parser.error(f"no {unknown!r}; there are {', '.join(known)}")
 torch.set_num_threads(args.threads)
+torch.set_flush_denormal(True)  # dying gradients become denormal numbers, and those are slow
 # Another seed or an ablation is another model: it neither resumes nor overwrites the book's own.
 tag = (f"-seed{args.seed}" if args.seed else "") + (f"-without-{'-'.join(sorted(args.without))}" if args.without else "")
 for name in args.names:

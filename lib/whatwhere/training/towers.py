@@ -28,7 +28,14 @@ class Tower:
 
     @torch.no_grad()
     def start(self):
-        """Give the patch embedding its first weights (see `data.whitening`), and the table of positions equal strength."""
+        """First weights: whitened patches (see `data.whitening`), positions of equal strength, and a silent connector.
+
+        A connector that starts at random fills the visual tokens with noise that the LM learns to see past but that never
+        leaves: they would answer questions and read as nothing. One that starts at zero grows only what the LM makes use of.
+        """
+        last = self.connector.linear_2 if self.name == "toy-llava" else self.connector.mlp[-1]
+        last.weight.zero_()
+        last.bias.zero_()
         e = self.vision.embeddings.patch_embedding if self.name == "toy-llava" else self.vision.patch_embed.proj
         first = whitening(self.name, e.weight.shape[0])
         e.weight.copy_(first if e.weight.ndim == 4 else first[:, :, None] / e.weight.shape[2])
