@@ -49,8 +49,8 @@ def labels(scene, top=0, left=0, height=None, width=None):
 def grid_words(scene, rows, columns, rnd):
     """The scene told as a raster of words: `rows * columns` lists of words, each some of the words of what its cell shows.
 
-    An object's cell says one or more of its category, its colour and its texture, by lot; a sign's cell says the letter
-    in it, or "sign"; an empty cell says the ground or, as often, just a full stop.
+    An object's cell says one or more of its category, its colour and its texture, drawn and ordered by lot; a sign's
+    cell says the letter in it, or "sign"; an empty cell says the ground or, as often, just a full stop.
     """
     cover = scene.cover(rows, columns)
     best = cover[:-1].reshape(len(scene.things), -1)
