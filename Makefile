@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.whatwhere
+# glibc gives large blocks back after every use; keeping them makes a training step a quarter shorter (others ignore this)
+FRUGAL := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 
 .DEFAULT_GOAL := help
 .PHONY: help book test lab train bench sync clean
@@ -31,7 +33,7 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks
 
 train: $(READY)  ## train both model organisms from scratch (resumes where it stopped)
-	$(BIN)/python -m whatwhere.training
+	$(FRUGAL) $(BIN)/python -m whatwhere.training
 
 bench: $(READY)  ## time the world, the models and the lens on this machine
 	$(BIN)/python tools/bench.py
