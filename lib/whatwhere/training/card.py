@@ -60,7 +60,7 @@ This card is generated from `training.json` beside it. Seed {numbers["seed"]}; {
 
 Chosen by us: the world, the vocabulary, the stages, and that the language model first reads scenes as rasters of words.
 Not chosen by us: what the vision tower's patches say at which depth, which layer of the language model reads them best,
-and everything about what is absent. No patch was ever told its own word.
+and how popular and adversarial absentees fare: training asks about random ones only. No patch was ever told its own word.
 
 ## Accuracy on new scenes
 

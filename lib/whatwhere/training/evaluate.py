@@ -21,7 +21,7 @@ def exact(tower, items, device="cpu", batch=25):
     the most likely one, and is wrong from the first that is not.
     """
     pages, side, verdicts = Pages(tower.name), world.SIZE // tower.patch, []
-    for chunk in itertools.batched(items, batch) if hasattr(itertools, "batched") else _batched(items, batch):
+    for chunk in _batched(items, batch):
         rows = pages.rows([questions for _, questions in chunk])
         states = tower.patches(normalise(stack([s for s, _ in chunk]), device))
         logits, target, before = language_logits(tower, pages, rows, tower.tokens(states, side, side))
@@ -83,7 +83,8 @@ def labelling(tower, reader, split="dev", n=300, device="cpu"):
         truth.append(torch.stack([torch.from_numpy(labels(s)) for s in chunk]))
         scores.append(reader(tower.patches(normalise(stack(chunk), device))).cpu())
     truth, hit, found, at = torch.cat(truth), torch.cat(scores) > 0, {}, 0
-    for kind, size in (("category", 15), ("colour", 8), ("texture", 4), ("background", 6), ("character", 20)):
+    for kind in ("category", "colour", "texture", "background", "character"):  # the order of `label_names`
+        size = len(world.words_of(kind)) * (2 if kind == "character" else 1)
         t, h = truth[:, at : at + size], hit[:, at : at + size]
         found[kind] = round(float((h[t == 1].float().mean() + (~h[t == 0]).float().mean()) / 2), 4)
         at += size
