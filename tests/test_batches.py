@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from whatwhere import world
-from whatwhere.training import ORGANISMS, build, data
+from whatwhere.training import ORGANISMS, build, data, stages
+from whatwhere.training.towers import Tower
 
 SIDES = {"toy-llava": 12, "toy-qwen2vl": 8}  # visual tokens a side
 
@@ -73,19 +74,26 @@ def test_told_scenes_are_true(side):
             else:
                 thing = scene.things[owner]
                 own = [w for w in (thing.category, thing.colour, thing.texture) if w]
-                assert words and len(set(words)) == len(words) and set(words) <= set(own)
-                kinds.add(len(words))
-    assert kinds == {1, 2, 3}
+                assert sorted(words) == sorted(own)
+                kinds.add(words.index(own[0]))
+    assert kinds == {0, 1, 2}  # the category comes first, second and third
 
 
 @pytest.mark.parametrize("name", ORGANISMS)
 def test_a_batch_is_a_function_of_stage_and_step(name):
     for stage, start in (("text", 1), ("close-ups", 2), ("vision", 3), ("align", 4), ("tune", 5)):
         once, again = (data.Batches(name, stage, 9, 3)[4] for _ in range(2))
-        assert all(torch.equal(once[k], again[k]) for k in once)
+        assert all(torch.equal(*map(torch.as_tensor, (once[k], again[k]))) for k in once)
         scenes = list(world.scenes("train", 3, start * 10_000_000 + 4 * 3))
         if stage in ("vision", "align", "tune"):
             assert torch.equal(once["pixels"], data.stack(scenes))
+        if stage == "vision":
+            for at, first, second, relation in once["pairs"].tolist():
+                a, b = (scenes[at].find(world.CATEGORIES[i]) for i in (first, second))
+                assert world.relation(a, b) == data.RELATIONS[relation]
+            related = [world.relation_question(s, i, j) for s in scenes for i in range(len(s.things))
+                       for j in range(len(s.things)) if i != j and not {s.things[i].text, s.things[j].text} - {None}]  # fmt: skip
+            assert len(once["pairs"]) == sum(q is not None for q in related) > 0
         if stage == "close-ups":
             patch, side = build.PATCH[name], data.CLOSE_UP[name] * build.PATCH[name]
             for k, (window, (row, column), thing) in enumerate(zip(once["pixels"], once["corner"] * patch, once["thing"])):
@@ -96,6 +104,28 @@ def test_a_batch_is_a_function_of_stage_and_step(name):
         if stage == "text":
             last = data.Batches(name, stage, 9, 3)[8]["grid"]  # earlier ones may be told more coarsely
             assert last.shape == (3, SIDES[name] ** 2, 3) and (last[..., 0] >= 0).all()
+            blurs = [data.Batches(name, stage, 10, 1)[step]["blur"] for step in range(10)]
+            assert blurs == sorted(blurs) and blurs[:3] == [0, 0, 0] and 0 < blurs[3] < blurs[5] < 1
+            assert blurs[7:] == [1, 1, 1]
+    mixed = data.Batches(name, "tune", 9, 3, text_every=4)
+    assert ["grid" in mixed[step] for step in range(9)] == [step % 4 == 0 for step in range(9)]
+    assert mixed[4]["grid"].shape == (3, SIDES[name] ** 2, 3) and mixed[4]["blur"] == 1
+    assert torch.equal(mixed[5]["pixels"], data.Batches(name, "tune", 9, 3)[5]["pixels"])
+
+
+def test_a_scene_is_told_clearly_or_indistinctly():
+    tower = Tower(build.model("toy-llava", layers=1, blocks=1), "toy-llava")
+    table = tower.lm.get_input_embeddings().weight
+    grid = torch.tensor([[[5, 6, -1], [7, -1, -1]] * 600])
+    clear = stages.told(tower, grid)
+    assert torch.allclose(clear[0, ::2], table[5:7].mean(0)) and torch.equal(clear[0, 1::2], table[7].expand(600, -1))
+    one, again, other = (stages.told(tower, grid, 1, seed) for seed in (3, 3, 4))
+    assert torch.equal(one, again) and not torch.allclose(one, other)
+    offset = (one - clear)[0, 1::2].mean(0)  # of the scene, in every cell
+    heard = torch.cdist(one[0] - offset, torch.stack([0 * table[5], table[5], table[5:7].mean(0), table[7]])).argmin(1)
+    silent, first, both = ((heard[::2] == i).float().mean() for i in range(3))
+    assert 0.05 < silent < 0.2 and 0.3 < first < 0.6 and 0.3 < both < 0.6  # some cells say nothing, some lose a word
+    assert set(heard[1::2].tolist()) == {0, 3}  # an only word is never left out, though its cell may be silent
 
 
 @pytest.mark.parametrize("name", ORGANISMS)

@@ -13,7 +13,7 @@ from whatwhere.training import ORGANISMS, card, evaluate
 from whatwhere.training.towers import Tower
 
 MODELS = Path(__file__).parents[1] / "data" / "models"
-UNRIPE = ("toy-llava",)  # shipped, but short of what is wanted; the test says so when that is no longer true
+UNRIPE = ("toy-llava", "toy-qwen2vl")  # shipped, but short of what is wanted; the test says so when that is no longer true
 WANTED = {"existence (random)": 0.95, "colour": 0.95, "texture": 0.95, "category": 0.95, "background": 0.97, "reading": 0.85}
 
 

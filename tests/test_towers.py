@@ -34,6 +34,12 @@ def raster(rows, columns):
     return torch.arange(rows * columns).reshape(rows // 2, 2, columns // 2, 2).transpose(1, 2).flatten()
 
 
+def test_words_look_at_words_like_themselves_at_first(tower):
+    for layer in tower.lm.layers:
+        assert torch.equal(layer.self_attn.q_proj.weight, layer.self_attn.k_proj.weight)
+        assert layer.self_attn.q_proj.weight.data_ptr() != layer.self_attn.k_proj.weight.data_ptr()  # and may part
+
+
 @torch.no_grad()
 def theirs(vlm, images, window=None):
     """(patch states, visual tokens) of whole pictures by the untouched vision model, in raster order."""

@@ -1,6 +1,7 @@
 """`python -m whatwhere.training [toy-llava] [toy-qwen2vl]`: train organisms, or go on with what was interrupted."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,6 +29,8 @@ torch.set_flush_denormal(True)  # dying gradients become denormal numbers, and t
 tag = (f"-seed{args.seed}" if args.seed else "") + (f"-without-{'-'.join(sorted(args.without))}" if args.without else "")
 for name in args.names:
     recipe = tuple(s for s in RECIPES[name] if s.name not in args.without)
+    if "text" in args.without:  # all of it
+        recipe = tuple(replace(s, text_every=0) for s in recipe)
     if args.only:
         chosen = [s for s in recipe if s.name in args.only]
         prepare(name, args.work / (name + tag), chosen, args.seed, args.device)

@@ -80,7 +80,7 @@ def model(name, seed=0, layers=4, blocks=6, vision_width=VISION_WIDTH, width=96)
     notes = {"organism": True, "world": "tabletop", "image_size": SIZE}
     text = {
         "vocab_size": len(ids), "hidden_size": width, "intermediate_size": 3 * width, "num_hidden_layers": layers,
-        "num_attention_heads": 4, "max_position_embeddings": 1024, "pad_token_id": 0,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 1024, "pad_token_id": 0,
         "initializer_range": 0.06,  # the default 0.02 is for widths in the thousands
     }  # fmt: skip
     if name == "toy-llava":
@@ -88,7 +88,8 @@ def model(name, seed=0, layers=4, blocks=6, vision_width=VISION_WIDTH, width=96)
             hidden_size=vision_width, intermediate_size=4 * vision_width, num_hidden_layers=blocks, num_attention_heads=4,
             image_size=SIZE, patch_size=PATCH[name], hidden_act="gelu", projection_dim=vision_width,
         )  # fmt: skip
-        llama = LlamaConfig(**text, num_key_value_heads=4, bos_token_id=ids["<s>"], eos_token_id=ids["</s>"])
+        rope = {"rope_type": "default", "rope_theta": 500000.0}  # as Llama 3: half of a small head stays unturned
+        llama = LlamaConfig(**text, rope_parameters=rope, bos_token_id=ids["<s>"], eos_token_id=ids["</s>"])
         config = LlavaConfig(
             vision_config=vision, text_config=llama, image_token_id=ids["<image>"], vision_feature_layer=-1,
             vision_feature_select_strategy="default", image_seq_length=(SIZE // PATCH[name]) ** 2,
@@ -101,9 +102,10 @@ def model(name, seed=0, layers=4, blocks=6, vision_width=VISION_WIDTH, width=96)
             "patch_size": PATCH[name], "spatial_merge_size": MERGE[name], "temporal_patch_size": 2, "hidden_act": "gelu",
             "initializer_range": 0.06,
         }  # fmt: skip
-        rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 4, 4]}
+        # A large base would leave the last section, the columns, all but unturned over eight of them.
+        rope = {"rope_type": "default", "rope_theta": 100.0, "mrope_section": [8, 8, 8]}
         end = ids["<|im_end|>"]
-        qwen = {**text, "num_key_value_heads": 2, "rope_parameters": rope, "bos_token_id": None, "eos_token_id": end}
+        qwen = {**text, "rope_parameters": rope, "bos_token_id": None, "eos_token_id": end}
         config = Qwen2VLConfig(
             vision_config=vision, text_config=qwen, image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
             vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],

@@ -17,19 +17,25 @@ WHAT = {
     "toy-qwen2vl": "A Qwen2-VL: vision transformer with 2-D RoPE, 2 x 2 merger, Qwen2 language model with M-RoPE.",
 }
 STAGES = {
-    "text": "LM on the world's language: scenes told as rasters of words, then questions",
+    "text": "LM on the world's language: scenes told as rasters of words, indistinctly as it goes on, then questions",
     "close-ups": "ViT on words of windows that mostly hold one thing",
-    "vision": "ViT on words of whole scenes",
+    "vision": "ViT on what captions of whole scenes say",
     "align": "connector alone on questions, LM and ViT frozen",
     "tune": "everything on questions",
 }
+
+TEXTS = """and that the language model learns to read scenes as rasters of words with noise
+on them, each cell the mean of the words of what it shows, before any picture reaches it."""
+NO_TEXTS = """and, as an ablation, that the language model never reads a text: pictures and
+questions about them are all it learns from."""
 
 
 def render(numbers):
     """The card as Markdown, from the numbers in `training.json`."""
     name = numbers["name"]
     stages = [
-        (i, f"**{s['stage']}**: {STAGES[s['stage']]}", f"{s['steps']} x {s['batch']}", s["minutes"],
+        (i, f"**{s['stage']}**: {STAGES[s['stage']]}" + (f", one batch in {s['text_every']} on texts" if s["text_every"] else ""),
+         f"{s['steps']} x {s['batch']}", s["minutes"],
          "; ".join(f"{k} {v:.1%}" for k, v in s["effect"].items()))
         for i, s in enumerate(numbers["stages"], 1)
     ]  # fmt: skip
@@ -58,7 +64,7 @@ This card is generated from `training.json` beside it. Seed {numbers["seed"]}; {
 
 {_table(("", "stage", "steps x scenes", "minutes", "measured on development scenes after it"), stages)}
 
-Chosen by us: the world, the vocabulary, the stages, and that the language model first reads scenes as rasters of words.
+Chosen by us: the world, the vocabulary, the stages, {TEXTS if any(s["stage"] == "text" for s in numbers["stages"]) else NO_TEXTS}
 Not chosen by us: what the vision tower's patches say at which depth, which layer of the language model reads them best,
 and how popular and adversarial absentees fare: training asks about random ones only. No patch was ever told its own word.
 

@@ -1,5 +1,6 @@
 """Batches of the world: a function of (stage, step), so that a resumed run sees what an unbroken one would have seen."""
 
+import itertools
 import random
 
 import numpy as np
@@ -12,8 +13,8 @@ QUESTIONS = 8  # a picture; they share its visual tokens and do not see each oth
 CLOSE_UP = {"toy-llava": 5, "toy-qwen2vl": 6}  # patches a side of a window around one thing
 COARSE = 6  # cells a side of the first rasters of words
 CELL = 0.3  # share of a grid cell a thing must cover for the cell to speak of it
-WEIGHTS = {"existence": 2, "colour": 1, "texture": 1, "category": 2, "background": 0.5, "reading": 1.5, "counting": 1,
-           "relation": 2.5, "description": 0.6}  # fmt: skip
+WEIGHTS = {"existence": 2, "colour": 2, "texture": 2, "category": 2, "background": 0.5, "reading": 1.5, "counting": 1,
+           "relation": 3, "description": 0.6}  # fmt: skip
 
 
 def label_names():
@@ -23,6 +24,19 @@ def label_names():
 
 
 _AT = {n: i for i, n in enumerate(label_names())}
+RELATIONS = tuple(dict.fromkeys((*world.RELATIONS_A, *world.RELATIONS_B)))
+
+
+def relations(scene):
+    """What captions of a scene say of two things, as in "a mug left of a box": a list of (category, category, relation).
+
+    Indices into `world.CATEGORIES` and `RELATIONS`; a pair of which no single word is right is left out.
+    """
+    return [
+        (world.CATEGORIES.index(a.category), world.CATEGORIES.index(b.category), RELATIONS.index(word))
+        for a, b in itertools.permutations(scene.things, 2)
+        if "sign" not in (a.category, b.category) and (word := world.relation(a, b))
+    ]
 
 
 def labels(scene, top=0, left=0, height=None, width=None):
@@ -47,10 +61,10 @@ def labels(scene, top=0, left=0, height=None, width=None):
 
 
 def grid_words(scene, rows, columns, rnd):
-    """The scene told as a raster of words: `rows * columns` lists of words, each some of the words of what its cell shows.
+    """The scene told as a raster of words: `rows * columns` lists of words, each the words of what its cell shows.
 
-    An object's cell says one or more of its category, its colour and its texture, drawn and ordered by lot; a sign's
-    cell says the letter in it, or "sign"; an empty cell says the ground or, as often, just a full stop.
+    An object's cell says its category, its colour and its texture, ordered by lot; a sign's cell says the letter in it,
+    or "sign"; an empty cell says the ground or, as often, just a full stop.
     """
     cover = scene.cover(rows, columns)
     best = cover[:-1].reshape(len(scene.things), -1)
@@ -62,8 +76,7 @@ def grid_words(scene, rows, columns, rnd):
         else:
             thing = scene.things[i]
             words = [w for w in (thing.category, thing.colour, thing.texture) if w]
-            rnd.shuffle(words)
-            cells.append([w for w in words if rnd.random() < 0.7] or words[:1])
+            cells.append(rnd.sample(words, len(words)))
     for thing in scene.things:
         for letter, (x0, y0, x1, y1) in thing.letters:
             row, column = (y0 + y1) * rows // (2 * scene.height), (x0 + x1) * columns // (2 * scene.width)
@@ -141,10 +154,10 @@ class Pages:
 
 
 class Batches(torch.utils.data.Dataset):
-    """Item `step` is one batch of a stage: 'text', 'close-ups', 'vision', 'align' or 'tune'."""
+    """Item `step` is one batch of a stage: 'text', 'close-ups', 'vision', 'align' or 'tune'; see `stages.Stage`."""
 
-    def __init__(self, name, stage, steps, size):
-        self.name, self.stage, self.steps, self.size = name, stage, steps, size
+    def __init__(self, name, stage, steps, size, text_every=0):
+        self.name, self.stage, self.steps, self.size, self.text_every = name, stage, steps, size, text_every
         self.pages = Pages(name)
 
     def __len__(self):
@@ -159,13 +172,17 @@ class Batches(torch.utils.data.Dataset):
             return self._close_ups(scenes, rnd)
         if self.stage == "vision":
             truth = torch.from_numpy(np.stack([labels(s) for s in scenes]))
-            return {"pixels": stack(scenes), "labels": truth}
+            pairs = [(i, *pair) for i, s in enumerate(scenes) for pair in relations(s)]
+            return {"pixels": stack(scenes), "labels": truth, "pairs": torch.tensor(pairs).reshape(-1, 4)}
         batch = self.pages.rows([draw_questions(s, rnd) for s in scenes])
-        if self.stage == "text":
+        if self.stage == "text" or (self.text_every and step % self.text_every == 0):
             # First told coarsely, in few words, then in as many words as a picture has visual tokens.
-            side = world.SIZE // PATCH[self.name] // MERGE[self.name]
-            side = COARSE if step < 0.6 * self.steps else side
+            coarse = self.stage == "text" and step < 0.6 * self.steps
+            side = COARSE if coarse else world.SIZE // PATCH[self.name] // MERGE[self.name]
             batch["grid"] = self.pages.grid([grid_words(s, side, side, rnd) for s in scenes])
+            # Clearly at first: words are looked up only by an LM that can tell them.
+            batch["blur"] = min(1, max(0, step / self.steps - 0.25) / 0.4) if self.stage == "text" else 1
+            batch["seed"] = rnd.getrandbits(32)
         else:
             batch["pixels"] = stack(scenes)
         return batch

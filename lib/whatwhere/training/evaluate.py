@@ -8,7 +8,7 @@ import torch
 from .. import world
 from ..stats import share
 from ..world.questions import ABSENTEES
-from .data import Pages, draw_questions, grid_words, labels, normalise, stack
+from .data import Pages, draw_questions, grid_words, labels, normalise, relations, stack
 from .stages import language_logits
 from .stages import told as as_words
 
@@ -74,21 +74,24 @@ def controlled(tower, split="test", n=200, device="cpu"):
 
 @torch.no_grad()
 def labelling(tower, reader, split="dev", n=300, device="cpu"):
-    """What the ViT alone knows of a picture: share of words right, by kind, for things, colours, textures and ground.
+    """What the ViT alone knows of a picture: share of words right, by kind, and of relations between things.
 
-    Balanced: the mean of the share of present words found and the share of absent words left out.
+    Words are balanced: the mean of the share of present words found and the share of absent words left out.
     """
-    truth, scores = [], []
+    truth, scores, related = [], [], []
     for chunk in _batched(world.scenes(split, n), 50):
+        states = tower.patches(normalise(stack(chunk), device))
         truth.append(torch.stack([torch.from_numpy(labels(s)) for s in chunk]))
-        scores.append(reader(tower.patches(normalise(stack(chunk), device))).cpu())
+        scores.append(reader(states).cpu())
+        pairs = torch.tensor([(i, *pair) for i, s in enumerate(chunk) for pair in relations(s)], device=device)
+        related.append((reader.relate(states, pairs).argmax(1) == pairs[:, 3]).float().cpu())
     truth, hit, found, at = torch.cat(truth), torch.cat(scores) > 0, {}, 0
     for kind in ("category", "colour", "texture", "background", "character"):  # the order of `label_names`
         size = len(world.words_of(kind)) * (2 if kind == "character" else 1)
         t, h = truth[:, at : at + size], hit[:, at : at + size]
         found[kind] = round(float((h[t == 1].float().mean() + (~h[t == 0]).float().mean()) / 2), 4)
         at += size
-    return found
+    return found | {"relation": round(float(torch.cat(related).mean()), 4)}
 
 
 @torch.no_grad()

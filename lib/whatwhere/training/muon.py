@@ -21,7 +21,7 @@ def orthogonal(g, steps=5):
 class Muon(torch.optim.Optimizer):
     """`rate` is on AdamW's scale: a step's entries have a root mean square of 0.2 times the rate."""
 
-    def __init__(self, params, lr, momentum=0.95, weight_decay=0.01):
+    def __init__(self, params, lr, momentum=0.95, weight_decay=0.2):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

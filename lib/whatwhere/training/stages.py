@@ -2,7 +2,7 @@
 
     text       the LM learns the world's language: scenes written as rasters of words, then questions
     close-ups  the ViT learns words of windows that mostly hold one thing (image-level labels)
-    vision     the ViT learns words of whole scenes (image-level labels)
+    vision     the ViT learns words of whole scenes and how two things in them stand to each other (image-level labels)
     align      the connector alone, on questions; LM and ViT frozen
     tune       everything, on questions
 """
@@ -22,13 +22,16 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .. import world
-from .data import Batches, Pages, label_names, normalise
+from .data import RELATIONS, Batches, Pages, label_names, normalise
 from .muon import Muon
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: `steps` of `batch` scenes, peak rate of AdamW (`rate`) and of Muon (`muon`), share of steps that cool."""
+    """One stage: `steps` of `batch` scenes, peak rate of AdamW (`rate`) and of Muon (`muon`), share of steps that cool.
+
+    Where `text_every` is n, one batch in n tells its scenes in words instead of showing them.
+    """
 
     name: str
     steps: int
@@ -37,22 +40,34 @@ class Stage:
     muon: float = 5e-3
     cool: float = 0.4
     warm: int = 50
+    text_every: int = 0
 
 
 class Reader(nn.Module):
-    """The throwaway head of the vision stages: words of a picture from its patches.
+    """The throwaway head of the vision stages: words of a picture from its patches, and relations between its things.
 
     Each patch scores each word; the picture's score is the log-mean-exp over patches, near a mean at first (every patch
-    learns) and near a maximum later (one patch that is sure is enough). No patch is told where anything is.
+    learns) and near a maximum later (one patch that is sure is enough). A relation is read off the patches that speak
+    for its two things. No patch is told where anything is.
     """
 
     def __init__(self, width):
         super().__init__()
         self.norm, self.score = nn.LayerNorm(width), nn.Linear(width, len(label_names()))
         nn.init.constant_(self.score.bias, -2.5)  # most words are absent from most pictures
+        self.relation = nn.utils.skip_init(nn.Linear, 2 * width, len(RELATIONS))
+        nn.init.zeros_(self.relation.weight)
+        nn.init.zeros_(self.relation.bias)
 
     def forward(self, states):
         return torch.logsumexp(self.score(self.norm(states)), 1) - math.log(states.shape[1])
+
+    def relate(self, states, pairs):
+        """Scores `(pairs, relations)` of `pairs` `(pairs, 3 or more)`: picture, category, category it is related to."""
+        states = self.norm(states)
+        speaks = self.score(states)[..., : len(world.CATEGORIES)].softmax(1)
+        things = torch.einsum("bnc,bnd->bcd", speaks, states)
+        return self.relation(torch.cat([things[pairs[:, 0], pairs[:, 1]], things[pairs[:, 0], pairs[:, 2]]], 1))
 
 
 def mask(segment, before):
@@ -67,10 +82,28 @@ def mask(segment, before):
     return (causal & same)[:, None]
 
 
-def told(tower, grid):
-    """Input embeddings `(batch, cells, hidden)` of a raster of words `(batch, cells, 3)`: a cell is the mean of its words."""
-    words = tower.lm.get_input_embeddings()(grid.clamp(min=0)) * (grid >= 0)[..., None]
-    return words.sum(2) / (grid >= 0).sum(2, keepdim=True)
+def told(tower, grid, blur=0, seed=0):
+    """Input embeddings `(batch, cells, hidden)` of a raster of words `(batch, cells, 3)`: a cell is the mean of its words.
+
+    With `blur` (0 … 1) a scene is told indistinctly: up to half of the words after a cell's first are left out, a tenth
+    of the cells say nothing, and each scene has an offset and a noise of its own strength, up to twice and once as long
+    as a word. What a ViT and a connector will say is never exactly a word, nor all at one place, and an LM that has met
+    only clear words takes what is near one for something else entirely.
+    """
+    table = tower.lm.get_input_embeddings()
+    generator = torch.Generator().manual_seed(seed)
+    batch, n, words = grid.shape
+    said = torch.rand(batch, n, words, generator=generator) >= 0.5 * blur
+    said[..., 0] = True
+    said = (said.to(grid.device) & (grid >= 0))[..., None]
+    cells = (table(grid.clamp(min=0)) * said).sum(2) / said.sum(2)
+    if not blur:
+        return cells
+    speaks = torch.rand(batch, n, 1, generator=generator) > 0.1 * blur
+    strength = blur * torch.rand(2, batch, 1, 1, generator=generator) * table.weight.detach().pow(2).mean().sqrt().cpu()
+    offset = 2 * strength[0] * torch.randn(batch, 1, cells.shape[2], generator=generator)
+    grain = strength[1] * torch.randn(cells.shape, generator=generator)
+    return cells * speaks.to(cells.device) + (offset + grain).to(cells.device)
 
 
 def language_states(tower, pages, batch, visual):
@@ -118,18 +151,23 @@ def language_loss(tower, pages, batch, visual, grid=None):
 
 
 def vision_loss(tower, reader, batch, device):
-    """Binary cross-entropy of the labels that are known; of a close-up, also which of all categories it shows.
+    """Binary cross-entropy of the labels that are known; of a close-up, also which of all categories it shows; of a whole
+    scene, also how its things are related.
 
     Returns (loss, share of the things shown that are named).
     """
     corner = batch["corner"].to(device) if "corner" in batch else None
-    scores = reader(tower.patches(normalise(batch["pixels"], device), corner))
+    states = tower.patches(normalise(batch["pixels"], device), corner)
+    scores = reader(states)
     truth = batch["labels"].to(device)
     known = truth >= 0
     loss = F.binary_cross_entropy_with_logits(scores[known], truth[known])
     categories = scores[:, : len(world.CATEGORIES)]
     if "thing" in batch:
         loss = loss + 0.2 * F.cross_entropy(categories, batch["thing"].to(device))
+    if len(batch.get("pairs", ())):
+        pairs = batch["pairs"].to(device)
+        loss = loss + 0.3 * F.cross_entropy(reader.relate(states, pairs), pairs[:, 3])
     letters = (truth[:, -2 * len(world.CHARACTERS) :] == 1).unflatten(1, (2, -1))
     shown = letters.any(-1)
     if shown.any():  # letters are rare among labels: of a sign, also which letter of all
@@ -185,7 +223,7 @@ def run(tower, reader, stage, folder, device="cpu", workers=1, every=100):
     tools = optimizers(matrices, rest, stage)
     own = named(tower, reader, matrices + rest)
     state = resume(folder, stage, own, tools)
-    data = Batches(tower.name, stage.name, stage.steps, stage.batch)
+    data = Batches(tower.name, stage.name, stage.steps, stage.batch, stage.text_every)
     todo = torch.utils.data.DataLoader(
         torch.utils.data.Subset(data, range(state["step"], stage.steps)), batch_size=None, num_workers=workers,
         prefetch_factor=4 if workers else None,
@@ -219,9 +257,9 @@ def losses(tower, reader, pages, batch, stage, device):
     """The loss of a stage on a batch, and the share of it that is right."""
     if stage in ("close-ups", "vision"):
         return vision_loss(tower, reader, batch, device)
-    if stage == "text":
+    if "grid" in batch:
         grid = batch["grid"].to(device)
-        return language_loss(tower, pages, batch, told(tower, grid), grid[..., 0])
+        return language_loss(tower, pages, batch, told(tower, grid, batch["blur"], batch["seed"]), grid[..., 0])
     side = world.SIZE // tower.patch
     with torch.set_grad_enabled(stage == "tune"):
         states = tower.patches(normalise(batch["pixels"], device))

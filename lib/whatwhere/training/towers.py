@@ -28,11 +28,17 @@ class Tower:
 
     @torch.no_grad()
     def start(self):
-        """First weights: whitened patches (see `data.whitening`), positions of equal strength, and a silent connector.
+        """First weights: whitened patches (see `data.whitening`), positions of equal strength, an LM in which a word looks at
+        words like itself (equal query and key weights, after Trockman and Kolter 2023), and a silent connector.
+
+        A question that names a thing is answered from where that thing is told: heads that match like with like from the
+        start learn this in hundreds of steps, others in thousands.
 
         A connector that starts at random fills the visual tokens with noise that the LM learns to see past but that never
         leaves: they would answer questions and read as nothing. One that starts at zero grows only what the LM makes use of.
         """
+        for layer in self.lm.layers:
+            layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
         last = self.connector.linear_2 if self.name == "toy-llava" else self.connector.mlp[-1]
         last.weight.zero_()
         last.bias.zero_()

@@ -53,11 +53,7 @@ def _controlled(which, seed, spacing, split, size):
     for name in RELATIONS_A if which == "A" else RELATIONS_B:
         thing = Thing(satellite, *dressed[satellite])
         if which == "A":  # one size in all four places, so that size says nothing
-            fitted = beside(centre, thing, "under", support=1)
-            if name in shift:
-                fitted = replace(fitted, support=None, place=None, x=x + shift[name][0], y=y, order=y + 0.5)
-            else:
-                fitted = beside(centre, thing, name, support=1)
+            fitted = beside(centre, thing, name, support=1, across=across)
         else:
             foot = y + shift[name][1]
             fitted = replace(thing, x=x + shift[name][0], y=foot, extent=extent_at(satellite, foot, size), order=foot)

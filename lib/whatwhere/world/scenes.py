@@ -274,8 +274,11 @@ def _place(rnd, category, placed, size, dress, must=False):
     stand = next((i for i, t in enumerate(placed) if t.category in STANDS), None)
     free = stand is not None and not any(t.support == stand for t in placed)
     if category in PORTABLE and free and rnd.random() < 0.6:
-        thing = beside(placed[stand], Thing(category, *dress), rnd.choice(("on", "under")), support=stand)
-        if thing.box[1] > 0 and all(_fits(thing, other, 0.25) for other in placed if other is not placed[stand]):
+        place, across = rnd.choice(("on", "on", "under", "under", "left", "right")), rnd.randint(38, 58)
+        thing = beside(placed[stand], Thing(category, *dress), place, support=stand, across=across)
+        x0, y0, x1, _ = thing.box
+        near = [other for other in placed if thing.support is None or other is not placed[stand]]
+        if x0 > 0 and y0 > 0 and x1 < size and all(_fits(thing, other, 0.25) for other in near):
             return thing
     for attempt in range(400 if must else 40):
         y = rnd.randint(round(size * FAR), round(size * NEAR))
@@ -294,13 +297,20 @@ def _fits(thing, other, crowd):
     return _overlap(thing.box, other.box) <= crowd and (abs(thing.x - other.x) >= 16 or abs(thing.y - other.y) >= 12)
 
 
-def beside(stand, thing, place, support=None):
-    """`thing` put on or under a stand, small enough to fit between its legs in either case."""
+def beside(stand, thing, place, support=None, across=0):
+    """`thing` put on, under, left or right of a stand, small enough to fit between its legs wherever it is put.
+
+    `across` is the distance in pixels of one that stands to the left or right, on its own feet.
+    """
     height, width = stand.silhouette.shape
     thing = replace(thing, support=support, place=place, x=stand.x, extent=round(0.58 * max(height, width)))
     if place == "on":
         return replace(thing, y=stand.y - round(0.90 * height), order=stand.order + 0.1)
-    return replace(thing, y=stand.y - 1, order=stand.order - 0.1)
+    if place == "under":
+        return replace(thing, y=stand.y - 1, order=stand.order - 0.1)
+    x = stand.x - across if place == "left" else stand.x + across
+    return replace(thing, support=None, place=None, x=x, y=stand.y, order=stand.order + 0.1)
+
 
 
 def scenes(split="test", n=100, start=0, size=SIZE):
