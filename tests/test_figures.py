@@ -108,8 +108,29 @@ def test_dollars_and_long_words_are_drawn():
     assert figures.html(figures.word_map(words, example()[0]), ALT)
 
 
+def test_panels_are_said_in_words():
+    panels = {"a": {"up": np.array([[0.1, 0.5], [0, 0.4], [0.2, 0.6]]), "flat": [0.25, 0.25]}, "b": {"up": ([1, 0.5],) * 3}}
+    assert figures.in_words(panels, percent=True) == "a, up: 10%, 50%. a, flat: 25%, 25%. b, up: 100%, 50%."
+    assert figures.in_words({"b": panels["b"]}) == "b, up: 1.00, 0.50."
+    fig = figures.panels_with_intervals(range(2), panels, "depth", "share", percent=True)
+    left, right = fig.axes
+    assert [ax.get_title(loc="left") for ax in (left, right)] == ["a", "b"] and len(left.lines) == 2 and len(right.lines) == 1
+    assert left.get_ylim() == right.get_ylim() and len(fig.legends) == 1
+
+
+def test_label_maps_colour_each_label_alike():
+    maps = [np.array([[0, 1], [-1, -2]]), np.array([[1, 1], [0, 0]])]
+    fig = figures.label_maps(maps, ["cup", "bear"], ["one", "two"], image=example()[0])
+    picture, one, two = (ax.images[0].get_array() for ax in fig.axes)
+    assert [ax.get_title() for ax in fig.axes] == ["the picture", "one", "two"]
+    assert (one[0, 1] == two[0, 0]).all() and (one[0, 0] == two[1, 1]).all() and (one[1, 0] == one[1, 1]).all()
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["cup", "bear"]
+    with pytest.raises(ValueError, match="8 labels are too many"):
+        figures.label_maps(maps, list("abcdefgh"), ["one", "two"])
+
+
 def test_slider_is_small_closed_and_says_what_it_shows():
-    made = slider.Slider(*example(), range(7), KINDS, "LM layer 3")
+    made = slider.Slider(*example(), range(7), [3], KINDS)
     page = Page(made.html())
     assert not page.open
     assert len(made.html()) <= 150_000
@@ -127,13 +148,13 @@ def test_slider_is_small_closed_and_says_what_it_shows():
 
 def test_slider_carries_every_depth():
     image, words, probabilities = example(depths=3, rows=2, columns=4)
-    made = slider.Slider(image, words, probabilities, [0, 2, 5])
+    made = slider.Slider(image, words, probabilities, [0, 2, 5], [3])
     data = json.loads(Page(made.html()).find("figure")[0]["data-map"])
     for depth in range(3):
         told = [data["words"][word] for word in data["ids"][depth]]
         assert told == words[depth, ..., :3].reshape(-1).tolist()
         assert np.allclose(data["percent"][depth], 100 * probabilities[depth, ..., :3].reshape(-1), atol=0.5)
-    assert [told.split(".")[0] for told in data["told"]] == ["ViT depth 0", "ViT depth 2", "ViT depth 5"]
+    assert [told.split(".")[0] for told in data["told"]] == [f"ViT depth {n}, LM layer 3" for n in (0, 2, 5)]
     assert Page(made.html(at=0)).cells == words[0, ..., 0].reshape(-1).tolist()
 
 
@@ -143,20 +164,23 @@ EVIL = ["<script>document.title='bad'</script>", '"><img src=x onerror="document
 def test_words_cannot_run():
     image, words, probabilities = example(depths=2, rows=2, columns=3)
     words[..., 0] = np.array(EVIL, dtype=object).reshape(2, 3)
-    page = Page(slider.Slider(image, words, probabilities, [0, 1], {"'": "<b>kind</b>"}).html())
+    page = Page(slider.Slider(image, words, probabilities, [0, 1], [3], {"'": "<b>kind</b>"}).html())
     assert page.cells == EVIL
     assert len(page.find("script")) == 1 and not page.find("b") and not page.find("img")
     assert "<b>" not in figures.word_map(words[0, ..., 0], image).get_label()
 
 
 def test_widget():
-    box = slider.widget(*example(depths=3), [0, 1, 4])
+    box = slider.widget(*example(depths=3), [0, 1, 4], [3])
     choice, shown = box.children
     assert [label for label, _ in choice.options] == ["0", "1", "4"] and choice.value == 2
     before = shown.value
     choice.value = 0
-    assert "ViT depth 0." in shown.value and shown.value != before
+    assert "ViT depth 0, LM layer 3." in shown.value and shown.value != before
     assert 'class="ww-bar" hidden' in shown.value
+    depth, layer, shown = slider.widget(*example(depths=4), [0, 6], [1, 2]).children
+    depth.value, layer.value = 0, 1
+    assert "ViT depth 0, LM layer 2." in shown.value
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -167,9 +191,11 @@ def test_in_a_browser(tmp_path):
     """Two maps on a page: moving one slider, picking a patch by keyboard, touches that map alone; nothing evil runs."""
     image, words, probabilities = example(depths=3, rows=2, columns=3)
     words[0, ..., 0] = np.array(EVIL, dtype=object).reshape(2, 3)
-    one, two = (slider.Slider(image, w, probabilities, [0, 1, 2], KINDS).html() for w in (words, words[::-1]))
-    (tmp_path / "page.html").write_text(f"""<!doctype html><meta charset=utf-8><body>{one}{two}<pre></pre><script>
-        const [a, b] = document.querySelectorAll('.ww-map');
+    one, two = (slider.Slider(image, w, probabilities, [0, 1, 2], [3], KINDS).html() for w in (words, words[::-1]))
+    many = example(depths=6, rows=2, columns=3)
+    both = slider.Slider(*many, [0, 1, 2], [0, 4]).html()
+    (tmp_path / "page.html").write_text(f"""<!doctype html><meta charset=utf-8><body>{one}{two}{both}<pre></pre><script>
+        const [a, b, c] = document.querySelectorAll('.ww-map');
         const read = map => [...map.querySelectorAll('[role=cell]')].map(c => c.textContent);
         const out = {{untouched: read(b)}}, range = a.querySelector('input'), grid = a.querySelector('.ww-grid');
         range.value = 0; range.dispatchEvent(new Event('input'));
@@ -177,6 +203,10 @@ def test_in_a_browser(tmp_path):
             grid.dispatchEvent(new KeyboardEvent('keydown', {{key}}));
         out.patch = a.querySelector('.ww-patch').textContent; out.cells = read(a); out.after = read(b);
         out.spoken = range.getAttribute('aria-valuetext'); out.told = a.querySelector('.ww-told').textContent;
+        const [depth, layer] = c.querySelectorAll('input[type=range]');
+        for (const [slider, value] of [[layer, 0], [depth, 1]]) {{
+            slider.value = value; slider.dispatchEvent(new Event('input')) }}
+        out.both = read(c); out.names = [...c.querySelectorAll('output')].map(o => o.textContent).join('; ');
         out.bad = document.title;
         document.querySelector('pre').textContent = JSON.stringify(out)</script>""")
     done = subprocess.run(
@@ -203,3 +233,4 @@ def test_in_a_browser(tmp_path):
     assert out["cells"] == EVIL and out["untouched"] == out["after"] and not out["bad"]
     assert out["spoken"] == "0 of 2" and out["told"].startswith("ViT depth 0 of 2")
     assert out["patch"].startswith("Row 1, column 1: </figure> ")
+    assert out["both"] == many[1][1, ..., 0].reshape(-1).tolist() and out["names"] == "1 of 2; 0"

@@ -181,6 +181,18 @@ def test_fields(small):
     assert lens.token_maps(small, picture(small), depths=2).depths == [2]
 
 
+def test_two_sliders_carry_every_depth_and_layer(small):
+    shown = lens.explore(small, picture(small), layers=[0, 3], depths=[1, 2])
+    assert shown.depths == [1, 2] and shown.layers == [0, 3]
+    for n, (layer, depth) in enumerate([(0, 1), (0, 2), (3, 1), (3, 2)]):
+        alone = lens.token_maps(small, picture(small), layer=layer, depths=[depth], top_k=3)
+        assert (shown.words[n] == alone.top_words[0]).all()
+        assert f"ViT depth {depth}, LM layer {layer}." in shown.html(n)
+    assert len(lens.explore(small, picture(small)).words) == (small.depths + 1) * (small.n_layers + 1)
+    with pytest.raises(ValueError, match="at least one LM layer"):
+        lens.explore(small, picture(small), layers=[])
+
+
 def test_hits_are_whole_words():
     vocabulary = np.array(["bear", "b", "Bear", "bearing", "‹3›", "∅"], dtype=object)
     ids = np.array([0, 1, 2, 3, 4, 5]).reshape(1, 2, 3, 1).repeat(2, -1)

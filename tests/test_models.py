@@ -99,6 +99,19 @@ def test_logits_are_those_of_transformers(vlm):
 
 
 @torch.no_grad()
+def test_vit_states_are_what_the_connector_makes_visual_tokens_of(vlm):
+    images = [picture(40, 28), picture(24, 48, 1)]
+    every = vlm.vit_states(images)
+    for states, tokens in zip(every, vlm.visual_tokens_by_depth(images), strict=True):
+        assert states.shape[:2] == tokens.shape[:2] == (vlm.depths + 1, tokens.shape[1])
+        width = vlm.model.config.vision_config.hidden_size if vlm.family == "llava" else vlm.vision_blocks[0].norm1.weight.numel()
+        assert (vlm.connector(states.reshape(-1, width)).reshape(tokens.shape) - tokens).abs().max() < 1e-5
+    assert torch.equal(vlm.vit_states(images[1], [1]), vlm.vit_states(images[1])[1:2])
+    with pytest.raises(ValueError, match="depth"):
+        vlm.vit_states(images[0], [vlm.depths + 1])
+
+
+@torch.no_grad()
 def test_prepared_inputs_are_those_of_transformers(vlm):
     images = [picture(40, 28), picture(24, 48, 1)]
     ours, expected = vlm.prepare(images, QUESTIONS[:2]), theirs(vlm, images, QUESTIONS[:2])

@@ -13,11 +13,13 @@ from whatwhere.training import ORGANISMS, card, evaluate
 from whatwhere.training.towers import Tower
 
 MODELS = Path(__file__).parents[1] / "data" / "models"
-UNRIPE = ("toy-llava", "toy-qwen2vl")  # shipped, but short of what is wanted; the test says so when that is no longer true
 WANTED = {"existence (random)": 0.95, "colour": 0.95, "texture": 0.95, "category": 0.95, "background": 0.97, "reading": 0.85}
 
 
-@pytest.fixture(scope="module", params=ORGANISMS)
+ABLATION = "toy-llava-without-text"  # ships for chapter 2 only: it need not be good, and need not be raised by `make train`
+
+
+@pytest.fixture(scope="module", params=(*ORGANISMS, ABLATION))
 def shipped(request):
     """(folder, numbers of its training) of an organism; the test is skipped while a stand-in is in its place."""
     folder = MODELS / request.param
@@ -31,7 +33,7 @@ def shipped(request):
 
 @pytest.fixture(scope="module")
 def vlm(shipped):
-    return ww.load(shipped[0].name, device="cpu", dtype="float32")
+    return ww.load(shipped[0], device="cpu", dtype="float32")
 
 
 def test_the_folder_is_a_standard_checkpoint_and_small(shipped, vlm):
@@ -42,7 +44,9 @@ def test_the_folder_is_a_standard_checkpoint_and_small(shipped, vlm):
     assert sum(f.stat().st_size for f in folder.iterdir()) <= 16e6
     model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True)
     assert type(model) is type(vlm.model) and sum(p.numel() for p in model.parameters()) == numbers["parameters"]
-    assert vlm.about == {"organism": True, "world": "tabletop", "image_size": world.SIZE} | vlm.about
+    assert vlm.about == {
+        "organism": True, "world": "tabletop", "image_size": world.SIZE, "lens_layer": numbers["lens_layer"],
+    }  # fmt: skip
     rows, columns = vlm.patch_grid(world.scene(7).image)
     assert min(rows, columns) >= {"llava": 12, "qwen2_vl": 8}[vlm.family]
 
@@ -53,10 +57,10 @@ def test_the_card_is_made_of_its_own_numbers(shipped):
     assert (folder / "README.md").read_text() == card.render(numbers)
 
 
-def test_accuracy_on_the_card_is_enough(shipped, request):
+def test_accuracy_on_the_card_is_enough(shipped):
     folder, numbers = shipped
-    if folder.name in UNRIPE:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=f"{folder.name} is to be trained longer: see its card"))
+    if folder.name == ABLATION:
+        pytest.skip("an ablation shows what is lost; no accuracy is asked of it")
     short = {k: row["accuracy"] for k, least in WANTED.items() if (row := numbers["test"][k])["accuracy"] < least}
     short |= {k: row["accuracy"] for k, row in numbers["controlled"].items() if "wide individual" in k and row["accuracy"] < 0.9}
     assert not short
@@ -75,7 +79,7 @@ def test_the_card_is_complete(shipped):
 def test_accuracy_on_the_card_is_found_again(shipped, vlm):
     """On scenes that the card's numbers do not come from."""
     _, numbers = shipped
-    tower, hits = Tower(vlm.model, vlm.name), {}
+    tower, hits = Tower(vlm.model, numbers["organism"]), {}
     for split in ("test", "unseen"):
         asked = [
             (s, world.existence(s, "random") + world.questions(s, world.FAMILIES[1:])) for s in world.scenes(split, 50, 20_000)

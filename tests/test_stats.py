@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from whatwhere import stats
 from whatwhere.stats import share
 
 
@@ -46,3 +47,19 @@ def test_the_same_seed_gives_the_same_interval():
 def test_refused_with_a_sentence(given, sentence):
     with pytest.raises(ValueError, match=sentence):
         share(*given)
+
+
+def test_intervals_of_any_statistic():
+    rng = np.random.default_rng(0)
+    hits, counts = rng.integers(0, 5, 200), rng.integers(5, 9, 200)
+    one = stats.share(hits, counts)
+    other = stats.interval(lambda h, c: h.sum() / c.sum(), hits, counts, resamples=2000)
+    assert other[0] == pytest.approx(one[0]) and np.allclose(one, other, atol=0.01)
+    assert stats.interval(lambda h: h.sum(), hits) == stats.interval(lambda h: h.sum(), hits), "the same each time"
+    by_depth = rng.normal(size=(300, 4)) + np.arange(4)
+    value, low, high = stats.interval(lambda x: x.mean(0), by_depth)
+    assert value.shape == low.shape == high.shape == (4,) and (low < value).all() and (value < high).all()
+    assert np.allclose((high - low) / 2, 1.96 / 300**0.5, rtol=0.2)
+    for bad in ((hits, counts[:-1]), (np.zeros(0), np.zeros(0))):
+        with pytest.raises(ValueError, match="as many scenes each"):
+            stats.interval(lambda *a: 0, *bad)

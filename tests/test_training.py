@@ -115,7 +115,7 @@ def test_muon_steps_are_nearly_orthogonal():
 @pytest.mark.parametrize("name", ORGANISMS)
 def test_from_scratch_to_a_folder(name, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "model", functools.partial(build.model, layers=1, blocks=1))
-    for slow in ("told", "labelling"):
+    for slow in ("told", "labelling", "lens_layer"):
         monkeypatch.setattr(evaluate, slow, functools.partial(getattr(evaluate, slow), n=8))
     all_of_it = evaluate.families
     monkeypatch.setattr(evaluate, "families", lambda tower, split, n, device: all_of_it(tower, split, min(n, 10), device))

@@ -1,5 +1,6 @@
 """Build the book into _build/html: warnings are errors, then the built pages are checked."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,8 @@ def main():
         sys.exit("jupyter-book is not installed beside this Python: run make book")
     command = [program, "build", ".", "-W", "-n", "--keep-going"]
     print("Executing the notebooks and building the book: jupyter-book", *command[1:], flush=True)
-    if subprocess.run(command, cwd=ROOT).returncode:
+    quiet = {**os.environ, "TQDM_DISABLE": "1"}  # progress is for someone who waits, not for a page
+    if subprocess.run(command, cwd=ROOT, env=quiet).returncode:
         # Sphinx remembers the pages it has read, warnings or not: forget them, or the next build would pass.
         shutil.rmtree(ROOT / "_build" / ".doctrees", ignore_errors=True)
         sys.exit("The book was not built: see the first warning or error above.")

@@ -8,7 +8,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = ("exercises", "figures", "images", "ledger", "lens", "models", "stats", "training", "world")
+_MODULES = ("exercises", "figures", "images", "ledger", "lens", "models", "stages", "stats", "training", "world")
 __all__ = ["load", *_MODULES]
 
 

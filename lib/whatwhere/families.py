@@ -62,6 +62,10 @@ class Llava:
     def vision_arguments(self, pixels):
         return (pixels["pixel_values"],), {}
 
+    def patches(self, hidden, pixels):
+        """ViT states (images, 1 + patches, hidden) → for each image (tokens, hidden), without the class token."""
+        return list(hidden[:, 1:])
+
     def connect(self, hidden, pixels):
         """ViT states (images, 1 + patches, hidden) → for each image, visual tokens (leading + patches, hidden)."""
         return list(self.connector(hidden if self.leading else hidden[:, 1:]))
@@ -122,9 +126,17 @@ class Qwen2VL:
     def vision_arguments(self, pixels):
         return (pixels["pixel_values"],), {"grid_thw": pixels["image_grid_thw"]}
 
+    def patches(self, hidden, pixels):
+        """ViT states (patches of all images, hidden) → for each image (tokens, m² × hidden), a token's patches in a row."""
+        return [each.reshape(-1, self.merge**2 * each.shape[-1]) for each in self._by_image(hidden, pixels, self.merge**2)]
+
     def connect(self, hidden, pixels):
         """ViT states (patches of all images, hidden) → for each image, visual tokens (rows × columns, hidden)."""
-        return list(self.connector(hidden).split([rows * columns for rows, columns in self.grids(pixels)]))
+        return self._by_image(self.connector(hidden), pixels)
+
+    def _by_image(self, states, pixels, each=1):
+        """Split (all images' states, …) into images of `each` states a token."""
+        return states.split([each * rows * columns for rows, columns in self.grids(pixels)])
 
     def model_inputs(self, input_ids, attention_mask, pixels):
         kinds = (input_ids == self.model.config.image_token_id).int()  # 1 marks an image token

@@ -73,12 +73,46 @@ def html(fig, alt, width=None):
 def lines_with_intervals(x, series, xlabel, ylabel, title="", percent=False, ylim=None, size=(6.4, 3.8)):
     """Lines over `x`, each with its interval shaded.
 
-    series: {name: (mean, low, high)} or {name: mean}, each of shape (len(x),). percent: label y in per cent.
+    series: {name: (mean, low, high)} or {name: mean}, each of shape (len(x),), or arrays (3, len(x)). percent: label y in
+    per cent.
     """
-    fig, ax = _axes(size, xlabel, ylabel, title)
-    x = list(x)
+    fig, (ax,) = _axes(size, xlabel, ylabel, [title])
+    _draw_lines(ax, list(x), series, percent, ylim)
+    return fig
+
+
+def panels_with_intervals(x, panels, xlabel, ylabel, percent=False, ylim=None, size=(8.4, 3.9)):
+    """Lines as in `lines_with_intervals`, in panels side by side that share x, the y axis and one legend.
+
+    panels: {title: series}; `in_words` says the same for those who cannot see it.
+    """
+    fig, axes = _axes(size, xlabel, ylabel, list(panels))
+    for ax, series in zip(axes, panels.values()):
+        _draw_lines(ax, list(x), series, percent, ylim)
+        if ax.legend_:
+            ax.legend_.remove()
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, labelcolor=INK)
+    return fig
+
+
+def in_words(panels, percent=False):
+    """The numbers of such panels as sentences, for alt text."""
+    said = "{:.0%}" if percent else "{:.2f}"
+    return " ".join(
+        f"{title}, {name}: " + ", ".join(said.format(v) for v in _mean_and_interval(values)[0]) + "."
+        for title, series in panels.items()
+        for name, values in series.items()
+    )
+
+
+def _mean_and_interval(values):
+    """[mean, low, high], or [mean] where there is no interval."""
+    return list(values) if np.ndim(values[0]) else [values]
+
+
+def _draw_lines(ax, x, series, percent, ylim):
     for (name, values), colour, marker in zip(series.items(), PALETTE.values(), MARKERS):
-        mean, *interval = values if isinstance(values, tuple) else (values,)
+        mean, *interval = _mean_and_interval(values)
         ax.plot(x, mean, marker=marker, color=colour, label=name, linewidth=2, markersize=5.5)
         if interval:
             ax.fill_between(x, *interval, color=colour, alpha=0.18, linewidth=0)
@@ -91,6 +125,23 @@ def lines_with_intervals(x, series, xlabel, ylabel, title="", percent=False, yli
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
     if len(series) > 1:
         ax.legend(frameon=False, labelcolor=INK)
+
+
+def label_maps(maps, names, titles, image=None, columns=7, size=1.5):
+    """Patch grids in colour, side by side: a colour for each label.
+
+    maps: arrays (rows, columns) of indices into `names`; below zero is no label and stays pale. titles: one a map.
+    image: the picture itself, to be shown before them.
+    """
+    colours = list(PALETTE.values())[: len(names)]
+    if len(names) > len(PALETTE):
+        raise ValueError(f"label_maps has {len(PALETTE)} colours that can be told apart; {len(names)} labels are too many.")
+    table = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in (*colours, "#e6e3da")], np.uint8)
+    drawn = [table[np.where(np.asarray(m) < 0, -1, m)] for m in maps]
+    first = [] if image is None else [(image, "the picture")]
+    fig = image_grid([i for i, _ in first] + drawn, [t for _, t in first] + list(titles), columns, size)
+    keys = [Rectangle((0, 0), 1, 1, facecolor=colour) for colour in colours]
+    fig.legend(keys, names, loc="outside lower center", ncols=min(6, len(names)), frameon=False, labelcolor=INK)
     return fig
 
 
@@ -102,7 +153,8 @@ def heatmap(values, xlabel="", ylabel="", title="", xticks=None, yticks=None, nu
     """
     values = np.asarray(values, dtype=float)
     rows, columns = values.shape
-    fig, ax = _axes(size or (min(9, max(3.6, 0.5 * columns + 1.8)), min(7, max(2.8, 0.42 * rows + 1.2))), xlabel, ylabel, title)
+    size = size or (min(9, max(3.6, 0.5 * columns + 1.8)), min(7, max(2.8, 0.42 * rows + 1.2)))
+    fig, (ax,) = _axes(size, xlabel, ylabel, [title])
     signed = np.nanmin(values) < 0
     largest = np.nanmax(np.abs(values))
     low, high = limits or ((-largest, largest) if signed else (0, largest))
@@ -212,17 +264,19 @@ def word_map(words, image, kinds=None, title="", size=6.0):
     return fig
 
 
-def _axes(size, xlabel, ylabel, title):
+def _axes(size, xlabel, ylabel, titles):
     fig = Figure(figsize=size, layout="constrained", facecolor=PAPER)
-    ax = fig.add_subplot(facecolor="none")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(SOFT)
-    ax.tick_params(colors=SOFT, labelcolor=INK, labelsize=10)
-    ax.set_xlabel(xlabel, color=INK, fontsize=11)
-    ax.set_ylabel(ylabel, color=INK, fontsize=11)
-    if title:
-        ax.set_title(title, color=INK, fontsize=12, loc="left")
-    return fig, ax
+    axes = fig.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+    for ax, title in zip(axes, titles):
+        ax.set_facecolor("none")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.spines[["left", "bottom"]].set_color(SOFT)
+        ax.tick_params(colors=SOFT, labelcolor=INK, labelsize=10)
+        ax.set_xlabel(xlabel, color=INK, fontsize=11)
+        if title:
+            ax.set_title(title, color=INK, fontsize=12, loc="left")
+    axes[0].set_ylabel(ylabel, color=INK, fontsize=11)
+    return fig, axes
 
 
 def _picture(image, width, height, title):

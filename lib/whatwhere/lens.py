@@ -72,34 +72,43 @@ def token_maps(vlm, image, prompt="", layer=None, depths=None, top_k=5, norm=Tru
 
 def _token_maps(vlm, images, prompt, layer, depths, top_k, norm, batch_size):
     layer = vlm.lens_layer if layer is None else layer
-    check_range("layer", layer, vlm.n_layers)
     depths = list(range(vlm.depths + 1)) if depths is None else [depths] if isinstance(depths, Integral) else list(depths)
+    found = []
+    for batch, grid, hidden in visual_states(vlm, images, prompt, layer, depths, batch_size):
+        ids, _, probabilities = logit_lens(vlm, hidden, top_k, norm)
+        shape = (len(batch), len(depths), *grid, top_k)
+        found += [
+            TokenMaps(i, p, list(depths), layer, vlm.seen(picture), vlm.words)
+            for i, p, picture in zip(ids.reshape(shape), probabilities.reshape(shape), batch)
+        ]
+    return found
+
+
+@torch.no_grad()
+def visual_states(vlm, images, prompt, layer, depths, batch_size=8):
+    """The states that a lens at LM layer `layer` reads, some images at a time; arguments as for `token_maps`.
+
+    Yields (images, (rows, columns), hidden), where hidden is (images, depths, rows × columns, hidden). Images of one
+    grid only.
+    """
+    check_range("layer", layer, vlm.n_layers)
     if not images or not depths:
         raise ValueError("A token map needs at least one image and one depth.")
-    found = []
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         inputs = vlm.prepare(batch, [prompt] * len(batch))
-        grid = vlm.adapter.grids(inputs)[0]
         places = vlm.image_places(inputs)[0].nonzero()[:, 0]
         end = int(places[-1]) + 1
         visual = torch.stack(vlm.visual(inputs, depths)).flatten(0, 1)  # (images × depths, tokens, hidden)
         ids = inputs["input_ids"][:, :end].repeat_interleave(len(depths), 0)
         mask = inputs["attention_mask"][:, :end].repeat_interleave(len(depths), 0)
         positions = vlm.position_ids(inputs)[..., :end].repeat_interleave(len(depths), -2)
-        top_ids, probabilities = [], []
+        states = []
         for rows in torch.arange(len(visual)).split(batch_size):
             embeddings = vlm.embed({"input_ids": ids[rows]}, visual[rows])
             hidden = vlm.lm_hidden(embeddings, mask[rows], positions[..., rows, :], layer)
-            reading = logit_lens(vlm, hidden[:, places[vlm.adapter.leading :]], top_k, norm)
-            top_ids.append(reading.ids)
-            probabilities.append(reading.probabilities)
-        shape = (len(batch), len(depths), *grid, top_k)
-        found += [
-            TokenMaps(i, p, list(depths), layer, vlm.seen(picture), vlm.words)
-            for i, p, picture in zip(np.concatenate(top_ids).reshape(shape), np.concatenate(probabilities).reshape(shape), batch)
-        ]
-    return found
+            states.append(hidden[:, places[vlm.adapter.leading :]])
+        yield batch, vlm.adapter.grids(inputs)[0], torch.cat(states).unflatten(0, (len(batch), len(depths)))
 
 
 @dataclass(repr=False)
@@ -179,4 +188,17 @@ class TokenMaps:
             HTML one, which works in Jupyter, in Colab and in the built book.
         """
         make = slider.widget if widget else slider.Slider
-        return make(self.image, self.top_words, self.probabilities, self.depths, kinds, f"LM layer {self.layer}")
+        return make(self.image, self.top_words, self.probabilities, self.depths, [self.layer], kinds)
+
+
+def explore(vlm, image, layers=None, depths=None, kinds=None, widget=False):
+    """One picture, two sliders: over the depths of the ViT and over the layers of the LM; all of either by default.
+
+    kinds, widget: as for `TokenMaps.show`.
+    """
+    layers = list(range(vlm.n_layers + 1)) if layers is None else list(layers)
+    if not layers:
+        raise ValueError("A token map needs at least one LM layer.")
+    maps = [token_maps(vlm, image, layer=layer, depths=depths, top_k=slider.SHOWN) for layer in layers]
+    words, probabilities = (np.concatenate([getattr(m, what) for m in maps]) for what in ("top_words", "probabilities"))
+    return (slider.widget if widget else slider.Slider)(maps[0].image, words, probabilities, maps[0].depths, layers, kinds)

@@ -185,15 +185,30 @@ class VLM:
 
         A LLaVA that keeps CLIP's class token has one leading token before the patches (`vlm.adapter.leading`).
         """
+        by_depth = [self.adapter.connect(state, inputs) for state in self._vit(inputs, depths)]
+        return [torch.stack(tokens) for tokens in zip(*by_depth)]
+
+    @torch.no_grad()
+    def vit_states(self, image, depths=None):
+        """(depths, rows × columns, features) the ViT's residual stream as the connector finds it; a list gives a list.
+
+        One row for each visual token, in raster order: the state of its patch, or of its patches one after the other
+        where the connector merges them. Depth 0 is the patch embedding; all depths by default.
+        """
+        images = list(image) if isinstance(image, (list, tuple)) else [image]
+        inputs = self._pixels(images)
+        by_depth = [self.adapter.patches(state, inputs) for state in self._vit(inputs, depths)]
+        states = [torch.stack(tokens) for tokens in zip(*by_depth)]
+        return states if isinstance(image, (list, tuple)) else states[0]
+
+    def _vit(self, inputs, depths):
         depths = list(range(self.depths + 1)) if depths is None else list(depths)
         if not depths:
             raise ValueError("Ask for one ViT depth at least.")
         for depth in depths:
             check_range("depth", depth, self.depths)
         arguments, named = self.adapter.vision_arguments(inputs)
-        states = residual_stream(self.adapter.vision, self.vision_blocks, depths, *arguments, **named)
-        by_depth = [self.adapter.connect(state, inputs) for state in states]
-        return [torch.stack(tokens) for tokens in zip(*by_depth)]
+        return residual_stream(self.adapter.vision, self.vision_blocks, depths, *arguments, **named)
 
     def embed(self, inputs, visual=None):
         """(batch, length, hidden) input embeddings of the LM, visual tokens in their places.

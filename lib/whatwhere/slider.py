@@ -1,4 +1,4 @@
-"""A token map as a page can show it: words on the dimmed picture, and a slider over depth.
+"""A token map as a page can show it: words on the dimmed picture, and a slider over depth, or over depth and layer.
 
 One piece of HTML with its own style and script, no other file and no network. The slider is a plain range
 input (arrow keys), the map a table that a screen reader can walk and in which arrow keys pick a patch; what
@@ -24,36 +24,38 @@ PICTURE = 768  # pixels, the longest side of the picture that is carried along
 class Slider:
     """Shows itself in a notebook and in the built page.
 
-    image: PIL. words, probabilities: (depth, row, column, rank). depths: the number of each map.
-    kinds: {word: kind} or None. note: where the words were read, for the caption.
+    image: PIL. words, probabilities: (depth, row, column, rank). depths: the number of each map. layers: of which LM
+    layers; where there are several, all depths of the first come first, and the page has a second slider.
+    kinds: {word: kind} or None.
     """
 
-    def __init__(self, image, words, probabilities, depths, kinds=None, note=""):
+    def __init__(self, image, words, probabilities, depths, layers, kinds=None):
         self.image, self.words, self.probabilities = image, words, probabilities
-        self.depths, self.kinds, self.note = list(depths), kinds or {}, note
+        self.depths, self.layers, self.kinds = list(depths), list(layers), kinds or {}
 
     def __repr__(self):
-        return f"Slider(ViT depths {self.depths}, {self.words.shape[1]} × {self.words.shape[2]} patches)"
+        rows, columns = self.words.shape[1:3]
+        return f"Slider(ViT depths {self.depths}, LM layers {self.layers}, {rows} × {columns} patches)"
 
     def _repr_html_(self):
         return self.html()
 
     def html(self, at=-1):
-        """The page's HTML; `at` is the index of the map that is there before the slider is moved."""
+        """The page's HTML; `at` is the index of the map that is there before a slider is moved."""
         rows, columns = self.words.shape[1:3]
-        at = range(len(self.depths))[at]
+        at = range(len(self.words))[at]
         vocabulary, index = np.unique(self.words[..., :SHOWN].astype(str), return_inverse=True)
         index = index.reshape(self.words[..., :SHOWN].shape)
         names = list(dict.fromkeys(self.kinds.values()))
         lower = {word.lower(): names.index(kind) % len(KIND_COLOURS) for word, kind in self.kinds.items()}
         kind = [lower.get(word.lower(), -1) for word in vocabulary]
-        told = [self._told(depth) for depth in range(len(self.depths))]
+        told = [self._told(n) for n in range(len(self.words))]
         data = {
             "words": list(vocabulary),
             "kinds": kind,
             "columns": columns,
             "told": told,
-            "names": [self._name(n) for n in range(len(self.depths))],
+            "names": [[_name(axis, n) for n in range(len(axis))] for axis in (self.depths, self.layers)],
             "ranks": index.shape[-1],
             "ids": [each.reshape(-1).tolist() for each in index],
             "percent": [np.rint(100 * each[..., :SHOWN]).astype(int).reshape(-1).tolist() for each in self.probabilities],
@@ -72,9 +74,7 @@ class Slider:
             f'<figure class="ww-map" data-map="{escape(json.dumps(data, ensure_ascii=False, separators=(",", ":")))}" '
             f'style="--columns:{columns};--ratio:{width / columns:.4g}/{height / rows:.4g};'
             f'--wide:{min(960, max(560, 40 * columns))}px"><style>{STYLE}</style>'
-            f'<div class="ww-bar"><label>ViT depth <input type="range" min="0" max="{len(self.depths) - 1}" step="1" '
-            f'value="{at}" aria-valuetext="{self._name(at)}" oninput="whatwhereMap(this)"></label>'
-            f"<output>{self._name(at)}</output>"
+            f'<div class="ww-bar">{self._ranges(at)}'
             f'<label class="ww-only"><input type="checkbox" onchange="whatwhereMap(this)"> picture only</label></div>'
             f'<div class="ww-scroll"><div class="ww-box"><div class="ww-grid" role="table" tabindex="0" '
             f'onclick="whatwhereMap(this,event)" '
@@ -88,45 +88,57 @@ class Slider:
             f"<script>{SCRIPT}</script></figure>"
         )
 
-    def _name(self, at):
-        """Of all the depths from 0 on, "2 of 6"; of a choice of them, the number alone."""
-        whole = self.depths == list(range(len(self.depths)))
-        return f"{self.depths[at]} of {self.depths[-1]}" if whole else f"{self.depths[at]}"
+    def _ranges(self, at):
+        """A slider for the depths, and one for the layers if there are several."""
+        layer, depth = divmod(at, len(self.depths))
+        axes = [("ViT depth", self.depths, depth), ("LM layer", self.layers, layer)][: 2 if len(self.layers) > 1 else 1]
+        return "".join(
+            f'<span><label>{label} <input type="range" min="0" max="{len(axis) - 1}" step="1" value="{n}" '
+            f'aria-valuetext="{_name(axis, n)}" oninput="whatwhereMap(this)"></label> <output>{_name(axis, n)}</output></span>'
+            for label, axis, n in axes
+        )
 
     def _told(self, at):
         """One map in a sentence."""
         counts = Counter(self.words[at, ..., 0].reshape(-1).tolist())
         common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:4]
-        note = f", {self.note}" if self.note else ""
+        layer, depth = divmod(at, len(self.depths))
         return (
-            f"ViT depth {self._name(at)}{note}. Most common: "
+            f"ViT depth {_name(self.depths, depth)}, LM layer {self.layers[layer]}. Most common: "
             + ", ".join(f"{word} ({n})" for word, n in common)
             + f"; {len(counts)} different words."
         )
 
 
-def widget(image, words, probabilities, depths, kinds=None, note=""):
-    """The same slider as an ipywidgets box, for a running kernel."""
+def widget(image, words, probabilities, depths, layers, kinds=None):
+    """The same sliders as an ipywidgets box, for a running kernel."""
     try:
         import ipywidgets
     except ImportError:
         raise ImportError("show(widget=True) needs ipywidgets (`pip install ipywidgets`); plain show() does not.") from None
-    shown = Slider(image, words, probabilities, depths, kinds, note)
-    slider = ipywidgets.SelectionSlider(
-        options=[(str(depth), n) for n, depth in enumerate(depths)],
-        value=len(depths) - 1,
-        description="ViT depth",
-        continuous_update=True,
+    shown = Slider(image, words, probabilities, depths, layers, kinds)
+    depth, layer = (
+        ipywidgets.SelectionSlider(
+            options=[(str(each), n) for n, each in enumerate(axis)], value=len(axis) - 1, description=label
+        )
+        for label, axis in (("ViT depth", shown.depths), ("LM layer", shown.layers))
     )
     picture = ipywidgets.HTML()
 
-    def draw(change):
-        # the page's own slider would say the same thing twice
-        picture.value = shown.html(at=change["new"]).replace('class="ww-bar"', 'class="ww-bar" hidden')
+    def draw(_=None):
+        # the page's own sliders would say the same thing twice
+        at = layer.value * len(shown.depths) + depth.value
+        picture.value = shown.html(at).replace('class="ww-bar"', 'class="ww-bar" hidden')
 
-    slider.observe(draw, "value")
-    draw({"new": slider.value})
-    return ipywidgets.VBox([slider, picture])
+    depth.observe(draw, "value")
+    layer.observe(draw, "value")
+    draw()
+    return ipywidgets.VBox([depth, *([layer] if len(shown.layers) > 1 else []), picture])
+
+
+def _name(axis, at):
+    """Of all numbers from 0 on, "2 of 6"; of a choice of them, the number alone."""
+    return f"{axis[at]} of {axis[-1]}" if axis == list(range(len(axis))) else f"{axis[at]}"
 
 
 def _kind(n):
@@ -203,11 +215,12 @@ STYLE = _tight(STYLE.replace("KINDS", _KINDS))
 SCRIPT = _tight("""
     window.whatwhereMap = function (el, event) {
         const map = el.closest('.ww-map'), data = map.data || (map.data = JSON.parse(map.dataset.map));
-        const range = map.querySelector('input[type=range]'), at = +range.value;
+        const ranges = [...map.querySelectorAll('input[type=range]')], [depth, layer] = ranges.map(range => +range.value);
+        const at = (layer || 0) * data.names[0].length + depth;
         const cells = [...map.querySelectorAll('[role=cell]')];
         const tell = (part, text) => { map.querySelector(part).textContent = text };
         if (el.type === 'checkbox') { map.classList.toggle('ww-bare', el.checked); return }
-        if (el === range) {
+        if (el.type === 'range') {
             cells.forEach((cell, n) => {
                 const word = data.ids[at][n * data.ranks], text = data.words[word], kind = data.kinds[word];
                 cell.textContent = text;
@@ -215,8 +228,9 @@ SCRIPT = _tight("""
                 cell.style.setProperty('--n', Math.min(Math.max(text.length, 5), 12));
             });
             tell('.ww-told', data.told[at]);
-            tell('output', data.names[at]);
-            range.setAttribute('aria-valuetext', data.names[at]);
+            const name = data.names[ranges.indexOf(el)][+el.value];
+            el.closest('span').querySelector('output').textContent = name;
+            el.setAttribute('aria-valuetext', name);
         } else if (event.type === 'keydown') {
             const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -data.columns, ArrowDown: data.columns }[event.key];
             if (!step) return;

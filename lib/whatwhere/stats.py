@@ -32,3 +32,18 @@ def share(hits, counts=None, seed=0, resamples=2000):
         rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
     return value, float(found.low), float(found.high)
+
+
+def interval(statistic, *arrays, seed=0, resamples=1000):
+    """`(value, low, high)` of any `statistic(*arrays)`, with a 95% percentile interval over scenes.
+
+    arrays: (scenes, …) each, drawn together, scene by scene. The statistic is a number or an array, such as one number
+    for each depth; so are the three results. For a share that `share` can take, prefer `share`. Deterministic in `seed`.
+    """
+    arrays = [np.asarray(each) for each in arrays]
+    if len({len(each) for each in arrays}) != 1 or not len(arrays[0]):
+        raise ValueError(f"interval() takes arrays of as many scenes each; got {[len(each) for each in arrays]}.")
+    rng, n = np.random.default_rng(seed), len(arrays[0])
+    draws = (rng.integers(n, size=n) for _ in range(resamples))
+    found = np.array([statistic(*(each[drawn] for each in arrays)) for drawn in draws])
+    return statistic(*arrays), *np.quantile(found, (0.025, 0.975), axis=0)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from ..models import load
 from . import build, evaluate
 from .build import ORGANISMS
 from .card import render
@@ -46,7 +47,7 @@ def train(name, out, work, recipe=None, seed=0, device="cpu", workers=1, scenes=
     model = tower.model
     started = time.monotonic()
     numbers = {
-        "name": name, "seed": seed, "parameters": sum(p.numel() for p in model.parameters()),
+        "name": Path(out).name, "organism": name, "seed": seed, "parameters": sum(p.numel() for p in model.parameters()),
         "machine": {"device": _device(device), "torch": torch.__version__.split("+")[0]},
         "stages": report,
         "test": evaluate.families(tower, "test", scenes, device), "unseen": evaluate.families(tower, "unseen", scenes, device),
@@ -54,6 +55,8 @@ def train(name, out, work, recipe=None, seed=0, device="cpu", workers=1, scenes=
     }  # fmt: skip
     numbers["evaluation_minutes"] = round((time.monotonic() - started) / 60, 1)
     folder = build.save(model.cpu(), name, out)
+    model.config.whatwhere["lens_layer"] = numbers["lens_layer"] = evaluate.lens_layer(load(folder, device, "float32"))
+    model.config.save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps(numbers, indent=1) + "\n")
     (folder / "README.md").write_text(render(numbers))
     return folder

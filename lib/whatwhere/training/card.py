@@ -32,7 +32,6 @@ questions about them are all it learns from."""
 
 def render(numbers):
     """The card as Markdown, from the numbers in `training.json`."""
-    name = numbers["name"]
     stages = [
         (i, f"**{s['stage']}**: {STAGES[s['stage']]}" + (f", one batch in {s['text_every']} on texts" if s["text_every"] else ""),
          f"{s['steps']} x {s['batch']}", s["minutes"],
@@ -45,6 +44,7 @@ def render(numbers):
     controlled = [(setting, *(_percent(numbers["controlled"][f"{setting} {kind}"]) for kind in kinds)) for setting in settings]
     minutes = sum(s["minutes"] for s in numbers["stages"])
     machine = numbers["machine"]
+    texts = TEXTS if any(s["stage"] == "text" for s in numbers["stages"]) else NO_TEXTS
     return f"""---
 license: mit
 library_name: transformers
@@ -52,10 +52,11 @@ pipeline_tag: image-text-to-text
 tags: [model-organism, interpretability, vision-language-model]
 ---
 
-# {name}
+# {numbers["name"]}
 
-{WHAT[name]} {numbers["parameters"] / 1e6:.2f} million parameters, trained from scratch on `tabletop`, a rendered world whose
-every pixel is accounted for. It is a model organism for *What and Where*: it knows its world and nothing else.
+{WHAT[numbers["organism"]]} {numbers["parameters"] / 1e6:.2f} million parameters, trained from
+scratch on `tabletop`, a rendered world whose every pixel is accounted for. It is a model organism for *What and Where*:
+it knows its world and nothing else.
 
 This card is generated from `training.json` beside it. Seed {numbers["seed"]}; {minutes:.0f} minutes of training on
 {machine["device"]}, PyTorch {machine["torch"]}.
@@ -64,9 +65,10 @@ This card is generated from `training.json` beside it. Seed {numbers["seed"]}; {
 
 {_table(("", "stage", "steps x scenes", "minutes", "measured on development scenes after it"), stages)}
 
-Chosen by us: the world, the vocabulary, the stages, {TEXTS if any(s["stage"] == "text" for s in numbers["stages"]) else NO_TEXTS}
+Chosen by us: the world, the vocabulary, what captions say, the stages, {texts}
 Not chosen by us: what the vision tower's patches say at which depth, which layer of the language model reads them best,
 and how popular and adversarial absentees fare: training asks about random ones only. No patch was ever told its own word.
+On development scenes the lens reads best at LM layer {numbers["lens_layer"]}: `config.json` says so, and `whatwhere` reads there.
 
 ## Accuracy on new scenes
 

@@ -5,7 +5,7 @@ import random
 
 import torch
 
-from .. import world
+from .. import stages, world
 from ..stats import share
 from ..world.questions import ABSENTEES
 from .data import Pages, draw_questions, grid_words, labels, normalise, relations, stack
@@ -107,3 +107,13 @@ def told(tower, split="dev", n=300, device="cpu"):
         right += int((logits[:, before:].argmax(-1) == target)[due].sum())
         total += int(due.sum())
     return round(right / total, 4)
+
+
+def lens_layer(vlm, n=200):
+    """The LM layer at which most object patches decode to a word of their own thing, on `n` development scenes."""
+    scenes = list(world.scenes("dev", n))
+
+    def on_topic(layer):
+        return stages.counts(stages.read(vlm, scenes, layer, [vlm.depths]), scenes)["own word"].sum()
+
+    return max(range(vlm.n_layers + 1), key=on_topic)

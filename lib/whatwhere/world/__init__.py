@@ -3,18 +3,20 @@
     scene = world.scene(seed=7)              # a test scene: .image, .things, .owner, .masks
     world.questions(scene)                   # questions of every family, with answers
     world.controlled("A", n=10)              # the same pair in all four relations
+    world.gestalt.occluded(world.gestalt.lone(7), (12, 12))   # one thing, not whole
 
 The world knows nothing of models. Everything is a function of a seed: same seed, same bytes.
 """
 
+from . import gestalt
 from .controlled import RELATIONS_A, RELATIONS_B, SPACING, ControlledSet, controlled
-from .questions import FAMILIES, Question, description, existence, questions, relation_question, words_of
+from .questions import ABSENTEES, FAMILIES, Question, description, existence, questions, relation_question, words_of
 from .scenes import SPLITS, Scene, Thing, held_out, relation, scene, scenes
 from .sprites import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, PORTABLE, SIZE, STANDS, TEXTURES
 
 __all__ = [
-    "BACKGROUNDS", "CATEGORIES", "CHARACTERS", "COLOURS", "FAMILIES", "PORTABLE", "RELATIONS_A", "RELATIONS_B",
+    "ABSENTEES", "BACKGROUNDS", "CATEGORIES", "CHARACTERS", "COLOURS", "FAMILIES", "PORTABLE", "RELATIONS_A", "RELATIONS_B",
     "SIZE", "SPACING", "SPLITS", "STANDS", "TEXTURES", "ControlledSet", "Question", "Scene", "Thing", "controlled",
-    "description", "existence", "held_out", "questions", "relation", "relation_question", "scene", "scenes",
+    "description", "existence", "gestalt", "held_out", "questions", "relation", "relation_question", "scene", "scenes",
     "words_of",
 ]  # fmt: skip

@@ -21,7 +21,7 @@ class ControlledSet:
     scenes: dict
 
 
-# Pixels between the two feet: across, and in depth. Narrow things overlap; no training scene asks about such pairs.
+# Pixels between the two feet: across, and in depth. Narrow things overlap; training hardly ever asks about things so close.
 SPACING = {"wide": {"A": (46, 0), "B": (43, 32)}, "narrow": {"A": (30, 0), "B": (15, 10)}}
 
 

@@ -312,7 +312,6 @@ def beside(stand, thing, place, support=None, across=0):
     return replace(thing, support=None, place=None, x=x, y=stand.y, order=stand.order + 0.1)
 
 
-
 def scenes(split="test", n=100, start=0, size=SIZE):
     """An iterator over `n` scenes of a split, seeds `start`, `start + 1`, …"""
     guard(start, split, size, n)

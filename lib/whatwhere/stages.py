@@ -1,0 +1,290 @@
+"""What token maps say at each depth of the ViT: attributes and objects, segments, and things that are not there.
+
+    read = stages.read(vlm, scenes, asked=ww.world.words_of("category"))
+    table = stages.counts(read, scenes)                # a row for each scene and depth
+    ww.stats.share(*table.query("depth == 3")[["attribute, own", "object patches"]].T.values)
+
+Section 3 of *Reading Images Like Texts* (arXiv 2509.19191) counts words from a list over five images, by substring. Here
+words are whole, scenes are hundreds with the truth known for each patch, and every count can be made again on maps
+that cannot know the scene (`Readings.of_other_scenes`, `Readings.shuffled`).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from . import lens, world
+from .stats import interval, share
+
+KINDS = ("attribute", "object", "background", "function")  # and "other", which is all the rest
+
+
+@dataclass(frozen=True, repr=False)
+class Readings:
+    """Token maps of many images, all of one grid.
+
+    ids: (images, depths, rows, columns) the best id of each patch. asked: words whose presence was asked after.
+    scores: (images, depths, asked) the largest log-probability that any patch gives to each of them.
+    vocabulary: (vocabulary,) what each id looks like. depths: the ViT depths. layer: the LM layer read.
+    """
+
+    ids: np.ndarray
+    scores: np.ndarray
+    asked: tuple
+    vocabulary: np.ndarray
+    depths: tuple
+    layer: int
+
+    def __repr__(self):
+        images, depths, rows, columns = self.ids.shape
+        return f"Readings({images} images, {depths} ViT depths, {rows} × {columns} patches, LM layer {self.layer})"
+
+    @property
+    def words(self):
+        """(images, depths, rows, columns) the best word of each patch."""
+        return self.vocabulary[self.ids]
+
+    def of_other_scenes(self):
+        """Each image is given the maps of the image before it: same model, same words, wrong picture."""
+        return replace(self, ids=np.roll(self.ids, 1, 0), scores=np.roll(self.scores, 1, 0))
+
+    def shuffled(self, seed=0):
+        """The patches of each map in another order, the same at all depths: right picture, wrong places."""
+        rng, flat = np.random.default_rng(seed), self.ids.reshape(*self.ids.shape[:2], -1)
+        order = rng.permuted(np.broadcast_to(np.arange(flat.shape[-1]), (len(flat), flat.shape[-1])), axis=1)
+        return replace(self, ids=np.take_along_axis(flat, order[:, None], -1).reshape(self.ids.shape))
+
+
+@torch.no_grad()
+def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=16):
+    """Token maps of many images at many ViT depths in one pass over them: `Readings`.
+
+    images: anything `images.read` takes, scenes or Gestalt probes; all of one patch grid. layer, depths, norm,
+    batch_size: as for `lens.token_maps`. asked: words to keep scores of. Raises ValueError where grids differ or a word is
+    not in the vocabulary.
+    """
+    images = [getattr(each, "image", each) for each in images]
+    grids = {vlm.patch_grid(each) for each in images}
+    if len(grids) != 1:
+        raise ValueError(f"stages.read takes images of one patch grid; these have {sorted(grids) or 'no image among them'}.")
+    depths = tuple(range(vlm.depths + 1) if depths is None else depths)
+    layer = vlm.lens_layer if layer is None else layer
+    wanted = [np.flatnonzero(lowered(vlm.words) == word.lower()) for word in asked]
+    _refuse_unknown(asked, wanted, vlm.name)
+    ids, scores = [], []
+    with tqdm(total=len(images), desc=f"{vlm.name}, token maps", leave=False) as bar:
+        for batch, _, hidden in lens.visual_states(vlm, images, "", layer, depths, batch_size):
+            best, found = [], []
+            for piece in hidden.flatten(0, 2).split(max(1, lens.LARGEST // len(vlm.words))):
+                logits = vlm.unembedding(vlm.final_norm(piece) if norm else piece).float()
+                best.append(logits.argmax(-1))
+                total = logits.logsumexp(-1)
+                found.append(torch.stack([logits[:, same].amax(-1) - total for same in wanted] or [total[:0]], -1))
+            shape = (len(batch), len(depths), *next(iter(grids)))
+            ids.append(torch.cat(best).reshape(shape).cpu().numpy())
+            scores.append(torch.cat(found).reshape(*shape[:2], -1, len(wanted)).amax(2).cpu().numpy() if wanted else
+                          np.zeros((*shape[:2], 0)))  # fmt: skip
+            bar.update(len(batch))
+    return Readings(np.concatenate(ids), np.concatenate(scores), tuple(asked), vlm.words, depths, layer)
+
+
+def world_words():
+    """The words of each kind in the organisms' world; what is in none of these lists counts as "other"."""
+    return {
+        "attribute": world.words_of("attribute"), "object": world.words_of("category"),
+        "background": world.words_of("background"), "function": FUNCTION,
+    }  # fmt: skip
+
+
+FUNCTION = tuple(". , ? : a an the is are does there what where how many to".split())
+
+
+def kinds_of(vocabulary, words):
+    """(vocabulary,) the kind of each id as an index into KINDS, -1 for other; whole words, in any case.
+
+    words: {kind: words}. Raises ValueError for a kind that is not in KINDS, for a word that is no token of the
+    vocabulary (no patch could ever say it), and for one that is listed under two kinds.
+    """
+    unknown = set(words) - set(KINDS)
+    if unknown:
+        raise ValueError(f"No kind of word {sorted(unknown)}; there are {', '.join(KINDS)}.")
+    kinds, lower = np.full(len(vocabulary), -1), lowered(vocabulary)
+    for kind, listed in words.items():
+        same = [np.flatnonzero(lower == word.lower()) for word in listed]
+        _refuse_unknown(listed, same, "this model")
+        for word, at in zip(listed, same):
+            if (kinds[at] >= 0).any():
+                raise ValueError(f"The word {word!r} is listed twice; one word counts once.")
+            kinds[at] = KINDS.index(kind)
+    return kinds
+
+
+def lowered(vocabulary):
+    return np.array([word.lower() for word in vocabulary])
+
+
+def _refuse_unknown(listed, found, name):
+    missing = [word for word, at in zip(listed, found) if not len(at)]
+    if missing:
+        raise ValueError(
+            f"{', '.join(map(repr, missing))}: no single token of {name}, so that no patch can decode to it. "
+            "Leave it out, or list a word that is one token (see vlm.words)."
+        )
+
+
+def owners(scene, grid):
+    """(rows, columns) whose patch it is: the index of the thing that covers half of it or more, -1 for the ground, -2 for
+    neither. Raises ValueError where the grid does not divide the picture."""
+    cover = scene.cover(*grid)
+    whose = np.where(cover.max(0) >= 0.5, cover.argmax(0), -2)
+    return np.where(whose == len(scene.things), -1, whose)
+
+
+def _pairs(maps, scenes):
+    if len(maps) != len(scenes):
+        raise ValueError(f"{len(maps)} maps do not belong to {len(scenes)} scenes: give one for each.")
+    return zip(maps, scenes)
+
+
+def counts(readings, scenes, words=None):
+    """How many patches say what, as a table with a row for each scene and depth.
+
+    Columns: scene, depth; `patches`, and of these the numbers of "attribute", "object", "background", "function" and
+    "other"; "object patches", and of these those that say an "own word" of any kind, an "attribute, own" or
+    "attribute, other's", and the same for "object". A word is the patch's own if it is a word of the thing that covers half
+    of the patch: its category, an attribute, or a letter of its sign.
+
+    words: {kind: words}, by default the organisms' own (`world_words`).
+    """
+    kind_of = kinds_of(readings.vocabulary, world_words() if words is None else words)
+    lower, rows = lowered(readings.vocabulary), []
+    for n, (maps, scene) in enumerate(_pairs(readings.ids, scenes)):
+        whose, kinds = owners(scene, maps.shape[1:]), kind_of[maps]
+        own = np.zeros(maps.shape, bool)
+        for i, thing in enumerate(scene.things):
+            own |= (whose == i) & np.isin(maps, np.flatnonzero(np.isin(lower, thing.words)))
+        on_things = whose >= 0
+        for at, depth in enumerate(readings.depths):
+            row = {"scene": n, "depth": depth, "patches": whose.size}
+            row |= {kind: int((kinds[at] == k).sum()) for k, kind in enumerate(KINDS)} | {"other": int((kinds[at] < 0).sum())}
+            row |= {"object patches": int(on_things.sum()), "own word": int(own[at].sum())}
+            for k, kind in enumerate(KINDS[:2]):
+                said = (kinds[at] == k) & on_things
+                row |= {f"{kind}, own": int((said & own[at]).sum()), f"{kind}, other's": int((said & ~own[at]).sum())}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def segments(readings, scenes):
+    """(images, depths, rows, columns) the thing that each patch's word names: its index, or -1.
+
+    A word names a thing if it is a word of that thing and of no other in the scene.
+    """
+    lower, found = lowered(readings.vocabulary), np.full(readings.ids.shape, -1)
+    for (maps, scene), names in zip(_pairs(readings.ids, scenes), found):
+        for i, thing in enumerate(scene.things):
+            others = {word for j, other in enumerate(scene.things) if j != i for word in other.words}
+            names[np.isin(maps, np.flatnonzero(np.isin(lower, list(set(thing.words) - others))))] = i
+    return found
+
+
+def overlap(predicted, scenes):
+    """Intersection over union of each thing's predicted patches with its true ones, added up over a scene's things.
+
+    predicted: (images, depths, rows, columns) indices of things, anything else for none.
+    Returns (sums (images, depths), things (images,)); a thing that covers half of no patch is left out. The mean IoU is
+    `sums.sum(0) / things.sum()`. Raises ValueError where no thing of any scene covers half of a patch.
+    """
+    sums, things = np.zeros(predicted.shape[:2]), np.zeros(len(predicted))
+    for n, (maps, scene) in enumerate(_pairs(predicted, scenes)):
+        whose = owners(scene, maps.shape[1:])
+        for i in range(len(scene.things)):
+            true = whose == i
+            if true.any():
+                things[n] += 1
+                sums[n] += ((maps == i) & true).sum((1, 2)) / ((maps == i) | true).sum((1, 2))
+    if not things.any():
+        raise ValueError("No thing of these scenes covers half of any patch: there are no masks to compare with.")
+    return sums, things
+
+
+def existence(readings, scenes, kind="random"):
+    """Is it there? Two questions a scene in POPE's form, answered by the token map, as a table with a row for each scene,
+    depth and question.
+
+    Columns: scene, depth, word, there (the truth), hit (some patch decodes to the word), score (the largest
+    log-probability of the word over patches; the word must have been `asked` for when the maps were read).
+    kind: "random", "popular" or "adversarial", how absentees are drawn.
+    """
+    lower, rows = lowered(readings.vocabulary), []
+    for n, (maps, scene) in enumerate(_pairs(readings.ids, scenes)):
+        for question in world.existence(scene, kind):
+            word = question.text.split()[-2]
+            if word not in readings.asked:
+                raise ValueError(f"The maps were read without asking for {word!r}: read(…, asked={(*readings.asked, word)}).")
+            hit = np.isin(maps, np.flatnonzero(lower == word)).any((1, 2))
+            score = readings.scores[n, :, readings.asked.index(word)]
+            rows += [
+                {"scene": n, "depth": depth, "word": word, "there": question.answer == "yes", "hit": h, "score": s}
+                for depth, h, s in zip(readings.depths, hit, score)
+            ]
+    return pd.DataFrame(rows)
+
+
+def by_depth(table, hits, of="object patches"):
+    """(3, depths): value, low and high of the share of patches that say what the columns `hits` of a table of `counts` count."""
+    return np.array([share(d[hits].sum(axis=1), d[of]) for _, d in table.groupby("depth")]).T
+
+
+def change(table, hits, start, of="object patches"):
+    """(3,): by how much that share changes from depth `start` to the last, with its interval; one column `hits`."""
+    said, n = (table.pivot(index="scene", columns="depth", values=values) for values in (hits, of))
+    if start not in said:
+        raise ValueError(f"The table has no depth {start!r}; it has {', '.join(map(str, said.columns))}.")
+    gained = said.iloc[:, -1] - said[start]
+    return np.array(interval(lambda gained, n: gained.sum() / n.sum(), gained, n.iloc[:, -1]))
+
+
+def labelled(vlm, scenes, batch_size=50):
+    """What a linear probe learns from: states (depths, scenes, patches, features), and {kind: truth (scenes, patches)}.
+
+    The truth is the category, colour or texture of the thing that covers half of a patch, "" where there is none.
+    """
+    truth, states = {kind: [] for kind in ("colour", "texture", "category")}, []
+    for scene in scenes:
+        whose = owners(scene, vlm.patch_grid(scene.image)).ravel()
+        for kind, rows in truth.items():
+            names = [getattr(thing, kind) or "" for thing in scene.things] + ["", ""]  # -1 is the ground, -2 a bit of each
+            rows.append(np.array(names)[whose])
+    for start in range(0, len(scenes), batch_size):
+        states += vlm.vit_states([scene.image for scene in scenes[start : start + batch_size]])
+    return torch.stack(states, 1).float().cpu().numpy(), {kind: np.array(rows) for kind, rows in truth.items()}
+
+
+def clustered(states, scene, grid):
+    """(rows, columns) k-means clusters of states (patches, features) as indices of things, -1 for the ground.
+
+    A baseline with help: it is told how many things there are, and each cluster is given to what it overlaps most.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.cluster import KMeans
+
+    true, n = owners(scene, grid), len(scene.things) + 1
+    found = KMeans(n, n_init=2, random_state=0).fit_predict(states).reshape(grid)
+    iou = [[((found == c) & (true == i)).sum() / max(1, ((found == c) | (true == i)).sum()) for i in range(-1, n - 1)]
+           for c in range(n)]  # fmt: skip
+    return (linear_sum_assignment(iou, maximize=True)[1] - 1)[found]
+
+
+def says(vlm, probes, which, words, depths=None):
+    """(3, depths): what share of the patches of Gestalt probes that are `which` say a word of their thing, with its interval.
+
+    which: "shown" or "hidden". words: a function of the thing, such as `lambda thing: [thing.category]`.
+    """
+    readings = read(vlm, probes, depths=depths)
+    cells = np.array([probe.cells(which, readings.ids.shape[2:]) for probe in probes])[:, None]
+    said = np.array([np.isin(maps, words(probe.thing)) for maps, probe in zip(readings.words, probes)]) & cells
+    return np.array([share(hits, cells.sum((1, 2, 3))) for hits in said.sum((2, 3)).T]).T

@@ -1,0 +1,119 @@
+"""Pictures of one thing that is not whole: broken into parts, drawn apart, or partly hidden.
+
+The Gestalt school asked when people see parts as one thing: when they look alike (similarity), when they are near one
+another (proximity), and when something could be hiding what is missing (closure). Each probe is a picture and the truth
+about it, and has a twin in which the principle is switched off and all else is the same.
+"""
+
+import random
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from .scenes import Scene, Thing, dress, guard
+from .sprites import BACKGROUNDS, PORTABLE, SIZE
+
+EXTENT = 46  # pixels: as large as things get in scenes
+OUTWARDS = np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)])  # the way of each quarter, row by row: down and right
+BOARD = (128, 128, 128)  # an occluder of no ground's and no thing's colour
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """`pixels` (height, width, 3) uint8; `shown` and `hidden` (height, width) booleans: where the thing is to be seen, and
+    where it would be but is not. `thing` has its words."""
+
+    pixels: np.ndarray
+    shown: np.ndarray
+    hidden: np.ndarray
+    thing: Thing
+
+    @property
+    def image(self):
+        return Image.fromarray(self.pixels)
+
+    def cells(self, which, grid, share=0.3):
+        """(rows, columns) true where what is "shown" or "hidden" fills at least `share` of a cell: things are thin in places."""
+        mask, (rows, columns) = getattr(self, which), grid
+        height, width = mask.shape
+        return mask.reshape(rows, height // rows, columns, width // columns).mean((1, 3)) >= share
+
+
+def lone(seed, split="test"):
+    """A scene with one thing alone in the middle."""
+    guard(seed, split, SIZE)
+    rnd = random.Random(f"lone/{split}/{int(seed)}")
+    category = rnd.choice(PORTABLE)
+    x, y = SIZE // 2 + rnd.randint(-12, 12), SIZE // 2 + EXTENT // 2 + rnd.randint(-8, 8)
+    thing = Thing(category, *dress(rnd, category, split), x=x, y=y, extent=EXTENT, order=y)
+    return Scene(int(seed), split, rnd.choice(BACKGROUNDS), (thing,), window=(rnd.randrange(368), rnd.randrange(368)))
+
+
+def _parts(scene):
+    """The thing's mask cut into quarters, row by row."""
+    mask = scene.masks[0]
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    lower, right = np.arange(mask.shape[0]) > rows.mean(), np.arange(mask.shape[1]) > columns.mean()
+    return [mask & (lower == down)[:, None] & (right == across)[None] for down in (False, True) for across in (False, True)]
+
+
+def _assemble(scene, pieces):
+    """The scene's ground with pieces on it: (mask of a part, its move in pixels down and right, the picture it is cut from)."""
+    pixels, shown = replace(scene, things=()).pixels.copy(), np.zeros(scene.owner.shape, bool)
+    for part, (down, right), look in pieces:
+        y, x = np.nonzero(part)
+        pixels[y + down, x + right] = look[y, x]
+        shown[y + down, x + right] = True
+    return Probe(pixels, shown, np.zeros_like(shown), scene.things[0])
+
+
+def apart(scene, distance, alone=False):
+    """Proximity: the thing's quarters, each moved outwards by `distance` pixels down or up and as many across.
+
+    alone: draw the largest quarter only, where it would be with the others: the twin without company.
+    """
+    parts = _parts(scene)
+    kept = [max(range(4), key=lambda n: parts[n].sum())] if alone else range(4)
+    return _assemble(scene, [(parts[n], distance * OUTWARDS[n], scene.pixels) for n in kept])
+
+
+def patched(scene, alike=True, distance=3):
+    """Similarity: the quarters a little apart, all of one look, or (the twin) each of a look of its own."""
+    rnd, thing = random.Random(f"patched/{scene.split}/{scene.seed}"), scene.things[0]
+    looks = [scene.pixels]
+    while len(looks) < 4:
+        colour, texture = dress(rnd, thing.category, "test")
+        looks.append(scene.pixels if alike else replace(scene, things=(replace(thing, colour=colour, texture=texture),)).pixels)
+    return _assemble(scene, [(part, distance * way, look) for part, way, look in zip(_parts(scene), OUTWARDS, looks)])
+
+
+def occluded(scene, grid, present=True, board=True):
+    """Closure: a band across the thing's middle is covered, by a grey board or (board=False) by the ground.
+
+    The band is made of whole cells of `grid` (rows, columns), across the longer side and about half as wide as the thing
+    is long, so that a hidden patch holds not one pixel of the thing. present=False leaves the thing out and keeps the
+    board and `hidden`: the twin with nothing to complete.
+    """
+    mask = scene.masks[0]
+    cell = mask.shape[0] // grid[0], mask.shape[1] // grid[1]
+    spans = [(seen[0], seen[-1] + 1) for seen in (np.flatnonzero(mask.any(axis)) for axis in (1, 0))]
+    along = int(np.argmax([b - a for a, b in spans]))
+    cover = np.ix_(*(_band(*span, size, middle=axis == along) for axis, (span, size) in enumerate(zip(spans, cell))))
+    covered = np.zeros_like(mask)
+    covered[cover] = True
+    ground = replace(scene, things=()).pixels
+    shown = mask & present & ~covered
+    pixels = np.where(shown[..., None], scene.pixels, ground)
+    if board:
+        pixels = np.where(covered[..., None], np.uint8(BOARD), pixels)
+    return Probe(pixels, shown, mask & covered, scene.things[0])
+
+
+def _band(start, stop, size, middle):
+    """The pixels of whole cells of `size` pixels: those that hold start … stop, or a band of them about its middle."""
+    if middle:
+        n = max(1, 24 // size)
+        start = round((start + stop) / 2 / size - n / 2) * size
+        stop = start + n * size
+    return np.arange(start // size * size, -(-stop // size) * size)
