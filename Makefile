@@ -7,6 +7,9 @@ READY  := $(VENV)/.whatwhere
 # glibc gives large blocks back after every use; keeping them makes a training step a quarter shorter (others ignore this)
 FRUGAL := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 
+# On a machine with other work to do, threads that wait by spinning cost far more than they save.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .DEFAULT_GOAL := help
 .PHONY: help book test lab train bench sync clean
 

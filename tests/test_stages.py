@@ -251,3 +251,15 @@ def test_gestalt_probes_are_the_same_each_time_and_refuse_bad_seeds():
     assert gestalt.lone(5).things != gestalt.lone(5, "train").things
     with pytest.raises(TypeError, match="whole number"):
         gestalt.lone("5")
+
+
+def test_what_probes_say(small):
+    grid = small.patch_grid(world.scene(7).image)
+    probes = [gestalt.occluded(gestalt.lone(seed), grid) for seed in range(4)]
+    read = stages.read(small, probes, depths=[1, 3])
+    for which in ("shown", "hidden"):
+        cells = np.array([probe.cells(which, grid) for probe in probes])
+        word = read.words[0, 1][cells[0]][0]  # a word that is surely said somewhere
+        value, low, high = stages.says(small, probes, which, lambda thing, word=word: [word], [1, 3])
+        expected = ((read.words == word) & cells[:, None]).sum((0, 2, 3)) / cells.sum()
+        assert np.allclose(value, expected) and value[1] > 0 and (low <= value).all() and (value <= high).all()

@@ -233,13 +233,13 @@ def word_map(words, image, kinds=None, title="", size=6.0):
     image = np.asarray(image)
     height, width = image.shape[:2]
     dimmed = (image[..., :3] * 0.34 + 10).astype(np.uint8)
-    fig, ax = _picture(dimmed, size, size * height / width + (0.35 if kinds else 0), title)
+    fig, ax = _picture(dimmed, size, size * height / width + (0.55 if kinds else 0), title)
     names = list(dict.fromkeys((kinds or {}).values()))
     colours = {word.lower(): KIND_COLOURS[names.index(kind) % len(KIND_COLOURS)] for word, kind in (kinds or {}).items()}
     cell = size * 72 / columns  # points
     for (row, column), word in np.ndenumerate(words):
         colour = colours.get(str(word).lower())
-        fontsize = min(0.3 * cell, 1.55 * cell / max(1, len(str(word))))
+        fontsize = min(0.3 * cell, 1.35 * cell / max(1, len(str(word))))
         ax.text(
             (column + 0.5) * width / columns - 0.5,
             (row + 0.5) * height / rows - 0.5,
@@ -260,7 +260,7 @@ def word_map(words, image, kinds=None, title="", size=6.0):
             Rectangle((0, 0), 1, 1, facecolor=KIND_COLOURS[n % len(KIND_COLOURS)], edgecolor="#555", linewidth=0.6)
             for n in range(len(names))
         ]
-        fig.legend(keys, names, loc="outside lower center", ncols=min(5, len(names)), frameon=False, labelcolor=INK, fontsize=10)
+        fig.legend(keys, names, loc="outside lower center", ncols=min(3, len(names)), frameon=False, labelcolor=INK, fontsize=10)
     return fig
 
 

@@ -116,7 +116,7 @@ _HEADS = ("Claim", "The paper", "This book", "Control", "Verdict")
 
 
 def _line(claim, row):
-    chapter = f"chapter {claim['chapter']}"
+    chapter = f"chapter&nbsp;{claim['chapter']}"
     if row:
         chapter = f"<a href='../notebooks/{row['notebook']}.html'>{chapter}</a>"
     name = f"{html.escape(claim['statement'])}<small><code>{claim['id']}</code> · {chapter}</small>"

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm  # plain text: a notebook's widget would ask the built page for the network
 
+from . import images as pictures
 from . import lens, world
 from .stats import interval, share
 
@@ -66,8 +67,8 @@ def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=1
     batch_size: as for `lens.token_maps`. asked: words to keep scores of. Raises ValueError where grids differ or a word is
     not in the vocabulary.
     """
-    images = [getattr(each, "image", each) for each in images]
-    grids = {vlm.patch_grid(each) for each in images}
+    images = [pictures.read(getattr(each, "image", each)) for each in images]
+    grids = {vlm.patch_grid(each) for each in {each.size: each for each in images}.values()}
     if len(grids) != 1:
         raise ValueError(f"stages.read takes images of one patch grid; these have {sorted(grids) or 'no image among them'}.")
     depths = tuple(range(vlm.depths + 1) if depths is None else depths)
@@ -254,8 +255,9 @@ def labelled(vlm, scenes, batch_size=50):
     The truth is the category, colour or texture of the thing that covers half of a patch, "" where there is none.
     """
     truth, states = {kind: [] for kind in ("colour", "texture", "category")}, []
+    grid = vlm.patch_grid(scenes[0].image)
     for scene in scenes:
-        whose = owners(scene, vlm.patch_grid(scene.image)).ravel()
+        whose = owners(scene, grid).ravel()
         for kind, rows in truth.items():
             names = [getattr(thing, kind) or "" for thing in scene.things] + ["", ""]  # -1 is the ground, -2 a bit of each
             rows.append(np.array(names)[whose])
@@ -273,7 +275,7 @@ def clustered(states, scene, grid):
     from sklearn.cluster import KMeans
 
     true, n = owners(scene, grid), len(scene.things) + 1
-    found = KMeans(n, n_init=2, random_state=0).fit_predict(states).reshape(grid)
+    found = KMeans(n, n_init=1, random_state=0).fit_predict(states).reshape(grid)
     iou = [[((found == c) & (true == i)).sum() / max(1, ((found == c) | (true == i)).sum()) for i in range(-1, n - 1)]
            for c in range(n)]  # fmt: skip
     return (linear_sum_assignment(iou, maximize=True)[1] - 1)[found]
