@@ -22,3 +22,14 @@ def offline(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", only_here)
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """One checkpoint of each family."""
+    from checkpoints import llava, qwen2vl  # after the environment is set, above
+
+    root = tmp_path_factory.mktemp("families")
+    llava(root / "llava")
+    qwen2vl(root / "qwen2vl")
+    return root

@@ -196,6 +196,14 @@ def test_the_page_shows_every_claim(claims):
     assert f"../notebooks/{NOTEBOOK}.html" in page
 
 
+def test_of_several_models_the_least_favourable_verdict_counts():
+    for model, verdict in (("a", "partly"), ("b", "reproduced"), ("c", "not reproduced"), ("d", "reproduced")):
+        ledger.record(NOTEBOOK, **arguments(measured=measured(model=model), verdict=verdict))
+    assert ledger.progress() == (27, {"not reproduced": 1, "to come": 26})
+    ledger.record(NOTEBOOK, **arguments(measured=None, control=None, tolerance=None, verdict="needs real weights"))
+    assert ledger.progress() == (27, {"not reproduced": 1, "to come": 26})
+
+
 def test_words_in_a_row_are_escaped():
     ledger.record(NOTEBOOK, **arguments(measured=measured(unit="<script>")))
     assert "<script>" not in ledger.table("what")

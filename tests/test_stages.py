@@ -156,7 +156,7 @@ def test_shares_and_changes_by_depth():
     table = stages.counts(replace(told(scenes[0]), ids=ids, depths=(0, 6)), scenes)
     whose = stages.owners(scenes[0], (12, 12))
     mugs = (whose == 0).sum() / (whose >= 0).sum()
-    value, low, high = stages.by_depth(table, ["object, own"])
+    value, low, high = stages.by_depth(table, "object, own")
     assert np.allclose(value, [0, mugs * 2 / 3]) and low[1] < value[1] < high[1]
     gained, low, high = stages.change(table, "object, own", 0)
     assert gained == pytest.approx(mugs * 2 / 3) and low < gained <= high
@@ -243,7 +243,17 @@ def test_gestalt_probes(seed):
         assert (board.hidden == empty.hidden).all() and (board.pixels == empty.pixels)[cell].all()
         assert (gap.pixels == ground.pixels)[cell].all()
         assert (board.pixels == empty.pixels)[~board.shown].all() and (board.pixels == scene.pixels)[board.shown].all()
-        assert (board.shown | (board.hidden & scene.masks[0]))[scene.masks[0]].sum() <= scene.masks[0].sum()
+        assert ((board.shown | board.hidden) == scene.masks[0]).all() and not (board.shown & board.hidden).any()
+
+
+def test_unlike_quarters_are_all_unlike(monkeypatch):
+    scene = gestalt.lone(5)
+    own, a, b, c = (scene.things[0].colour, scene.things[0].texture), ("red", "plain"), ("red", "striped"), ("blue", "plain")
+    assert own not in (a, b, c)
+    drawn = iter([own, a, a, b, own, c, "not drawn"])
+    monkeypatch.setattr(gestalt, "dress", lambda *args: next(drawn))
+    gestalt.patched(scene, alike=False)
+    assert list(drawn) == ["not drawn"], "three more looks were taken, and none of them twice"
 
 
 def test_gestalt_probes_are_the_same_each_time_and_refuse_bad_seeds():

@@ -81,12 +81,12 @@ def lines_with_intervals(x, series, xlabel, ylabel, title="", percent=False, yli
     return fig
 
 
-def panels_with_intervals(x, panels, xlabel, ylabel, percent=False, ylim=None, size=(8.4, 3.9)):
+def panels_with_intervals(x, panels, xlabel, ylabel, percent=False, ylim=None):
     """Lines as in `lines_with_intervals`, in panels side by side that share x, the y axis and one legend.
 
     panels: {title: series}; `in_words` says the same for those who cannot see it.
     """
-    fig, axes = _axes(size, xlabel, ylabel, list(panels))
+    fig, axes = _axes((8.4, 3.9), xlabel, ylabel, list(panels))
     for ax, series in zip(axes, panels.values()):
         _draw_lines(ax, list(x), series, percent, ylim)
         if ax.legend_:
@@ -127,7 +127,7 @@ def _draw_lines(ax, x, series, percent, ylim):
         ax.legend(frameon=False, labelcolor=INK)
 
 
-def label_maps(maps, names, titles, image=None, columns=7, size=1.5):
+def label_maps(maps, names, titles, image=None, columns=7):
     """Patch grids in colour, side by side: a colour for each label.
 
     maps: arrays (rows, columns) of indices into `names`; below zero is no label and stays pale. titles: one a map.
@@ -139,7 +139,7 @@ def label_maps(maps, names, titles, image=None, columns=7, size=1.5):
     table = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in (*colours, "#e6e3da")], np.uint8)
     drawn = [table[np.where(np.asarray(m) < 0, -1, m)] for m in maps]
     first = [] if image is None else [(image, "the picture")]
-    fig = image_grid([i for i, _ in first] + drawn, [t for _, t in first] + list(titles), columns, size)
+    fig = image_grid([i for i, _ in first] + drawn, [t for _, t in first] + list(titles), columns, size=1.5)
     keys = [Rectangle((0, 0), 1, 1, facecolor=colour) for colour in colours]
     fig.legend(keys, names, loc="outside lower center", ncols=min(6, len(names)), frameon=False, labelcolor=INK)
     return fig

@@ -105,9 +105,10 @@ def table(part):
 
 
 def progress():
-    """How many claims the catalogue has, and how many of them have each verdict."""
+    """How many claims the catalogue has, and how many have each verdict; of several models', the least favourable counts."""
     verdicts = {claim["id"]: "to come" for claim in catalogue()}
-    verdicts |= {row["id"]: row["verdict"] for row in reversed(rows())}
+    favour = (UNMEASURED, *VERDICTS)  # a row that waits for weights says nothing against one that was measured
+    verdicts |= {row["id"]: row["verdict"] for row in sorted(rows(), key=lambda row: favour.index(row["verdict"]))}
     counts = {verdict: list(verdicts.values()).count(verdict) for verdict in (*VERDICTS, "to come")}
     return len(verdicts), {verdict: count for verdict, count in counts.items() if count}
 

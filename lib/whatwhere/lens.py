@@ -33,19 +33,23 @@ def logit_lens(vlm, hidden, top_k=5, norm=True):
     top_k: how many words to keep. norm: False skips the final norm, to show why it is needed.
     Returns a `Reading`: softmax(W_U · norm(hidden)), its `top_k` best ids, words and probabilities.
     """
-    rows = hidden.reshape(-1, hidden.shape[-1])
     vocabulary = vlm.unembedding.weight.shape[0]
     if isinstance(top_k, bool) or not isinstance(top_k, Integral) or not 1 <= top_k <= vocabulary:
         raise ValueError(f"top_k is a whole number from 1 to {vocabulary}, the size of the vocabulary, not {top_k!r}.")
     ids, probabilities = [], []
-    for piece in rows.split(max(1, LARGEST // vocabulary)):
-        logits = vlm.unembedding(vlm.final_norm(piece) if norm else piece).float()
+    for logits in logits_in_pieces(vlm, hidden, norm):
         best = logits.topk(top_k)
         ids.append(best.indices.cpu())
         probabilities.append((best.values - logits.logsumexp(-1, keepdim=True)).exp().cpu())
     shape = (*hidden.shape[:-1], top_k)
     ids = torch.cat(ids).reshape(shape).numpy()
     return Reading(ids, vlm.words[ids], torch.cat(probabilities).reshape(shape).numpy())
+
+
+def logits_in_pieces(vlm, hidden, norm=True):
+    """Yields the logits (rows, vocabulary) of hidden (…, hidden), some rows at a time, so that memory does not grow with them."""
+    for rows in hidden.reshape(-1, hidden.shape[-1]).split(max(1, LARGEST // vlm.unembedding.weight.shape[0])):
+        yield vlm.unembedding(vlm.final_norm(rows) if norm else rows).float()
 
 
 @torch.no_grad()

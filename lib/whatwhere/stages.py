@@ -79,8 +79,7 @@ def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=1
     with tqdm(total=len(images), desc=f"{vlm.name}, token maps", leave=False) as bar:
         for batch, _, hidden in lens.visual_states(vlm, images, "", layer, depths, batch_size):
             best, found = [], []
-            for piece in hidden.flatten(0, 2).split(max(1, lens.LARGEST // len(vlm.words))):
-                logits = vlm.unembedding(vlm.final_norm(piece) if norm else piece).float()
+            for logits in lens.logits_in_pieces(vlm, hidden, norm):
                 best.append(logits.argmax(-1))
                 total = logits.logsumexp(-1)
                 found.append(torch.stack([logits[:, same].amax(-1) - total for same in wanted] or [total[:0]], -1))
@@ -236,13 +235,13 @@ def existence(readings, scenes, kind="random"):
 
 
 def by_depth(table, hits, of="object patches"):
-    """(3, depths): value, low and high of the share of patches that say what the columns `hits` of a table of `counts` count."""
-    return np.array([share(d[hits].sum(axis=1), d[of]) for _, d in table.groupby("depth")]).T
+    """(3, depths): value, low and high of the share of patches that say what the column `hits` of a table of `counts` counts."""
+    return np.array([share(d[hits], d[of]) for _, d in table.groupby("depth")]).T
 
 
-def change(table, hits, start, of="object patches"):
-    """(3,): by how much that share changes from depth `start` to the last, with its interval; one column `hits`."""
-    said, n = (table.pivot(index="scene", columns="depth", values=values) for values in (hits, of))
+def change(table, hits, start):
+    """(3,): by how much that share of object patches changes from depth `start` to the last, with its interval."""
+    said, n = (table.pivot(index="scene", columns="depth", values=values) for values in (hits, "object patches"))
     if start not in said:
         raise ValueError(f"The table has no depth {start!r}; it has {', '.join(map(str, said.columns))}.")
     gained = said.iloc[:, -1] - said[start]

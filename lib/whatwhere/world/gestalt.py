@@ -33,11 +33,11 @@ class Probe:
     def image(self):
         return Image.fromarray(self.pixels)
 
-    def cells(self, which, grid, share=0.3):
-        """(rows, columns) true where what is "shown" or "hidden" fills at least `share` of a cell: things are thin in places."""
+    def cells(self, which, grid):
+        """(rows, columns) true where what is "shown" or "hidden" fills 30% of a cell or more: things are thin in places."""
         mask, (rows, columns) = getattr(self, which), grid
         height, width = mask.shape
-        return mask.reshape(rows, height // rows, columns, width // columns).mean((1, 3)) >= share
+        return mask.reshape(rows, height // rows, columns, width // columns).mean((1, 3)) >= 0.3
 
 
 def lone(seed, split="test"):
@@ -81,10 +81,12 @@ def apart(scene, distance, alone=False):
 def patched(scene, alike=True, distance=3):
     """Similarity: the quarters a little apart, all of one look, or (the twin) each of a look of its own."""
     rnd, thing = random.Random(f"patched/{scene.split}/{scene.seed}"), scene.things[0]
-    looks = [scene.pixels]
-    while len(looks) < 4:
-        colour, texture = dress(rnd, thing.category, "test")
-        looks.append(scene.pixels if alike else replace(scene, things=(replace(thing, colour=colour, texture=texture),)).pixels)
+    dresses = [(thing.colour, thing.texture)]
+    while len(dresses) < 4:
+        other = dress(rnd, thing.category, scene.split)
+        dresses += [other] if other not in dresses else []
+    looks = [replace(scene, things=(replace(thing, colour=c, texture=t),)).pixels for c, t in dresses]
+    looks = [scene.pixels] * 4 if alike else looks
     return _assemble(scene, [(part, distance * way, look) for part, way, look in zip(_parts(scene), OUTWARDS, looks)])
 
 
