@@ -38,7 +38,7 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 train: $(READY)  ## train both model organisms from scratch (resumes where it stopped)
 	$(FRUGAL) $(BIN)/python -m whatwhere.training
 
-bench: $(READY)  ## time the world, the models and the lens on this machine
+bench: $(READY)  ## time the world, the models, the lens and compression on this machine
 	$(BIN)/python tools/bench.py
 
 sync: $(READY)  ## strip notebook outputs; write the setup cell and the repository's address where they belong

@@ -129,6 +129,23 @@ def test_label_maps_colour_each_label_alike():
         figures.label_maps(maps, list("abcdefgh"), ["one", "two"])
 
 
+def test_trade_offs_have_points_of_their_own():
+    points = np.array([[0.9, 0.3], [0.5, 0.8], [0.4, 0.7], [0.6, 0.9]])
+    fig = figures.trade_offs({"a": {"words": points}, "b": {"words": points[:, :1], "random": points}}, "removed", "accuracy")
+    left, right = fig.axes
+    assert left.containers[0].lines[0].get_xydata().tolist() == [[0.3, 0.8], [0.9, 0.5]], "from left to right"
+    assert len(right.containers) == 2 and left.get_ylim() == right.get_ylim()
+    assert figures.html(fig, ALT)
+
+
+def test_a_mosaic_has_the_mean_colours():
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[:, :2], image[:, 2:4], image[:, 4:] = 100, 200, 60
+    found = figures.mosaic(image, np.array([7, 7, -1, 3, -1, -1]), (2, 3))
+    assert (found[:2, :4] == 150).all() and (found[:2, 4:] == 9).all()
+    assert (found[2:, :2] == 100).all() and (found[2:, 2:4] == 30).all()
+
+
 def test_slider_is_small_closed_and_says_what_it_shows():
     made = slider.Slider(*example(), range(7), [3], KINDS)
     page = Page(made.html())

@@ -8,7 +8,9 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = ("exercises", "figures", "images", "ledger", "lens", "models", "stages", "stats", "training", "world")
+_MODULES = (
+    "answers", "compress", "exercises", "figures", "images", "ledger", "lens", "models", "stages", "stats", "training", "world",
+)  # fmt: skip
 __all__ = ["load", *_MODULES]
 
 

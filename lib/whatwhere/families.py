@@ -55,6 +55,10 @@ class Llava:
         """What the ViT takes: {"pixel_values": (images, 3, height, width)}."""
         return dict(self.image_processor(images, input_data_format="channels_last", return_tensors="pt"))
 
+    def pick(self, pixels, index):
+        """What `pixels` would give for these of its images."""
+        return {name: values[index] for name, values in pixels.items()}
+
     def grids(self, pixels):
         """(rows, columns) of the visual tokens, for each image."""
         return [(self.side, self.side)] * len(pixels["pixel_values"])
@@ -76,6 +80,10 @@ class Llava:
     def position_ids(self, inputs):
         """(batch, length): the place in the sequence, counted from the first token that is not padding."""
         return (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+
+    def grid_at(self, positions):
+        """(rows, columns) of one image's visual tokens, from their positions in the LM."""
+        return self.side, self.side
 
     def patch_positions(self, pixels):
         """(patches, 2): row and column of each ViT patch, in the ViT's order, which is raster order."""
@@ -119,6 +127,11 @@ class Qwen2VL:
         """What the ViT takes: {"pixel_values": (patches of all images, values), "image_grid_thw": (images, 3)}."""
         return dict(self.image_processor(images, input_data_format="channels_last", return_tensors="pt"))
 
+    def pick(self, pixels, index):
+        """What `pixels` would give for these of its images."""
+        patches = pixels["pixel_values"].split(pixels["image_grid_thw"].prod(-1).tolist())
+        return {"pixel_values": torch.cat([patches[i] for i in index]), "image_grid_thw": pixels["image_grid_thw"][index]}
+
     def grids(self, pixels):
         """(rows, columns) of the visual tokens, after merging, for each image."""
         return [(rows // self.merge, columns // self.merge) for _, rows, columns in pixels["image_grid_thw"].tolist()]
@@ -150,6 +163,10 @@ class Qwen2VL:
             image_grid_thw=inputs["image_grid_thw"],
             attention_mask=inputs["attention_mask"],
         )[0]
+
+    def grid_at(self, positions):
+        """(rows, columns) of one image's visual tokens, from their positions (3, tokens) in the LM."""
+        return tuple(int(axis.max() - axis.min()) + 1 for axis in positions[1:])
 
     def patch_positions(self, pixels):
         """(patches, 2): row and column of each ViT patch, in the ViT's order: block by block."""

@@ -95,6 +95,26 @@ def panels_with_intervals(x, panels, xlabel, ylabel, percent=False, ylim=None):
     return fig
 
 
+def trade_offs(panels, xlabel, ylabel, ylim=None):
+    """Curves of points that each have a place of their own on both axes, in per cent, with error bars; panels share the rest.
+
+    panels: {title: {name: (x, mean, low, high)}}, each of shape (points,).
+    """
+    fig, axes = _axes((8.4, 4.4), xlabel, ylabel, list(panels))
+    for ax, curves in zip(axes, panels.values()):
+        for (name, points), colour, marker in zip(curves.items(), PALETTE.values(), MARKERS):
+            x, mean, low, high = np.asarray(points)[:, np.argsort(points[0])]
+            style = {"marker": marker, "color": colour, "label": name, "linewidth": 1.8, "markersize": 5.5}
+            ax.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=0.8, **style)
+        ax.grid(axis="y", color="#e3e1da", linewidth=0.8)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+        if ylim:
+            ax.set_ylim(*ylim)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, labelcolor=INK)
+    return fig
+
+
 def in_words(panels, percent=False):
     """The numbers of such panels as sentences, for alt text."""
     said = "{:.0%}" if percent else "{:.2f}"
@@ -143,6 +163,20 @@ def label_maps(maps, names, titles, image=None, columns=7):
     keys = [Rectangle((0, 0), 1, 1, facecolor=colour) for colour in colours]
     fig.legend(keys, names, loc="outside lower center", ncols=min(6, len(names)), frameon=False, labelcolor=INK)
     return fig
+
+
+def mosaic(image, groups, grid):
+    """(height, width, 3) the picture with each group of patches in its mean colour, and patches of no group dark.
+
+    groups: (rows × columns,) whole numbers as `compress` gives them, below zero for no group. grid: (rows, columns).
+    """
+    picture = np.asarray(image, float)
+    side = picture.shape[0] // grid[0], picture.shape[1] // grid[1]
+    cells = np.kron(np.reshape(groups, grid), np.ones(side, int))
+    for group in np.unique(groups):
+        own = cells == group
+        picture[own] = picture[own].mean(0) if group >= 0 else picture[own] * 0.15
+    return picture.astype(np.uint8)
 
 
 def heatmap(values, xlabel="", ylabel="", title="", xticks=None, yticks=None, numbers=None, limits=None, size=None):

@@ -26,18 +26,19 @@ Reading.__doc__ = "The top words of hidden states, best first: three arrays of s
 
 
 @torch.no_grad()
-def logit_lens(vlm, hidden, top_k=5, norm=True):
+def logit_lens(vlm, hidden, top_k=5, norm=True, decoder=None):
     """What the model would say if it had to speak at once from `hidden`.
 
     hidden: (…, hidden) states of the LM's residual stream, at any layer.
-    top_k: how many words to keep. norm: False skips the final norm, to show why it is needed.
+    top_k: how many words to keep. norm: False skips the final norm, to show why it is needed. decoder: a `compress.Decoder`
+    that reads visual tokens before the LM, in place of the model's own norm and unembedding.
     Returns a `Reading`: softmax(W_U · norm(hidden)), its `top_k` best ids, words and probabilities.
     """
     vocabulary = vlm.unembedding.weight.shape[0]
     if isinstance(top_k, bool) or not isinstance(top_k, Integral) or not 1 <= top_k <= vocabulary:
         raise ValueError(f"top_k is a whole number from 1 to {vocabulary}, the size of the vocabulary, not {top_k!r}.")
     ids, probabilities = [], []
-    for logits in logits_in_pieces(vlm, hidden, norm):
+    for logits in logits_in_pieces(vlm, hidden, norm, decoder):
         best = logits.topk(top_k)
         ids.append(best.indices.cpu())
         probabilities.append((best.values - logits.logsumexp(-1, keepdim=True)).exp().cpu())
@@ -46,14 +47,14 @@ def logit_lens(vlm, hidden, top_k=5, norm=True):
     return Reading(ids, vlm.words[ids], torch.cat(probabilities).reshape(shape).numpy())
 
 
-def logits_in_pieces(vlm, hidden, norm=True):
+def logits_in_pieces(vlm, hidden, norm=True, decoder=None):
     """Yields the logits (rows, vocabulary) of hidden (…, hidden), some rows at a time, so that memory does not grow with them."""
     for rows in hidden.reshape(-1, hidden.shape[-1]).split(max(1, LARGEST // vlm.unembedding.weight.shape[0])):
-        yield vlm.unembedding(vlm.final_norm(rows) if norm else rows).float()
+        yield (decoder(rows) if decoder else vlm.unembedding(vlm.final_norm(rows) if norm else rows)).float()
 
 
 @torch.no_grad()
-def token_maps(vlm, image, prompt="", layer=None, depths=None, top_k=5, norm=True, batch_size=8):
+def token_maps(vlm, image, prompt="", layer=None, depths=None, top_k=5, norm=True, batch_size=8, decoder=None):
     """The words that the patches of `image` decode to, for every depth of the ViT: a `TokenMaps`.
 
     image: anything `images.read` takes; a list gives a list of maps.
@@ -62,6 +63,7 @@ def token_maps(vlm, image, prompt="", layer=None, depths=None, top_k=5, norm=Tru
     layer: the LM layer to read, 0 (the connector's output) … `vlm.n_layers`; `vlm.lens_layer` by default.
     depths: the ViT depths, 0 … `vlm.depths`; all of them by default.
     batch_size: sequences in the LM at once; one sequence is one image at one depth.
+    decoder: a `compress.Decoder` to read with; it reads layer 0, so that no LM block is run.
 
     The ViT runs once, the connector reads its residual stream at each depth, the LM runs up to `layer` only,
     and only visual positions are unembedded, in pieces.
@@ -69,23 +71,30 @@ def token_maps(vlm, image, prompt="", layer=None, depths=None, top_k=5, norm=Tru
     if isinstance(image, (list, tuple)):
         grids = {vlm.patch_grid(each) for each in image}
         if len(grids) > 1:  # unequal lengths: one at a time
-            return [token_maps(vlm, each, prompt, layer, depths, top_k, norm, batch_size) for each in image]
-        return _token_maps(vlm, list(image), prompt, layer, depths, top_k, norm, batch_size)
-    return _token_maps(vlm, [image], prompt, layer, depths, top_k, norm, batch_size)[0]
+            return [token_maps(vlm, each, prompt, layer, depths, top_k, norm, batch_size, decoder) for each in image]
+        return _token_maps(vlm, list(image), prompt, layer, depths, top_k, norm, batch_size, decoder)
+    return _token_maps(vlm, [image], prompt, layer, depths, top_k, norm, batch_size, decoder)[0]
 
 
-def _token_maps(vlm, images, prompt, layer, depths, top_k, norm, batch_size):
-    layer = vlm.lens_layer if layer is None else layer
+def _token_maps(vlm, images, prompt, layer, depths, top_k, norm, batch_size, decoder):
+    layer = read_at(vlm, layer, decoder)
     depths = list(range(vlm.depths + 1)) if depths is None else [depths] if isinstance(depths, Integral) else list(depths)
     found = []
     for batch, grid, hidden in visual_states(vlm, images, prompt, layer, depths, batch_size):
-        ids, _, probabilities = logit_lens(vlm, hidden, top_k, norm)
+        ids, _, probabilities = logit_lens(vlm, hidden, top_k, norm, decoder)
         shape = (len(batch), len(depths), *grid, top_k)
         found += [
             TokenMaps(i, p, list(depths), layer, vlm.seen(picture), vlm.words)
             for i, p, picture in zip(ids.reshape(shape), probabilities.reshape(shape), batch)
         ]
     return found
+
+
+def read_at(vlm, layer, decoder):
+    """The LM layer that is read: `layer`, else the model's own, else 0 where a decoder reads."""
+    if decoder and layer not in (None, 0):
+        raise ValueError(f"A decoder reads visual tokens before the LM, at layer 0; it cannot read layer {layer!r}.")
+    return 0 if decoder else vlm.lens_layer if layer is None else layer
 
 
 @torch.no_grad()
@@ -111,6 +120,8 @@ def visual_states(vlm, images, prompt, layer, depths, batch_size=8):
         for rows in torch.arange(len(visual)).split(batch_size):
             embeddings = vlm.embed({"input_ids": ids[rows]}, visual[rows])
             hidden = vlm.lm_hidden(embeddings, mask[rows], positions[..., rows, :], layer)
+            if hidden.shape[1] != end:
+                raise ValueError("A token map needs every visual token: make it outside of `with compress.method(…)`.")
             states.append(hidden[:, places[vlm.adapter.leading :]])
         yield batch, vlm.adapter.grids(inputs)[0], torch.cat(states).unflatten(0, (len(batch), len(depths)))
 

@@ -247,7 +247,11 @@ class VLM:
         return image
 
     def _pixels(self, images):
-        pixels = self.adapter.pixels([self._read(image) for image in images])
+        once = {id(image): image for image in images}  # many questions are asked about one
+        pixels = self.adapter.pixels([self._read(image) for image in once.values()])
+        if len(once) < len(images):
+            order = list(once)
+            pixels = self.adapter.pick(pixels, [order.index(id(image)) for image in images])
         return {name: value.to(self.device, self.dtype if value.is_floating_point() else None) for name, value in pixels.items()}
 
     def _encode(self, prompt, n):
@@ -264,6 +268,11 @@ class VLM:
             )
         at = ids.index(image)
         return ids[:at] + [image] * n + ids[at + 1 :]
+
+    def after_image(self, prompt):
+        """Token ids of what comes after the image in a prompt: the question, and what calls for an answer."""
+        ids, image = self._encode(prompt, 1), self.model.config.image_token_id
+        return ids[ids.index(image) + 1 :]
 
     @property
     def _pad(self):

@@ -60,26 +60,26 @@ class Readings:
 
 
 @torch.no_grad()
-def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=16):
+def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=16, decoder=None):
     """Token maps of many images at many ViT depths in one pass over them: `Readings`.
 
-    images: anything `images.read` takes, scenes or Gestalt probes; all of one patch grid. layer, depths, norm,
-    batch_size: as for `lens.token_maps`. asked: words to keep scores of. Raises ValueError where grids differ or a word is
-    not in the vocabulary.
+    images: anything `images.read` takes, scenes or Gestalt probes; all of one patch grid. layer, depths, norm, batch_size,
+    decoder: as for `lens.token_maps`. asked: words to keep scores of. Raises ValueError where grids differ or a word is not in
+    the vocabulary.
     """
     images = [pictures.read(getattr(each, "image", each)) for each in images]
     grids = {vlm.patch_grid(each) for each in {each.size: each for each in images}.values()}
     if len(grids) != 1:
         raise ValueError(f"stages.read takes images of one patch grid; these have {sorted(grids) or 'no image among them'}.")
     depths = tuple(range(vlm.depths + 1) if depths is None else depths)
-    layer = vlm.lens_layer if layer is None else layer
+    layer = lens.read_at(vlm, layer, decoder)
     wanted = [np.flatnonzero(lowered(vlm.words) == word.lower()) for word in asked]
     _refuse_unknown(asked, wanted, vlm.name)
     ids, scores = [], []
     with tqdm(total=len(images), desc=f"{vlm.name}, token maps", leave=False) as bar:
         for batch, _, hidden in lens.visual_states(vlm, images, "", layer, depths, batch_size):
             best, found = [], []
-            for logits in lens.logits_in_pieces(vlm, hidden, norm):
+            for logits in lens.logits_in_pieces(vlm, hidden, norm, decoder):
                 best.append(logits.argmax(-1))
                 total = logits.logsumexp(-1)
                 found.append(torch.stack([logits[:, same].amax(-1) - total for same in wanted] or [total[:0]], -1))

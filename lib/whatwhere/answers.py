@@ -1,0 +1,136 @@
+"""Are the answers right? The same questions, as often as one likes, whatever is done to the model in between.
+
+    exam = answers.Exam.on(vlm, scenes, {"existence": ["existence"], "attributes": ["colour", "texture"]})
+    before = exam.tally()                           # (scenes, families) right answers
+    with compress.method(vlm, 1, decoder):
+        after = exam.tally()
+    answers.loss(before, after, exam.counts)        # points lost on average over families, with an interval
+"""
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from . import world
+from .stats import interval
+
+
+class Exam:
+    """Questions with their right answers, put to one model as often as one likes.
+
+    images, questions, answers: lists of one length; an image that is asked about several times is looked at once.
+    shared: what the LM makes of an image is computed once for all questions about it, which is several times faster. That is
+    exact, since attention looks only back; but nothing that chooses by the question can be examined so.
+
+    `exam.right()` is (questions,) booleans: would greedy decoding give exactly this answer, and then stop? The vision tower
+    runs when the exam is made, the language model when it is sat: to change the former, make the exam inside the change.
+    Raises ValueError where the lists do not match.
+    """
+
+    @torch.no_grad()
+    def __init__(self, vlm, images, questions, answers, shared=False, batch_size=128):
+        if not len(questions) or not len(images) == len(questions) == len(answers):
+            raise ValueError(
+                f"An exam takes an image and an answer for each question; got {len(images)} images, {len(questions)} questions "
+                f"and {len(answers)} answers."
+            )
+        self.vlm, self.n, self.batches = vlm, len(questions), []
+        end = vlm.model.generation_config.eos_token_id
+        stop = [end[0] if isinstance(end, list) else end]
+        self.due = [ids + stop for ids in vlm.tokenizer(list(answers), add_special_tokens=False)["input_ids"]]
+        of = {}  # the questions about each image
+        for n, image in enumerate(images):
+            of.setdefault(id(image), []).append(n)
+        of, each = list(of.values()), 16
+        for start in range(0, len(of), each):
+            about = of[start : start + each]
+            visual = vlm.visual(vlm.prepare([images[ns[0]] for ns in about], ""), [vlm.depths])
+            if shared:
+                self._add([images[ns[0]] for ns in about], [""] * len(about), [v[0] for v in visual], about, questions)
+                continue
+            flat = [(n, v[0]) for ns, v in zip(about, visual) for n in ns]
+            for part in (flat[i : i + batch_size] for i in range(0, len(flat), batch_size)):
+                ns, seen = zip(*part)
+                self._add([images[n] for n in ns], [questions[n] for n in ns], list(seen), [[n] for n in ns])
+
+    def _add(self, images, prompts, visual, about, questions=None):
+        """A batch: what the LM is given first, once for each image; then what it is fed, for each question about it.
+
+        Without `questions` the prompts ask already, and only the answer is left to be fed.
+        """
+        vlm = self.vlm
+        inputs = vlm.prepare(images, prompts)
+        positions, mask, ids = vlm.position_ids(inputs), inputs["attention_mask"], inputs["input_ids"]
+        width, rows = max(map(len, about)), []
+        if questions is not None:
+            end = int(vlm.image_places(inputs)[0].nonzero()[-1]) + 1  # of all rows: their prompts are equally long
+            positions, mask, ids = positions[..., :end], mask[:, :end], ids[:, :end]
+        for ns in about:
+            asked = [vlm.after_image(questions[n]) if questions is not None else [] for n in ns]
+            rows += [(n, len(ask), ask + self.due[n][:-1]) for n, ask in zip(ns, asked)]
+            rows += [(None, 0, [])] * (width - len(ns))  # as many for each image: some are nobody's
+        longest = max(len(fed) for *_, fed in rows)
+        fed = torch.tensor([fed + [0] * (longest - len(fed)) for *_, fed in rows], dtype=torch.long, device=mask.device)
+        self.batches.append(({"input_ids": ids}, visual, mask, positions, [row[:2] for row in rows], fed, width))
+
+    @classmethod
+    def on(cls, vlm, scenes, families, shared=False):
+        """An exam on scenes of the organisms' world, with `exam.counts`, (scenes, families) numbers of questions.
+
+        families: {name: kinds of questions}, the kinds being `world.FAMILIES`.
+        """
+        asked = [
+            (n, f, image, question)
+            for n, (scene, image) in enumerate((scene, scene.image) for scene in scenes)
+            for f, kinds in enumerate(families.values())
+            for question in world.questions(scene, kinds)
+        ]
+        at, family, images, questions = map(list, zip(*asked))
+        exam = cls(vlm, images, [q.text for q in questions], [q.answer for q in questions], shared)
+        exam.at, exam.counts = (at, family), np.zeros((len(scenes), len(families)))
+        np.add.at(exam.counts, exam.at, 1.0)
+        return exam
+
+    def tally(self):
+        """(scenes, families) how many answers are right, of an exam `on` scenes."""
+        sums = np.zeros_like(self.counts)
+        np.add.at(sums, self.at, self.right())
+        return sums
+
+    @torch.no_grad()
+    def right(self):
+        """(questions,) booleans.
+
+        The right answer is fed in after the question, in one go, which is many times faster than decoding: greedy decoding
+        follows it as long as every next token is the likeliest one, and is wrong from the first that is not.
+        """
+        right, lm = np.zeros(self.n, bool), self.vlm.lm
+        for ids, visual, mask, positions, rows, fed, width in self.batches:
+            cache = DynamicCache(config=lm.config)
+            named = {"inputs_embeds": self.vlm.embed(ids, visual), "attention_mask": mask, "position_ids": positions}
+            hidden = lm(**named, past_key_values=cache, use_cache=True).last_hidden_state[:, -1:]
+            if fed.shape[1]:
+                cache.batch_repeat_interleave(width)
+                following = positions.reshape(-1, *mask.shape).amax((0, 2))[:, None] + 1
+                mask, following, hidden = (each.repeat_interleave(width, 0) for each in (mask, following, hidden))
+                named = {
+                    "inputs_embeds": self.vlm.model.get_input_embeddings()(fed),
+                    "attention_mask": torch.cat([mask, torch.ones_like(fed)], 1),
+                    "position_ids": following + torch.arange(fed.shape[1], device=fed.device),
+                }
+                hidden = torch.cat([hidden, lm(**named, past_key_values=cache, use_cache=True).last_hidden_state], 1)
+            said = self.vlm.unembedding(hidden).argmax(-1).tolist()
+            for (n, start), row in zip(rows, said):
+                if n is not None:
+                    right[n] = row[start : start + len(self.due[n])] == self.due[n]
+        return right
+
+
+def accuracy(right, counts, families=slice(None)):
+    """The share of right answers, on average over families: right and counts are (scenes, families), families some columns."""
+    return (right.sum(0) / np.maximum(counts.sum(0), 1))[families].mean()
+
+
+def loss(before, after, counts, families=slice(None)):
+    """(3,): points of accuracy lost on average over families, with the 95% interval of the paired difference over scenes."""
+    return np.array(interval(lambda b, a, n: 100 * (accuracy(b, n, families) - accuracy(a, n, families)), before, after, counts))

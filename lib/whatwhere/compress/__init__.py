@@ -1,0 +1,18 @@
+"""Fewer visual tokens: a decoder that reads them before the language model, and what its words let go.
+
+    decoder = compress.distil(vlm, compress.lessons(vlm, images))     # one linear layer, taught by the LM's own words
+    with compress.method(vlm, 1, decoder) as log:                     # run-length code of its words
+        vlm.answer(image, "what is on the table ?")
+    log.removed                                                       # share of visual tokens that were saved
+
+The visual decoder and methods 1 to 3 of *Reading Images Like Texts* (arXiv 2509.19191), and what to hold them against.
+"""
+
+from .decoder import Decoder, distil, lessons, load_decoder, punctuation
+from .groups import BASELINES, SHAPES, Sight, by_words
+from .within import LENGTHS, POOLS, POSITIONS, Log, method
+
+__all__ = [
+    "BASELINES", "LENGTHS", "POOLS", "POSITIONS", "SHAPES", "Decoder", "Log", "Sight", "by_words", "distil", "lessons",
+    "load_decoder", "method", "punctuation",
+]  # fmt: skip

@@ -1,0 +1,239 @@
+"""The visual decoder: one linear layer from visual tokens to the words that the LM would end up with.
+
+    taught = lessons(vlm, images)                  # what the LM makes of its visual tokens
+    decoder = distil(vlm, taught)
+    decoder.save("my-decoder"); load_decoder("my-decoder", vlm)
+
+Section on compression in *Reading Images Like Texts* (arXiv 2509.19191): bias-free, begun as the unembedding, distilled from
+the LM's final logits at the visual positions with unlabelled images only.
+"""
+
+import json
+import math
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+from tqdm import tqdm  # plain text: a notebook's widget would ask the built page for the network
+
+from .. import lens
+
+WEIGHTS, CARD, UNFINISHED = "decoder.safetensors", "decoder.json", "unfinished.safetensors"
+SAVED = 200  # steps between two states kept
+
+
+class Decoder(torch.nn.Module):
+    """Reads visual tokens as words, before the language model: `decoder(tokens)` are logits (…, vocabulary).
+
+    weight: (vocabulary, hidden). words: (vocabulary,) what each id looks like. punctuation: (vocabulary,) which of them are.
+    history: the losses of its distillation by step. about: how it was made.
+    """
+
+    def __init__(self, weight, words, about=None, history=None):
+        super().__init__()
+        self.weight = torch.nn.Parameter(weight, requires_grad=False)
+        self.words, self.punctuation = words, punctuation(words)
+        self.about, self.history = about or {}, history
+
+    def forward(self, tokens):
+        return F.linear(tokens.to(self.weight), self.weight)
+
+    @torch.no_grad()
+    def top(self, tokens, k=1):
+        """(…, k) ids of the best words of tokens (…, hidden), as a numpy array."""
+        return self(tokens).topk(k).indices.cpu().numpy()
+
+    def check_fits(self, vlm):
+        """This decoder, if `vlm` is the model that it can read; otherwise a ValueError."""
+        if self.weight.shape != vlm.unembedding.weight.shape:
+            raise ValueError(
+                "This decoder knows {} words and reads tokens of width {}; {} has {} and {}.".format(
+                    *self.weight.shape, vlm.name, *vlm.unembedding.weight.shape
+                )
+            )
+        if "mark" in self.about and not np.allclose(self.about["mark"], _mark(vlm), rtol=0.02, atol=1e-6):
+            raise ValueError(
+                f"This decoder was taught by another checkpoint ({self.about.get('model')}): its shape fits {vlm.name}, but the "
+                f"connector's weights are not those that it learnt to read. Distil one from {vlm.name}."
+            )
+        return self
+
+    def save(self, folder):
+        """Write `decoder.safetensors` and `decoder.json` into `folder`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"weight": self.weight.detach().contiguous().cpu()}, folder / WEIGHTS)
+        (folder / CARD).write_text(json.dumps(self.about, indent=2) + "\n", encoding="utf-8")
+
+
+def load_decoder(folder, vlm):
+    """The decoder saved in `folder`, for the model that it was made for.
+
+    Raises FileNotFoundError where there is none, ValueError where it is damaged or belongs to another model.
+    """
+    folder = Path(folder)
+    if not (folder / WEIGHTS).is_file() or not (folder / CARD).is_file():
+        raise FileNotFoundError(f"'{folder}' holds no decoder: {WEIGHTS} and {CARD} are what `Decoder.save` writes.")
+    try:
+        about, weight = json.loads((folder / CARD).read_text(encoding="utf-8")), load_file(folder / WEIGHTS)["weight"]
+    except Exception as error:  # safetensors and json raise each their own for a broken file
+        raise ValueError(f"The decoder in '{folder}' could not be read; make it again. ({error})") from None
+    return Decoder(weight.to(vlm.device, vlm.dtype), vlm.words, about).check_fits(vlm)
+
+
+def _mark(vlm):
+    """Sixteen numbers by which a checkpoint is known again, in any dtype: from the connector's last vector."""
+    vector = [p for p in vlm.connector.parameters() if p.ndim == 1][-1].detach().float().cpu()
+    return vector[np.linspace(0, len(vector) - 1, 16).astype(int)].tolist()
+
+
+def punctuation(words):
+    """(vocabulary,) true where a word is made of punctuation marks and nothing else."""
+    return np.array([bool(word) and all(unicodedata.category(c)[0] == "P" for c in word) for word in words])
+
+
+def lessons(vlm, images, batch_size=16, progress=True):
+    """What the LM makes of its visual tokens: for each image (tokens, states), both (rows × columns, hidden).
+
+    `tokens` are the connector's, `states` the residual stream after the last LM layer at the same places; the teacher's
+    logits are `vlm.unembedding(vlm.final_norm(states))`. images: unlabelled, anything `images.read` takes.
+    """
+    if not len(images):
+        raise ValueError("A decoder needs images to learn from; it was given none.")
+    taught = []
+    quiet = {} if progress else {"disable": True}  # not False: TQDM_DISABLE may say so for all
+    with tqdm(total=len(images), desc=f"{vlm.name}, lessons", leave=False, **quiet) as bar:
+        for batch in _same_grid(vlm, images, batch_size):
+            taught += _lessons(vlm, batch)
+            bar.update(len(batch))
+    return taught
+
+
+@torch.no_grad()
+def _lessons(vlm, batch):
+    inputs = vlm.prepare(batch, [""] * len(batch))
+    places = vlm.image_places(inputs)[0].nonzero()[:, 0][vlm.adapter.leading :]
+    end = int(places[-1]) + 1  # what comes after the image cannot change what the LM makes of it
+    mask, positions = inputs["attention_mask"][:, :end], vlm.position_ids(inputs)[..., :end]
+    both = vlm.lm_hidden(vlm.embed(inputs)[:, :end], mask, positions, [0, vlm.n_layers])
+    return list(zip(*(each[:, places] for each in both)))
+
+
+def _same_grid(vlm, images, batch_size):
+    """Images in their order, in batches of one patch grid."""
+    batch, grid = [], None
+    for image in images:
+        own = vlm.patch_grid(image)
+        if batch and (own != grid or len(batch) == batch_size):
+            yield batch
+            batch = []
+        batch, grid = [*batch, image], own
+    yield batch
+
+
+def distil(vlm, taught, alpha=0.7, temperature=2.5, lr=1e-4, epochs=2, batch=16, start="unembedding", seed=0, folder=None):
+    """A `Decoder` that says what the LM would say, by gradient descent on α τ² KL(teacher ‖ decoder) + (1 − α) CE.
+
+    taught: `lessons(vlm, images)`; or a list of images, whose lessons are then taken anew in each epoch: slower, but those
+        of 100,000 images fit in no memory.
+    alpha, temperature: α weighs the teacher's whole distribution, softened by τ as the decoder's is, against its first word.
+    lr: where a cosine that ends at zero begins; AdamW, gradients cut to length 1. batch: images at once.
+    start: "unembedding" (the paper's), "zeros" or "random".
+    folder: keep the work there every SAVED steps, go on from it if there is some, and save the decoder there in the end.
+    """
+    if not 0 <= alpha <= 1 or temperature <= 0 or epochs < 1 or not len(taught):
+        raise ValueError(
+            f"α is from 0 to 1, τ above 0, and there is an epoch and a lesson at least, not α {alpha!r}, τ {temperature!r}, "
+            f"{epochs!r} epochs, {len(taught)} lessons."
+        )
+    about = {"model": vlm.name, "mark": _mark(vlm), "alpha": alpha, "temperature": temperature, "lr": lr, "epochs": epochs,
+             "batch": batch, "start": start, "seed": seed, "images": len(taught)}  # fmt: skip
+    weight = _start(vlm, start, seed).requires_grad_()
+    optimiser = torch.optim.AdamW([weight], lr=lr, weight_decay=0.0)
+    steps = epochs * -(-len(taught) // batch)
+    history = _go_on(folder, about, weight, optimiser)
+    with tqdm(total=steps, initial=len(history), desc=f"{vlm.name}, distilling", leave=False) as bar:
+        for step in range(len(history), steps):
+            chosen = _batch(step, len(taught), batch, seed)
+            chosen = [taught[i] for i in chosen]
+            if not isinstance(chosen[0], tuple):
+                chosen = lessons(vlm, chosen, progress=False)
+            optimiser.zero_grad()
+            history.append(_learn(vlm, weight, *map(torch.cat, zip(*chosen)), alpha, temperature))
+            torch.nn.utils.clip_grad_norm_([weight], 1.0)
+            optimiser.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
+            optimiser.step()
+            bar.update()
+            bar.set_postfix(soft=f"{history[-1][0]:.3f}", hard=f"{history[-1][1]:.3f}", refresh=False)
+            if folder and (step + 1) % SAVED == 0:
+                _keep(folder, about, weight, optimiser, history)
+    history = pd.DataFrame(history, columns=["soft", "hard"]).rename_axis("step")
+    decoder = Decoder(weight.detach().to(vlm.dtype), vlm.words, about, history)
+    if folder:
+        decoder.save(folder)
+        (Path(folder) / UNFINISHED).unlink(missing_ok=True)
+    return decoder
+
+
+def _start(vlm, start, seed):
+    own = vlm.unembedding.weight.detach().float().clone()
+    if start == "random":
+        noise = torch.randn(own.shape, generator=torch.Generator().manual_seed(seed))
+        return (noise * own.std().cpu()).to(own)
+    if start not in ("unembedding", "zeros"):
+        raise ValueError(f"A decoder starts from 'unembedding', 'zeros' or 'random', not {start!r}.")
+    return own if start == "unembedding" else torch.zeros_like(own)
+
+
+def _batch(step, n, batch, seed):
+    """Which lessons a step takes: each once an epoch, in another order each time."""
+    epoch, at = divmod(step, -(-n // batch))
+    return np.random.default_rng([seed, epoch]).permutation(n)[at * batch : (at + 1) * batch]
+
+
+def _learn(vlm, weight, tokens, states, alpha, temperature):
+    """Adds the gradient of the loss to `weight`, some tokens at a time; returns its two terms, τ² KL and CE."""
+    soft = hard = 0.0
+    for part, final in zip(*(each.split(max(1, lens.LARGEST // len(weight))) for each in (tokens, states))):
+        with torch.no_grad():
+            teacher = vlm.unembedding(vlm.final_norm(final)).float()
+        said, share = F.linear(part.float(), weight), len(part) / len(tokens)
+        softened = (F.log_softmax(logits / temperature, -1) for logits in (said, teacher))
+        kl = temperature**2 * F.kl_div(*softened, reduction="batchmean", log_target=True) * share
+        ce = F.cross_entropy(said, teacher.argmax(-1)) * share
+        (alpha * kl + (1 - alpha) * ce).backward()
+        soft, hard = soft + kl.item(), hard + ce.item()
+    return soft, hard
+
+
+def _keep(folder, about, weight, optimiser, history):
+    """Everything that going on needs, in one file and without pickle."""
+    state, path = optimiser.state[weight], Path(folder) / UNFINISHED
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {"weight": weight.detach(), "mean": state["exp_avg"], "square": state["exp_avg_sq"]}
+    tensors["history"] = torch.tensor(history, dtype=torch.float64)
+    save_file({name: each.cpu() for name, each in tensors.items()}, path.with_suffix(".new"), {"about": json.dumps(about)})
+    path.with_suffix(".new").replace(path)
+
+
+def _go_on(folder, about, weight, optimiser):
+    """The history so far, with weight and optimiser as they were; [] where nothing was kept."""
+    path = Path(folder or "") / UNFINISHED
+    if not folder or not path.is_file():
+        return []
+    with safe_open(path, "pt") as file:
+        begun = json.loads(file.metadata()["about"])
+        kept = {name: file.get_tensor(name).to(weight.device) for name in file.keys()}
+    if begun != about:
+        other = ", ".join(name for name in about if begun.get(name) != about[name])
+        raise ValueError(f"'{path}' was begun otherwise ({other} differ). Delete it, or give another folder.")
+    with torch.no_grad():
+        weight.copy_(kept["weight"])
+    steps = torch.tensor(float(len(kept["history"])))
+    optimiser.state[weight] = {"step": steps, "exp_avg": kept["mean"], "exp_avg_sq": kept["square"]}
+    return [tuple(row) for row in kept["history"].tolist()]

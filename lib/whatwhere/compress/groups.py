@@ -1,0 +1,172 @@
+"""Which visual tokens go on as one, and which go: every way to make them fewer.
+
+A way is a function of a `Sight` that gives (tokens,) whole numbers: the tokens of one number go on as a single token,
+those below zero are dropped. `method` puts such groups to work inside a model.
+"""
+
+from collections import namedtuple
+from numbers import Integral
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+Sight = namedtuple("Sight", "tokens grid attention rng")
+Sight.__doc__ = """What a way of choosing may look at: one image in its prompt.
+
+tokens: (tokens, hidden) visual tokens in raster order. grid: their (rows, columns).
+attention: attention(layer) is (tokens,), what the prompt's last token pays to each in the LM block `layer`, mean over heads.
+rng: a numpy generator, for those who draw.
+"""
+
+
+def rows(labels):
+    """(rows, columns) labels → groups: runs of equal neighbours, each within its row."""
+    return _runs(labels, np.arange(labels.size) % labels.shape[1] == 0)
+
+
+def raster(labels):
+    """(rows, columns) labels → groups: runs of equal neighbours that go on from a row's end to the next, as the public code's."""
+    return _runs(labels, np.arange(labels.size) == 0)
+
+
+def _runs(labels, start):
+    flat = labels.ravel()
+    return (start | (flat != np.roll(flat, 1))).cumsum() - 1
+
+
+def regions(labels):
+    """(rows, columns) labels → groups: regions of equal labels, connected over edges; a run-length code in two dimensions."""
+    at = np.arange(labels.size).reshape(labels.shape)
+    ends = [(at[:, :-1], at[:, 1:], labels[:, :-1] == labels[:, 1:]), (at[:-1], at[1:], labels[:-1] == labels[1:])]
+    one, other = (np.concatenate([pair[i][pair[2]] for pair in ends]) for i in (0, 1))
+    joined = coo_array((np.ones(len(one)), (one, other)), shape=(labels.size, labels.size))
+    return connected_components(joined, directed=False)[1]
+
+
+SHAPES = {"rows": rows, "raster": raster, "regions": regions}
+
+
+def by_words(decoder, number, shape="rows", same=1):
+    """The paper's methods 1, 2 and 3: equal neighbours go on as one, patches of punctuation are dropped.
+
+    decoder: a `Decoder`, which says each token's best words. number: 1 drops nothing, 2 drops tokens whose first word is
+    punctuation, 3 those whose first and second are. shape: what counts as neighbours, one of SHAPES. same: how many of two
+    tokens' best words must be the same, in order, for them to be equal.
+    """
+    check(number, (1, 2, 3), "method")
+    check(shape, SHAPES, "shape")
+    if isinstance(same, bool) or not isinstance(same, Integral) or not 1 <= same <= len(decoder.words):
+        raise ValueError(f"same is a whole number of words from 1 to {len(decoder.words)}, not {same!r}.")
+
+    def choose(sight):
+        best = decoder.top(sight.tokens, max(2, same))
+        blank = decoder.punctuation[best]
+        dropped = {1: np.zeros(len(best), bool), 2: blank[:, 0], 3: blank[:, :2].all(1)}[number]
+        labels = best[:, 0] if same == 1 else np.unique(best[:, :same], axis=0, return_inverse=True)[1]
+        groups = SHAPES[shape](np.where(dropped, -1, labels).reshape(sight.grid))
+        return np.where(dropped, -1, groups)
+
+    return choose
+
+
+def drawn(keep):
+    """Baseline: `keep` tokens drawn at random, the others dropped."""
+
+    def choose(sight):
+        n = len(sight.tokens)
+        return _only(sight.rng.permutation(n)[: _number(keep, sight)], n)
+
+    return choose
+
+
+def pooled_grid(keep):
+    """Baseline: a uniform grid of `keep` rectangles, as square as can be; each goes on as one token."""
+
+    def choose(sight):
+        (high, wide), n = sight.grid, _number(keep, sight)
+        bands = min(high, n, max(-(-n // wide), round((n * high / wide) ** 0.5)))  # n rectangles in so many bands
+        band, column = np.arange(high) * bands // high, np.arange(wide)
+        share = [n * (b + 1) // bands - n * b // bands for b in range(bands)]  # rectangles of each band
+        first = np.cumsum([0, *share])
+        return np.stack([first[b] + column * share[b] // wide for b in band]).ravel()
+
+    return choose
+
+
+def similar(keep, rounds=4):
+    """Baseline: tokens that are most alike are merged until `keep` are left, by the bipartite matching of Token Merging.
+
+    After Bolya et al. (ICLR 2023), on the connector's output: in each round tokens are dealt to two sides in turn, each of
+    one side finds its most similar (cosine) on the other, and the closest pairs merge into their mean.
+    """
+
+    def choose(sight):
+        n = _number(keep, sight)
+        sums, sizes = sight.tokens.float(), torch.ones(len(sight.tokens), device=sight.tokens.device)
+        owner = np.arange(len(sums))
+        step = -(-(len(sums) - n) // rounds)
+        while len(sums) > n:
+            unit = torch.nn.functional.normalize(sums, dim=-1)
+            best, partner = (unit[::2] @ unit[1::2].T).max(-1)
+            merging = best.argsort(descending=True, stable=True)[: min(step, len(sums) - n)].cpu()
+            target = torch.arange(len(sums))
+            target[2 * merging] = 2 * partner.cpu()[merging] + 1
+            left, renamed = torch.unique(target, return_inverse=True)
+            there = renamed.to(sums.device)
+            sums, sizes = (each.new_zeros(len(left), *each.shape[1:]).index_add_(0, there, each) for each in (sums, sizes))
+            owner = renamed.numpy()[owner]
+        return owner
+
+    return choose
+
+
+def attended(keep, layer=2):
+    """Baseline: the `keep` tokens that the prompt's last token attends to most in LM block `layer`, the others dropped.
+
+    The ranking of FastV (Chen et al., ECCV 2024). FastV itself drops them after that block, so that earlier blocks see
+    all; here they never reach the LM, so that all ways feed it equally many.
+    """
+
+    def choose(sight):
+        order = np.argsort(-sight.attention(layer), kind="stable")
+        return _only(order[: _number(keep, sight)], len(order))
+
+    return choose
+
+
+BASELINES = {"random": drawn, "grid": pooled_grid, "similar": similar, "attended": attended}
+
+
+def _only(kept, n):
+    groups = np.full(n, -1)
+    groups[np.sort(kept)] = np.arange(len(kept))
+    return groups
+
+
+def count(groups):
+    """How many tokens such groups leave."""
+    return len(np.unique(groups[groups >= 0]))
+
+
+def _number(keep, sight):
+    """How many of this image's tokens to keep: a number, a share, or as many as another way would leave."""
+    n = len(sight.tokens)
+    if callable(keep):
+        return max(1, count(keep(sight)))
+    return max(1, round(keep * n)) if isinstance(keep, float) else min(keep, n)
+
+
+def check_keep(keep):
+    """Refuse what is no number of tokens."""
+    whole = isinstance(keep, int) and not isinstance(keep, bool) and keep >= 1
+    if not (callable(keep) or whole or isinstance(keep, float) and 0 < keep <= 1):
+        raise ValueError(
+            f"keep is a whole number of tokens from 1 up, a share such as 0.5, or another way to be equalled, not {keep!r}."
+        )
+
+
+def check(value, known, what):
+    if isinstance(value, bool) or value not in known:
+        raise ValueError(f"No {what} {value!r}; there are {', '.join(map(str, known))}.")

@@ -1,0 +1,140 @@
+"""What compression saves, with what it costs: time to the first word, time for each word after it, and memory.
+
+    speed.measure(vlm, images, prompts, {"compressed": {"which": 1, "decoder": decoder}})
+"""
+
+import statistics
+import time
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from threading import Event, Thread
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import DynamicCache
+
+from .within import method
+
+MIB = 2**20
+
+
+@torch.no_grad()
+def measure(vlm, images, prompts, ways, words=8, repeats=5):
+    """A table with a row for "all tokens" and two for each way: the way itself, and its ideal.
+
+    ways: {name: options of `method`}. The *ideal* is the same LM given the same shortened prompts from the start, with nothing
+    to decide and nothing to hook. images, prompts: one batch. words: tokens decoded after the first.
+
+    Time runs from the visual tokens on, since the ViT is the same for all, and includes the decoder, the choice and the
+    shortening. Columns: visual tokens (a prompt), prefill and word in milliseconds (medians over repeats, in which the rows
+    take turns), "prefill, times" (how many times faster than all tokens, with its smallest and largest), cache (keys and
+    values, MiB) and peak (the most memory in use during prefill above what was in use before, MiB).
+    """
+    inputs = vlm.prepare(images, prompts)
+    visual = [each[0] for each in vlm.visual(inputs, [vlm.depths])]
+    whole = {"attention_mask": inputs["attention_mask"], "position_ids": vlm.position_ids(inputs)}
+
+    def prompt():
+        return {"inputs_embeds": vlm.embed(inputs, visual), **whole}
+
+    runs = {"all tokens": (lambda: nullcontext(), prompt, sum(map(len, visual)) / len(visual) - vlm.adapter.leading)}
+    for name, options in ways.items():
+        with method(vlm, **options) as log, _heard(vlm) as given:
+            vlm.lm(**prompt(), use_cache=False)
+        kept = sum(log.kept) / len(log.kept)
+        runs[name] = (lambda options=options: method(vlm, **options)), prompt, kept
+        runs[f"{name}, ideal"] = (lambda: nullcontext()), (lambda given=given: dict(given)), kept
+    took = {name: [] for name in runs}
+    for _ in range(repeats + 1):  # the first go is not counted
+        for name, (context, make, _) in runs.items():
+            with context():
+                took[name].append(_run(vlm, make, words))
+    whole, rows = np.array([each[0] for each in took["all tokens"][1:]]), []
+    for name, (_, _, kept) in runs.items():
+        prefill, word, cache, peak = np.array(took[name][1:]).T
+        times = whole / prefill
+        rows.append([kept, statistics.median(prefill) * 1e3, statistics.median(word) * 1e3, statistics.median(times), times.min(),
+                     times.max(), cache[0] / MIB, peak.max() / MIB])  # fmt: skip
+    columns = ["visual tokens", "prefill", "word", "prefill, times", "least", "most", "cache", "peak"]
+    return pd.DataFrame(rows, list(runs), columns)
+
+
+def _run(vlm, make, words):
+    """(seconds to the first word, seconds for each later one, bytes of the cache, bytes of memory at most)."""
+    cache = DynamicCache(config=vlm.lm.config)
+    with _peak(vlm.device) as most:
+        start = _now(vlm.device)
+        given = make()
+        hidden = vlm.lm(**given, past_key_values=cache, use_cache=True).last_hidden_state
+        best = vlm.unembedding(hidden[:, -1:]).argmax(-1)
+        best.tolist()
+        first = _now(vlm.device)
+    held = sum(each.numel() * each.element_size() for layer in cache.layers for each in (layer.keys, layer.values))
+    mask, position = given["attention_mask"], given["position_ids"].max() + 1
+    begin = _now(vlm.device)
+    for n in range(words):
+        mask = _longer(mask)
+        named = {"inputs_embeds": vlm.model.get_input_embeddings()(best), "attention_mask": mask,
+                 "position_ids": (position + n).expand(len(mask), 1)}  # fmt: skip
+        hidden = vlm.lm(**named, past_key_values=cache, use_cache=True).last_hidden_state
+        best = vlm.unembedding(hidden[:, -1:]).argmax(-1)
+    best.tolist()
+    return first - start, (_now(vlm.device) - begin) / max(1, words), held, most[0]
+
+
+def _longer(mask):
+    """The mask for one token more, which may look at everything: of ones and zeros, or of what is added to logits."""
+    pad = torch.nn.functional.pad
+    return pad(mask, (0, 1), value=1) if mask.ndim == 2 else pad(mask[:, :, -1:], (0, 1), value=0.0)
+
+
+@contextmanager
+def _heard(vlm):
+    """What the LM is given, after everything that shortens it."""
+    given = {}
+    hook = vlm.lm.register_forward_pre_hook(lambda _, __, named: given.update(named), with_kwargs=True)
+    try:
+        yield given
+    finally:
+        hook.remove()
+        given.pop("use_cache", None)
+
+
+def _now(device):
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+@contextmanager
+def _peak(device):
+    """[bytes in use at most, above those in use before]: allocated on a GPU, resident on a CPU (where /proc tells; else nan)."""
+    most = [float("nan")]
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield most
+        most[0] = torch.cuda.max_memory_allocated(device) - before
+        return
+    if not (statm := Path("/proc/self/statm")).is_file():
+        yield most
+        return
+    over, seen = Event(), [_resident(statm)]
+
+    def watch():
+        while not over.wait(0.002):
+            seen.append(_resident(statm))
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield most
+    finally:
+        over.set()
+        thread.join()
+    most[0] = max(seen) - seen[0]
+
+
+def _resident(statm):
+    return int(statm.read_text().split()[1]) * 4096

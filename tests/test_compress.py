@@ -1,0 +1,430 @@
+"""Compression: the path is exact, dropping is leaving out, and what is changed is put back."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+
+import whatwhere as ww
+from checkpoints import llava, qwen2vl
+from whatwhere import answers, compress
+from whatwhere.compress import groups
+
+PROMPTS = ["is there a red cup ?", "what colour ?", "how many"]
+
+
+def picture(seed=0, size=(24, 24)):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module", params=["llava", "qwen2vl"])
+def vlm(request, folders):
+    return ww.load(folders / request.param, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def decoder(vlm):
+    """It knows three words, so that neighbours are often equal."""
+    weight = torch.randn(vlm.unembedding.weight.shape, generator=torch.Generator().manual_seed(3))
+    weight[3:] = 0
+    return compress.Decoder(weight, vlm.words)
+
+
+def everything(sight):
+    return np.arange(len(sight.tokens))
+
+
+def some(sight):
+    """Drops a third, joins the first two that are left."""
+    chosen = np.arange(len(sight.tokens))
+    chosen[::3] = -1
+    chosen[2] = chosen[1]
+    return chosen
+
+
+# -- the path itself ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lengths", compress.LENGTHS)
+@pytest.mark.parametrize("pool", compress.POOLS)
+def test_keeping_every_token_changes_no_logit(vlm, pool, lengths):
+    images = [picture(0), picture(1), picture(2)]
+    before = vlm.logits(images, PROMPTS)
+    own = vlm.model(**vlm.prepare(images, PROMPTS)).logits
+    with compress.method(vlm, everything, pool=pool, lengths=lengths) as log:
+        real = vlm.prepare(images, PROMPTS)["attention_mask"].bool()
+        assert (vlm.logits(images, PROMPTS) - before)[real].abs().max() <= 1e-5
+        assert (vlm.model(**vlm.prepare(images, PROMPTS)).logits - own)[real].abs().max() <= 1e-5
+        assert vlm.answer(images, PROMPTS, 5) is not None
+    assert log.removed == 0 and len(log.kept) == 9
+    assert vlm.answer(images, PROMPTS, 5) == [vlm.answer(i, p, 5) for i, p in zip(images, PROMPTS)]
+
+
+@pytest.mark.parametrize("positions", compress.POSITIONS)
+def test_dropping_a_token_is_leaving_it_out(vlm, positions):
+    """Against the whole sequence with the dropped tokens hidden from all others (kept), or cut out of it (renumbered)."""
+    image, gone = picture(), np.array([0, 3, 4, 9])
+
+    def without(sight):
+        chosen = np.arange(len(sight.tokens))
+        chosen[gone[gone < len(chosen)]] = -1
+        return chosen
+
+    inputs = vlm.prepare(image, PROMPTS[0])
+    places = vlm.positions(image, PROMPTS[0]).index
+    left = torch.ones(inputs["input_ids"].shape[1], dtype=torch.bool)
+    left[places[gone[gone < len(places)]]] = False
+    embeddings, ids = vlm.embed(inputs), vlm.position_ids(inputs)
+    if positions == "kept":
+        never = torch.finfo(torch.float32).min
+        n = len(left)
+        mask = torch.zeros(n, n).masked_fill(torch.ones(n, n, dtype=torch.bool).triu(1) | ~left, never)
+        hidden = vlm.lm(inputs_embeds=embeddings, attention_mask=mask[None, None], position_ids=ids).last_hidden_state[:, left]
+    else:
+        hidden = vlm.lm(inputs_embeds=embeddings[:, left]).last_hidden_state
+    with compress.method(vlm, without, positions=positions) as log:
+        found = vlm.logits(image, PROMPTS[0])
+    assert found.shape[0] == left.sum() and log.given == [len(places)]
+    assert (found - vlm.unembedding(hidden[0])).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("lengths", compress.LENGTHS)
+@pytest.mark.parametrize("positions", compress.POSITIONS)
+def test_a_cached_answer_is_the_answer_without_a_cache(vlm, positions, lengths):
+    """Greedy decoding, token by token with the whole prompt run again each time, in a padded batch; both must agree."""
+    images = [picture(0), picture(1), picture(2)]
+    with compress.method(vlm, some, positions=positions, lengths=lengths):
+        inputs = vlm.prepare(images, PROMPTS)
+        never = {"eos_token_id": -1, "pad_token_id": 0, "suppress_tokens": vlm.tokenizer.all_special_ids}
+        given = vlm.model.generate(**inputs, max_new_tokens=6, do_sample=False, **never)
+        new = given[:, inputs["input_ids"].shape[1] :].tolist()
+        said = [[] for _ in images]
+        for n in range(6):
+            ids = torch.cat([inputs["input_ids"], torch.tensor(said, dtype=torch.long).reshape(3, n)], 1)
+            mask = torch.cat([inputs["attention_mask"], torch.ones(3, n, dtype=torch.long)], 1)
+            grown = vlm.adapter.model_inputs(ids, mask, {k: v for k, v in inputs.items() if "image" in k or "pixel" in k})
+            hidden = vlm.lm_hidden(vlm.embed(grown), mask, vlm.position_ids(grown))
+            logits = vlm.unembedding(vlm.final_norm(hidden[:, -1]))
+            logits[:, vlm.tokenizer.all_special_ids] = -torch.inf
+            best = logits.argmax(-1)
+            said = [row + [int(token)] for row, token in zip(said, best)]
+    assert said == new
+    assert len({tuple(row) for row in new}) > 1
+
+
+@pytest.mark.parametrize("lengths", compress.LENGTHS)
+def test_a_batch_answers_as_one_at_a_time_does(vlm, decoder, lengths):
+    images, prompts = [picture(n, (32, 32)) for n in range(4)], PROMPTS + ["is the bear blue or green or yellow ?"]
+    with compress.method(vlm, 1, decoder, lengths=lengths) as log:
+        together = vlm.logits(images, prompts)
+        alone = [vlm.logits(i, p) for i, p in zip(images, prompts)]
+    for batch, one in zip(together, alone):
+        assert (batch[-len(one) :] - one).abs().max() <= 1e-4
+    assert log.kept[:4] == log.kept[4:] and len(set(log.kept)) > 1
+
+
+def test_images_of_different_grids_in_one_batch(tmp_path):
+    qwen2vl(tmp_path)
+    vlm = ww.load(tmp_path, device="cpu", dtype="float32")
+    images = [picture(0, (32, 48)), picture(1, (24, 24)), picture(2, (16, 64))]
+    with compress.method(vlm, "grid", keep=5) as log:
+        together, alone = vlm.answer(images, PROMPTS, 5), [vlm.answer(i, p, 5) for i, p in zip(images, PROMPTS)]
+    assert together == alone and log.kept == [5] * 6 and log.given[:3] == [24, 9, 16]
+
+
+def test_a_class_token_is_never_dropped(tmp_path):
+    llava(tmp_path, strategy="full")
+    vlm = ww.load(tmp_path, device="cpu", dtype="float32")
+    n = vlm.prepare(picture(), "what")["input_ids"].shape[1]
+    with compress.method(vlm, "random", keep=3) as log:
+        assert vlm.logits(picture(), "what").shape[0] == n - 13
+    assert (log.kept, log.given) == ([3], [16])
+
+
+# -- lengths, positions, pooling ------------------------------------------------------------------------------------
+
+
+def test_a_token_of_length_n_is_attended_to_like_n_copies(tmp_path):
+    """In one LM block, where what the copies see cannot differ: against a sequence that holds each copy."""
+    llava(tmp_path, layers=1)
+    vlm = ww.load(tmp_path, device="cpu", dtype="float32")
+    image, joined = picture(), [5, 6, 7]
+    inputs, at = vlm.prepare(image, "what"), vlm.positions(image, "what").index
+    embeddings, ids = vlm.embed(inputs), vlm.position_ids(inputs).clone()
+    embeddings[:, at[joined]] = embeddings[:, at[joined]].mean(1, keepdim=True)
+    ids[:, at[joined]] = int(ids[0, at[6]])
+    copies = vlm.unembedding(vlm.lm(inputs_embeds=embeddings, position_ids=ids).last_hidden_state)[0, -1]
+
+    def join(sight):
+        return np.where(np.isin(np.arange(16), joined), 99, np.arange(16))
+
+    with compress.method(vlm, join, lengths="kept"):
+        assert torch.allclose(vlm.logits(image, "what")[-1], copies, atol=1e-5)
+    with compress.method(vlm, join):
+        assert not torch.allclose(vlm.logits(image, "what")[-1], copies, atol=1e-3)
+
+
+@pytest.mark.parametrize("pool", compress.POOLS)
+def test_what_goes_on_for_a_group(vlm, pool):
+    image, members = picture(), [0, 1, 2] if vlm.patch_grid(picture())[1] > 3 else [0, 1]
+    seen = {}
+    with compress.method(vlm, lambda s: np.where(np.isin(np.arange(len(s.tokens)), members), 0, -1), pool=pool):
+        hook = vlm.lm.register_forward_pre_hook(lambda m, a, k: seen.update(k), with_kwargs=True)
+        try:
+            vlm.logits(image, "what")
+        finally:
+            hook.remove()
+    tokens, before = vlm.visual_tokens(image), vlm.positions(image, "what")
+    at = int(before.index[0])
+    given, place = seen["inputs_embeds"][0, at], seen["position_ids"][..., 0, at]
+    stands = [n for n in members if torch.equal(place, before.lm[..., n])]
+    assert len(stands) == 1
+    if pool == "mean":
+        assert torch.allclose(given, tokens[members].mean(0), atol=1e-5) and stands == [1 if len(members) == 3 else 0]
+    else:
+        assert torch.equal(given, tokens[stands[0]]) and (pool == "random" or stands == [0])
+
+
+def test_what_is_dropped_keeps_its_place_free_or_not(vlm):
+    def given(positions):
+        seen = []
+        with compress.method(vlm, some, positions=positions):
+            hook = vlm.lm.register_forward_pre_hook(lambda m, a, k: seen.append(k["position_ids"]), with_kwargs=True)
+            try:
+                vlm.answer(picture(), PROMPTS[0], 3)
+            finally:
+                hook.remove()
+        return seen
+
+    kept, renumbered, whole = given("kept"), given("renumbered"), vlm.position_ids(vlm.prepare(picture(), PROMPTS[0]))
+    assert {tuple(p) for p in kept[0].reshape(-1, kept[0].shape[-1]).T.tolist()} < {
+        tuple(p) for p in whole.reshape(-1, whole.shape[-1]).T.tolist()
+    }
+    assert renumbered[0].flatten().tolist() == list(range(renumbered[0].shape[-1]))
+    assert int(kept[1].flatten()[0]) == int(whole.max()) + 1 and int(renumbered[1]) == renumbered[0].shape[-1]
+
+
+# -- putting back ---------------------------------------------------------------------------------------------------
+
+
+def test_afterwards_the_model_is_as_before(vlm, decoder):
+    weights = {name: each.clone() for name, each in vlm.model.state_dict().items()}
+    usual, before = vlm.lm.config._attn_implementation, vlm.logits(picture(), PROMPTS[0])
+    with compress.method(vlm, "attended", keep=3, lengths="kept"):
+        assert not vlm.logits(picture(), PROMPTS[0]).shape == before.shape
+    with pytest.raises(RuntimeError, match="on purpose"), compress.method(vlm, 1, decoder):
+        raise RuntimeError("on purpose")
+
+    def fails(sight):
+        sight.attention(1)
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"), compress.method(vlm, fails):
+        vlm.logits(picture(), PROMPTS[0])
+    assert torch.equal(vlm.logits(picture(), PROMPTS[0]), before)
+    assert vlm.lm.config._attn_implementation == usual
+    assert not vlm.lm._forward_pre_hooks and not vlm.model.get_input_embeddings()._forward_hooks
+    assert not any(layer.self_attn._forward_hooks for layer in vlm.lm_layers)
+    assert all(torch.equal(weights[name], each) for name, each in vlm.model.state_dict().items())
+
+
+def test_a_prompt_without_an_image_passes(vlm):
+    ids = torch.tensor([[15, 16, 17, 18]])
+    before = vlm.model(input_ids=ids).logits
+    with compress.method(vlm, "random", keep=1) as log:
+        vlm.answer(picture(), "what", 2)
+        assert torch.equal(vlm.model(input_ids=ids).logits, before)
+    assert len(log.kept) == 1
+
+
+# -- groups -----------------------------------------------------------------------------------------------------------
+
+
+def test_runs_and_regions_by_hand():
+    labels = np.array([[1, 1, 2], [2, 2, 2], [1, 2, 1]])
+    assert groups.rows(labels).tolist() == [0, 0, 1, 2, 2, 2, 3, 4, 5]
+    assert groups.raster(labels).tolist() == [0, 0, 1, 1, 1, 1, 2, 3, 4]
+    regions = groups.regions(labels)
+    assert regions.tolist() == [0, 0, 1, 1, 1, 1, 2, 1, 3]
+    one = groups.rows(np.array([[7, 7, 7, 7]]))
+    assert one.tolist() == [0] * 4 and groups.raster(np.array([[7]])).tolist() == [0]
+
+
+def test_regions_are_those_of_an_image_library():
+    labels = np.random.default_rng(0).integers(0, 3, (14, 9))
+    found, pairs = groups.regions(labels), set()
+    expected = np.zeros(labels.shape, int)
+    for value in range(3):
+        own, n = ndimage.label(labels == value)
+        expected[own > 0] = own[own > 0] + expected.max()
+    pairs = set(zip(found.tolist(), expected.ravel().tolist()))
+    assert len(pairs) == len(set(found.tolist())) == expected.max()
+
+
+def sight(tokens, grid, attention=None, seed=0):
+    return compress.Sight(tokens, grid, attention, np.random.default_rng(seed))
+
+
+def test_the_papers_methods_by_hand():
+    """Words: 0 is a full stop, 1 a comma, 2 and 3 are words. Each token says first and second word as told."""
+    said = np.array([[0, 1], [0, 2], [2, 0], [2, 3], [2, 3], [0, 1], [3, 2], [1, 0]])
+    tokens = torch.zeros(8, 4).scatter_(1, torch.from_numpy(said[:, :1]), 2.0).scatter_(1, torch.from_numpy(said[:, 1:]), 1.0)
+    decoder = compress.Decoder(torch.eye(4), np.array([".", ",", "cup", "red"], object))
+    assert decoder.top(tokens, 2).tolist() == said.tolist() and decoder.punctuation.tolist() == [True, True, False, False]
+    found = {n: compress.by_words(decoder, n)(sight(tokens, (2, 4))).tolist() for n in (1, 2, 3)}
+    assert found[1] == [0, 0, 1, 1, 2, 3, 4, 5]
+    assert [g >= 0 for g in found[2]] == [False, False, True, True, True, False, True, False]
+    assert found[2][2] == found[2][3] != found[2][4]
+    assert [g >= 0 for g in found[3]] == [False, True, True, True, True, False, True, False]
+    assert groups.count(np.array(found[3])) == 4
+    strict = compress.by_words(decoder, 1, same=2)(sight(tokens, (2, 4)))
+    assert groups.count(strict) == 8, "equal in both words: none of these neighbours are"
+
+
+@pytest.mark.parametrize("name", compress.BASELINES)
+@pytest.mark.parametrize("grid", [(12, 12), (3, 7), (1, 5), (6, 1)])
+def test_baselines_leave_as_many_as_they_are_told(name, grid):
+    n = grid[0] * grid[1]
+    tokens = torch.randn(n, 8, generator=torch.Generator().manual_seed(0))
+    looked = sight(tokens, grid, lambda layer: np.random.default_rng(layer).random(n))
+    for keep in sorted({1, 2, n // 3 or 1, n - 1 or 1, n, n + 5}):
+        found = compress.BASELINES[name](keep)(looked)
+        assert found.shape == (n,) and groups.count(found) == min(keep, n), (name, grid, keep)
+        if name in ("grid", "similar"):
+            assert (found >= 0).all(), "it merges, it drops nothing"
+    assert groups.count(compress.BASELINES[name](0.5)(looked)) == max(1, round(n / 2))
+    assert groups.count(compress.BASELINES[name](lambda s: np.zeros(n, int))(looked)) == 1
+
+
+def test_a_uniform_grid_is_uniform():
+    found = compress.BASELINES["grid"](9)(sight(torch.zeros(144, 2), (12, 12))).reshape(12, 12)
+    assert np.unique(found, return_counts=True)[1].tolist() == [16] * 9
+    for value in range(9):
+        rows, columns = np.where(found == value)
+        assert np.ptp(rows) == np.ptp(columns) == 3
+
+
+def test_merging_by_similarity_merges_what_is_alike():
+    kind = np.array([0, 0, 1, 1, 2, 2, 0, 0])  # each has a copy on the other side, so that four merges make no mistake
+    noise = 0.01 * torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    found = compress.BASELINES["similar"](4)(sight(torch.eye(3)[kind] + noise, (2, 4)))
+    assert len(set(zip(found.tolist(), kind.tolist()))) == 4
+    tokens = torch.tensor([[1.0, 0], [1, 0.1], [0, 1], [-1, 0]])
+    assert compress.BASELINES["similar"](3)(sight(tokens, (1, 4))).tolist() == [0, 0, 1, 2]
+
+
+def test_attention_is_that_of_the_model(vlm, folders, request):
+    images, seen = [picture(0), picture(1)], []
+    eager = type(vlm.model).from_pretrained(folders / request.node.callspec.params["vlm"], attn_implementation="eager").eval()
+    inputs = vlm.prepare(images, PROMPTS[:2])
+    own = eager(**inputs, output_attentions=True).attentions[1][:, :, -1].mean(1)
+
+    def look(sight):
+        seen.append(sight.attention(2))
+        return everything(sight)
+
+    with compress.method(vlm, look):
+        vlm.logits(images, PROMPTS[:2])
+    for n, found in enumerate(seen):
+        assert np.allclose(found, own[n][vlm.image_places(inputs)[n]].detach(), atol=1e-5)
+    most = np.argsort(-seen[0])[:3]
+    kept = compress.BASELINES["attended"](3)(sight(torch.zeros(len(seen[0]), 1), None, lambda layer: seen[0]))
+    assert set(np.flatnonzero(kept >= 0)) == set(most)
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+
+def test_everything_dropped_leaves_the_middle(vlm):
+    with compress.method(vlm, lambda s: np.full(len(s.tokens), -1)) as log:
+        with pytest.warns(UserWarning, match="the middle one was kept"):
+            vlm.logits(picture(), "what")
+    assert log.kept == [1]
+
+
+@pytest.mark.parametrize(
+    ("which", "options", "said"),
+    [
+        (4, {}, "No method 4; there are 1, 2, 3, random, grid, similar, attended"),
+        ("tome", {}, "No method 'tome'"),
+        (1, {}, "Method 1 takes a decoder and no keep"),
+        ("random", {}, "keep is a whole number of tokens from 1 up, a share"),
+        ("random", {"keep": 0}, "keep is a whole number"),
+        ("random", {"keep": 1.5}, "keep is a whole number"),
+        ("random", {"keep": 4, "pool": "max"}, "No choice of pool 'max'; there are mean, first, random"),
+        ("random", {"keep": 4, "positions": "new"}, "No choice of positions 'new'; there are kept, renumbered"),
+        ("random", {"keep": 4, "lengths": True}, "No choice of lengths True; there are dropped, kept"),
+        (lambda sight: [0, 1], {}, "A way of choosing gives a whole number for each of"),
+    ],
+)
+def test_bad_choices_are_refused(vlm, which, options, said):
+    with pytest.raises(ValueError, match=said), compress.method(vlm, which, **options):
+        vlm.logits(picture(), "what")
+
+
+def test_bad_words_are_refused(vlm, decoder):
+    for options, said in (({"shape": "columns"}, "No shape 'columns'"), ({"same": 0}, "same is a whole number of words from 1")):
+        with pytest.raises(ValueError, match=said), compress.method(vlm, 1, decoder, **options):
+            pass
+    with pytest.raises(ValueError, match="no keep"), compress.method(vlm, 1, decoder, keep=4):
+        pass
+    for weight in (decoder.weight[:-1], decoder.weight[:, :-1]):
+        other = compress.Decoder(weight.detach().clone(), vlm.words[: len(weight)])
+        with pytest.raises(ValueError, match="This decoder knows"), compress.method(vlm, 1, other):
+            pass
+
+
+def test_one_compression_at_a_time_and_no_map_inside(vlm):
+    with compress.method(vlm, "random", keep=3):
+        with pytest.raises(ValueError, match="needs every visual token"):
+            ww.lens.token_maps(vlm, picture())
+        with pytest.raises(ValueError, match="leave one"), compress.method(vlm, "random", keep=2):
+            vlm.logits(picture(), "what")
+    with pytest.raises(ValueError, match="at least one image|0 images do not pair"), compress.method(vlm, "random", keep=3):
+        vlm.answer([], [])
+
+
+# -- exams --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["toy-llava", "toy-qwen2vl"])
+def test_an_exam_is_right_where_greedy_decoding_is(name):
+    vlm, families = ww.load(name, device="cpu", dtype="float32"), ("existence", "colour", "reading", "counting", "relation")
+    asked = [(s.image, q.text, q.answer) for s in ww.world.scenes("dev", 12) for q in ww.world.questions(s, families)]
+    exam, shared = (answers.Exam(vlm, *map(list, zip(*asked)), shared=shared, batch_size=20) for shared in (False, True))
+    squeezed = compress.method(vlm, "attended", keep=0.1), compress.method(vlm, "grid", keep=9, lengths="kept")
+    for context in (nullcontext(), *squeezed):
+        with context:
+            right = exam.right()
+            said = vlm.answer([i for i, *_ in asked], [q for _, q, _ in asked], max_new_tokens=4)
+            asks = context is squeezed[0]
+            with pytest.raises(ValueError, match="needs a question after the image") if asks else nullcontext():
+                assert shared.right().tolist() == right.tolist()
+        assert 0.1 < right.mean() < 1 and right.tolist() == [one == answer for one, (*_, answer) in zip(said, asked)]
+
+
+def test_an_exam_needs_an_answer_for_each_question(vlm):
+    with pytest.raises(ValueError, match="1 images, 2 questions and 2 answers"):
+        answers.Exam(vlm, [picture()], PROMPTS[:2], ["red", "red"])
+
+
+def test_an_exam_on_scenes_counts_by_family():
+    vlm, scenes = ww.load("toy-llava", device="cpu", dtype="float32"), list(ww.world.scenes("dev", 6))
+    families = {"existence": ["existence"], "attributes": ["colour", "texture"], "reading": ["reading"]}
+    exam = answers.Exam.on(vlm, scenes, families)
+    asked = [[len(ww.world.questions(s, kinds)) for kinds in families.values()] for s in scenes]
+    assert exam.counts.tolist() == asked and (exam.tally() <= exam.counts).all()
+    assert exam.tally().sum() == exam.right().sum() > 0
+
+
+def test_accuracy_and_loss_by_hand():
+    counts = np.array([[2.0, 1.0], [2.0, 0.0]])
+    before, after = np.array([[2.0, 1.0], [2.0, 0.0]]), np.array([[1.0, 1.0], [2.0, 0.0]])
+    assert answers.accuracy(before, counts) == 1 and answers.accuracy(after, counts) == pytest.approx((3 / 4 + 1) / 2)
+    assert answers.accuracy(after, counts, [0]) == pytest.approx(3 / 4)
+    value, low, high = answers.loss(before, after, counts, [0])
+    assert value == pytest.approx(25) and low == 0 and high == pytest.approx(50)
+    assert answers.loss(after, after, counts).tolist() == [0, 0, 0], "the same sheet twice: no difference in any draw"

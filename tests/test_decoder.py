@@ -1,0 +1,191 @@
+"""The visual decoder: what it learns, what it remembers, and whom it serves."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import whatwhere as ww
+from checkpoints import llava, qwen2vl
+from whatwhere import compress
+from whatwhere.compress import decoder as module
+from whatwhere.compress import speed
+
+
+def pictures(n, size=(24, 24)):
+    rng = np.random.default_rng(n)
+    return [Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for _ in range(n)]
+
+
+@pytest.fixture(scope="module", params=["llava", "qwen2vl"])
+def vlm(request, folders):
+    return ww.load(folders / request.param, device="cpu", dtype="float32")
+
+
+def test_lessons_are_the_first_and_the_last_of_the_lm(vlm):
+    images = pictures(3)
+    for image, (tokens, states) in zip(images, compress.lessons(vlm, images, batch_size=2)):
+        assert torch.allclose(tokens, vlm.visual_tokens(image), atol=1e-5)
+        logits = vlm.logits(image, "what is there ?")[vlm.positions(image, "what is there ?").index]
+        assert torch.allclose(vlm.unembedding(vlm.final_norm(states)), logits, atol=1e-4)
+
+
+def test_lessons_of_different_grids(tmp_path):
+    qwen2vl(tmp_path)
+    vlm = ww.load(tmp_path, device="cpu", dtype="float32")
+    images = [*pictures(2), *pictures(1, (16, 32)), *pictures(2)]
+    taught = compress.lessons(vlm, images)
+    assert [len(tokens) for tokens, _ in taught] == [9, 9, 8, 9, 9]
+    assert len(compress.distil(vlm, taught, epochs=1, batch=2).history) == 3
+
+
+def test_the_loss_is_the_papers():
+    """α τ² KL(teacher ‖ decoder) + (1 − α) CE, by hand for two tokens and three words."""
+
+    class Toy:
+        unembedding = torch.nn.Identity()
+        final_norm = torch.nn.Identity()
+
+    tokens, teacher = torch.eye(2), torch.tensor([[2.0, 0, -1], [0.5, 1, 0]])
+    weight = torch.tensor([[0.1, 0.3], [0.2, -0.4], [1.0, 0.0]], requires_grad=True)
+    soft, hard = module._learn(Toy, weight, tokens, teacher, 0.7, 2.5)
+    p, q = (torch.softmax(logits / 2.5, -1) for logits in (teacher, weight.T))
+    kl = 2.5**2 * (p * (p / q).log()).sum(-1).mean()
+    ce = -torch.log_softmax(weight.T, -1)[[0, 1], [0, 1]].mean()
+    assert (soft, hard) == (pytest.approx(kl.item(), rel=1e-5), pytest.approx(ce.item(), rel=1e-5))
+    (expected,) = torch.autograd.grad(0.7 * kl + 0.3 * ce, weight)
+    assert torch.allclose(weight.grad, expected, atol=1e-6)
+
+
+def test_pieces_add_up(vlm, monkeypatch):
+    taught = compress.lessons(vlm, pictures(2))
+    whole = compress.distil(vlm, taught, epochs=2, lr=0.01)
+    monkeypatch.setattr(ww.lens, "LARGEST", 5 * len(vlm.words))
+    pieces = compress.distil(vlm, taught, epochs=2, lr=0.01)
+    assert torch.allclose(whole.weight, pieces.weight, atol=1e-5) and len(whole.history) == 2
+
+
+def test_a_linear_teacher_is_learnt(vlm):
+    rng = torch.Generator().manual_seed(0)
+    taught = []
+    for _ in range(180):  # states that are the tokens turned: the teacher is a norm away from linear
+        tokens = torch.randn(16, 32, generator=rng)
+        taught.append((tokens, tokens.flip(-1)))
+    decoder = compress.distil(vlm, taught[:160], lr=0.05, epochs=12)
+    assert decoder.history["soft"].iloc[-1] < decoder.history["soft"].iloc[0] / 4
+    right = [(decoder(t).argmax(-1) == vlm.unembedding(vlm.final_norm(s)).argmax(-1)).float().mean() for t, s in taught[160:]]
+    before = [(vlm.unembedding(t).argmax(-1) == vlm.unembedding(vlm.final_norm(s)).argmax(-1)).float().mean() for t, s in taught]
+    assert np.mean(right) > 0.7 > 0.3 > np.mean(before)
+    assert decoder.weight.dtype == vlm.dtype and not decoder.weight.requires_grad
+
+
+def test_distilling_leaves_the_model_alone_and_repeats_itself(vlm):
+    taught, before = compress.lessons(vlm, pictures(4)), vlm.unembedding.weight.clone()
+    one, two = (compress.distil(vlm, taught, lr=0.01, batch=2) for _ in range(2))
+    assert torch.equal(one.weight, two.weight) and torch.equal(vlm.unembedding.weight, before)
+    assert not torch.equal(one.weight, before) and vlm.unembedding.weight.grad is None
+    again = compress.distil(vlm, pictures(4), lr=0.01, batch=2)  # lessons taken anew
+    assert torch.allclose(one.weight, again.weight, atol=1e-5)
+    for start in ("zeros", "random"):
+        other = compress.distil(vlm, taught, lr=0.01, batch=2, start=start)
+        assert not torch.allclose(one.weight, other.weight, atol=1e-3)
+
+
+def test_what_is_interrupted_goes_on_as_if_it_had_not_been(vlm, tmp_path, monkeypatch):
+    taught = compress.lessons(vlm, pictures(6))
+    whole = compress.distil(vlm, taught, lr=0.01, batch=2, epochs=4)
+    monkeypatch.setattr(module, "SAVED", 5)
+    learn, steps = module._learn, []
+
+    def stopped(*args):
+        steps.append(1)
+        if len(steps) == 8:
+            raise KeyboardInterrupt
+        return learn(*args)
+
+    monkeypatch.setattr(module, "_learn", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        compress.distil(vlm, taught, lr=0.01, batch=2, epochs=4, folder=tmp_path)
+    assert [f.name for f in tmp_path.iterdir()] == [module.UNFINISHED]
+    with pytest.raises(ValueError, match="was begun otherwise .lr differ"):
+        compress.distil(vlm, taught, lr=0.02, batch=2, epochs=4, folder=tmp_path)
+    resumed = compress.distil(vlm, taught, lr=0.01, batch=2, epochs=4, folder=tmp_path)
+    assert len(steps) == 8 + 12 - 5, "it goes on after the fifth step, the last that was kept"
+    assert torch.equal(resumed.weight, whole.weight) and resumed.history.equals(whole.history)
+    assert {f.name for f in tmp_path.iterdir()} == {module.WEIGHTS, module.CARD}
+    assert torch.equal(compress.load_decoder(tmp_path, vlm).weight, whole.weight)
+
+
+def test_saved_and_loaded_it_is_one_more_lens(vlm, tmp_path):
+    image = pictures(1)[0]
+    decoder = compress.distil(vlm, compress.lessons(vlm, [image]), lr=0.01)
+    decoder.save(tmp_path)
+    loaded = compress.load_decoder(tmp_path, vlm)
+    assert json.loads((tmp_path / module.CARD).read_text()) == decoder.about == loaded.about
+    maps = ww.lens.token_maps(vlm, image, decoder=loaded)
+    assert maps.layer == 0 and maps.ids.shape == (vlm.depths + 1, *vlm.patch_grid(image))
+    assert (maps.ids[-1].ravel() == decoder.top(vlm.visual_tokens(image))[:, 0]).all()
+    read = ww.stages.read(vlm, [image], decoder=loaded)
+    assert (read.ids[0] == maps.ids).all() and read.layer == 0
+    with pytest.raises(ValueError, match="at layer 0; it cannot read layer 2"):
+        ww.lens.token_maps(vlm, image, decoder=loaded, layer=2)
+
+
+def test_a_decoder_of_another_model_is_refused(tmp_path):
+    for name, make, options in (
+        ("own", llava, {}), ("twin", llava, {"seed": 1}), ("wide", llava, {"hidden": 64}), ("other", qwen2vl, {}),
+    ):  # fmt: skip
+        make(tmp_path / name, **options)
+    own, twin, wide, other = (
+        ww.load(tmp_path / n, device="cpu", dtype="float32") for n in ("own", "twin", "wide", "other")
+    )
+    decoder = compress.distil(own, compress.lessons(own, pictures(1)))
+    decoder.save(tmp_path / "decoder")
+    for vlm, said in ((twin, "taught by another checkpoint"), (wide, "reads tokens of width 32"), (other, "This decoder knows")):
+        with pytest.raises(ValueError, match=said):
+            compress.load_decoder(tmp_path / "decoder", vlm)
+        with pytest.raises(ValueError, match=said), compress.method(vlm, 1, decoder):
+            pass
+    half = ww.load(tmp_path / "own", device="cpu", dtype="bfloat16")
+    assert compress.load_decoder(tmp_path / "decoder", half).weight.dtype == torch.bfloat16
+
+
+def test_a_decoder_that_cannot_be_read(vlm, tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no decoder"):
+        compress.load_decoder(tmp_path, vlm)
+    (tmp_path / module.WEIGHTS).write_bytes(b"not safetensors")
+    (tmp_path / module.CARD).write_text("{}")
+    with pytest.raises(ValueError, match="could not be read"):
+        compress.load_decoder(tmp_path, vlm)
+
+
+@pytest.mark.parametrize(
+    "options", [{"alpha": 1.5}, {"alpha": -0.1}, {"temperature": 0}, {"epochs": 0}, {"taught": []}, {"start": "unembed"}]
+)
+def test_bad_settings_are_refused(vlm, options):
+    options = {"taught": compress.lessons(vlm, pictures(1))} | options
+    with pytest.raises(ValueError, match="α is from 0 to 1|starts from 'unembedding'"):
+        compress.distil(vlm, **options)
+    with pytest.raises(ValueError, match="needs images to learn from"):
+        compress.lessons(vlm, [])
+
+
+def test_what_punctuation_is():
+    words = np.array([".", "...", "?!", "a.", "", "⏎", "-", "—", "‹3›", "</s>", "、"], object)
+    assert compress.punctuation(words).tolist() == [True, True, True, False, False, False, True, True, False, False, True]
+
+
+def test_speed_is_measured_for_the_way_and_its_ideal(vlm):
+    images = pictures(2)
+    ways = {"half": {"which": "random", "keep": 0.5}, "lengths": {"which": "grid", "keep": 3, "lengths": "kept"}}
+    table = speed.measure(vlm, images, ["is there a red cup ?", "what"], ways, words=2, repeats=2)
+    n = vlm.visual_tokens(images[0]).shape[0]
+    assert list(table.index) == ["all tokens", "half", "half, ideal", "lengths", "lengths, ideal"]
+    assert table["visual tokens"].tolist() == [n, round(n / 2), round(n / 2), 3, 3]
+    assert (table[["prefill", "word"]] > 0).all(None) and table.loc["all tokens", "prefill, times"] == 1
+    assert table["cache"].tolist() == sorted(table["cache"], reverse=True)
+    assert table.loc["half", "cache"] == table.loc["half, ideal", "cache"] < table.loc["all tokens", "cache"]
+    assert (table["least"] <= table["prefill, times"]).all() and (table["prefill, times"] <= table["most"]).all()
+    assert not vlm.lm._forward_pre_hooks
