@@ -148,6 +148,8 @@ def test_a_decoder_of_another_model_is_refused(tmp_path):
             compress.load_decoder(tmp_path / "decoder", vlm)
         with pytest.raises(ValueError, match=said), compress.method(vlm, 1, decoder):
             pass
+        with pytest.raises(ValueError, match=said):
+            ww.lens.token_maps(vlm, pictures(1)[0], decoder=decoder)
     half = ww.load(tmp_path / "own", device="cpu", dtype="bfloat16")
     assert compress.load_decoder(tmp_path / "decoder", half).weight.dtype == torch.bfloat16
 

@@ -14,6 +14,8 @@ from transformers import DynamicCache
 from . import world
 from .stats import interval
 
+AT_ONCE = 16  # images
+
 
 class Exam:
     """Questions with their right answers, put to one model as often as one likes.
@@ -38,18 +40,19 @@ class Exam:
         end = vlm.model.generation_config.eos_token_id
         stop = [end[0] if isinstance(end, list) else end]
         self.due = [ids + stop for ids in vlm.tokenizer(list(answers), add_special_tokens=False)["input_ids"]]
-        of = {}  # the questions about each image
+        asked = {}  # the questions about each image
         for n, image in enumerate(images):
-            of.setdefault(id(image), []).append(n)
-        of, each = list(of.values()), 16
-        for start in range(0, len(of), each):
-            about = of[start : start + each]
-            visual = vlm.visual(vlm.prepare([images[ns[0]] for ns in about], ""), [vlm.depths])
+            asked.setdefault(id(image), []).append(n)
+        asked = list(asked.values())
+        for start in range(0, len(asked), AT_ONCE):
+            about = asked[start : start + AT_ONCE]
+            looked = [images[ns[0]] for ns in about]
+            visual = [each[0] for each in vlm.visual(vlm.prepare(looked, ""), [vlm.depths])]
             if shared:
-                self._add([images[ns[0]] for ns in about], [""] * len(about), [v[0] for v in visual], about, questions)
+                self._add(looked, [""] * len(about), visual, about, questions)
                 continue
-            flat = [(n, v[0]) for ns, v in zip(about, visual) for n in ns]
-            for part in (flat[i : i + batch_size] for i in range(0, len(flat), batch_size)):
+            single = [(n, seen) for ns, seen in zip(about, visual) for n in ns]
+            for part in (single[i : i + batch_size] for i in range(0, len(single), batch_size)):
                 ns, seen = zip(*part)
                 self._add([images[n] for n in ns], [questions[n] for n in ns], list(seen), [[n] for n in ns])
 
@@ -63,7 +66,7 @@ class Exam:
         positions, mask, ids = vlm.position_ids(inputs), inputs["attention_mask"], inputs["input_ids"]
         width, rows = max(map(len, about)), []
         if questions is not None:
-            end = int(vlm.image_places(inputs)[0].nonzero()[-1]) + 1  # of all rows: their prompts are equally long
+            end = int(vlm.image_places(inputs)[0].nonzero()[-1]) + 1  # of all rows: they end alike, and padding is on the left
             positions, mask, ids = positions[..., :end], mask[:, :end], ids[:, :end]
         for ns in about:
             asked = [vlm.after_image(questions[n]) if questions is not None else [] for n in ns]

@@ -94,7 +94,10 @@ def read_at(vlm, layer, decoder):
     """The LM layer that is read: `layer`, else the model's own, else 0 where a decoder reads."""
     if decoder and layer not in (None, 0):
         raise ValueError(f"A decoder reads visual tokens before the LM, at layer 0; it cannot read layer {layer!r}.")
-    return 0 if decoder else vlm.lens_layer if layer is None else layer
+    if decoder:
+        decoder.check_fits(vlm)
+        return 0
+    return vlm.lens_layer if layer is None else layer
 
 
 @torch.no_grad()

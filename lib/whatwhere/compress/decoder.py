@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from tqdm import tqdm  # plain text: a notebook's widget would ask the built page for the network
 
+from .. import images as pictures
 from .. import lens
 
 WEIGHTS, CARD, UNFINISHED = "decoder.safetensors", "decoder.json", "unfinished.safetensors"
@@ -126,9 +127,10 @@ def _lessons(vlm, batch):
 
 def _same_grid(vlm, images, batch_size):
     """Images in their order, in batches of one patch grid."""
-    batch, grid = [], None
+    batch, grid, grids = [], None, {}
     for image in images:
-        own = vlm.patch_grid(image)
+        size = pictures.read(image).size
+        own = grids[size] = grids.get(size) or vlm.patch_grid(image)
         if batch and (own != grid or len(batch) == batch_size):
             yield batch
             batch = []

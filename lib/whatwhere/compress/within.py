@@ -31,6 +31,8 @@ class Log:
 
     @property
     def removed(self):
+        if not self.given:
+            raise ValueError("No prompt has been shortened yet: run the model inside the context first.")
         return 1 - sum(self.kept) / sum(self.given)
 
 
