@@ -3,8 +3,6 @@
 import base64
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from io import BytesIO
 
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import browser
 from whatwhere import figures, slider
 
 ALT = "Hits rise from 6% at depth 0 to 63% at depth 6."
@@ -62,6 +61,8 @@ FIGURES = {
     ),
     "signed": lambda: figures.heatmap(np.eye(3) - 0.5, "to", "from", "cosines", ["left", "right", "behind"], list("abc")),
     "matrix": lambda: figures.heatmap(np.full((20, 20), 0.3)),
+    "maps of maps": lambda: figures.heatmap(np.full((30, 30), 0.3), numbers=False, ticks=False),
+    "clouds": lambda: figures.scatters({n: (np.outer(MEAN, [1, 2]), MEAN) for n in "abcd"}, label="row"),
     "scene": lambda: figures.scene(IMAGE, (12, 12), {"cup <red>": (10, 10, 60, 90)}, "scene"),
     "pictures": lambda: figures.image_grid([IMAGE] * 5, list("abcde")),
     "words": lambda: figures.word_map(TOP[0, ..., 0], IMAGE, KINDS),
@@ -200,10 +201,7 @@ def test_widget():
     assert "ViT depth 0, LM layer 2." in shown.value
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-@pytest.mark.skipif(not CHROMIUM, reason="no browser on this machine")
+@browser.needs_browser
 def test_in_a_browser(tmp_path):
     """Two maps on a page: moving one slider, picking a patch by keyboard, touches that map alone; nothing evil runs."""
     image, words, probabilities = example(depths=3, rows=2, columns=3)
@@ -211,42 +209,20 @@ def test_in_a_browser(tmp_path):
     one, two = (slider.Slider(image, w, probabilities, [0, 1, 2], [3], KINDS).html() for w in (words, words[::-1]))
     many = example(depths=6, rows=2, columns=3)
     both = slider.Slider(*many, [0, 1, 2], [0, 4]).html()
-    (tmp_path / "page.html").write_text(f"""<!doctype html><meta charset=utf-8><body>{one}{two}{both}<pre></pre><script>
+    out = browser.run(tmp_path, one + two + both, """
         const [a, b, c] = document.querySelectorAll('.ww-map');
         const read = map => [...map.querySelectorAll('[role=cell]')].map(c => c.textContent);
-        const out = {{untouched: read(b)}}, range = a.querySelector('input'), grid = a.querySelector('.ww-grid');
+        out.untouched = read(b); const range = a.querySelector('input'), grid = a.querySelector('.ww-grid');
         range.value = 0; range.dispatchEvent(new Event('input'));
         for (const key of ['ArrowDown', 'ArrowDown', 'ArrowRight', 'ArrowUp', 'a', 'ArrowDown'])
-            grid.dispatchEvent(new KeyboardEvent('keydown', {{key}}));
+            grid.dispatchEvent(new KeyboardEvent('keydown', {key}));
         out.patch = a.querySelector('.ww-patch').textContent; out.cells = read(a); out.after = read(b);
         out.spoken = range.getAttribute('aria-valuetext'); out.told = a.querySelector('.ww-told').textContent;
         const [depth, layer] = c.querySelectorAll('input[type=range]');
-        for (const [slider, value] of [[layer, 0], [depth, 1]]) {{
-            slider.value = value; slider.dispatchEvent(new Event('input')) }}
+        for (const [slider, value] of [[layer, 0], [depth, 1]]) {
+            slider.value = value; slider.dispatchEvent(new Event('input')) }
         out.both = read(c); out.names = [...c.querySelectorAll('output')].map(o => o.textContent).join('; ');
-        out.bad = document.title;
-        document.querySelector('pre').textContent = JSON.stringify(out)</script>""")
-    done = subprocess.run(
-        [
-            CHROMIUM,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-sync",
-            "--disable-background-networking",
-            "--disable-component-update",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--dump-dom",
-            f"file://{tmp_path / 'page.html'}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    from html import unescape
-
-    out = json.loads(unescape(re.search(r"<pre>(.*?)</pre>", done.stdout, re.S)[1]))
+        out.bad = document.title""")
     assert out["cells"] == EVIL and out["untouched"] == out["after"] and not out["bad"]
     assert out["spoken"] == "0 of 2" and out["told"].startswith("ViT depth 0 of 2")
     assert out["patch"].startswith("Row 1, column 1: </figure> ")

@@ -35,7 +35,7 @@ class Llava:
                 f"This LLaVA's connector reads several ViT layers at once ({config.vision_feature_layer}), "
                 "so that no single depth feeds it; whatwhere knows those with one 'vision_feature_layer'."
             )
-        self.vision = model.model.vision_tower
+        self.vision, self.rotary = model.model.vision_tower, None
         inner = getattr(self.vision, "vision_model", self.vision)  # transformers before 5.6 or so wraps once more
         self.vision_blocks = inner.encoder.layers
         self.connector = model.model.multi_modal_projector
@@ -116,8 +116,8 @@ class Qwen2VL:
             if getattr(image_processor, name) != ours:
                 raise ValueError(f"The image processor's {name} is {getattr(image_processor, name)}, the model's is {ours}.")
         self.vision = model.model.visual
-        self.vision_blocks = self.vision.blocks
-        self.connector = self.vision.merger
+        self.vision_blocks, self.connector = self.vision.blocks, self.vision.merger
+        self.rotary = self.vision.rotary_pos_emb  # holds the frequencies, `inv_freq`, of both axes
         self.image_processor = image_processor
         self.depth = len(self.vision_blocks)
         self.model = model

@@ -1,0 +1,164 @@
+"""Lines, clouds of points and matrices."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from .paper import INK, MARKERS, PALETTE, PAPER, SOFT
+
+
+def lines_with_intervals(x, series, xlabel, ylabel, title="", percent=False, ylim=None, size=(6.4, 3.8)):
+    """Lines over `x`, each with its interval shaded.
+
+    series: {name: (mean, low, high)} or {name: mean}, each of shape (len(x),), or arrays (3, len(x)). percent: label y in
+    per cent.
+    """
+    fig, (ax,) = _axes(size, xlabel, ylabel, [title])
+    _draw_lines(ax, list(x), series, percent, ylim)
+    return fig
+
+
+def panels_with_intervals(x, panels, xlabel, ylabel, percent=False, ylim=None):
+    """Lines as in `lines_with_intervals`, in panels side by side that share x, the y axis and one legend.
+
+    panels: {title: series}; `in_words` says the same for those who cannot see it.
+    """
+    fig, axes = _axes((8.4, 3.9), xlabel, ylabel, list(panels))
+    for ax, series in zip(axes, panels.values()):
+        _draw_lines(ax, list(x), series, percent, ylim)
+        if ax.legend_:
+            ax.legend_.remove()
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, labelcolor=INK)
+    return fig
+
+
+def trade_offs(panels, xlabel, ylabel, ylim=None):
+    """Curves of points that each have a place of their own on both axes, in per cent, with error bars; panels share the rest.
+
+    panels: {title: {name: (x, mean, low, high)}}, each of shape (points,).
+    """
+    fig, axes = _axes((8.4, 4.4), xlabel, ylabel, list(panels))
+    for ax, curves in zip(axes, panels.values()):
+        for (name, points), colour, marker in zip(curves.items(), PALETTE.values(), MARKERS):
+            x, mean, low, high = np.asarray(points)[:, np.argsort(points[0])]
+            style = {"marker": marker, "color": colour, "label": name, "linewidth": 1.8, "markersize": 5.5}
+            ax.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=0.8, **style)
+        ax.grid(axis="y", color="#e3e1da", linewidth=0.8)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+        if ylim:
+            ax.set_ylim(*ylim)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, labelcolor=INK)
+    return fig
+
+
+def in_words(panels, percent=False):
+    """The numbers of such panels as sentences, for alt text."""
+    said = "{:.0%}" if percent else "{:.2f}"
+    return " ".join(
+        f"{title}, {name}: " + ", ".join(said.format(v) for v in _mean_and_interval(values)[0]) + "."
+        for title, series in panels.items()
+        for name, values in series.items()
+    )
+
+
+def _mean_and_interval(values):
+    """[mean, low, high], or [mean] where there is no interval."""
+    return list(values) if np.ndim(values[0]) else [values]
+
+
+def _draw_lines(ax, x, series, percent, ylim):
+    for (name, values), colour, marker in zip(series.items(), PALETTE.values(), MARKERS):
+        mean, *interval = _mean_and_interval(values)
+        ax.plot(x, mean, marker=marker, color=colour, label=name, linewidth=2, markersize=5.5)
+        if interval:
+            ax.fill_between(x, *interval, color=colour, alpha=0.18, linewidth=0)
+    if all(isinstance(each, (int, np.integer)) for each in x) and len(x) <= 16:
+        ax.set_xticks(x)
+    ax.grid(axis="y", color="#e3e1da", linewidth=0.8)
+    if ylim:
+        ax.set_ylim(*ylim)
+    if percent:
+        ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+    if len(series) > 1:
+        ax.legend(frameon=False, labelcolor=INK)
+
+
+def scatters(panels, columns=3, label="", size=2.9):
+    """Clouds of points in the plane, `columns` to a row, with one colour scale for all.
+
+    panels: {title: (points (n, 2), values (n,) that give the colour)}. label: what the colour means. Axes have no scale.
+    """
+    rows = -(-len(panels) // columns)
+    fig = Figure(figsize=(size * columns + 0.6, size * rows), layout="constrained", facecolor=PAPER)
+    axes = fig.subplots(rows, columns, squeeze=False)
+    low, high = (f(np.min(v) if f is min else np.max(v) for _, v in panels.values()) for f in (min, max))
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, (title, (points, values)) in zip(axes.flat, panels.items()):
+        cloud = ax.scatter(*np.asarray(points).T, c=values, cmap="cividis", vmin=low, vmax=high, s=16, linewidths=0)
+        ax.set_title(title, fontsize=10, color=INK)
+    _colour_bar(fig, cloud, axes, label)
+    return fig
+
+
+def heatmap(
+    values, xlabel="", ylabel="", title="", xticks=None, yticks=None, numbers=None, limits=None, size=None, ticks=True
+):  # fmt: skip
+    """A matrix (rows, columns) in colour; signed values are centred on zero.
+
+    xticks, yticks: a label for each column and row; ticks=False shows none. numbers: write values into the cells, by
+    default if few. limits: (lowest, highest) colour.
+    """
+    values = np.asarray(values, dtype=float)
+    rows, columns = values.shape
+    size = size or (min(9, max(3.6, 0.5 * columns + 1.8)), min(7, max(2.8, 0.42 * rows + 1.2)))
+    fig, (ax,) = _axes(size, xlabel, ylabel, [title])
+    signed = np.nanmin(values) < 0
+    largest = np.nanmax(np.abs(values))
+    low, high = limits or ((-largest, largest) if signed else (0, largest))
+    picture = ax.imshow(values, cmap="RdBu_r" if signed else "cividis", vmin=low, vmax=high, aspect="auto")
+    _colour_bar(fig, picture, ax)
+    if not ticks:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    for axis, labels, n in ((ax.xaxis, xticks, columns), (ax.yaxis, yticks, rows)):
+        if labels is not None:
+            axis.set_ticks(range(n), [str(label) for label in labels])
+    if columns and xticks is not None and max(len(str(label)) for label in xticks) > 4:
+        ax.tick_params(axis="x", rotation=40)
+    if numbers if numbers is not None else values.size <= 80:
+        for (row, column), value in np.ndenumerate(values):
+            red, green, blue, _ = picture.cmap(picture.norm(value))
+            ink = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
+            ax.text(
+                column,
+                row,
+                f"{value:.2f}" if abs(largest) < 100 else f"{value:.0f}",
+                ha="center",
+                va="center",
+                color=ink,
+                fontsize=8,
+            )
+    return fig
+
+
+def _colour_bar(fig, drawn, axes, label=""):
+    bar = fig.colorbar(drawn, ax=axes)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(colors=SOFT, labelsize=9)
+    bar.set_label(label, color=INK)
+
+
+def _axes(size, xlabel, ylabel, titles):
+    fig = Figure(figsize=size, layout="constrained", facecolor=PAPER)
+    axes = fig.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+    for ax, title in zip(axes, titles):
+        ax.set_facecolor("none")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.spines[["left", "bottom"]].set_color(SOFT)
+        ax.tick_params(colors=SOFT, labelcolor=INK, labelsize=10)
+        ax.set_xlabel(xlabel, color=INK, fontsize=11)
+        if title:
+            ax.set_title(title, color=INK, fontsize=12, loc="left")
+    axes[0].set_ylabel(ylabel, color=INK, fontsize=11)
+    return fig, axes

@@ -1,0 +1,131 @@
+"""Pictures, patch grids and words on them."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from ..slider import KIND_COLOURS
+from .paper import INK, PALETTE, PAPER
+
+
+def scene(image, grid=None, boxes=None, title="", size=4.2):
+    """One picture, with its (rows, columns) patch grid and {name: (left, top, right, bottom)} boxes in pixels."""
+    image = np.asarray(image)
+    height, width = image.shape[:2]
+    fig, ax = _picture(image, size * width / max(height, width), size * height / max(height, width), title)
+    if grid:
+        rows, columns = grid
+        for x in np.linspace(0, width, columns + 1)[1:-1]:
+            ax.axvline(x - 0.5, color="white", linewidth=0.8, alpha=0.75)
+        for y in np.linspace(0, height, rows + 1)[1:-1]:
+            ax.axhline(y - 0.5, color="white", linewidth=0.8, alpha=0.75)
+    for (name, (left, top, right, bottom)), colour in zip((boxes or {}).items(), list(PALETTE.values()) * 4):
+        ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=2))
+        ax.text(
+            left,
+            max(top - 1, 0),
+            name,
+            fontsize=9,
+            color="white",
+            va="bottom" if top > height / 8 else "top",
+            bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5},
+        )
+    return fig
+
+
+def image_grid(images, titles=None, columns=4, size=2.0):
+    """Pictures side by side, `columns` to a row, each with its title."""
+    images = list(images)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    fig = Figure(figsize=(size * columns, (size + (0.3 if titles else 0)) * rows), layout="constrained", facecolor=PAPER)
+    for ax in fig.subplots(rows, columns, squeeze=False).flat:
+        ax.set_axis_off()
+    for n, (ax, image) in enumerate(zip(fig.axes, images)):
+        ax.imshow(np.asarray(image))
+        if titles:
+            ax.set_title(titles[n], fontsize=10, color=INK)
+    return fig
+
+
+def word_map(words, image, kinds=None, title="", size=6.0):
+    """One token map as a still figure: `words` (rows, columns) on the dimmed picture, coloured by kind.
+
+    kinds: {word: kind}; a word of no kind stays grey.
+    """
+    words = np.asarray(words)
+    rows, columns = words.shape
+    image = np.asarray(image)
+    height, width = image.shape[:2]
+    dimmed = (image[..., :3] * 0.34 + 10).astype(np.uint8)
+    fig, ax = _picture(dimmed, size, size * height / width + (0.55 if kinds else 0), title)
+    names = list(dict.fromkeys((kinds or {}).values()))
+    colours = {word.lower(): KIND_COLOURS[names.index(kind) % len(KIND_COLOURS)] for word, kind in (kinds or {}).items()}
+    cell = size * 72 / columns  # points
+    for (row, column), word in np.ndenumerate(words):
+        colour = colours.get(str(word).lower())
+        fontsize = min(0.3 * cell, 1.35 * cell / max(1, len(str(word))))
+        ax.text(
+            (column + 0.5) * width / columns - 0.5,
+            (row + 0.5) * height / rows - 0.5,
+            str(word).replace("$", r"\$"),
+            ha="center",
+            va="center",
+            fontsize=fontsize,
+            color=colour or "#e4e6ea",
+            weight="bold" if colour else "normal",
+            clip_on=True,
+        )
+    for x in np.linspace(0, width, columns + 1)[1:-1]:
+        ax.axvline(x - 0.5, color="white", linewidth=0.4, alpha=0.3)
+    for y in np.linspace(0, height, rows + 1)[1:-1]:
+        ax.axhline(y - 0.5, color="white", linewidth=0.4, alpha=0.3)
+    if names:
+        keys = [
+            Rectangle((0, 0), 1, 1, facecolor=KIND_COLOURS[n % len(KIND_COLOURS)], edgecolor="#555", linewidth=0.6)
+            for n in range(len(names))
+        ]
+        fig.legend(keys, names, loc="outside lower center", ncols=min(3, len(names)), frameon=False, labelcolor=INK, fontsize=10)
+    return fig
+
+
+def label_maps(maps, names, titles, image=None, columns=7):
+    """Patch grids in colour, side by side: a colour for each label.
+
+    maps: arrays (rows, columns) of indices into `names`; below zero is no label and stays pale. titles: one a map.
+    image: the picture itself, to be shown before them.
+    """
+    colours = list(PALETTE.values())[: len(names)]
+    if len(names) > len(PALETTE):
+        raise ValueError(f"label_maps has {len(PALETTE)} colours that can be told apart; {len(names)} labels are too many.")
+    table = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in (*colours, "#e6e3da")], np.uint8)
+    drawn = [table[np.where(np.asarray(m) < 0, -1, m)] for m in maps]
+    first = [] if image is None else [(image, "the picture")]
+    fig = image_grid([i for i, _ in first] + drawn, [t for _, t in first] + list(titles), columns, size=1.5)
+    keys = [Rectangle((0, 0), 1, 1, facecolor=colour) for colour in colours]
+    fig.legend(keys, names, loc="outside lower center", ncols=min(6, len(names)), frameon=False, labelcolor=INK)
+    return fig
+
+
+def mosaic(image, groups, grid):
+    """(height, width, 3) the picture with each group of patches in its mean colour, and patches of no group dark.
+
+    groups: (rows × columns,) whole numbers as `compress` gives them, below zero for no group. grid: (rows, columns).
+    """
+    picture = np.asarray(image, float)
+    side = picture.shape[0] // grid[0], picture.shape[1] // grid[1]
+    cells = np.kron(np.reshape(groups, grid), np.ones(side, int))
+    for group in np.unique(groups):
+        own = cells == group
+        picture[own] = picture[own].mean(0) if group >= 0 else picture[own] * 0.15
+    return picture.astype(np.uint8)
+
+
+def _picture(image, width, height, title):
+    fig = Figure(figsize=(width, height + (0.35 if title else 0)), layout="constrained", facecolor=PAPER)
+    ax = fig.add_subplot()
+    ax.imshow(image)
+    ax.set_axis_off()
+    if title:
+        ax.set_title(title, color=INK, fontsize=11, loc="left")
+    return fig, ax

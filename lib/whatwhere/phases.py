@@ -1,0 +1,144 @@
+"""Rotary phases to play with: sliders for distance, frequency, phase and RoPE scaling, drawn by the page itself.
+
+One piece of HTML with its own style and script, no other file, no network and no kernel. A head is shown whose pairs all have
+the same strength and the same phase of q k*, which no trained head has; what it teaches is what each number does.
+"""
+
+import json
+import re
+from html import escape
+
+from .rope import frequencies
+
+# name, label, lowest, highest, step, what is set first; "frequency" gets its highest from the head
+SLIDERS = (
+    ("distance", "distance m, in patches", 1, 20, 1, 4),
+    ("frequency", "frequency i", 0, None, 1, 3),
+    ("phase", "phase of q k*, in degrees", -180, 180, 5, 60),
+    ("alpha", "scaling α", 0, 100, 1, 0),
+    ("p", "scaling p", 1, 10, 1, 8),
+)
+PANELS = (
+    ("circle", "One pair: q k* turned by ∓mθ. What counts is how far right it ends."),
+    ("bars", "All pairs: how far cos mθ (shared) and sin mθ (telling) are from zero."),
+    ("curve", "Attention to the other object, among 16 patches, by displacement."),
+)
+
+
+class Phases:
+    """Shows itself in a notebook and in the built page. head_size, base: as `rope.frequencies` takes them."""
+
+    def __init__(self, head_size=80, base=10_000.0):
+        self.head_size, self.theta = head_size, frequencies(head_size, base).tolist()
+
+    def __repr__(self):
+        return f"Phases(a head of {self.head_size} dimensions, {len(self.theta)} frequencies an axis)"
+
+    def _repr_html_(self):
+        sliders = "".join(
+            f'<label><span>{label}</span><input type="range" name="{name}" min="{low}" step="{step}" value="{at}" '
+            f'max="{len(self.theta) - 1 if high is None else high}" oninput="whatwherePhases(this.closest(\'.ww-phases\'))">'
+            f"<output>{at}</output></label>"
+            for name, label, low, high, step, at in SLIDERS
+        )
+        panels = "".join(f'<div><p>{said}</p><div class="ww-{name}"></div></div>' for name, said in PANELS)
+        data = escape(json.dumps({"theta": self.theta}))
+        return (
+            f'<figure class="ww-phases" data-phases="{data}"><style>{STYLE}</style><div class="ww-sliders">{sliders}</div>'
+            f'<div class="ww-panels">{panels}</div><figcaption aria-live="polite">The pictures are drawn by a script, which does '
+            f"not run here; the figures of this chapter show some settings.</figcaption><script>{SCRIPT}</script></figure>"
+        )
+
+
+def _tight(text):
+    return re.sub(r"\n\s*", "\n", text).strip()
+
+
+# light paper of its own in both themes, like the book's other figures
+STYLE = _tight("""
+    .ww-phases { margin: 1em 0 !important; padding: .9em 1em; background: #fbfaf7; border-radius: 6px; color: #1d1f24;
+        font: 15px/1.4 system-ui, sans-serif; text-align: left }
+    .ww-phases label { display: flex; flex-wrap: wrap; gap: .2em .8em; align-items: center; margin: 0; color: #1d1f24 }
+    .ww-phases label span { width: 13.5em }
+    .ww-phases input { width: min(17em, 60vw); accent-color: #0072b2; min-height: 24px }
+    .ww-phases input:focus-visible { outline: 3px solid #d98200; outline-offset: 2px }
+    .ww-phases output { min-width: 3em; font-variant-numeric: tabular-nums }
+    .ww-phases .ww-panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(14.5em, 1fr)); gap: .5em 1.2em;
+        margin-top: .6em }
+    .ww-phases p { margin: 0 0 .2em; font-size: 13px; line-height: 1.3; min-height: 2.6em; color: #1d1f24 }
+    .ww-phases svg { width: 100%; max-width: 22em; height: auto; display: block; font: 11px system-ui, sans-serif }
+    .ww-phases figcaption { margin: .5em 0 0; max-width: none; font: inherit; text-align: left; color: #1d1f24;
+        min-height: 4.2em }
+    html[data-theme=dark] .bd-content div.cell_output .text_html:has(.ww-phases) {
+        background: none !important; padding: 0 !important }
+""")
+
+# Blue with a square is left, orange with a dot is right; a vermillion bar has gone past half a turn.
+SCRIPT = _tight("""
+    window.whatwherePhases = function (root) {
+        const base = JSON.parse(root.dataset.phases).theta, n = base.length, at = {};
+        root.querySelectorAll('input').forEach(input => {
+            at[input.name] = +input.value;
+            input.parentNode.querySelector('output').textContent = input.value;
+        });
+        const theta = base.map((t, i) => t * (1 + at.alpha * Math.pow(i / n, at.p)));
+        const psi = at.phase * Math.PI / 180, turn = at.distance * theta[at.frequency], f = x => x.toFixed(1);
+        const draw = (name, alt, body) => { root.querySelector('.ww-' + name).innerHTML =
+            '<svg viewBox="0 0 240 200" role="img" aria-label="' + alt + '">' + body + '</svg>' };
+        const line = (x1, y1, x2, y2, style) => '<line x1="' + f(x1) + '" y1="' + f(y1) + '" x2="' + f(x2) + '" y2="' + f(y2)
+            + '" ' + style + '/>';
+        const text = (x, y, said, style) => '<text x="' + f(x) + '" y="' + f(y) + '" ' + (style || '') + '>' + said + '</text>';
+        const mark = (x, y, right) => right ? '<circle cx="' + f(x) + '" cy="' + f(y) + '" r="5" fill="#d98200"/>'
+            : '<rect x="' + f(x - 4.5) + '" y="' + f(y - 4.5) + '" width="9" height="9" fill="#0072b2"/>';
+        const soft = 'stroke="#9a9a94" stroke-width="1"';
+
+        // one pair: Re[q k* e^{iΔθ}], with Δ = −m for left
+        const hand = angle => [120 + 80 * Math.cos(angle), 95 - 80 * Math.sin(angle)];
+        const [left, right, own] = [psi - turn, psi + turn, psi].map(hand);
+        const [valueLeft, valueRight] = [Math.cos(psi - turn), Math.cos(psi + turn)];
+        draw('circle', 'left ends at ' + valueLeft.toFixed(2) + ', right at ' + valueRight.toFixed(2),
+            '<circle cx="120" cy="95" r="80" fill="none" ' + soft + '/>' + line(30, 95, 210, 95, soft)
+            + line(120, 95, ...own, 'stroke="#1d1f24" stroke-width="1.5" stroke-dasharray="4 3"')
+            + line(120, 95, ...left, 'stroke="#0072b2" stroke-width="2.5"')
+            + line(120, 95, ...right, 'stroke="#d98200" stroke-width="2.5"')
+            + line(...left, left[0], 95, 'stroke="#0072b2" stroke-dasharray="2 3"')
+            + line(...right, right[0], 95, 'stroke="#d98200" stroke-dasharray="2 3"')
+            + mark(left[0], 95, false) + mark(right[0], 95, true)
+            + text(30, 195, '■ left', 'fill="#005b8f"') + text(90, 195, '● right', 'fill="#8a5200"')
+            + text(150, 195, '- - q k*'));
+
+        // every pair: how much of it is shared, how much telling
+        const wide = 230 / n;
+        draw('bars', 'bars for ' + n + ' frequencies; telling from ' + Math.abs(Math.sin(at.distance * theta[0])).toFixed(2)
+            + ' at the fastest to ' + Math.abs(Math.sin(at.distance * theta[n - 1])).toFixed(3) + ' at the slowest',
+            theta.map((t, i) => {
+                const angle = at.distance * t, x = 5 + i * wide, fill = angle > Math.PI ? '#d55e00' : '#0072b2';
+                const bar = (top, h, colour) => '<rect x="' + f(x + 1) + '" width="' + f(Math.max(1, wide - 2))
+                    + '" y="' + f(top - h) + '" height="' + f(h) + '" fill="' + colour + '"/>';
+                return bar(85, 68 * Math.abs(Math.cos(angle)), '#8f8f89') + bar(180, 68 * Math.abs(Math.sin(angle)), fill)
+                    + (i === at.frequency ? '<path d="M' + f(x + wide / 2 - 5) + ' 190 h10 l-5 -7 z" fill="#1d1f24"/>' : '');
+            }).join('') + line(5, 85, 235, 85, soft) + line(5, 180, 235, 180, soft)
+            + text(5, 12, 'shared') + text(5, 108, 'telling (red: past half a turn)'));
+
+        // the head: all its pairs at once, six logits at most, among sixteen patches
+        const logit = x => 6 * theta.reduce((sum, t) => sum + Math.cos(psi + x * t), 0) / n;
+        const weight = x => { const e = Math.exp(logit(x)); return e / (e + 15) };
+        const place = x => [120 + x * 5.4, 180 - 165 * weight(x)], path = [];
+        for (let x = -20; x <= 20; x += 0.25) path.push(place(x).map(f).join(','));
+        const [wl, wr] = [weight(-at.distance), weight(at.distance)];
+        draw('curve', 'attention ' + (100 * wl).toFixed(0) + '% when it is left, ' + (100 * wr).toFixed(0) + '% when it is right',
+            line(12, 180, 228, 180, soft) + line(120, 15, 120, 180, soft)
+            + '<polyline points="' + path.join(' ') + '" fill="none" stroke="#1d1f24" stroke-width="1.5"/>'
+            + mark(...place(-at.distance), false) + mark(...place(at.distance), true)
+            + text(12, 195, '20 left') + text(192, 195, '20 right') + text(124, 24, '100%'));
+
+        const part = (x, digits) => x.toFixed(digits).replace('-', '−');
+        root.querySelector('figcaption').textContent = 'Pair ' + at.frequency + ' turns ' + theta[at.frequency].toPrecision(2)
+            + ' radians a patch, ' + part(turn * 180 / Math.PI, 0) + '° in all. Left gives ' + part(valueLeft, 2) + ', right '
+            + part(valueRight, 2) + ': shared ' + part((valueLeft + valueRight) / 2, 2) + ', telling ±'
+            + part(Math.abs(valueLeft - valueRight) / 2, 2) + '. The whole head gives ' + part(100 * wl, 1)
+            + '% of its attention when A is left of B, ' + part(100 * wr, 1) + '% when it is right. '
+            + theta.filter(t => at.distance * t > Math.PI).length + ' of ' + n + ' pairs have turned past half a turn.';
+    };
+    document.querySelectorAll('.ww-phases').forEach(window.whatwherePhases);
+""")

@@ -1,0 +1,15 @@
+"""Rotary positions in two dimensions: the terms as algebra, the same in numbers, and in a model.
+
+    theta = rope.frequencies(80)                                  # Qwen2-VL's, radians per patch
+    shared, telling = rope.axial(theta).terms(q, k, rope.place("left", 3))
+    rope.vision(vlm), rope.heads(vlm, image)                      # a loaded model's own
+"""
+
+from . import symbolic
+from .heads import Heads, heads, language, vision
+from .rotary import PLACES, Rotary, axial, frequencies, gains, largest_alpha, place
+
+__all__ = [
+    "PLACES", "Heads", "Rotary", "frequencies", "gains", "heads", "language", "largest_alpha", "place", "axial", "symbolic",
+    "vision",
+]  # fmt: skip

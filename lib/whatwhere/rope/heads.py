@@ -1,0 +1,47 @@
+"""The rotary positions of a loaded model, and what its heads ask and answer before they are turned."""
+
+from collections import namedtuple
+
+import torch
+
+from .rotary import Rotary, axial
+
+Heads = namedtuple("Heads", "q k v at")
+Heads.__doc__ = """Queries, keys and values of all heads of a ViT, before rotation: (blocks, heads, patches, head size) each.
+
+at: (patches, 2) row and column of every patch, in the ViT's own order.
+"""
+
+
+def vision(vlm):
+    """The `Rotary` of the model's ViT. Raises ValueError for a ViT without 2-D RoPE, such as LLaVA's."""
+    rotary = vlm.adapter.rotary
+    if rotary is None:
+        raise ValueError(
+            f"{vlm.name} has no 2-D RoPE: its ViT adds a learnt table of positions. Take a model of the Qwen2-VL family, "
+            "such as 'toy-qwen2vl'."
+        )
+    return axial(rotary.inv_freq)
+
+
+def language(vlm):
+    """The `Rotary` of the model's LM: three axes (time, row, column) with M-RoPE, else one."""
+    theta = vlm.lm.rotary_emb.inv_freq
+    sections = (vlm.lm.config.rope_parameters or {}).get("mrope_section", [len(theta)])
+    return Rotary(theta, torch.arange(len(sections)).repeat_interleave(torch.tensor(sections)))
+
+
+@torch.no_grad()
+def heads(vlm, image):
+    """What every head of the ViT makes of `image`: a `Heads`. Needs 2-D RoPE, as `vision` does."""
+    vision(vlm)
+    made = []
+    hooks = [block.attn.qkv.register_forward_hook(lambda _, args, out: made.append(out)) for block in vlm.vision_blocks]
+    try:
+        vlm.vit_states(image, [vlm.depths])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    n = vlm.vision_blocks[0].attn.num_heads
+    q, k, v = (part.transpose(1, 2) for part in torch.stack(made).unflatten(-1, (3, n, -1)).unbind(2))
+    return Heads(q, k, v, vlm.positions(image).vit)

@@ -1,0 +1,236 @@
+"""The algebra of rotary positions against the code that runs; and what is refused."""
+
+import math
+
+import numpy as np
+import pytest
+import sympy
+import torch
+from transformers import Qwen2VLConfig
+from transformers.models.qwen2_vl import modeling_qwen2_vl as production
+from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfig, Qwen2VLVisionConfig
+
+import whatwhere as ww
+from checkpoints import qwen2vl
+from whatwhere import rope
+from whatwhere.rope import symbolic
+
+HEADS, GRIDS = (32, 64, 80, 128), ((4, 4), (64, 64), (6, 40))
+
+
+@torch.no_grad()
+def tables(head, rows, columns):
+    """Cosines and sines (patches, head) as Qwen2-VL's vision tower hands them to its first block, and the patches' places."""
+    size = {"embed_dim": 2 * head, "num_heads": 2, "patch_size": 2, "hidden_size": 8, "depth": 1}
+    tower, caught = production.Qwen2VisionTransformerPretrainedModel(Qwen2VLVisionConfig(**size)), {}
+    tower.blocks[0].register_forward_pre_hook(lambda block, args, named: caught.update(named), with_kwargs=True)
+    tower(torch.zeros(rows * columns, 24), grid_thw=torch.tensor([[1, rows, columns]]))
+    order = [(r + i, c + j) for r in range(0, rows, 2) for c in range(0, columns, 2) for i in (0, 1) for j in (0, 1)]
+    return *caught["position_embeddings"], torch.tensor(order)
+
+
+def drawn(n, head, dtype, pairs=1500):
+    generator = torch.Generator().manual_seed(head + n)
+    q, k = torch.randn(2, pairs, head, dtype=dtype, generator=generator)
+    return q, k, *torch.randint(n, (2, pairs), generator=generator)
+
+
+def error(ours, theirs, q, k):
+    """The largest difference, relative to the largest value that the logit could have."""
+    return ((ours - theirs).abs() / (q.norm(dim=-1) * k.norm(dim=-1))).max().item()
+
+
+def produced(q, k, one, two, cos, sin):
+    """Production's logit of q at patch `one` with k at patch `two`."""
+    if q.dtype == torch.float32:
+        turn = production.apply_rotary_pos_emb_vision
+        q, k = (turn(v[:, None], v[:, None], cos[at], sin[at])[0][:, 0] for v, at in ((q, one), (k, two)))
+    else:  # production's function would round to single precision: its tables and its `rotate_half` do not
+        q, k = (v * cos[at] + production.rotate_half(v) * sin[at] for v, at in ((q, one), (k, two)))
+    return (q * k).sum(-1)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("head", HEADS)
+def test_the_vision_encoder_is_what_the_algebra_says(head, grid):
+    cos, sin, at = tables(head, *grid)
+    rotary = rope.axial(rope.frequencies(head))
+    for dtype, most in ((torch.float64, 1e-6), (torch.float32, 1e-4)):
+        q, k, one, two = drawn(len(at), head, dtype)
+        ours = sum(rotary.terms(q, k, at[one] - at[two])).sum(-1)
+        assert error(ours, produced(q, k, one, two, cos, sin), q, k) <= most
+
+
+def swapped(q, k, steps, rotary):
+    """Sine for cosine and cosine for sine, in the algebra itself."""
+    angle = symbolic.DISPLACEMENT * symbolic.THETA
+    exchange = {sympy.cos(angle): sympy.sin(angle), sympy.sin(angle): sympy.cos(angle)}
+    wrong = (symbolic.SHARED + symbolic.TELLING).subs(exchange, simultaneous=True)
+    letters = (symbolic.Q1, symbolic.Q2, symbolic.K1, symbolic.K2, symbolic.DISPLACEMENT, symbolic.THETA)
+    made = sympy.lambdify(letters, wrong, [{"cos": torch.cos, "sin": torch.sin}])
+    return made(*q.chunk(2, -1), *k.chunk(2, -1), steps[..., rotary.axis].to(q), rotary.theta.to(q)).sum(-1)
+
+
+def neighbours(q):
+    return torch.cat([q[..., ::2], q[..., 1::2]], -1)
+
+
+def logit(q, k, steps, rotary):
+    return sum(rotary.terms(q, k, steps)).sum(-1)
+
+
+MUTATIONS = {
+    "sine for cosine": swapped,
+    "row for column": lambda q, k, steps, rotary: logit(q, k, steps.flip(-1), rotary),
+    "interleaved for split-half": lambda q, k, steps, rotary: logit(neighbours(q), neighbours(k), steps, rotary),
+    "the other way round": lambda q, k, steps, rotary: logit(q, k, -steps, rotary),
+    "slowest frequency first": lambda q, k, steps, rotary: logit(q, k, steps, rope.Rotary(rotary.theta.flip(0), rotary.axis)),
+    "frequencies one per cent off": lambda q, k, steps, rotary: logit(q, k, steps, rope.Rotary(1.01 * rotary.theta, rotary.axis)),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_the_check_can_fail(mutation, head):
+    cos, sin, at = tables(head, 6, 40)
+    q, k, one, two = drawn(len(at), head, torch.float32)
+    wrong = MUTATIONS[mutation](q, k, at[one] - at[two], rope.axial(rope.frequencies(head)))
+    assert error(wrong, produced(q, k, one, two, cos, sin), q, k) > 5e-4
+
+
+def test_patches_in_raster_order_are_caught():
+    cos, sin, at = tables(80, 6, 40)
+    q, k, one, two = drawn(len(at), 80, torch.float32)
+    raster = torch.cartesian_prod(torch.arange(6), torch.arange(40))
+    wrong = logit(q, k, raster[one] - raster[two], rope.axial(rope.frequencies(80)))
+    assert error(wrong, produced(q, k, one, two, cos, sin), q, k) > 1e-2
+
+
+@pytest.mark.parametrize(("head", "sections"), [(32, [4, 6, 6]), (64, [8, 12, 12]), (80, [12, 14, 14]), (128, [16, 24, 24])])
+def test_m_rope_is_what_the_algebra_says(head, sections):
+    """The language model's rotary embedding, three axes, at positions as large as a 64 × 64 picture gives."""
+    rope_parameters = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections}
+    size = {"hidden_size": 2 * head, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 9}
+    config = Qwen2VLTextConfig(**size, num_key_value_heads=2, rope_parameters=rope_parameters)
+    lm = production.Qwen2VLTextModel(config).eval()
+    at = torch.randint(64, (3, 1, 50), generator=torch.Generator().manual_seed(0))
+    caught = {}
+    attention = lm.layers[0].self_attn
+    for name in ("q_proj", "k_proj", "v_proj"):
+        getattr(attention, name).register_forward_hook(
+            lambda m, a, out, name=name: caught.update({name: out[0].detach().unflatten(-1, (2, head)).transpose(0, 1).double()})
+        )
+    attention.o_proj.register_forward_pre_hook(lambda m, args: caught.update(out=args[0][0].detach()))
+    with torch.no_grad():
+        for part in (attention.q_proj, attention.k_proj):
+            part.weight.normal_(0, 0.3)
+        lm(inputs_embeds=torch.randn(1, 50, 2 * head, generator=torch.Generator().manual_seed(1)), position_ids=at,
+           attention_mask=torch.ones(1, 50, dtype=torch.long), use_cache=False)  # fmt: skip
+    rotary = rope.Rotary(lm.rotary_emb.inv_freq, torch.arange(3).repeat_interleave(torch.tensor(sections)))
+    later = torch.ones(50, 50, dtype=torch.bool).triu(1)
+
+    def output(positions):
+        weights = rotary.logits(caught["q_proj"], caught["k_proj"], positions).masked_fill(later, -math.inf).softmax(-1)
+        return (weights @ caught["v_proj"]).transpose(0, 1).flatten(1)
+
+    scale = caught["out"].abs().max()
+    assert ((output(at[:, 0].T) - caught["out"]).abs().max() / scale) < 1e-4
+    assert ((output(at[[0, 2, 1], 0].T) - caught["out"]).abs().max() / scale) > 1e-2  # row for column
+
+
+def test_the_whole_attention_of_both_towers_of_a_checkpoint(tmp_path):
+    """From queries, keys and values before rotation to what the attention puts out; unequal sides, merging, grouped heads."""
+    qwen2vl(tmp_path)
+    vlm = ww.load(tmp_path)
+    image = np.random.default_rng(0).integers(0, 255, (24, 40, 3), dtype=np.uint8)
+    heads, rotary = rope.heads(vlm, image), rope.vision(vlm)
+    out = []
+    hooks = [b.attn.proj.register_forward_pre_hook(lambda m, args: out.append(args[0])) for b in vlm.vision_blocks]
+    vlm.vit_states(image, [vlm.depths])
+    [hook.remove() for hook in hooks]
+    assert heads.q.shape == (vlm.depths, 2, 60, rotary.head_size) and heads.at.amax(0).tolist() == [5, 9]
+    for q, k, v, really in zip(heads.q.double(), heads.k.double(), heads.v.double(), out):
+        ours = (rotary.logits(q, k, heads.at).softmax(-1) @ v).transpose(0, 1).flatten(1)
+        assert torch.allclose(ours, really.double(), atol=1e-4 * really.abs().max())
+    assert not any(block.attn.qkv._forward_hooks for block in vlm.vision_blocks)
+    sections = vlm.lm.config.rope_parameters["mrope_section"]
+    assert rope.language(vlm).axis.bincount().tolist() == sections
+
+
+def test_terms_are_even_and_odd_and_match_a_rotation_by_hand():
+    rotary = rope.axial(rope.frequencies(8))
+    q, k = torch.randn(2, 5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    step = torch.tensor([2, -3])
+    (shared, telling), (back_shared, back_telling) = rotary.terms(q, k, step), rotary.terms(q, k, -step)
+    assert torch.allclose(shared, back_shared) and torch.allclose(telling, -back_telling)
+    turned = torch.complex(*q.chunk(2, -1)) * torch.complex(*k.chunk(2, -1)).conj()
+    turned = turned * torch.exp(1j * step[rotary.axis] * rotary.theta)
+    assert torch.allclose(shared + telling, turned.real)
+    assert torch.allclose(rotary.terms(q, k, torch.zeros(2))[0].sum(-1), (q * k).sum(-1))
+
+
+def test_left_and_right_behind_and_front():
+    assert rope.place("left", 3).tolist() == [0, -3] and rope.place("front").tolist() == [1, 0]
+    rotary = rope.axial(rope.frequencies(80))
+    q, k = torch.randn(2, 40, 80, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    all_of = {name: sum(rotary.terms(q, k, rope.place(name, 4))) for name in rope.PLACES}
+    across, along = all_of["left"] - all_of["right"], all_of["front"] - all_of["behind"]
+    assert across[:, :20].abs().max() == 0 and along[:, 20:].abs().max() == 0 and across.norm() > 1 and along.norm() > 1
+
+
+def test_frequencies_are_qwens():
+    tower = production.Qwen2VisionTransformerPretrainedModel(
+        Qwen2VLVisionConfig(embed_dim=160, num_heads=2, hidden_size=8, depth=1)
+    )
+    assert torch.allclose(rope.frequencies(80), tower.rotary_pos_emb.inv_freq.double(), rtol=1e-6)
+    vision = Qwen2VLConfig().vision_config
+    assert vision.embed_dim // vision.num_heads == 80  # what the book calls Qwen2-VL's
+
+
+def test_the_largest_alpha_is_the_largest():
+    theta = rope.frequencies(80)
+    for side in (16, 32, 64):
+        for p in (1, 6, 8):
+            alpha = rope.largest_alpha(theta, side, p)
+            before = ((side - 1) * theta <= math.pi).sum()
+            for factor, fewer in ((0.999, False), (1.001, True)):
+                after = ((side - 1) * theta * rope.gains(20, factor * alpha, p) <= math.pi).sum()
+                assert (after < before) == fewer
+    assert rope.largest_alpha([1.0], 16, 2) == math.inf  # the only pair is ambiguous unscaled
+    assert rope.gains(4, 99, 2).tolist() == [1, 1 + 99 / 16, 1 + 99 / 4, 1 + 99 * 9 / 16]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: rope.frequencies(81), "an odd number of dimensions makes no pairs"),
+        (lambda: rope.frequencies(82), "multiple of four"),
+        (lambda: rope.frequencies(0), "multiple of four"),
+        (lambda: rope.frequencies("80"), "multiple of four"),
+        (lambda: rope.frequencies(80, base=1), "above one"),
+        (lambda: rope.frequencies(80, base=float("nan")), "above one"),
+        (lambda: rope.place("left", 0), "above zero"),
+        (lambda: rope.place("left", -2), "above zero"),
+        (lambda: rope.place("left", float("nan")), "above zero"),
+        (lambda: rope.place("above"), "left, right, behind, front"),
+        (lambda: rope.gains(4, -1, 2), "alpha is a finite number above -1"),
+        (lambda: rope.gains(4, float("inf"), 2), "alpha"),
+        (lambda: rope.gains(4, 1, 0), "p is a finite number above 0"),
+        (lambda: rope.largest_alpha([0.1], 1, 2), "2 or more"),
+        (lambda: rope.Rotary([1.0, 2.0], [0]), "an axis for each pair"),
+        (lambda: rope.Rotary([float("nan")], [0]), "finite frequency"),
+        (lambda: rope.axial([1.0, 0.1]).terms(torch.ones(6), torch.ones(8), torch.zeros(2)), "The query has 6 dimensions"),
+        (lambda: rope.axial([1.0, 0.1]).terms(torch.ones(8), torch.ones(8), torch.zeros(1)), "one for each axis"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        wrong()
+
+
+def test_a_model_without_two_axes_is_refused(folders):
+    vlm = ww.load(folders / "llava")
+    for ask in (rope.vision, lambda vlm: rope.heads(vlm, np.zeros((24, 24, 3), np.uint8))):
+        with pytest.raises(ValueError, match="has no 2-D RoPE: its ViT adds a learnt table"):
+            ask(vlm)
+    assert set(rope.language(vlm).axis.tolist()) == {0}
