@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 from transformers import AutoModelForImageTextToText
 
 import whatwhere as ww
@@ -42,6 +43,8 @@ def test_the_folder_is_a_standard_checkpoint_and_small(shipped, vlm):
     assert files >= {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "preprocessor_config.json"}
     assert not [f for f in files if f.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle", ".py"))]
     assert sum(f.stat().st_size for f in folder.iterdir()) <= 16e6
+    with safe_open(folder / "model.safetensors", "pt") as file:  # as the hub names them, so that every transformers 5 reads them
+        assert not [key for key in file.keys() if key.startswith("vision_tower.") and ".vision_model." not in key]
     model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True)
     assert type(model) is type(vlm.model) and sum(p.numel() for p in model.parameters()) == numbers["parameters"]
     assert vlm.about == {

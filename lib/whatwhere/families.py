@@ -37,7 +37,7 @@ class Llava:
             )
         self.vision, self.rotary = model.model.vision_tower, None
         inner = getattr(self.vision, "vision_model", self.vision)  # transformers before 5.6 or so wraps once more
-        self.vision_blocks = inner.encoder.layers
+        self.vision_blocks, self.position_table = inner.encoder.layers, inner.embeddings.position_embedding
         self.connector = model.model.multi_modal_projector
         self.image_processor = image_processor
         self.leading = int(config.vision_feature_select_strategy == "full")  # visual tokens before the first patch

@@ -63,7 +63,7 @@ STYLE = _tight("""
     .ww-phases input { width: min(17em, 60vw); accent-color: #0072b2; min-height: 24px }
     .ww-phases input:focus-visible { outline: 3px solid #d98200; outline-offset: 2px }
     .ww-phases output { min-width: 3em; font-variant-numeric: tabular-nums }
-    .ww-phases .ww-panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(14.5em, 1fr)); gap: .5em 1.2em;
+    .ww-phases .ww-panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(13em, 1fr)); gap: .5em 1.2em;
         margin-top: .6em }
     .ww-phases p { margin: 0 0 .2em; font-size: 13px; line-height: 1.3; min-height: 2.6em; color: #1d1f24 }
     .ww-phases svg { width: 100%; max-width: 22em; height: auto; display: block; font: 11px system-ui, sans-serif }

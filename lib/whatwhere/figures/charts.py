@@ -104,7 +104,7 @@ def scatters(panels, columns=3, label="", size=2.9):
 def heatmap(
     values, xlabel="", ylabel="", title="", xticks=None, yticks=None, numbers=None, limits=None, size=None, ticks=True
 ):  # fmt: skip
-    """A matrix (rows, columns) in colour; signed values are centred on zero.
+    """A matrix (rows, columns) in colour, empty where it is not a number; signed values are centred on zero.
 
     xticks, yticks: a label for each column and row; ticks=False shows none. numbers: write values into the cells, by
     default if few. limits: (lowest, highest) colour.
@@ -113,7 +113,7 @@ def heatmap(
     rows, columns = values.shape
     size = size or (min(9, max(3.6, 0.5 * columns + 1.8)), min(7, max(2.8, 0.42 * rows + 1.2)))
     fig, (ax,) = _axes(size, xlabel, ylabel, [title])
-    signed = np.nanmin(values) < 0
+    signed = (limits[0] if limits else np.nanmin(values)) < 0
     largest = np.nanmax(np.abs(values))
     low, high = limits or ((-largest, largest) if signed else (0, largest))
     picture = ax.imshow(values, cmap="RdBu_r" if signed else "cividis", vmin=low, vmax=high, aspect="auto")
@@ -127,7 +127,8 @@ def heatmap(
     if columns and xticks is not None and max(len(str(label)) for label in xticks) > 4:
         ax.tick_params(axis="x", rotation=40)
     if numbers if numbers is not None else values.size <= 80:
-        for (row, column), value in np.ndenumerate(values):
+        for row, column in np.argwhere(np.isfinite(values)):
+            value = values[row, column]
             red, green, blue, _ = picture.cmap(picture.norm(value))
             ink = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
             ax.text(

@@ -56,7 +56,7 @@ def gains(n, alpha, p):
 
 
 def largest_alpha(theta, side, p):
-    """The largest α at which scaling makes no further frequency ambiguous on a grid of `side` patches.
+    """The bound on α below which scaling makes no further frequency ambiguous on a grid of `side` patches.
 
     A pair whose angle reaches π within the largest displacement, side − 1, gives opposite displacements the same phase.
     theta: (frequencies,) of one axis. Those that reach π unscaled are left out: scaling is not to blame for them, and a

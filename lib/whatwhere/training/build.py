@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import (
@@ -135,6 +136,14 @@ def save(made, name, folder):
     """Write a standard checkpoint folder: config, safetensors, tokenizer with chat template, image processor."""
     folder = Path(folder)
     made.save_pretrained(folder, safe_serialization=True)
+    weights = {_hub_name(key): value for key, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer(name).save_pretrained(folder)
     image_processor(name).save_pretrained(folder)
     return folder
+
+
+def _hub_name(key):
+    """CLIP's tensors as the hub's checkpoints call them, which every transformers 5 reads; 5.4 knows no other names."""
+    new = key.startswith("vision_tower.") and not key.startswith("vision_tower.vision_model.")
+    return key.replace("vision_tower.", "vision_tower.vision_model.", 1) if new else key
