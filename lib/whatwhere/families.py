@@ -35,7 +35,7 @@ class Llava:
                 f"This LLaVA's connector reads several ViT layers at once ({config.vision_feature_layer}), "
                 "so that no single depth feeds it; whatwhere knows those with one 'vision_feature_layer'."
             )
-        self.vision, self.rotary = model.model.vision_tower, None
+        self.vision, self.rotary = model.model.vision_tower, None  # its positions are the table below
         inner = getattr(self.vision, "vision_model", self.vision)  # transformers before 5.6 or so wraps once more
         self.vision_blocks, self.position_table = inner.encoder.layers, inner.embeddings.position_embedding
         self.connector = model.model.multi_modal_projector

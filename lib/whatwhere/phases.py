@@ -58,11 +58,11 @@ def _tight(text):
 STYLE = _tight("""
     .ww-phases { margin: 1em 0 !important; padding: .9em 1em; background: #fbfaf7; border-radius: 6px; color: #1d1f24;
         font: 15px/1.4 system-ui, sans-serif; text-align: left }
-    .ww-phases label { display: flex; flex-wrap: wrap; gap: .2em .8em; align-items: center; margin: 0; color: #1d1f24 }
-    .ww-phases label span { width: 13.5em }
-    .ww-phases input { width: min(17em, 60vw); accent-color: #0072b2; min-height: 24px }
+    .ww-phases label { display: grid; grid-template-columns: minmax(6em, 13.5em) minmax(5em, 17em) 3em; gap: .8em;
+        align-items: center; margin: 0; color: #1d1f24 }
+    .ww-phases input { width: 100%; accent-color: #0072b2; min-height: 24px }
     .ww-phases input:focus-visible { outline: 3px solid #d98200; outline-offset: 2px }
-    .ww-phases output { min-width: 3em; font-variant-numeric: tabular-nums }
+    .ww-phases output { font-variant-numeric: tabular-nums }
     .ww-phases .ww-panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(13em, 1fr)); gap: .5em 1.2em;
         margin-top: .6em }
     .ww-phases p { margin: 0 0 .2em; font-size: 13px; line-height: 1.3; min-height: 2.6em; color: #1d1f24 }
@@ -73,7 +73,7 @@ STYLE = _tight("""
         background: none !important; padding: 0 !important }
 """)
 
-# Blue with a square is left, orange with a dot is right; a vermillion bar has gone past half a turn.
+# Blue with a square is left, orange with a dot is right; a black bar has gone past half a turn.
 SCRIPT = _tight("""
     window.whatwherePhases = function (root) {
         const base = JSON.parse(root.dataset.phases).theta, n = base.length, at = {};
@@ -112,13 +112,13 @@ SCRIPT = _tight("""
         draw('bars', 'bars for ' + n + ' frequencies; telling from ' + Math.abs(Math.sin(at.distance * theta[0])).toFixed(2)
             + ' at the fastest to ' + Math.abs(Math.sin(at.distance * theta[n - 1])).toFixed(3) + ' at the slowest',
             theta.map((t, i) => {
-                const angle = at.distance * t, x = 5 + i * wide, fill = angle > Math.PI ? '#d55e00' : '#0072b2';
+                const angle = at.distance * t, x = 5 + i * wide, fill = angle > Math.PI ? '#1d1f24' : '#0072b2';
                 const bar = (top, h, colour) => '<rect x="' + f(x + 1) + '" width="' + f(Math.max(1, wide - 2))
                     + '" y="' + f(top - h) + '" height="' + f(h) + '" fill="' + colour + '"/>';
                 return bar(85, 68 * Math.abs(Math.cos(angle)), '#8f8f89') + bar(180, 68 * Math.abs(Math.sin(angle)), fill)
                     + (i === at.frequency ? '<path d="M' + f(x + wide / 2 - 5) + ' 190 h10 l-5 -7 z" fill="#1d1f24"/>' : '');
             }).join('') + line(5, 85, 235, 85, soft) + line(5, 180, 235, 180, soft)
-            + text(5, 12, 'shared') + text(5, 108, 'telling (red: past half a turn)'));
+            + text(5, 12, 'shared') + text(5, 108, 'telling (black: past half a turn)'));
 
         // the head: all its pairs at once, six logits at most, among sixteen patches
         const logit = x => 6 * theta.reduce((sum, t) => sum + Math.cos(psi + x * t), 0) / n;
