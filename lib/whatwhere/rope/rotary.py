@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from numbers import Integral, Real
 
 import torch
@@ -89,7 +88,7 @@ class Rotary:
         object.__setattr__(self, "theta", theta.cpu())
         object.__setattr__(self, "axis", axis.cpu())
 
-    @cached_property
+    @property
     def head_size(self):
         return 2 * len(self.theta)
 
