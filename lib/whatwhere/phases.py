@@ -5,10 +5,10 @@ the same strength and the same phase of q k*, which no trained head has; what it
 """
 
 import json
-import re
 from html import escape
 
 from .rope import frequencies
+from .slider import tight
 
 # name, label, lowest, highest, step, what is set first; "frequency" gets its highest from the head
 SLIDERS = (
@@ -50,12 +50,8 @@ class Phases:
         )
 
 
-def _tight(text):
-    return re.sub(r"\n\s*", "\n", text).strip()
-
-
 # light paper of its own in both themes, like the book's other figures
-STYLE = _tight("""
+STYLE = tight("""
     .ww-phases { margin: 1em 0 !important; padding: .9em 1em; background: #fbfaf7; border-radius: 6px; color: #1d1f24;
         font: 15px/1.4 system-ui, sans-serif; text-align: left }
     .ww-phases label { display: grid; grid-template-columns: minmax(6em, 13.5em) minmax(5em, 17em) 3em; gap: .8em;
@@ -74,7 +70,7 @@ STYLE = _tight("""
 """)
 
 # Blue with a square is left, orange with a dot is right; a black bar has gone past half a turn.
-SCRIPT = _tight("""
+SCRIPT = tight("""
     window.whatwherePhases = function (root) {
         const base = JSON.parse(root.dataset.phases).theta, n = base.length, at = {};
         root.querySelectorAll('input').forEach(input => {

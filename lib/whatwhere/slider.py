@@ -158,7 +158,7 @@ def _data(image):
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _tight(text):
+def tight(text):
     """Without the indentation that is for us: every map on a page carries this."""
     return re.sub(r"\n\s*", "\n", text).strip()
 
@@ -209,10 +209,10 @@ KIND = """
     .ww-map:not(.ww-bare) [role=cell].ww-k{n} { font-weight: 700; box-shadow: inset 0 0 0 1.5px {colour}99 }
 """
 _KINDS = "".join(KIND.replace("{n}", str(n)).replace("{colour}", colour) for n, colour in enumerate(KIND_COLOURS))
-STYLE = _tight(STYLE.replace("KINDS", _KINDS))
+STYLE = tight(STYLE.replace("KINDS", _KINDS))
 
 # Called by the slider, the check box and the map itself; everything is found from the element that called.
-SCRIPT = _tight("""
+SCRIPT = tight("""
     window.whatwhereMap = function (el, event) {
         const map = el.closest('.ww-map'), data = map.data || (map.data = JSON.parse(map.dataset.map));
         const ranges = [...map.querySelectorAll('input[type=range]')], [depth, layer] = ranges.map(range => +range.value);
