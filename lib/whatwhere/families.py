@@ -43,7 +43,7 @@ class Llava:
         self.leading = int(config.vision_feature_select_strategy == "full")  # visual tokens before the first patch
         layer = config.vision_feature_layer
         self.depth = layer if layer >= 0 else len(self.vision_blocks) + 1 + layer
-        self.side = config.vision_config.image_size // config.vision_config.patch_size
+        self.side, self.merge = config.vision_config.image_size // config.vision_config.patch_size, 1
         crop = image_processor.crop_size if image_processor.do_center_crop else image_processor.size
         if (crop["height"], crop["width"]) != (config.vision_config.image_size,) * 2:
             raise ValueError(
@@ -65,6 +65,14 @@ class Llava:
 
     def vision_arguments(self, pixels):
         return (pixels["pixel_values"],), {}
+
+    def vit_grids(self, args, named):
+        """(rows, columns) of the ViT's patches for each image, from what the vision tower is called with."""
+        return [(self.side, self.side)] * len(args[0] if args else named["pixel_values"])
+
+    def in_vit(self, maps):
+        """Whole numbers (rows, columns) for each image → (images, 1 + patches), like the ViT's states; −1 for the class token."""
+        return torch.nn.functional.pad(torch.stack(maps).flatten(1), (1, 0), value=-1)
 
     def patches(self, hidden, pixels):
         """ViT states (images, 1 + patches, hidden) → for each image (tokens, hidden), without the class token."""
@@ -138,6 +146,16 @@ class Qwen2VL:
 
     def vision_arguments(self, pixels):
         return (pixels["pixel_values"],), {"grid_thw": pixels["image_grid_thw"]}
+
+    def vit_grids(self, args, named):
+        """(rows, columns) of the ViT's patches for each image, from what the vision tower is called with."""
+        return [(rows, columns) for _, rows, columns in named["grid_thw"].tolist()]
+
+    def in_vit(self, maps):
+        """Whole numbers (rows, columns) for each image → (patches of all images,), like the ViT's states."""
+        m = self.merge
+        blocks = [each.reshape(each.shape[0] // m, m, each.shape[1] // m, m).transpose(1, 2) for each in maps]
+        return torch.cat([each.flatten() for each in blocks])
 
     def patches(self, hidden, pixels):
         """ViT states (patches of all images, hidden) → for each image (tokens, m² × hidden), a token's patches in a row."""

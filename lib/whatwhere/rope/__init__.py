@@ -6,10 +6,10 @@
 """
 
 from . import symbolic
-from .heads import Heads, heads, language, vision
+from .heads import Heads, heads, language, language_heads, vision
 from .rotary import PLACES, Rotary, axial, frequencies, gains, largest_alpha, place
 
 __all__ = [
-    "PLACES", "Heads", "Rotary", "frequencies", "gains", "heads", "language", "largest_alpha", "place", "axial", "symbolic",
-    "vision",
+    "PLACES", "Heads", "Rotary", "axial", "frequencies", "gains", "heads", "language", "language_heads", "largest_alpha",
+    "place", "symbolic", "vision",
 ]  # fmt: skip

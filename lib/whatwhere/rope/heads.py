@@ -7,9 +7,9 @@ import torch
 from .rotary import Rotary, axial
 
 Heads = namedtuple("Heads", "q k v at")
-Heads.__doc__ = """Queries, keys and values of all heads of a ViT, before rotation: (blocks, heads, patches, head size) each.
+Heads.__doc__ = """Queries, keys and values of all heads of a tower, before rotation: (blocks, heads, tokens, head size) each.
 
-at: (patches, 2) row and column of every patch, in the ViT's own order.
+at: (tokens, axes) positions: row and column of every patch of a ViT, in its own order; time, row and column in the LM.
 """
 
 
@@ -45,3 +45,23 @@ def heads(vlm, image):
     n = vlm.vision_blocks[0].attn.num_heads
     q, k, v = (part.transpose(1, 2) for part in torch.stack(made).unflatten(-1, (3, n, -1)).unbind(2))
     return Heads(q, k, v, vlm.positions(image).vit)
+
+
+@torch.no_grad()
+def language_heads(vlm, image, question):
+    """What every head of the LM makes of a prompt: a `Heads` for all its tokens, keys and values repeated for the heads that
+    share them. The positions are those that the LM's own `language` rotary turns by.
+    """
+    inputs, made = vlm.prepare(image, question), []
+    attention = [layer.self_attn for layer in vlm.lm_layers]
+    hooks = [getattr(one, name).register_forward_hook(lambda _, args, out: made.append(out[0]))
+             for one in attention for name in ("q_proj", "k_proj", "v_proj")]  # fmt: skip
+    try:
+        vlm.lm_hidden(vlm.embed(inputs), inputs["attention_mask"], vlm.position_ids(inputs))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    size, n = attention[0].head_dim, vlm.lm.config.num_attention_heads
+    q, k, v = (torch.stack(made[i::3]).unflatten(-1, (-1, size)).transpose(1, 2) for i in range(3))
+    k, v = (each.repeat_interleave(n // each.shape[1], 1) for each in (k, v))
+    return Heads(q, k, v, vlm.position_ids(inputs).reshape(-1, q.shape[2]).T)

@@ -109,9 +109,14 @@ class Rotary:
 
     def logits(self, q, k, at_q, at_k=None):
         """(…, queries, keys) attention logits, divided by √(head size), of q and k (…, n, head size) at positions (n, axes)."""
+        return self.logits_by_axis(q, k, at_q, at_k).sum(0)
+
+    def logits_by_axis(self, q, k, at_q, at_k=None):
+        """(axes, …, queries, keys): the part of each logit that the pairs of each axis give; their sum is the logit."""
         at_k = at_q if at_k is None else at_k
         shared, telling = self.terms(q[..., :, None, :], k[..., None, :, :], at_q[:, None] - at_k[None])
-        return (shared + telling).sum(-1) / math.sqrt(self.head_size)
+        both = (shared + telling) / math.sqrt(self.head_size)
+        return torch.stack([both[..., self.axis == axis].sum(-1) for axis in range(int(self.axis.max()) + 1)])
 
 
 def axial(theta):

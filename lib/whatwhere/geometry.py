@@ -1,0 +1,108 @@
+"""Where, as vectors: what things' patches hold at every place of a model.
+
+    found = geometry.thing_vectors(vlm, scenes)                      # {"ViT 0": (scenes, 2, features), …, "LM 4": …}
+    relation = {place: of[:, 0] - of[:, 1] for place, of in found.items()}
+"""
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .answers import chances
+from .intervene import moved
+from .rope import vision
+
+AT_ONCE = 16  # images
+
+
+def grids(vlm, image):
+    """(rows, columns) of the ViT's patches and of the visual tokens of `image`: the same where no patches are merged."""
+    rows, columns = vlm.patch_grid(image)
+    return (rows * vlm.adapter.merge, columns * vlm.adapter.merge), (rows, columns)
+
+
+def masks(scene, grid, least=0.25):
+    """(things, rows, columns) booleans: each thing's patches, of which it covers `least`, and more than any other thing."""
+    cover = scene.cover(*grid)[:-1]
+    return (cover >= least) & (cover.argmax(0) == np.arange(len(cover))[:, None, None])
+
+
+def places(vlm):
+    """Where the residual stream is read: "ViT 0" (the patch embedding) to the ViT's last depth, "LM 0" (the connector's output)
+    to the LM's last layer."""
+    return [f"ViT {n}" for n in range(vlm.depths + 1)] + [f"LM {n}" for n in range(vlm.n_layers + 1)]
+
+
+@torch.no_grad()
+def states(vlm, images):
+    """Yields for each image {place: (rows, columns, features)}, patches in the ViT and visual tokens in the LM, in raster order.
+
+    No question is asked: in the LM, visual tokens do not see what follows them.
+    """
+    m = vlm.adapter.merge
+    for start in tqdm(range(0, len(images), AT_ONCE), desc=f"{vlm.name}, states", leave=False):
+        batch = images[start : start + AT_ONCE]
+        inputs = vlm.prepare(batch, [""] * len(batch))
+        hidden = vlm.lm_hidden(
+            vlm.embed(inputs), inputs["attention_mask"], vlm.position_ids(inputs), list(range(vlm.n_layers + 1))
+        )
+        for n, (image, vit, own) in enumerate(zip(batch, vlm.vit_states(batch), vlm.image_places(inputs))):
+            rows, columns = vlm.patch_grid(image)
+            at = own.nonzero()[:, 0][vlm.adapter.leading :]
+            vit = vit.reshape(len(vit), rows, columns, m, m, -1).transpose(2, 3).reshape(len(vit), rows * m, columns * m, -1)
+            lm = [layer[n, at].reshape(rows, columns, -1) for layer in hidden]
+            yield dict(zip(places(vlm), [each.float().cpu().numpy() for each in (*vit, *lm)]))
+
+
+def thing_vectors(vlm, scenes, about=(0, 1), least=0.25):
+    """{place: (scenes, things, features)}: the mean state of the patches of the things `about`, by index, in each scene.
+
+    least: as for `masks`. Raises ValueError for a thing that has no patch.
+    """
+    found = {place: [] for place in places(vlm)}
+    for scene, seen in zip(scenes, states(vlm, [scene.image for scene in scenes])):
+        own = {each.shape[:2]: masks(scene, each.shape[:2], least) for each in seen.values()}
+        for grid, mask in own.items():
+            for n in about:
+                if not mask[n].any():
+                    raise ValueError(
+                        f"The {scene.things[n].category} of scene {scene.seed} covers {least:.0%} of no patch of {grid[0]} × "
+                        f"{grid[1]}: leave the scene out (`geometry.has_patches`), or ask for less."
+                    )
+        for place, each in seen.items():
+            found[place].append([each[own[each.shape[:2]][n]].mean(0) for n in about])
+    return {place: np.array(each) for place, each in found.items()}
+
+
+def has_patches(vlm, scene, about=(0, 1), least=0.25):
+    """Do the things `about` of a scene have patches of their own, in the ViT and as visual tokens?"""
+    return all(masks(scene, grid, least)[list(about)].any((1, 2)).all() for grid in set(grids(vlm, scene.image)))
+
+
+def axis_attention(rotary, heads, queries, keys):
+    """(blocks, heads, axes): how much the pairs of each axis have to say on where `queries` look among `keys`.
+
+    The mean size of their part of the logits, less its mean over the keys, since what is the same for all keys is lost in the
+    softmax. rotary: `rope.vision` or `rope.language`; heads: a `rope.Heads`; queries, keys: indices of tokens.
+    """
+    found = []
+    for q, k in zip(heads.q[:, :, queries], heads.k[:, :, keys]):
+        parts = rotary.logits_by_axis(q.float(), k.float(), heads.at[queries], heads.at[keys])
+        found.append((parts - parts.mean(-1, keepdim=True)).abs().mean((-1, -2)).T)
+    return torch.stack(found).cpu().numpy()
+
+
+def axis_sensitivity(vlm, images, questions, right, wrong, masks, blocks=None):
+    """(questions, 2): how log P(right) − log P(wrong) grows with each row, and each column, by which the masked patches move.
+
+    A derivative, by what the ViT's rotary positions say; content stays. right, wrong: a word for each question.
+    masks, blocks: as `intervene.moved` takes them. Raises ValueError for a ViT without 2-D RoPE.
+    """
+    vision(vlm)  # a learnt table has nothing between its places
+    words = list(dict.fromkeys([*right, *wrong]))
+    steps = torch.zeros(len(images), 2, device=vlm.device, requires_grad=True)
+    with torch.enable_grad(), moved(vlm, masks, steps, blocks=blocks):
+        said = chances(vlm, images, questions, words).log()
+        rows = torch.arange(len(said))
+        margin = said[rows, [words.index(word) for word in right]] - said[rows, [words.index(word) for word in wrong]]
+        return torch.autograd.grad(margin.sum(), steps)[0].cpu().numpy()

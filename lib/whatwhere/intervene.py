@@ -1,0 +1,239 @@
+"""Changes to a running model that last as long as a `with` block: what patches hold, or where they are.
+
+    own = geometry.masks(scene, vlm.patch_grid(scene.image))[0]      # the visual tokens of the first thing
+    with intervene.added(vlm, own, vector, layer=0):                 # steer
+        vlm.answer(scene.image, "where is the mug relative to the lamp ?")
+    with intervene.replaced(vlm, own, ground, layer=0): …            # erase, or patch in from another picture
+    with intervene.moved(vlm, own, (0, 5)): …                        # another place, the same content
+
+A *mask* is true where a patch is meant: (rows, columns), for every image that the model is shown, or a list with one for each
+of them, in order. At a `depth` of the ViT, and in `moved`, its grid is that of the ViT's patches; at a `layer` of the LM it is
+that of the visual tokens, which is coarser where patches are merged (`geometry.grids`). All three are hooks. They may be nested
+(of two that replace the same states, the inner one acts first); and when the block is left, however it is left, the model is as
+it was, bit for bit.
+"""
+
+from contextlib import ExitStack, contextmanager
+from numbers import Real
+
+import numpy as np
+import torch
+
+from .rope import vision
+from .streams import check_range
+
+
+def added(vlm, masks, vectors, *, depth=None, layer=None):
+    """Within this context `vectors` are added to the masked patches' states, after `depth` ViT blocks or `layer` LM blocks.
+
+    vectors: (features,) for every image, or (images, features). Raises ValueError, here or when the model is run, for a mask
+    that is empty or of another grid, for other numbers of images or features, and for a number that is not finite.
+    """
+    vectors = _numbers(vectors, "A vector")
+    return _edited(vlm, masks, lambda states, whose: states + whose(vectors), depth, layer)
+
+
+def replaced(vlm, masks, vectors, share=1.0, *, depth=None, layer=None):
+    """Within this context the masked patches' states are blended with `vectors`: (1 − share) · state + share · vector.
+
+    With the mean state of the ground this erases a thing; with that of a thing in another picture it is patching. share: a
+    number from 0 to 1. All else as for `added`.
+    """
+    if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= share <= 1:
+        raise ValueError(f"The share is a number from 0 (nothing changes) to 1 (all is replaced); got {share!r}.")
+    vectors = _numbers(vectors, "A vector")
+    return _edited(vlm, masks, lambda states, whose: torch.lerp(states, whose(vectors), share), depth, layer)
+
+
+@contextmanager
+def moved(vlm, masks, steps, *, blocks=None):
+    """Within this context the ViT takes the masked patches to be elsewhere; what they show stays as it is.
+
+    steps: (rows, columns), in patches, for every image, or (images, 2). With 2-D RoPE it is the angle that is changed by which
+    queries and keys are turned: steps may be fractions, may lead off the picture, and may require a gradient. blocks: in which
+    ViT blocks, counted from 1; in all by default. With a learnt table the patches are given the vectors of other places of the
+    picture, before the first block: steps are whole numbers, and `blocks` stays None. Errors as for `added`.
+    """
+    steps = _numbers(steps, "Steps").to(vlm.device)
+    if steps.shape[-1] != 2:
+        raise ValueError(f"Steps are two numbers, rows and columns, for every image or for each; got {tuple(steps.shape)}.")
+    place = _by_table if vlm.adapter.rotary is None else _by_angle
+    with ExitStack() as stack:
+        rows = _VisionRows(vlm, masks, stack)
+        for module, hook in place(vlm, rows, steps, blocks):
+            stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        yield
+
+
+def _by_angle(vlm, rows, steps, blocks):
+    """To turn by φ and then by ψ is to turn by φ + ψ: the tables of cosines and sines are turned on."""
+    known = range(1, len(vlm.vision_blocks) + 1)
+    blocks = known if blocks is None else list(blocks)
+    for block in blocks:
+        if block not in known or isinstance(block, bool):
+            raise ValueError(f"This ViT's blocks are counted from 1 to {len(known)}; got {block!r}.")
+    rotary = vision(vlm)
+
+    def turn(_, args, named):
+        cos, sin = named["position_embeddings"]
+        at, whose = rows.of(cos.shape[:-1])
+        angle = (whose(steps)[:, rotary.axis] * rotary.theta.to(steps)).repeat(1, 2).to(cos)
+        turned = cos[at] * angle.cos() - sin[at] * angle.sin(), sin[at] * angle.cos() + cos[at] * angle.sin()
+        tables = tuple(table.index_put((at,), new) for table, new in zip((cos, sin), turned))
+        return args, {**named, "position_embeddings": tables}
+
+    return [(vlm.vision_blocks[block - 1], turn) for block in set(blocks)]
+
+
+def _by_table(vlm, rows, steps, blocks):
+    if blocks is not None:
+        raise ValueError(f"{vlm.name} has a table of positions, read once before the first block: leave `blocks` out.")
+    if (steps != steps.round()).any():
+        raise ValueError(f"{vlm.name} has a table of positions, with nothing between its places: steps are whole numbers.")
+    side = vlm.adapter.side
+
+    def exchange(_, args, named):
+        ids = args[0].expand(rows.images, -1)
+        at, whose = rows.of(ids.shape)
+        place = torch.stack([(ids[at] - 1) // side, (ids[at] - 1) % side], -1) + whose(steps).long()
+        if place.min() < 0 or place.max() >= side:
+            raise ValueError(f"These steps lead off the picture, whose table has {side} × {side} places.")
+        return (ids.index_put((at,), place[:, 0] * side + place[:, 1] + 1), *args[1:]), named
+
+    return [(vlm.adapter.position_table, exchange)]
+
+
+@contextmanager
+def _edited(vlm, masks, change, depth, layer):
+    """The states of masked patches at one place become change(states (n, features), whose)."""
+    if (depth is None) == (layer is None):
+        raise ValueError("Say where: at a depth of the ViT or at a layer of the LM, one of the two.")
+    if layer is None:
+        check_range("depth", depth, vlm.depths)
+        at, blocks, find = depth, vlm.vision_blocks, _VisionRows
+    else:
+        check_range("layer", layer, vlm.n_layers)
+        at, blocks, find = layer, vlm.lm_layers, _LanguageRows
+    with ExitStack() as stack:
+        rows = find(vlm, masks, stack)
+
+        def edit(states):
+            if rows.owner is None:
+                return states
+            here, whose = rows.of(states.shape[:-1])
+            return states.index_put((here,), change(states[here], lambda vectors: whose(vectors, states)))
+
+        def before(_, args, named):
+            if args:
+                return (edit(args[0]), *args[1:]), named
+            return args, {**named, "hidden_states": edit(named["hidden_states"])}
+
+        def after(_, args, output):
+            return (edit(output[0]), *output[1:]) if isinstance(output, tuple) else edit(output)
+
+        # ours first: transformers keeps states by hooks of its own, and LLaVA's connector reads what these saw
+        if at:
+            hook = blocks[at - 1].register_forward_hook(after, prepend=True)
+        else:
+            hook = blocks[0].register_forward_pre_hook(before, prepend=True, with_kwargs=True)
+        stack.callback(hook.remove)
+        yield
+
+
+class _Rows:
+    """Which rows of a tensor of states are masked patches, and of which image: found anew whenever the model is run."""
+
+    def __init__(self, vlm, masks):
+        self.vlm, self.masks, self.owner, self.images = vlm, _masks(masks), None, 0
+
+    def owners(self, grids):
+        """For each image (rows, columns) of its number where it is masked, else −1."""
+        self.images = len(grids)
+        if len(self.masks) not in (1, len(grids)):
+            raise ValueError(f"There are {len(self.masks)} masks for {len(grids)} images: give one for each, or one for all.")
+        found = []
+        for n, grid in enumerate(grids):
+            mask = self.masks[n % len(self.masks)]
+            if mask.shape != tuple(grid):
+                raise ValueError(
+                    f"This mask has {mask.shape[0]} × {mask.shape[1]} patches, and the grid here has {grid[0]} × {grid[1]}: the "
+                    "ViT's patches at a depth, the visual tokens at a layer."
+                )
+            found.append(torch.where(mask, n, -1).to(self.vlm.device))
+        return found
+
+    def of(self, shape):
+        """Of states (*shape, features): booleans (*shape), true for masked ones; and a function that picks each one's vector."""
+        if self.owner.shape != shape:
+            raise ValueError("An intervention needs every patch to be there: leave `with compress.method(…)` first.")
+        at = self.owner >= 0
+
+        def whose(vectors, states=None):
+            if states is not None and vectors.shape[-1] != states.shape[-1]:
+                raise ValueError(f"A vector has {vectors.shape[-1]} numbers, and a state here has {states.shape[-1]}.")
+            if vectors.ndim == 2 and len(vectors) != self.images:
+                raise ValueError(f"There are {len(vectors)} vectors for {self.images} images: give one for each, or one for all.")
+            vectors = vectors.expand(self.images, -1)[self.owner[at].to(vectors.device)]
+            return vectors if states is None else vectors.to(states)
+
+        return at, whose
+
+
+class _VisionRows(_Rows):
+    def __init__(self, vlm, masks, stack):
+        super().__init__(vlm, masks)
+        stack.callback(vlm.adapter.vision.register_forward_pre_hook(self.look, with_kwargs=True).remove)
+
+    def look(self, _, args, named):
+        self.owner = self.vlm.adapter.in_vit(self.owners(self.vlm.adapter.vit_grids(args, named)))
+
+
+class _LanguageRows(_Rows):
+    def __init__(self, vlm, masks, stack):
+        super().__init__(vlm, masks)
+        self.places = None
+        stack.callback(vlm.model.get_input_embeddings().register_forward_hook(self.read).remove)
+        stack.callback(vlm.lm.register_forward_pre_hook(self.look, with_kwargs=True).remove)
+
+    def read(self, _, args, output):
+        """After the input embeddings: where is the image? Nowhere in what is fed after the prompt."""
+        self.places = args[0] == self.vlm.model.config.image_token_id
+
+    def look(self, _, args, named):
+        """Before the LM: which of its tokens are masked?"""
+        places, self.places, self.owner = self.places, None, None
+        if places is None or not places.any() or places.shape[1] == 1:  # one token alone: the model said it
+            return
+        positions = named.get("position_ids")
+        if positions is not None and positions.ndim == 3:
+            positions = positions[-3:]  # a fourth axis counts text, for the mask alone
+        index = [own.nonzero()[:, 0][self.vlm.adapter.leading :] for own in places]
+        at = [positions if positions is None else positions[..., n, own] for n, own in enumerate(index)]
+        grids = [self.vlm.adapter.grid_at(each) for each in at]
+        owner = torch.full(places.shape, -1, device=places.device)
+        for own, at, image in zip(owner, index, self.owners(grids)):
+            own[at] = image.flatten()
+        self.owner = owner
+
+
+def _masks(masks):
+    """A list of boolean tensors (rows, columns), none of them empty."""
+    masks = masks if isinstance(masks, (list, tuple)) or np.ndim(masks) == 3 else [masks]
+    masks = [torch.as_tensor(np.asarray(each)) for each in masks]
+    if not masks:
+        raise ValueError("There is no mask: say which patches are meant.")
+    for n, mask in enumerate(masks):
+        if mask.ndim != 2 or mask.dtype != torch.bool:
+            got = f"{mask.dtype} {tuple(mask.shape)}"
+            raise ValueError(f"A mask is booleans (rows, columns), true where a patch is meant; got {got}.")
+        if not mask.any():
+            raise ValueError(f"Mask {n} is true nowhere: there is no patch to change.")
+    return masks
+
+
+def _numbers(values, what):
+    """A tensor (numbers,) or (images, numbers), finite."""
+    values = values if torch.is_tensor(values) else torch.as_tensor(np.asarray(values), dtype=torch.float32)
+    if values.ndim not in (1, 2) or not values.isfinite().all():
+        raise ValueError(f"{what} is finite numbers, for every image or a row for each; got shape {tuple(values.shape)}.")
+    return values
