@@ -1,12 +1,17 @@
-"""Exams: what they call right is what greedy decoding says, shared or not, and sums and losses are as by hand."""
+"""Exams: what they call right is what greedy decoding says, shared or not, and sums and losses are as by hand.
+
+And the chances of words: those of the logits, in a batch as alone.
+"""
 
 from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import whatwhere as ww
-from whatwhere import answers, compress
+from whatwhere import answers, compress, intervene
 
 
 @pytest.mark.parametrize("name", ["toy-llava", "toy-qwen2vl"])
@@ -47,3 +52,83 @@ def test_accuracy_and_loss_by_hand():
     value, low, high = answers.loss(before, after, counts, [0])
     assert value == pytest.approx(25) and low == 0 and high == pytest.approx(50)
     assert answers.loss(after, after, counts).tolist() == [0, 0, 0], "the same sheet twice: no difference in any draw"
+
+
+# -- the chances of words ---------------------------------------------------------------------------------------------
+
+QUESTIONS, OPTIONS = ["is there a red cup ?", "what colour ?", "how many"], ["bear", "red", "no", "two"]
+
+
+@pytest.fixture(params=["llava", "qwen2vl"])
+def vlm(request, folders):
+    return ww.load(folders / request.param, device="cpu", dtype="float32")
+
+
+def pictures():
+    """Of three grids, where the family has more than one."""
+    shapes = (24, 40, 3), (16, 48, 3), (40, 24, 3)
+    return [Image.fromarray(np.random.default_rng(n).integers(0, 256, shape, dtype=np.uint8)) for n, shape in enumerate(shapes)]
+
+
+def test_chances_are_those_of_the_logits(vlm):
+    """Of the whole vocabulary, not of the options alone; padding on the left tells on none."""
+    said = answers.chances(vlm, vlm.prepare(pictures(), QUESTIONS), OPTIONS)
+    ids = vlm.tokenizer.convert_tokens_to_ids(OPTIONS)
+    assert said.shape == (3, 4) and (said.sum(1) < 0.9).all() and said.std(0).min() > 1e-4
+    assert torch.allclose(said, vlm.logits(pictures(), QUESTIONS)[:, -1].softmax(-1)[:, ids], rtol=1e-4, atol=1e-7)
+    for row, image, question in zip(said, pictures(), QUESTIONS):
+        assert torch.allclose(answers.chances(vlm, vlm.prepare(image, question), OPTIONS)[0], row, rtol=1e-3, atol=1e-6)
+        assert torch.allclose(vlm.logits(image, question)[-1].softmax(-1)[ids], row, rtol=1e-3, atol=1e-6)
+    of_one = answers.chances(vlm, vlm.prepare(pictures()[0], QUESTIONS), OPTIONS[::-1])
+    assert torch.allclose(of_one[0].flip(0), said[0], rtol=1e-3, atol=1e-6) and not torch.allclose(of_one[1].flip(0), said[1])
+
+
+def test_chances_see_what_is_done_to_the_model(vlm):
+    """In the ViT and in the LM, to each image of a batch its own; and they keep the gradient where one is asked for."""
+    before = answers.chances(vlm, vlm.prepare(pictures(), QUESTIONS), OPTIONS)
+    assert not before.requires_grad
+    mask = [np.ones(vlm.patch_grid(image), bool) for image in pictures()]
+    patches = [np.kron(each, np.ones((vlm.adapter.merge,) * 2, bool)) for each in mask]
+    for place, masks, features in (("depth", patches, 24), ("layer", mask, 32)):
+        vectors = torch.zeros(3, features)
+        vectors[1] = torch.randn(features, generator=torch.Generator().manual_seed(0))
+        vectors.requires_grad_()
+        with intervene.added(vlm, masks, vectors, **{place: 1}):
+            said = answers.chances(vlm, vlm.prepare(pictures(), QUESTIONS), OPTIONS)
+        assert torch.allclose(said[[0, 2]], before[[0, 2]], atol=1e-6) and (said[1] - before[1]).abs().max() > 1e-4
+        assert torch.autograd.grad(said[2].log().sum(), vectors)[0].abs().sum(1).gt(1e-6).tolist() == [False, False, True]
+        with torch.no_grad(), intervene.added(vlm, masks, vectors, **{place: 1}):
+            assert not answers.chances(vlm, vlm.prepare(pictures(), QUESTIONS), OPTIONS).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["red", "red"], "begin with different tokens; 'red', 'red' do not"),
+        (["red cup", "no", "red bowl"], "begin with different tokens; 'red cup', 'no', 'red bowl' do not"),
+        (["red", ""], "begin with different tokens; 'red', '' do not"),
+        ([" "], "begin with different tokens; ' ' do not"),
+        ([], "begin with different tokens; none do not"),
+    ],
+)
+def test_options_that_begin_alike_are_refused(vlm, options, says):
+    with pytest.raises(ValueError, match=says):
+        answers.chances(vlm, vlm.prepare(pictures()[0], "what colour ?"), options)
+
+
+def test_only_the_beginning_of_an_option_counts(vlm):
+    inputs = vlm.prepare(pictures()[0], "what ?")
+    one, two = (answers.chances(vlm, inputs, options) for options in (["red cup", "no bear"], ["red", "no"]))
+    assert torch.equal(one, two)
+
+
+def test_what_the_vit_gave_may_be_used_again_unless_it_is_being_changed(vlm):
+    inputs, mask = vlm.prepare(pictures(), QUESTIONS), np.ones(vlm.patch_grid(pictures()[0]), bool)
+    seen = [each[0] for each in vlm.visual(inputs, [vlm.depths])]
+    assert torch.equal(answers.chances(vlm, inputs, OPTIONS, seen), answers.chances(vlm, inputs, OPTIONS))
+    other = answers.chances(vlm, inputs, OPTIONS, [each.flip(0) for each in seen])
+    assert not torch.allclose(other, answers.chances(vlm, inputs, OPTIONS), atol=1e-5)
+    patches = np.kron(mask, np.ones((vlm.adapter.merge,) * 2, bool))
+    for change in (intervene.added(vlm, patches, torch.ones(24), depth=0), intervene.moved(vlm, patches, (0, 0))):
+        with change, pytest.raises(ValueError, match="leave that out, and it runs again"):
+            answers.chances(vlm, inputs, OPTIONS, seen)

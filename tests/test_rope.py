@@ -11,7 +11,7 @@ from transformers.models.qwen2_vl import modeling_qwen2_vl as production
 from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfig, Qwen2VLVisionConfig
 
 import whatwhere as ww
-from checkpoints import qwen2vl
+from checkpoints import llava, qwen2vl
 from whatwhere import rope
 from whatwhere.rope import symbolic
 
@@ -155,6 +155,68 @@ def test_the_whole_attention_of_both_towers_of_a_checkpoint(tmp_path):
     assert not any(block.attn.qkv._forward_hooks for block in vlm.vision_blocks)
     sections = vlm.lm.config.rope_parameters["mrope_section"]
     assert rope.language(vlm).axis.bincount().tolist() == sections
+
+
+LANGUAGES = {
+    "llava": (llava, {}),
+    "llava, class token kept, a key head for all": (llava, dict(strategy="full", kv_heads=1)),
+    "llava, a key head for each": (llava, dict(kv_heads=4)),
+    "qwen2vl": (qwen2vl, {}),
+    "qwen2vl, merging 3 x 3, a key head for all": (qwen2vl, dict(merge=3, kv_heads=1)),
+    "qwen2vl, no merging, eight heads": (qwen2vl, dict(merge=1, hidden=64, heads=8, kv_heads=2)),
+    "toy-llava": (None, {}),
+    "toy-qwen2vl": (None, {}),
+}
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_the_whole_attention_of_the_language_model(name, tmp_path):
+    """From queries, keys and values before rotation to what the attention of every layer puts out, text and image alike."""
+    make, options = LANGUAGES[name]
+    if make:
+        make(tmp_path, **options)
+    vlm = ww.load(tmp_path if make else name, device="cpu", dtype="float32")
+    image = np.random.default_rng(0).integers(0, 255, (144, 144, 3) if make is None else (24, 36, 3), dtype=np.uint8)
+    question, out = "where is the mug relative to the lamp ?", []
+    attention = [layer.self_attn for layer in vlm.lm_layers]
+    hooks = [each.o_proj.register_forward_pre_hook(lambda m, args: out.append(args[0][0])) for each in attention]
+    vlm.logits(image, question)
+    [hook.remove() for hook in hooks]
+    heads, rotary = rope.language_heads(vlm, image, question), rope.language(vlm)
+    length, config = vlm.prepare(image, question)["input_ids"].shape[1], vlm.lm.config
+    shape = (vlm.n_layers, config.num_attention_heads, length, config.hidden_size // config.num_attention_heads)
+    assert heads.q.shape == heads.k.shape == heads.v.shape == shape and rotary.head_size == shape[-1]
+    assert heads.at.shape == (length, 3 if vlm.family == "qwen2_vl" else 1)
+    later = torch.ones(length, length, dtype=torch.bool).triu(1)
+
+    def off(q, k, v, really, at=heads.at):
+        weights = rotary.logits(q.double(), k.double(), at).masked_fill(later, -math.inf).softmax(-1)
+        return ((weights @ v.double()).transpose(0, 1).flatten(1) - really).abs().max() / really.abs().max()
+
+    found = [off(*each) for each in zip(heads.q, heads.k, heads.v, out, strict=True)]
+    assert max(found) <= 1e-4
+    elsewhere = heads.at[:, [0, 2, 1]] if vlm.family == "qwen2_vl" else heads.at.flip(0)  # row for column
+    assert max(off(*each, elsewhere) for each in zip(heads.q, heads.k, heads.v, out)) > 1e-3
+    assert not any(part._forward_hooks for each in attention for part in (each.q_proj, each.k_proj, each.v_proj))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_the_parts_of_the_axes_are_the_logit(axes):
+    """Each part is that of its own pairs, and moves with its own axis alone."""
+    axis, generator = torch.arange(6) % axes, torch.Generator().manual_seed(axes)
+    rotary = rope.Rotary(10.0 ** -(torch.arange(6) / 6), axis)
+    q, k = (torch.randn(2, 3, n, 12, dtype=torch.float64, generator=generator) for n in (5, 7))
+    at_q, at_k = (torch.randint(9, (n, axes), generator=generator) for n in (5, 7))
+    parts = rotary.logits_by_axis(q, k, at_q, at_k)
+    assert parts.shape == (axes, 2, 3, 5, 7)
+    by_pair = sum(rotary.terms(q[..., :, None, :], k[..., None, :, :], at_q[:, None] - at_k)) / math.sqrt(12)
+    assert torch.allclose(parts.sum(0), by_pair.sum(-1)) and torch.allclose(parts.sum(0), rotary.logits(q, k, at_q, at_k))
+    assert torch.equal(rotary.logits_by_axis(q, q, at_q), rotary.logits_by_axis(q, q, at_q, at_q))
+    for n, part in enumerate(parts):
+        assert torch.allclose(part, by_pair[..., axis == n].sum(-1))
+        moved = at_q + 4 * (torch.arange(axes) == n)
+        changed = (rotary.logits_by_axis(q, k, moved, at_k) - parts).abs().amax((1, 2, 3, 4)) > 1e-6
+        assert changed.tolist() == [other == n for other in range(axes)]
 
 
 def test_terms_are_even_and_odd_and_match_a_rotation_by_hand():

@@ -17,19 +17,20 @@ from .stats import interval
 AT_ONCE = 16  # images
 
 
-def chances(vlm, images, questions, options):
-    """(questions, options) tensor: with what probability each option is the next word after each question, in one batch.
+def chances(vlm, inputs, options, visual=None):
+    """(prompts, options) tensor: with what probability each option is the next word after each prompt.
 
-    images, questions: as `vlm.prepare` takes them. options: words; what counts is their first token, so that no two may begin
-    alike. Runs the whole model, ViT included, and keeps the gradient where one is asked for. In one batch, so that what
-    `intervene` does to each of several images finds them in order.
+    inputs: what `vlm.prepare(images, questions)` gives. options: words; what counts is their first token, so that no two may
+    begin alike. visual: what `vlm.embed` takes, where the ViT need not run again. The gradient is kept where one is asked for.
     """
-    first = [ids[0] if ids else None for ids in vlm.tokenizer(list(options), add_special_tokens=False)["input_ids"]]
+    if visual is not None and vlm.adapter.vision._forward_pre_hooks:
+        raise ValueError("The ViT is being changed, and `visual` is what it gave before: leave that out, and it runs again.")
+    tokens = vlm.tokenizer(list(options), add_special_tokens=False)["input_ids"] if len(options) else []
+    first = [ids[0] if ids else None for ids in tokens]
     if None in first or not first or len(set(first)) < len(first):
         raise ValueError(f"Options are words that begin with different tokens; {', '.join(map(repr, options)) or 'none'} do not.")
-    inputs = vlm.prepare(images, questions)
     named = {"attention_mask": inputs["attention_mask"], "position_ids": vlm.position_ids(inputs), "use_cache": False}
-    last = vlm.lm(inputs_embeds=vlm.embed(inputs), **named).last_hidden_state[:, -1]
+    last = vlm.lm(inputs_embeds=vlm.embed(inputs, visual), **named).last_hidden_state[:, -1]
     return vlm.unembedding(last).float().softmax(-1)[:, first]
 
 

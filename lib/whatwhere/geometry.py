@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from . import world
 from .answers import chances
 from .intervene import moved
 from .rope import vision
@@ -22,9 +23,25 @@ def grids(vlm, image):
 
 
 def masks(scene, grid, least=0.25):
-    """(things, rows, columns) booleans: each thing's patches, of which it covers `least`, and more than any other thing."""
+    """(things, rows, columns) booleans: each thing's patches, of which it covers `least` and no other thing more."""
     cover = scene.cover(*grid)[:-1]
     return (cover >= least) & (cover.argmax(0) == np.arange(len(cover))[:, None, None])
+
+
+def patches(vlm, scenes, thing, place, least=0.25):
+    """For each scene the mask of one thing's patches on the grid of a place, as `intervene` takes it. least: as for `masks`."""
+    scenes = list(scenes)
+    sizes = {(scene.width, scene.height): scene.image for scene in scenes}
+    known = {size: grids(vlm, image)[place.startswith("LM")] for size, image in sizes.items()}
+    return [masks(scene, known[scene.width, scene.height], least)[thing] for scene in scenes]
+
+
+def ground(vlm, scenes, thing, place):
+    """For each scene a mask of as many patches as `patches` gives the thing, but of no thing at all: a control."""
+    scenes = list(scenes)
+    own = patches(vlm, scenes, thing, place)
+    free = [~masks(scene, mask.shape, 0.01).any(0) for scene, mask in zip(scenes, own)]
+    return [bare & (bare.cumsum().reshape(bare.shape) <= mask.sum()) for bare, mask in zip(free, own)]
 
 
 def places(vlm):
@@ -59,7 +76,7 @@ def thing_vectors(vlm, scenes, about=(0, 1), least=0.25):
 
     least: as for `masks`. Raises ValueError for a thing that has no patch.
     """
-    found = {place: [] for place in places(vlm)}
+    found, scenes = {place: [] for place in places(vlm)}, list(scenes)
     for scene, seen in zip(scenes, states(vlm, [scene.image for scene in scenes])):
         own = {each.shape[:2]: masks(scene, each.shape[:2], least) for each in seen.values()}
         for grid, mask in own.items():
@@ -72,6 +89,17 @@ def thing_vectors(vlm, scenes, about=(0, 1), least=0.25):
         for place, each in seen.items():
             found[place].append([each[own[each.shape[:2]][n]].mean(0) for n in about])
     return {place: np.array(each) for place, each in found.items()}
+
+
+def pairs(vlm, which, n=100, split="test", spacing="wide"):
+    """The first `n` controlled sets, of `world.controlled`, in which both things have patches of their own in all relations."""
+    found = []
+    for start in range(0, 10 * n, n):
+        sets = world.controlled(which, n, spacing, split, start)
+        found += [one for one in sets if all(has_patches(vlm, scene) for scene in one.scenes.values())]
+        if len(found) >= n:
+            return found[:n]
+    raise ValueError(f"{vlm.name}'s grid is too coarse: both things have patches of their own in {len(found)} of {10 * n} sets.")
 
 
 def has_patches(vlm, scene, about=(0, 1), least=0.25):
@@ -102,7 +130,7 @@ def axis_sensitivity(vlm, images, questions, right, wrong, masks, blocks=None):
     words = list(dict.fromkeys([*right, *wrong]))
     steps = torch.zeros(len(images), 2, device=vlm.device, requires_grad=True)
     with torch.enable_grad(), moved(vlm, masks, steps, blocks=blocks):
-        said = chances(vlm, images, questions, words).log()
+        said = chances(vlm, vlm.prepare(images, questions), words).log()
         rows = torch.arange(len(said))
         margin = said[rows, [words.index(word) for word in right]] - said[rows, [words.index(word) for word in wrong]]
         return torch.autograd.grad(margin.sum(), steps)[0].cpu().numpy()

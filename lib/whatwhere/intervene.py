@@ -14,11 +14,12 @@ it was, bit for bit.
 """
 
 from contextlib import ExitStack, contextmanager
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import torch
 
+from .compress.within import at_work
 from .rope import vision
 from .streams import check_range
 
@@ -29,7 +30,7 @@ def added(vlm, masks, vectors, *, depth=None, layer=None):
     vectors: (features,) for every image, or (images, features). Raises ValueError, here or when the model is run, for a mask
     that is empty or of another grid, for other numbers of images or features, and for a number that is not finite.
     """
-    vectors = _numbers(vectors, "A vector")
+    vectors = _numbers(vectors, "A vector is")
     return _edited(vlm, masks, lambda states, whose: states + whose(vectors), depth, layer)
 
 
@@ -41,8 +42,8 @@ def replaced(vlm, masks, vectors, share=1.0, *, depth=None, layer=None):
     """
     if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= share <= 1:
         raise ValueError(f"The share is a number from 0 (nothing changes) to 1 (all is replaced); got {share!r}.")
-    vectors = _numbers(vectors, "A vector")
-    return _edited(vlm, masks, lambda states, whose: torch.lerp(states, whose(vectors), share), depth, layer)
+    vectors = _numbers(vectors, "A vector is")
+    return _edited(vlm, masks, lambda states, whose: torch.lerp(states, whose(vectors), float(share)), depth, layer)
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def moved(vlm, masks, steps, *, blocks=None):
     ViT blocks, counted from 1; in all by default. With a learnt table the patches are given the vectors of other places of the
     picture, before the first block: steps are whole numbers, and `blocks` stays None. Errors as for `added`.
     """
-    steps = _numbers(steps, "Steps").to(vlm.device)
+    steps = _numbers(steps, "Steps are").to(vlm.device)
     if steps.shape[-1] != 2:
         raise ValueError(f"Steps are two numbers, rows and columns, for every image or for each; got {tuple(steps.shape)}.")
     place = _by_table if vlm.adapter.rotary is None else _by_angle
@@ -68,9 +69,9 @@ def moved(vlm, masks, steps, *, blocks=None):
 def _by_angle(vlm, rows, steps, blocks):
     """To turn by φ and then by ψ is to turn by φ + ψ: the tables of cosines and sines are turned on."""
     known = range(1, len(vlm.vision_blocks) + 1)
-    blocks = known if blocks is None else list(blocks)
+    blocks = known if blocks is None else [blocks] if isinstance(blocks, Integral) else list(blocks)
     for block in blocks:
-        if block not in known or isinstance(block, bool):
+        if isinstance(block, bool) or not isinstance(block, Integral) or block not in known:
             raise ValueError(f"This ViT's blocks are counted from 1 to {len(known)}; got {block!r}.")
     rotary = vision(vlm)
 
@@ -201,9 +202,11 @@ class _LanguageRows(_Rows):
 
     def look(self, _, args, named):
         """Before the LM: which of its tokens are masked?"""
-        places, self.places, self.owner = self.places, None, None
+        places, self.owner = self.places, None
         if places is None or not places.any() or places.shape[1] == 1:  # one token alone: the model said it
             return
+        if at_work(self.vlm) or named["inputs_embeds"].shape[:2] != places.shape:
+            raise ValueError("An intervention needs every patch to be there: leave `with compress.method(…)` first.")
         positions = named.get("position_ids")
         if positions is not None and positions.ndim == 3:
             positions = positions[-3:]  # a fourth axis counts text, for the mask alone
@@ -218,22 +221,25 @@ class _LanguageRows(_Rows):
 
 def _masks(masks):
     """A list of boolean tensors (rows, columns), none of them empty."""
-    masks = masks if isinstance(masks, (list, tuple)) or np.ndim(masks) == 3 else [masks]
-    masks = [torch.as_tensor(np.asarray(each)) for each in masks]
+    many = isinstance(masks, (list, tuple)) or getattr(masks, "ndim", 0) == 3
+    masks = [each.cpu().numpy() if torch.is_tensor(each) else np.asarray(each) for each in (masks if many else [masks])]
     if not masks:
         raise ValueError("There is no mask: say which patches are meant.")
     for n, mask in enumerate(masks):
-        if mask.ndim != 2 or mask.dtype != torch.bool:
-            got = f"{mask.dtype} {tuple(mask.shape)}"
-            raise ValueError(f"A mask is booleans (rows, columns), true where a patch is meant; got {got}.")
+        if mask.ndim != 2 or mask.dtype != bool:
+            raise ValueError(f"A mask is booleans (rows, columns), true where a patch is meant; got {mask.dtype} {mask.shape}.")
         if not mask.any():
             raise ValueError(f"Mask {n} is true nowhere: there is no patch to change.")
-    return masks
+    return [torch.from_numpy(mask.copy()) for mask in masks]
 
 
 def _numbers(values, what):
     """A tensor (numbers,) or (images, numbers), finite."""
-    values = values if torch.is_tensor(values) else torch.as_tensor(np.asarray(values), dtype=torch.float32)
+    if not torch.is_tensor(values):
+        values = np.asarray(values)
+        if values.dtype.kind not in "fiu":
+            raise ValueError(f"{what} made of numbers: got {values.dtype}.")
+        values = torch.from_numpy(values.astype(np.float32))
     if values.ndim not in (1, 2) or not values.isfinite().all():
-        raise ValueError(f"{what} is finite numbers, for every image or a row for each; got shape {tuple(values.shape)}.")
-    return values
+        raise ValueError(f"{what} made of finite numbers, for every image or a row for each; got shape {tuple(values.shape)}.")
+    return values if values.is_floating_point() else values.float()

@@ -80,7 +80,7 @@ class Slider:
             f'onclick="whatwhereMap(this,event)" '
             f'onpointerover="whatwhereMap(this,event)" onkeydown="whatwhereMap(this,event)" '
             f'aria-label="{rows} rows and {columns} columns of words on the picture; arrow keys pick a patch" '
-            f'style="background-image:url({_data(self.image)})">{body}</div></div></div>'
+            f'style="background-image:url({data_uri(self.image)})">{body}</div></div></div>'
             f'<figcaption><p class="ww-told" aria-live="polite">{escape(told[at])}</p>'
             f'<p class="ww-patch" aria-live="polite">{HINT}</p>'
             f"{f'<p>{legend}</p>' if legend else ''}</figcaption>"
@@ -150,7 +150,7 @@ def _narrow(word):
     return f' style="--n:{min(len(word), 12)}"' if len(word) > 5 else ""
 
 
-def _data(image):
+def data_uri(image):
     image = image.copy()
     image.thumbnail((PICTURE, PICTURE))
     buffer = BytesIO()

@@ -76,6 +76,11 @@ def method(
             handle.remove()
 
 
+def at_work(vlm):
+    """Is this model being given fewer visual tokens just now?"""
+    return any(isinstance(getattr(hook, "__self__", None), _Shortener) for hook in vlm.lm._forward_pre_hooks.values())
+
+
 def _way(vlm, which, decoder, same, shape, keep):
     if callable(which):
         return which

@@ -101,6 +101,26 @@ def scatters(panels, columns=3, label="", size=2.9):
     return fig
 
 
+def clouds(panels, columns=3, size=2.9):
+    """Clouds of points in the plane, `columns` to a row, with a colour and a marker for each kind of point.
+
+    panels: {title: {kind: points (n, 2)}}, the same kinds in each. Axes have no scale, and one unit is as long on both.
+    """
+    rows = -(-len(panels) // columns)
+    fig = Figure(figsize=(size * columns, size * rows + 0.5), layout="constrained", facecolor=PAPER)
+    axes = fig.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, (title, kinds) in zip(axes.flat, panels.items()):
+        for (name, points), colour, marker in zip(kinds.items(), PALETTE.values(), MARKERS):
+            ax.scatter(*np.asarray(points).T, color=colour, marker=marker, s=16, linewidths=0, alpha=0.75, label=name)
+        ax.set_aspect("equal", adjustable="datalim")
+        ax.set_title(title, fontsize=10, color=INK)
+    keys = axes.flat[0].get_legend_handles_labels()
+    fig.legend(*keys, loc="outside lower center", ncols=6, frameon=False, labelcolor=INK)
+    return fig
+
+
 def heatmap(
     values, xlabel="", ylabel="", title="", xticks=None, yticks=None, numbers=None, limits=None, size=None, ticks=True
 ):  # fmt: skip

@@ -1,0 +1,92 @@
+"""An intervention to play with: drag the dose, and watch the probabilities of the answers.
+
+One piece of HTML with its own style and script, no other file, no network and no kernel: all doses have been computed before.
+"""
+
+import json
+from html import escape
+
+import numpy as np
+
+from .slider import data_uri, tight
+
+
+class Doses:
+    """Shows itself in a notebook and in the built page.
+
+    image: the picture that was asked about. question: a string. options: the answers. doses: (doses,) numbers in rising order.
+    curves: {what was done: (doses, options) probabilities}. Raises ValueError where shapes do not agree.
+    """
+
+    def __init__(self, image, question, options, doses, curves):
+        self.image, self.question, self.options, self.doses = image, question, list(options), np.asarray(doses, float)
+        self.curves = {name: np.asarray(values, float) for name, values in curves.items()}
+        if not self.curves or len(self.doses) < 2 or (np.diff(self.doses) <= 0).any():
+            raise ValueError("Doses take two doses or more, in rising order, and one curve or more.")
+        due = len(self.doses), len(self.options)
+        for name, values in self.curves.items():
+            if values.shape != due or not np.isfinite(values).all():
+                raise ValueError(f"A curve has {due[0]} doses × {due[1]} options, all finite; {name!r} has shape {values.shape}.")
+
+    def __repr__(self):
+        return f"Doses({', '.join(self.curves)}; {len(self.doses)} doses from {self.doses[0]:g} to {self.doses[-1]:g})"
+
+    def _repr_html_(self):
+        last, none = len(self.doses) - 1, int(np.abs(self.doses).argmin())
+        change = "oninput=\"whatwhereDoses(this.closest('.ww-doses'))\""
+        kinds = "".join(f'<option value="{n}">{escape(name)}</option>' for n, name in enumerate(self.curves))
+        bars = "".join(
+            f'<div class="ww-answer"><span>{escape(word)}</span><i><b></b></i><output></output></div>' for word in self.options
+        )
+        percent = [np.round(100 * values, 1).tolist() for values in self.curves.values()]
+        data = json.dumps({"doses": self.doses.round(4).tolist(), "options": self.options, "percent": percent})
+        return (
+            f'<figure class="ww-doses" data-doses="{escape(data)}"><style>{STYLE}</style><div class="ww-sides">'
+            f'<img alt="The picture that is asked about: {escape(self.question)}" src="{data_uri(self.image)}"><div>'
+            f"<p>{escape(self.question)}</p>{bars}<label><span>what is done</span><select {change}>{kinds}</select></label>"
+            f'<label><span>dose</span><input type="range" min="0" max="{last}" step="1" value="{none}" {change}>'
+            '<output></output></label></div></div><figcaption aria-live="polite">The bars are drawn by a script, which does '
+            "not run here; the figures of this chapter show the same over many pictures.</figcaption>"
+            f"<script>{SCRIPT}</script></figure>"
+        )
+
+
+# light paper of its own in both themes, like the book's other figures
+STYLE = tight("""
+    .ww-doses { margin: 1em 0 !important; padding: .9em 1em; background: #fbfaf7; border-radius: 6px; color: #1d1f24;
+        font: 15px/1.4 system-ui, sans-serif; text-align: left }
+    .ww-doses .ww-sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(13em, 1fr)); gap: 1em 1.6em;
+        align-items: center }
+    .ww-doses img { width: 100%; max-width: 20em; image-rendering: pixelated; border-radius: 4px; background: none }
+    .ww-doses p { margin: 0 0 .5em; font-weight: 600; color: #1d1f24 }
+    .ww-doses .ww-answer, .ww-doses label { display: grid; grid-template-columns: 5.5em minmax(4em, 1fr) 3.2em; gap: .7em;
+        align-items: center; margin: 0 0 .25em; color: #1d1f24 }
+    .ww-doses label { margin-top: .5em }
+    .ww-doses select { grid-column: 2 / 4; font: inherit; min-height: 28px; min-width: 0; width: 100%; color: #1d1f24;
+        background: #fff; border: 1px solid #9a9a94; border-radius: 4px }
+    .ww-doses .ww-answer i { background: #e6e3da; border-radius: 3px; height: 1.1em; overflow: hidden }
+    .ww-doses .ww-answer b { display: block; height: 100%; background: #0072b2; width: 0 }
+    .ww-doses input { width: 100%; accent-color: #0072b2; min-height: 24px }
+    .ww-doses input:focus-visible, .ww-doses select:focus-visible { outline: 3px solid #d98200; outline-offset: 2px }
+    .ww-doses output { font-variant-numeric: tabular-nums; text-align: right }
+    .ww-doses figcaption { margin: .6em 0 0; max-width: none; font: inherit; text-align: left; color: #1d1f24 }
+    html[data-theme=dark] .bd-content div.cell_output .text_html:has(.ww-doses) {
+        background: none !important; padding: 0 !important }
+""")
+
+SCRIPT = tight("""
+    window.whatwhereDoses = function (root) {
+        const data = JSON.parse(root.dataset.doses), range = root.querySelector('input');
+        const kind = root.querySelector('select'), dose = data.doses[range.value];
+        const percent = data.percent[kind.value][range.value], said = dose.toFixed(2).replace('-', '−');
+        root.querySelectorAll('.ww-answer').forEach((row, n) => {
+            row.querySelector('b').style.width = percent[n] + '%';
+            row.querySelector('output').textContent = percent[n].toFixed(0) + '%';
+        });
+        root.querySelector('label:last-of-type output').textContent = said;
+        range.setAttribute('aria-valuetext', 'dose ' + said);
+        root.querySelector('figcaption').textContent = kind.selectedOptions[0].text + ', dose ' + said + ': '
+            + data.options.map((option, n) => option + ' ' + percent[n].toFixed(0) + '%').join(', ') + '.';
+    };
+    document.querySelectorAll('.ww-doses').forEach(window.whatwhereDoses);
+""")
