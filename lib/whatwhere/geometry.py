@@ -28,6 +28,22 @@ def masks(scene, grid, least=0.25):
     return (cover >= least) & (cover.argmax(0) == np.arange(len(cover))[:, None, None])
 
 
+def has_patches(vlm, scene, about=(0, 1), least=0.25):
+    """Do the things `about` of a scene have patches of their own, in the ViT and as visual tokens?"""
+    return all(masks(scene, grid, least)[list(about)].any((1, 2)).all() for grid in set(grids(vlm, scene.image)))
+
+
+def pairs(vlm, which, n=100, split="test", spacing="wide"):
+    """The first `n` controlled sets, of `world.controlled`, in which both things have patches of their own in all relations."""
+    found = []
+    for start in range(0, 10 * n, n):
+        sets = world.controlled(which, n, spacing, split, start)
+        found += [one for one in sets if all(has_patches(vlm, scene) for scene in one.scenes.values())]
+        if len(found) >= n:
+            return found[:n]
+    raise ValueError(f"{vlm.name}'s grid is too coarse: both things have patches of their own in {len(found)} of {10 * n} sets.")
+
+
 def patches(vlm, scenes, thing, place, least=0.25):
     """For each scene the mask of one thing's patches on the grid of a place, as `intervene` takes it. least: as for `masks`."""
     scenes = list(scenes)
@@ -89,22 +105,6 @@ def thing_vectors(vlm, scenes, about=(0, 1), least=0.25):
         for place, each in seen.items():
             found[place].append([each[own[each.shape[:2]][n]].mean(0) for n in about])
     return {place: np.array(each) for place, each in found.items()}
-
-
-def pairs(vlm, which, n=100, split="test", spacing="wide"):
-    """The first `n` controlled sets, of `world.controlled`, in which both things have patches of their own in all relations."""
-    found = []
-    for start in range(0, 10 * n, n):
-        sets = world.controlled(which, n, spacing, split, start)
-        found += [one for one in sets if all(has_patches(vlm, scene) for scene in one.scenes.values())]
-        if len(found) >= n:
-            return found[:n]
-    raise ValueError(f"{vlm.name}'s grid is too coarse: both things have patches of their own in {len(found)} of {10 * n} sets.")
-
-
-def has_patches(vlm, scene, about=(0, 1), least=0.25):
-    """Do the things `about` of a scene have patches of their own, in the ViT and as visual tokens?"""
-    return all(masks(scene, grid, least)[list(about)].any((1, 2)).all() for grid in set(grids(vlm, scene.image)))
 
 
 def axis_attention(rotary, heads, queries, keys):
