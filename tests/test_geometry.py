@@ -357,3 +357,12 @@ def test_patches_are_masks_on_the_grid_of_a_place(organism):
     for place, grid in (("ViT 0", vit), (f"ViT {organism.depths}", vit), ("LM 0", tokens), ("LM 2", tokens)):
         found = geometry.patches(organism, scenes, 1, place, 0.1)
         assert all(np.array_equal(mask, geometry.masks(s, grid, 0.1)[1]) for mask, s in zip(found, scenes, strict=True))
+
+
+def test_ground_is_as_large_as_the_thing_and_no_things(organism):
+    scenes = list(world.scenes("dev", 4))
+    for place in ("ViT 0", "LM 0"):
+        found = geometry.ground(organism, scenes, 0, place), geometry.patches(organism, scenes, 0, place)
+        for bare, own, scene in zip(*found, scenes, strict=True):
+            assert bare.shape == own.shape and bare.sum() == own.sum()
+            assert not (bare & geometry.masks(scene, bare.shape, 0.01).any(0)).any()
