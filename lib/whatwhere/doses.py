@@ -72,6 +72,8 @@ STYLE = tight("""
     .ww-doses figcaption { margin: .6em 0 0; max-width: none; font: inherit; text-align: left; color: #1d1f24 }
     html[data-theme=dark] .bd-content div.cell_output .text_html:has(.ww-doses) {
         background: none !important; padding: 0 !important }
+    html[data-theme=dark] .bd-content .ww-doses img { background: none !important; padding: 0 !important;
+        filter: none !important; box-shadow: none !important }
 """)
 
 SCRIPT = tight("""
