@@ -33,3 +33,14 @@ def folders(tmp_path_factory):
     llava(root / "llava")
     qwen2vl(root / "qwen2vl")
     return root
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small tensors gain nothing from a second thread, and lose much where it has to wait for other work."""
+    import torch
+
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(usual)

@@ -20,16 +20,8 @@ SHAPES = {
     "qwen2vl, merging 3 x 3": (qwen2vl, dict(merge=3, layers=2)),
     "qwen2vl, no merging": (qwen2vl, dict(merge=1)),
 }
+pytestmark = pytest.mark.usefixtures("one_thread")
 SIZES = (3, 5), (1, 6), (5, 3)  # tokens; LLaVA resizes them all to one grid
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors as small as these gain nothing from a second, and lose much where it has to wait for other work."""
-    usual = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(usual)
 
 
 @pytest.fixture(scope="module", params=SHAPES)

@@ -11,6 +11,7 @@ import whatwhere as ww
 from checkpoints import llava, qwen2vl
 from whatwhere import answers, compress, intervene, rope
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PROMPTS = ["is there a red cup ?", "what colour ?", "how many"]
 SIZES = (3, 5), (1, 6), (5, 3)  # tokens; LLaVA resizes them all to one grid
 VIT, LM = 24, 32  # features of a state, in tests/checkpoints.py
@@ -20,15 +21,6 @@ SHAPES = {
     "qwen2vl": (qwen2vl, {}),
     "qwen2vl, merging 3 x 3": (qwen2vl, dict(merge=3, layers=2, kv_heads=1)),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors as small as these gain nothing from a second, and lose much where it has to wait for other work."""
-    usual = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(usual)
 
 
 @pytest.fixture(scope="module")
