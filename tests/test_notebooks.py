@@ -6,7 +6,8 @@ import nbformat
 import pytest
 from nbformat import v4
 
-import notebook_tools as tools
+import chapters as tools
+import execute
 import setup_cell
 import sync
 from whatwhere import ledger
@@ -80,15 +81,23 @@ def test_exercises_are_complete(path):
         assert exercise["solution"], f"{name} has no solution in a ```python block"
 
 
+@pytest.fixture(scope="session")
+def failures():
+    """All chapters are executed, two at a time, or were since they last changed."""
+    return execute.ensure()
+
+
 @every_chapter
-def test_runs_and_proves_its_exercises_and_rows(path, tmp_path):
-    _, results = tools.run(path, tmp_path)
-    for number, said in results.items():
+def test_runs_and_proves_its_exercises_and_rows(path, failures):
+    if path in failures:
+        raise failures[path]
+    done = execute.kept(path)
+    for number, said in done.marks.items():
         assert any(mark.startswith("✗") for mark in said["stub"]), f"exercise {number}: the stub passes {said}"
         passed = said["solution"] and all(mark.startswith("✓") for mark in said["solution"])
         assert passed, f"exercise {number}: its solution does not pass {said['solution']}"
     committed = [row for row in ledger.rows(tools.ROOT / "data" / "claims") if row["notebook"] == path.stem]
-    differences = ledger.compare(ledger.rows(tmp_path), committed)
+    differences = ledger.compare(ledger.rows(done.claims), committed)
     assert not differences, "\n".join(differences)
 
 
@@ -136,9 +145,27 @@ def chapter(tmp_path, solution):
 
 def test_the_proof_tells_a_solution_from_a_stub(tmp_path):
     """The proof itself: a right solution passes, a wrong one is found out, the row lands where it should."""
-    _, results = tools.run(chapter(tmp_path, CHAPTER["solution"]), tmp_path / "claims")
-    assert [mark[0] for mark in results[1]["stub"]] == ["✗"]
-    assert results[1]["solution"] == ["✓ double"]
-    assert [row["id"] for row in ledger.rows(tmp_path / "claims")] == ["what.lens.on_topic"]
-    _, results = tools.run(chapter(tmp_path, "def double(x):\n    return 3 * x"), tmp_path / "claims")
-    assert results[1]["solution"] == ["✗ not yet: double(2) should be 4"]
+    execute.run(chapter(tmp_path, CHAPTER["solution"]), tmp_path / "done")
+    done = execute.opened(tmp_path / "done")
+    assert [mark[0] for mark in done.marks[1]["stub"]] == ["✗"]
+    assert done.marks[1]["solution"] == ["✓ double"]
+    assert [row["id"] for row in ledger.rows(done.claims)] == ["what.lens.on_topic"]
+    assert len(done.notebook.cells) == 6, "the solutions are tried, not shown"
+    execute.run(chapter(tmp_path, "def double(x):\n    return 3 * x"), tmp_path / "done")
+    assert execute.opened(tmp_path / "done").marks[1]["solution"] == ["✗ not yet: double(2) should be 4"]
+
+
+def test_an_execution_counts_until_its_chapter_changes(tmp_path, capsys):
+    path = chapter(tmp_path, CHAPTER["solution"])
+    assert execute.kept(path, tmp_path / "store") is None
+    assert not execute.ensure([path], tmp_path / "store")
+    assert execute.kept(path, tmp_path / "store").marks
+    capsys.readouterr()
+    assert not execute.ensure([path], tmp_path / "store")
+    assert capsys.readouterr().out == "", "nothing was executed again"
+    notebook = tools.read(path)
+    notebook.cells[1].source = "1 / 0"
+    nbformat.write(notebook, path)
+    assert execute.kept(path, tmp_path / "store") is None
+    assert "ZeroDivisionError" in str(execute.ensure([path], tmp_path / "store")[path])
+    assert execute.kept(path, tmp_path / "store") is None

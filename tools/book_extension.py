@@ -4,10 +4,14 @@ Sphinx reads a page again when the page itself changes. Our pages also depend on
 the organisms, so those are hashed into a configuration value: when it changes, Sphinx reads, and so
 executes, every page again. The ledger page depends on the rows that the notebooks write: it is read
 last, and always.
+
+Chapters that `tools/execute.py` has executed are not executed again: Sphinx is given what came of it.
 """
 
 import hashlib
 from pathlib import Path
+
+import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 LAST = "book/claims"
@@ -37,6 +41,16 @@ def _claims_last(app, env, docnames):
     docnames.sort(key=lambda name: (name == LAST, name))
 
 
+def _executed(app, docname, source):
+    """A chapter's outputs, where they are at hand; else MyST-NB executes it here and now."""
+    if docname.startswith("notebooks/"):
+        import execute  # it imports this module
+
+        done = execute.kept(Path(app.srcdir) / f"{docname}.ipynb")
+        if done is not None:
+            source[0] = nbformat.writes(done.notebook)
+
+
 def _launch_chapters_only(app, pagename, templatename, context, doctree):
     """Colab opens notebooks: no button on the executed pages that are Markdown."""
     if not pagename.startswith("notebooks/"):
@@ -49,5 +63,6 @@ def setup(app):
     app.connect("config-inited", _set_key)
     app.connect("env-get-outdated", _outdated)
     app.connect("env-before-read-docs", _claims_last)
+    app.connect("source-read", _executed)
     app.connect("html-page-context", _launch_chapters_only, priority=900)  # after the theme's own
     return {"parallel_read_safe": False, "parallel_write_safe": True}

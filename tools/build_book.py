@@ -1,4 +1,4 @@
-"""Build the book into _build/html: warnings are errors, then the built pages are checked."""
+"""Build the book into _build/html: execute the chapters that changed, warnings are errors, then check the built pages."""
 
 import os
 import shutil
@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import check_site
+import execute
 
 ROOT = Path(__file__).resolve().parent.parent
+CLAIMS = ROOT / "data" / "claims"
 
 
 def main():
@@ -17,8 +19,16 @@ def main():
     program = shutil.which("jupyter-book", path=Path(sys.executable).parent)
     if program is None:
         sys.exit("jupyter-book is not installed beside this Python: run make book")
+    failed = execute.ensure()
+    for path, error in failed.items():
+        print(f"\n{path.name}\n{error}")
+    if failed:
+        sys.exit("The book was not built: a notebook failed, see above.")
+    for path in execute.NOTEBOOKS:  # what the ledger page shows
+        for rows in execute.kept(path).claims.iterdir():
+            shutil.copyfile(rows, CLAIMS / rows.name)
     command = [program, "build", ".", "-W", "-n", "--keep-going"]
-    print("Executing the notebooks and building the book: jupyter-book", *command[1:], flush=True)
+    print("Building the book: jupyter-book", *command[1:], flush=True)
     quiet = {**os.environ, "TQDM_DISABLE": "1"}  # progress is for someone who waits, not for a page
     if subprocess.run(command, cwd=ROOT, env=quiet).returncode:
         # Sphinx remembers the pages it has read, warnings or not: forget them, or the next build would pass.

@@ -20,6 +20,7 @@ import torch
 from . import images as _images
 from .families import FAMILIES
 from .loading import load_parts
+from .rope import scaling
 from .streams import check_range, residual_stream
 from .tokens import readable
 
@@ -68,6 +69,8 @@ class VLM:
         # the paper reads layer 25 of LLaVA's 32
         self.lens_layer = self.about.get("lens_layer", round(25 / 32 * self.n_layers))
         self._warned = False
+        if scaling.settings(self):
+            scaling.apply(self)
 
     def __repr__(self):
         return f"VLM({self.name}: {self.family}, ViT depth {self.depths}, {self.n_layers} LM layers, {self.dtype}, {self.device})"
@@ -87,6 +90,12 @@ class VLM:
         known = min(n, len(self.tokenizer))  # the unembedding may be padded beyond the vocabulary
         pieces = self.tokenizer.convert_ids_to_tokens(list(range(known)))
         return readable(pieces + [None] * (n - known))
+
+    def save(self, folder):
+        """Write a checkpoint folder that `load` opens: weights as safetensors, tokenizer, image processor. Returns its path."""
+        for part in (self.model, self.tokenizer, self.image_processor):
+            part.save_pretrained(folder)
+        return Path(folder)
 
     # -- images and prompts in --------------------------------------------------------------------------------
 

@@ -3,13 +3,15 @@
     theta = rope.frequencies(80)                                  # Qwen2-VL's, radians per patch
     shared, telling = rope.axial(theta).terms(q, k, rope.place("left", 3))
     rope.vision(vlm), rope.heads(vlm, image)                      # a loaded model's own
+    with rope.scaled(vlm, alpha=9, p=2): …                        # some frequencies turn faster
 """
 
 from . import symbolic
 from .heads import Heads, heads, language, language_heads, vision
-from .rotary import PLACES, Rotary, axial, frequencies, gains, largest_alpha, place
+from .rotary import PLACES, Rotary, axial, frequencies, gains, largest_alpha, place, sigmoid_gains
+from .scaling import scaled
 
 __all__ = [
     "PLACES", "Heads", "Rotary", "axial", "frequencies", "gains", "heads", "language", "language_heads", "largest_alpha",
-    "place", "symbolic", "vision",
+    "place", "scaled", "sigmoid_gains", "symbolic", "vision",
 ]  # fmt: skip

@@ -48,10 +48,25 @@ def gains(n, alpha, p):
 
     Raises ValueError unless α is a finite number above −1 (at −1 a frequency could stop) and p one above 0.
     """
-    for name, value, least in (("alpha", alpha, -1), ("p", p, 0)):
-        if isinstance(value, bool) or not isinstance(value, Real) or not least < value < math.inf:
-            raise ValueError(f"{name} is a finite number above {least}; got {value!r}.")
+    _above("alpha", alpha, -1)
+    _above("p", p, 0)
     return 1 + alpha * (torch.arange(n, dtype=torch.float64) / n) ** p
+
+
+def sigmoid_gains(n, alpha, k, c):
+    """(n,) float64: g(i) = 1 + α σ(k (2i/d − c)), which rises from 1 to 1 + α around 2i/d = c, the more abruptly the larger k.
+
+    Raises ValueError unless α is a finite number above −1, k one above 0 and c any finite number.
+    """
+    _above("alpha", alpha, -1)
+    _above("k", k, 0)
+    _above("c", c, -math.inf)
+    return 1 + alpha * torch.sigmoid(k * (torch.arange(n, dtype=torch.float64) / n - c))
+
+
+def _above(name, value, least):
+    if isinstance(value, bool) or not isinstance(value, Real) or not least < value < math.inf:
+        raise ValueError(f"{name} is a finite number{f' above {least}' if least > -math.inf else ''}; got {value!r}.")
 
 
 def largest_alpha(theta, side, p):

@@ -1,4 +1,4 @@
-"""What the tests need to know of a notebook: its parts, its exercises, and how to run them.
+"""What tests and tools need to know of a chapter: its parts and its exercises.
 
 An exercise is, in this order:
   a Markdown cell that starts with "### Exercise N: title" and states a difficulty and minutes,
@@ -7,12 +7,10 @@ An exercise is, in this order:
   a Markdown cell with <details><summary>Hint… and <details><summary>Solution… around a ```python block.
 """
 
-import os
 import re
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -65,30 +63,3 @@ def marks(cell):
     """The ✓ and ✗ lines that an executed cell printed."""
     text = "".join(out.get("text", "") for out in cell.get("outputs", []) if out.output_type == "stream")
     return [line for line in text.splitlines() if line[:1] in "✓✗" and line]
-
-
-def run(path, claims, timeout=600):
-    """Execute the notebook once, then each solution and its checks in the same kernel.
-
-    Claim rows go to the folder `claims`. Returns the executed notebook and, for every exercise number,
-    {"stub": [marks of its checks on the stub], "solution": [marks on the solution]}.
-    """
-    notebook = read(path)
-    count = len(notebook.cells)
-    found = exercises(notebook)
-    for exercise in found:
-        notebook.cells.append(nbformat.v4.new_code_cell(exercise["solution"] or ""))
-        notebook.cells += [nbformat.v4.new_code_cell(check.source) for check in exercise["checks"]]
-    environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"} | {"WHATWHERE_CLAIMS": str(claims)}
-    client = NotebookClient(notebook, timeout=timeout, resources={"metadata": {"path": str(ROOT / "notebooks")}})
-    client.execute(env=environment)
-    results, last = {}, count
-    for exercise in found:
-        after = notebook.cells[last + 1 : last + 1 + len(exercise["checks"])]
-        last += 1 + len(exercise["checks"])
-        results[exercise["number"]] = {
-            "stub": [mark for check in exercise["checks"] for mark in marks(check)],
-            "solution": [mark for check in after for mark in marks(check)],
-        }
-    notebook.cells = notebook.cells[:count]
-    return notebook, results

@@ -1,0 +1,74 @@
+"""RoPE scaling: some frequencies of a ViT's 2-D RoPE turn faster (paper, section 5).
+
+    with rope.scaled(vlm, alpha=99, p=8):
+        vlm.answer(image, question)
+        vlm.save("scaled")                       # load("scaled") is scaled for good
+
+It changes one small table, the frequencies, in place, so that a scaled model runs exactly as fast as before.
+"""
+
+from contextlib import contextmanager
+
+from .heads import vision
+from .rotary import gains, sigmoid_gains
+
+
+@contextmanager
+def scaled(vlm, alpha, p=None, *, k=None, c=None):
+    """Within this context frequency i of the vision tower is θ_i g(i); afterwards it is what it was, bit for bit.
+
+    With p, g(i) = 1 + α (2i/d)^p, as in the paper; with k and c, g(i) = 1 + α σ(k (2i/d − c)): see `gains`, `sigmoid_gains`.
+    vlm: a loaded model, or the bare `transformers` model of any family that keeps `visual.rotary_pos_emb`, as Qwen2.5-VL does.
+    Its config says how it is scaled meanwhile, so that a checkpoint saved within the context is loaded as a scaled model. (By
+    this package: `transformers` alone passes over the note, and what it loads is not scaled.)
+
+    Raises ValueError for numbers that `gains` does not take, for a ViT without 2-D RoPE, and for a model that is scaled already.
+    """
+    frequencies, config = _frequencies(vlm), _config(vlm)
+    if settings(vlm):
+        raise ValueError(f"This model is scaled already, by {settings(vlm)}: leave that context first, or load it unscaled.")
+    if (p is None) == (k is None and c is None) or (k is None) != (c is None):
+        raise ValueError("Scaling takes alpha and either p, the paper's power, or both k and c, for the sigmoid.")
+    chosen = {"alpha": alpha, "p": p} if k is None else {"alpha": alpha, "k": k, "c": c}
+    _gains(len(frequencies), chosen)
+    had, before = getattr(config, "whatwhere", None), frequencies.clone()
+    config.whatwhere = {**(had or {}), "rope_scaling": {name: float(value) for name, value in chosen.items()}}
+    try:
+        apply(vlm)
+        yield
+    finally:
+        frequencies.copy_(before)
+        if had is None:
+            del config.whatwhere
+        else:
+            config.whatwhere = had
+
+
+def settings(vlm):
+    """What the model is scaled by, {"alpha", "p"} or {"alpha", "k", "c"}; None if it is not."""
+    return (getattr(_config(vlm), "whatwhere", None) or {}).get("rope_scaling")
+
+
+def apply(vlm):
+    """Multiply the frequencies by what the config says. `models.load` does this, once, to a model that was saved while scaled."""
+    frequencies = _frequencies(vlm)
+    frequencies.copy_(frequencies.double() * _gains(len(frequencies), settings(vlm)).to(frequencies.device))
+
+
+def _gains(n, chosen):
+    return (gains if "p" in chosen else sigmoid_gains)(n, **chosen)
+
+
+def _config(vlm):
+    return vlm.config if hasattr(vlm, "config") else vlm.model.config
+
+
+def _frequencies(vlm):
+    """The buffer that holds them, of a `VLM` or of a `transformers` model."""
+    if hasattr(vlm, "adapter"):
+        vision(vlm)
+        return vlm.adapter.rotary.inv_freq
+    rotary = getattr(getattr(vlm.model, "visual", None), "rotary_pos_emb", None)
+    if rotary is None:
+        raise ValueError(f"A {type(vlm).__name__} has no 2-D RoPE: take a model of the Qwen2-VL or Qwen2.5-VL family.")
+    return rotary.inv_freq

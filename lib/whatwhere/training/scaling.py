@@ -1,0 +1,235 @@
+"""The study behind chapter 11, `make scaling`: does RoPE scaling help a model to see where?
+
+Five small organisms from different seeds and toy-qwen2vl: scaled without training, scaled and fine-tuned, and, for the small
+ones, scaled from the start. Every figure goes to data/results/rope_scaling.json. Every step's result is written down as soon as
+it is there, so that a killed run goes on from the last one.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import time
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import rope, world
+from ..models import load
+from . import small as organisms
+from .data import draw_questions
+from .small import FINE_TUNING, PRETRAINING, Small, Stage, controlled, learn, right
+from .towers import Tower
+
+ALPHAS, POWERS = (3, 9, 29, 99, 299, 999), (1, 2, 4, 8)
+SETTINGS = tuple(product("AB", ("wide", "narrow")))
+FROM_THE_START = ("α 29, p 2", "α 9, p 2", "paper: α 99, p 8", "base 10000 → 100")  # the first for all seeds
+LARGE = 216  # pixels a side: 24 × 24 patches where training had 16 × 16
+BIG_TUNING = Stage("fine-tune", 100, 16, rate=3e-4, muon=5e-4, warm=10)
+
+
+def scalings(n):
+    """{name: gains (n,) or (2, n)} of what is compared: the paper's own setting, others of its formula, and other formulas."""
+    one = torch.ones(n, dtype=torch.float64)
+    slope = torch.arange(n) / n
+    strong = rope.gains(n, 29, 2)
+    return {
+        "none": one, "paper: α 99, p 8": rope.gains(n, 99, 8), "α 9, p 2": rope.gains(n, 9, 2), "α 29, p 2": strong,
+        "base 10000 → 100": 100.0**slope, "all × 1.5": 1.5 * one,
+    }  # fmt: skip
+
+
+def alternatives(n):
+    """{name: gains} of what is tried without training besides: is it the formula, or one frequency?"""
+    some = scalings(n)
+    some |= {f"base 10000 → {base}": (10_000 / base) ** (torch.arange(n) / n) for base in (5000, 2500, 1000)}
+    some |= {f"all × {gain}": torch.full((n,), gain, dtype=torch.float64) for gain in (0.667, 0.8, 1.1, 1.25)}
+    for gain in (1.25, 1.5):
+        some |= {f"frequency {i + 1} alone × {gain}": 1 + (gain - 1) * torch.eye(n, dtype=torch.float64)[i] for i in range(n)}
+    for alpha in (9, 29):
+        gains, one = rope.gains(n, alpha, 2), torch.ones(n, dtype=torch.float64)
+        some |= {
+            f"α {alpha}, p 2, rows alone": torch.stack([gains, one]),
+            f"α {alpha}, p 2, columns alone": torch.stack([one, gains]),
+            f"α {alpha}, p 2, without frequency 2": torch.where(torch.arange(n) == 1, one, gains),
+        }
+    return some
+
+
+class Notes:
+    """What a task has found so far, in a file: {step: result}. A step that is there already is not done again."""
+
+    def __init__(self, file):
+        self.file = Path(file)
+        self.found = json.loads(self.file.read_text()) if self.file.exists() else {}
+
+    def once(self, step, measure):
+        if step not in self.found:
+            start = time.monotonic()
+            self.found[step] = {**measure(), "seconds": round(time.monotonic() - start, 1)}
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            part = self.file.with_suffix(".part")
+            part.write_text(json.dumps(self.found))
+            os.replace(part, self.file)
+            print(f"{self.file.stem}: {step}, {self.found[step]['seconds']:.0f} s", flush=True)
+        return self.found[step]
+
+
+def by_set(organism, items):
+    """Right answers of controlled sets: "1101 0111 …", a word for each set, a letter for each of its relations, in order."""
+    return " ".join("".join(map(str, each)) for each in np.array(right(organism, items), int).reshape(-1, 4))
+
+
+def where(organism, draw, split, n, large=0):
+    """{setting: right answers} on controlled sets of a split; `large` more of set B in a larger room."""
+    found = {" ".join(at): by_set(organism, draw(*at, split, n)) for at in SETTINGS}
+    if large:
+        for spacing in ("wide", "narrow"):
+            found[f"B {spacing} large"] = by_set(organism, draw("B", spacing, split, large, LARGE))
+    return found
+
+
+def general(organism, split, n):
+    """{family: [right, asked]} on scenes of a split."""
+    rnd = random.Random(f"general/{split}")
+    items = [(scene, organism.examine(scene, rnd)) for scene in world.scenes(split, n)]
+    found = {}
+    for (_, asked), verdicts in zip(items, right(organism, items)):
+        for question, verdict in zip(asked, verdicts):
+            one = found.setdefault(question.family, [0, 0])
+            one[0] += int(verdict)
+            one[1] += 1
+    return found
+
+
+def sit(organism, draw, sets=50, large=20, scenes=200):
+    """The whole test: controlled sets, also in a larger room and of unseen pairs, and every family of questions."""
+    return {
+        "where": where(organism, draw, "test", sets, large),
+        "unseen": {" ".join(at): by_set(organism, draw(*at, "unseen", sets // 2)) for at in SETTINGS},
+        "general": general(organism, "test", scenes),
+    }
+
+
+def scaled_by(organism, gains):
+    """The frequencies that gains make of the unscaled ones."""
+    organism.frequencies = rope.frequencies(4 * organism.pairs) * gains
+
+
+def surface(organism, notes, draw, dev, test):
+    """Without training: every (α, p) and every alternative on development sets, and on test sets."""
+    points = {f"{alpha}/{p}": rope.gains(organism.pairs, alpha, p) for alpha, p in product(ALPHAS, POWERS)}
+    for name, gains in {**points, **alternatives(organism.pairs)}.items():
+        def measure(gains=gains):
+            scaled_by(organism, gains)
+            return {split: where(organism, draw, split, n) for split, n in (("dev", dev), ("test", test)) if n}
+        notes.once(f"free {name}", measure)
+    scaled_by(organism, 1.0)
+
+
+def grow(seed, work):
+    """One small organism: pretraining, scaling without training, with fine-tuning, and from the start."""
+    notes, kept = Notes(work / f"small-{seed}.json"), work / f"small-{seed}.safetensors"
+    watched = [item for at in SETTINGS for item in controlled(*at, "dev", 8)]
+
+    def watch(organism):
+        return {"relations right": round(float(np.mean(right(organism, watched))), 4)}
+
+    def born(gains):
+        organism = organisms.sprout(seed)
+        scaled_by(organism, gains)
+        logs = {stage.name: learn(organism, stage, watch if stage.name == "tune" else None) for stage in PRETRAINING}
+        return organism, {"log": logs, **sit(organism, controlled)}
+
+    def base():
+        organism, found = born(1.0)
+        organisms.keep(organism, kept)
+        scaled_by(organism, 0.0)  # the control: a tower that knows no places
+        return {**found, "without positions": where(organism, controlled, "test", 50)}
+
+    notes.once("from the start none", base)
+    organism = organisms.reopen(kept, seed)
+    surface(organism, notes, controlled, 15, 30)
+    for name, gains in scalings(organism.pairs).items():
+        def tuned(gains=gains):
+            organism = organisms.reopen(kept, seed)
+            scaled_by(organism, gains)
+            before = sit(organism, controlled)
+            log = learn(organism, FINE_TUNING, watch, every=20)
+            return {"before": before, "log": log, **sit(organism, controlled)}
+        notes.once(f"tuned {name}", tuned)
+    for name, gains in scalings(organism.pairs).items():
+        if name in FROM_THE_START[: 4 if seed < 3 else 1]:
+            notes.once(f"from the start {name}", lambda gains=gains: born(gains)[1])
+
+
+def big(work, tuning):
+    """toy-qwen2vl: scaled without training; or, `tuning`, fine-tuned with and without scaling from three orders of the data."""
+
+    def fresh(seed):
+        model = load(organisms.NAME, "cpu", "float32").model
+        return Small(Tower(model, organisms.NAME), nn.Identity(), seed, draw_questions, lambda scene, rnd: world.questions(scene))
+
+    def draw(which, spacing, split, n, size=world.SIZE):
+        sets = world.controlled(which, n, spacing, split, size=size)
+        return [(scene, [world.relation_question(scene, 0, 1)]) for one in sets for scene in one.scenes.values()]
+
+    if not tuning:
+        notes = Notes(work / "toy-qwen2vl.json")
+        organism = fresh(0)
+        for name, gains in scalings(organism.pairs).items():
+            def measure(gains=gains):
+                scaled_by(organism, gains)
+                return sit(organism, draw)
+            notes.once(f"whole test {name}", measure)
+        surface(organism, notes, draw, 25, 0)
+        return
+    notes = Notes(work / "toy-qwen2vl-tuned.json")
+    for seed, (name, gains) in product(range(3), scalings(6).items()):
+        if name in ("none", "paper: α 99, p 8", "α 9, p 2"):
+            def tuned(seed=seed, gains=gains):
+                organism = fresh(seed)
+                scaled_by(organism, gains)
+                return {"log": learn(organism, BIG_TUNING, every=20), **sit(organism, draw, 30, 0, 100)}
+            notes.once(f"seed {seed}, {name}", tuned)
+
+
+def run(task, work):
+    """One task in a process of its own, on one thread."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    kind, *rest = task
+    grow(*rest, work) if kind == "small" else big(work, kind == "tuned")
+
+
+def machine():
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name}, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def main():
+    root = Path(__file__).parents[3]
+    parser = argparse.ArgumentParser(prog="whatwhere.training.scaling", description=__doc__)
+    parser.add_argument("--out", type=Path, default=root / "data" / "results" / "rope_scaling.json")
+    parser.add_argument("--work", type=Path, default=root / ".training" / "scaling", help="where unfinished results are kept")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, of one thread each")
+    args = parser.parse_args()
+    tasks = [("small", 0), ("big",), ("small", 1), ("small", 2), ("tuned",), ("small", 3), ("small", 4)]
+    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
+        for done in [pool.submit(run, task, args.work) for task in tasks]:
+            done.result()
+    found = {file.stem: json.loads(file.read_text()) for file in sorted(args.work.glob("*.json"))}
+    args.out.write_text(json.dumps({"machine": machine(), "found": found}) + "\n", encoding="utf-8")
+    print(f"{args.out} holds what was found")
+
+
+if __name__ == "__main__":
+    main()

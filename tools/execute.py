@@ -1,0 +1,122 @@
+"""Execute chapters, two at a time, and remember what came of it: the tests and the book use the same executions.
+
+    python tools/execute.py [notebook …]       # those whose inputs changed; all chapters by default
+
+An execution is the chapter run from top to bottom and, after that and in the same kernel, each exercise's solution and checks.
+It is kept in `_build/executed`, under a hash of all that it depends on, and counts until one of those changes.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+import book_extension
+from chapters import NOTEBOOKS, ROOT, exercises, marks, read
+
+STORE = ROOT / "_build" / "executed"
+TIMEOUT = 600  # seconds a cell may take
+
+
+@dataclass(frozen=True)
+class Execution:
+    """`notebook`: the executed chapter. `claims`: a folder with its rows. `seconds`: how long it took.
+
+    `marks`: {exercise: {"stub": [✓ and ✗ of its checks], "solution": [the same]}}.
+    """
+
+    notebook: nbformat.NotebookNode
+    claims: Path
+    marks: dict
+    seconds: float
+
+
+def key(path):
+    """A hash of the chapter, of the package and the data, and of the versions in use."""
+    digest = hashlib.sha256(f"{sys.version}{book_extension.key()}".encode())
+    for file in (path, ROOT / "constraints.txt", Path(__file__), Path(__file__).with_name("chapters.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def run(path, folder, threads=None):
+    """Execute one notebook into `folder`, whole or not at all. Raises CellExecutionError where a cell fails."""
+    notebook, start = read(path), time.monotonic()
+    count, found = len(notebook.cells), exercises(notebook)
+    for exercise in found:
+        notebook.cells.append(nbformat.v4.new_code_cell(exercise["solution"] or ""))
+        notebook.cells += [nbformat.v4.new_code_cell(check.source) for check in exercise["checks"]]
+    part = Path(f"{folder}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    (part / "claims").mkdir(parents=True)
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    environment |= {"WHATWHERE_CLAIMS": str(part / "claims"), "TQDM_DISABLE": "1"}  # progress is for someone who waits
+    if threads:
+        environment |= {"OMP_NUM_THREADS": str(threads)}
+    NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute(env=environment)
+    results, last = {}, count
+    for exercise in found:
+        after = notebook.cells[last + 1 : last + 1 + len(exercise["checks"])]
+        last += 1 + len(exercise["checks"])
+        results[exercise["number"]] = {
+            "stub": [mark for check in exercise["checks"] for mark in marks(check)],
+            "solution": [mark for check in after for mark in marks(check)],
+        }
+    notebook.cells = notebook.cells[:count]
+    notebook.metadata["mystnb"] = {"execution_mode": "off"}  # for Sphinx: it is executed
+    nbformat.write(notebook, part / "notebook.ipynb")
+    facts = {"marks": results, "seconds": round(time.monotonic() - start, 1)}
+    (part / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def kept(path, store=STORE):
+    """The `Execution` of a chapter as it is now, or None."""
+    folder = store / path.stem
+    if not (folder / "key").is_file() or (folder / "key").read_text() != key(path):
+        return None
+    return opened(folder)
+
+
+def opened(folder):
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    found = {int(number): each for number, each in facts["marks"].items()}
+    return Execution(read(folder / "notebook.ipynb"), folder / "claims", found, facts["seconds"])
+
+
+def ensure(paths=NOTEBOOKS, store=STORE, workers=2):
+    """Execute those of the chapters that have changed, `workers` at a time. Returns {path: its CellExecutionError}."""
+    due = [path for path in paths if kept(path, store) is None]
+    threads = max(1, (os.cpu_count() or 1) // workers)
+
+    def one(path):
+        before = key(path)
+        try:
+            run(path, store / path.stem, threads)
+        except CellExecutionError as error:
+            print(f"{path.stem} failed", flush=True)
+            return error
+        (store / path.stem / "key").write_text(before)
+        print(f"{path.stem} in {opened(store / path.stem).seconds:.0f} s", flush=True)
+
+    if due:
+        print(f"Executing {len(due)} of {len(paths)} notebooks, {workers} at a time", flush=True)
+    with ThreadPoolExecutor(workers) as pool:
+        return {path: error for path, error in zip(due, pool.map(one, due)) if error}
+
+
+if __name__ == "__main__":
+    failed = ensure([Path(name).resolve() for name in sys.argv[1:]] or NOTEBOOKS)
+    for path, error in failed.items():
+        print(f"\n{path.name}\n{error}")
+    sys.exit(bool(failed))
