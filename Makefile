@@ -11,7 +11,7 @@ FRUGAL := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab train bench sync clean
+.PHONY: help book test lab train scaling bench sync clean
 
 help:  ## show this list
 	@echo "What and Where: make TARGET, where TARGET is one of"
@@ -38,7 +38,10 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 train: $(READY)  ## train both model organisms from scratch (resumes where it stopped)
 	$(FRUGAL) $(BIN)/python -m whatwhere.training
 
-bench: $(READY)  ## time the world, the models, the lens and compression on this machine
+scaling: $(READY)  ## repeat chapter 11's long runs, a good hour on two cores (resumes where it stopped)
+	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(FRUGAL) $(BIN)/python -m whatwhere.training.scaling
+
+bench: $(READY)  ## time the world, the models, the lens, compression and scaling on this machine
 	$(BIN)/python tools/bench.py
 
 sync: $(READY)  ## strip notebook outputs; write the setup cell and the repository's address where they belong

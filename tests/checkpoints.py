@@ -176,15 +176,20 @@ def _ids(tokenizer):
 
 def _save(folder, model_class, config, tokenizer, processor, dtype, seed):
     torch.manual_seed(seed)
-    model = model_class(config).eval()
-    with torch.no_grad():  # Hugging Face's initial weights are so small that the logits hardly differ
-        for name, weight in model.named_parameters():
-            scale = 0.3 if weight.ndim == 1 else weight[0].numel() ** -0.5
-            weight.copy_((1.0 if weight.ndim == 1 and "bias" not in name else 0.0) + scale * torch.randn_like(weight))
-    model.tie_weights()
+    model = enliven(model_class(config).eval())
     model.to(dtype)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     for part in (model, tokenizer, processor):
         part.save_pretrained(folder)
     return model, tokenizer, processor
+
+
+@torch.no_grad()
+def enliven(model):
+    """Draw all weights anew: Hugging Face's initial ones are so small that the logits hardly differ. Returns the model."""
+    for name, weight in model.named_parameters():
+        scale = 0.3 if weight.ndim == 1 else weight[0].numel() ** -0.5
+        weight.copy_((1.0 if weight.ndim == 1 and "bias" not in name else 0.0) + scale * torch.randn_like(weight))
+    model.tie_weights()
+    return model

@@ -8,7 +8,9 @@ import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
+import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -17,6 +19,7 @@ from packaging.utils import canonicalize_name
 import book_extension
 import check_site
 import colab
+import execute
 import setup_cell
 import sync
 
@@ -277,6 +280,21 @@ def test_a_page_is_computed_again_when_the_package_or_the_data_change(tmp_path):
     assert book_extension.key(tmp_path) != key
 
 
+def test_sphinx_is_given_what_was_executed(monkeypatch, tmp_path):
+    cell = nbformat.v4.new_code_cell("1 + 1", outputs=[nbformat.v4.new_output("stream", text="2")])
+    done = nbformat.v4.new_notebook(cells=[cell])
+    kept = {"01_a.ipynb": SimpleNamespace(notebook=done)}
+    monkeypatch.setattr(execute, "kept", lambda path: kept.get(path.name))
+
+    def read(name):
+        source = ["as it lies there"]
+        book_extension._executed(SimpleNamespace(srcdir=tmp_path), name, source)
+        return source[0]
+
+    assert nbformat.reads(read("notebooks/01_a"), 4).cells[0].outputs[0].text == "2"
+    assert read("notebooks/02_b") == read("book/01_a") == "as it lies there"
+
+
 def test_the_ledger_page_is_read_last():
     names = ["book/claims", "notebooks/01_a", "book/intro"]
     book_extension._claims_last(None, None, names)
@@ -285,5 +303,5 @@ def test_the_ledger_page_is_read_last():
 
 def test_make_help_lists_the_targets_the_readme_promises():
     said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("book", "test", "lab", "train", "bench", "clean"):
+    for target in ("book", "test", "lab", "train", "scaling", "bench", "clean"):
         assert re.search(rf"^  {target} ", said, flags=re.MULTILINE), said

@@ -63,3 +63,12 @@ def test_intervals_of_any_statistic():
     for bad in ((hits, counts[:-1]), (np.zeros(0), np.zeros(0))):
         with pytest.raises(ValueError, match="as many scenes each"):
             stats.interval(lambda *a: 0, *bad)
+
+
+def test_an_interval_over_a_few_models():
+    mean, low, high = stats.over_models([1.0, 2.0, 3.0])
+    assert mean == 2 and high - mean == pytest.approx(mean - low) == pytest.approx(4.303 / 3**0.5, rel=1e-3)  # t of 2 degrees
+    assert stats.over_models([5, 5]) == (5, 5, 5)
+    for bad in ([1.0], [], [1.0, float("nan")], [[1.0, 2.0]]):
+        with pytest.raises(ValueError, match="two or more models"):
+            stats.over_models(bad)

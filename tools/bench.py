@@ -73,7 +73,21 @@ def main(names, save):
         for scene in scenes[:25]:
             plainly(vlm, scene.image)
         print(f"{name + ': the plain way, seconds (from 25 scenes)':44}{(time.perf_counter() - start) * len(scenes) / 25:8.1f}")
+    if vlm.adapter.rotary is not None:
+            print(f"{name + ': time when scaled, over unscaled':44}{overhead(vlm, pictures[0]):8.3f}")
     compression(names, save)
+
+
+def overhead(vlm, image, repeats=200):
+    """How much longer the vision tower takes while its rotary frequencies are scaled: medians of runs in turn."""
+    times = {0: [], 9: []}
+    for _ in range(repeats):
+        for alpha, taken in times.items():
+            with ww.rope.scaled(vlm, alpha, 2):
+                start = time.perf_counter()
+                vlm.vit_states(image, [vlm.depths])
+                taken.append(time.perf_counter() - start)
+    return statistics.median(times[9]) / statistics.median(times[0])
 
 
 @torch.no_grad()

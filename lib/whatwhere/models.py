@@ -44,7 +44,10 @@ def load(name, device="auto", dtype="auto"):
     a sentence when the name is unknown, the weights are missing or damaged, or the architecture is not one of
     those in `families`.
     """
-    return VLM(*load_parts(name, device, dtype), name=str(name))
+    vlm = VLM(*load_parts(name, device, dtype), name=str(name))
+    if scaling.settings(vlm) is not None:  # it was saved while its rotary frequencies were scaled
+        scaling.apply(vlm)
+    return vlm
 
 
 class VLM:
@@ -69,8 +72,6 @@ class VLM:
         # the paper reads layer 25 of LLaVA's 32
         self.lens_layer = self.about.get("lens_layer", round(25 / 32 * self.n_layers))
         self._warned = False
-        if scaling.settings(self):
-            scaling.apply(self)
 
     def __repr__(self):
         return f"VLM({self.name}: {self.family}, ViT depth {self.depths}, {self.n_layers} LM layers, {self.dtype}, {self.device})"

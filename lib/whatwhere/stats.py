@@ -1,7 +1,7 @@
-"""Shares and their 95% intervals, by bootstrap over scenes."""
+"""Shares and their 95% intervals, by bootstrap over scenes; and the interval of a mean over models."""
 
 import numpy as np
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, t
 
 
 def share(hits, counts=None, seed=0, resamples=2000):
@@ -47,3 +47,15 @@ def interval(statistic, *arrays, seed=0, resamples=1000):
     draws = (rng.integers(n, size=n) for _ in range(resamples))
     found = np.array([statistic(*(each[drawn] for each in arrays)) for drawn in draws])
     return statistic(*arrays), *np.quantile(found, (0.025, 0.975), axis=0)
+
+
+def over_models(values):
+    """`(mean, low, high)` of one number from each of a few models, with Student's 95% interval, as there are too few to resample.
+
+    Raises ValueError for fewer than two.
+    """
+    values = np.asarray(values, float)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise ValueError(f"over_models() takes one finite number from each of two or more models; got {values.tolist()}.")
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)

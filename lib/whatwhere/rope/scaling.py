@@ -25,7 +25,7 @@ def scaled(vlm, alpha, p=None, *, k=None, c=None):
     Raises ValueError for numbers that `gains` does not take, for a ViT without 2-D RoPE, and for a model that is scaled already.
     """
     frequencies, config = _frequencies(vlm), _config(vlm)
-    if settings(vlm):
+    if settings(vlm) is not None:
         raise ValueError(f"This model is scaled already, by {settings(vlm)}: leave that context first, or load it unscaled.")
     if (p is None) == (k is None and c is None) or (k is None) != (c is None):
         raise ValueError("Scaling takes alpha and either p, the paper's power, or both k and c, for the sigmoid.")
@@ -37,7 +37,7 @@ def scaled(vlm, alpha, p=None, *, k=None, c=None):
         apply(vlm)
         yield
     finally:
-        frequencies.copy_(before)
+        _frequencies(vlm).copy_(before)  # asked anew: a model that was moved meanwhile keeps them elsewhere
         if had is None:
             del config.whatwhere
         else:
@@ -50,9 +50,18 @@ def settings(vlm):
 
 
 def apply(vlm):
-    """Multiply the frequencies by what the config says. `models.load` does this, once, to a model that was saved while scaled."""
-    frequencies = _frequencies(vlm)
-    frequencies.copy_(frequencies.double() * _gains(len(frequencies), settings(vlm)).to(frequencies.device))
+    """Multiply the frequencies by what the config says. `models.load` does this, once, to a model that was saved while scaled.
+
+    Raises ValueError for a config that does not say it as `scaled` does.
+    """
+    frequencies, chosen = _frequencies(vlm), settings(vlm)
+    try:
+        gains = _gains(len(frequencies), chosen)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"The config's note on RoPE scaling is damaged: {chosen!r} does not say alpha and p, or alpha, k and c, as numbers."
+        ) from None
+    frequencies.copy_(frequencies.cpu().double() * gains)  # on the CPU: some devices have no double precision
 
 
 def _gains(n, chosen):

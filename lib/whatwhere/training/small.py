@@ -95,7 +95,8 @@ def sprout(seed=0):
     learnt ten times later, whatever the frequencies are.
     """
     made = build.model(NAME, seed, blocks=BLOCKS, vision_width=WIDTH)
-    made.model.language_model.rotary_emb.mrope_section = [24, 0, 0]  # all time: the LM sees no rows and columns
+    # all time: the LM sees no rows and columns, and no places but the order of the tokens
+    made.model.language_model.rotary_emb.mrope_section = made.config.text_config.rope_parameters["mrope_section"] = [24, 0, 0]
     tower = Tower(made, NAME)
     tower.start()
     tower.lm.load_state_dict(load(NAME, "cpu", "float32").model.model.language_model.state_dict())
@@ -223,11 +224,11 @@ def controlled(which, spacing, split, n, size=world.SIZE, start=0):
     """`n` controlled sets whose two things differ in colour, as items for `right`: four scenes a set, one question each."""
     found = []
     for seed in itertools.count(start):
+        if len(found) == 4 * n:
+            return found
         one = world.controlled(which, 1, spacing, split, seed, size)[0]
         if len({thing.colour for thing in one.scenes["left"].things}) == 2:
             found += [(scene, [relation_question(scene, 0, 1)]) for scene in one.scenes.values()]
-        if len(found) == 4 * n:
-            return found
 
 
 def keep(small, file):
@@ -242,5 +243,7 @@ def keep(small, file):
 def reopen(file, seed):
     """The `Small` that was kept in a file."""
     small = sprout(seed)
-    small.parts().load_state_dict(load_file(file), strict=False)
+    tensors = load_file(file)
+    tensors["model.lm_head.weight"] = tensors["model.model.language_model.embed_tokens.weight"]  # one and the same
+    small.parts().load_state_dict(tensors)
     return small
