@@ -1,7 +1,7 @@
 """Small random checkpoints in the true classes, saved as standard folders.
 
     llava(folder)            # LlavaForConditionalGeneration, CLIP ViT, Llama
-    qwen2vl(folder, merge=3) # Qwen2VLForConditionalGeneration
+    qwen2vl(folder, merge=3) # Qwen2VLForConditionalGeneration; window=2: Qwen2_5_VLForConditionalGeneration
 
 Each folder has config.json, model.safetensors, tokenizer, chat template and image processor, as a hub
 checkpoint has, and is read back by `whatwhere.load`. Weights are large enough that mistakes show.
@@ -16,6 +16,8 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
 )
@@ -121,24 +123,27 @@ def qwen2vl(
     dtype=torch.float32,
     seed=0,
     about=None,
+    window=None,
 ):
-    """Save a random Qwen2-VL to `folder` and return (model, tokenizer, image_processor)."""
+    """Save a random Qwen2-VL to `folder` and return (model, tokenizer, image_processor).
+
+    window: visual tokens a side; with it, it is a Qwen2.5-VL whose last block alone sees the whole picture.
+    """
     tokenizer = word_tokenizer(QWEN_TEMPLATE, "<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>")
     token = (patch * merge) ** 2
     processor = Qwen2VLImageProcessorPil(
         size={"shortest_edge": token, "longest_edge": max_tokens * token}, patch_size=patch, merge_size=merge
     )
     half = hidden // heads // 2
-    settings = Qwen2VLConfig(
-        vision_config=dict(
-            depth=vision_blocks,
-            embed_dim=24,
-            hidden_size=hidden,
-            num_heads=2,
-            patch_size=patch,
-            spatial_merge_size=merge,
-            mlp_ratio=2,
-        ),
+    common = dict(depth=vision_blocks, num_heads=2, patch_size=patch, spatial_merge_size=merge)
+    vision = dict(embed_dim=24, hidden_size=hidden, mlp_ratio=2)
+    config_class, model_class = Qwen2VLConfig, Qwen2VLForConditionalGeneration
+    if window:
+        vision = dict(hidden_size=24, out_hidden_size=hidden, intermediate_size=48, window_size=window * merge * patch,
+                      fullatt_block_indexes=[vision_blocks - 1])  # fmt: skip
+        config_class, model_class = Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    settings = config_class(
+        vision_config=common | vision,
         text_config=dict(
             vocab_size=len(tokenizer),
             hidden_size=hidden,
@@ -167,7 +172,7 @@ def qwen2vl(
         },
         **({"whatwhere": about} if about else {}),
     )
-    return _save(folder, Qwen2VLForConditionalGeneration, settings, tokenizer, processor, dtype, seed)
+    return _save(folder, model_class, settings, tokenizer, processor, dtype, seed)
 
 
 def _ids(tokenizer):

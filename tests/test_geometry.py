@@ -19,6 +19,7 @@ SHAPES = {
     "qwen2vl": (qwen2vl, {}),
     "qwen2vl, merging 3 x 3": (qwen2vl, dict(merge=3, layers=2)),
     "qwen2vl, no merging": (qwen2vl, dict(merge=1)),
+    "qwen2.5vl": (qwen2vl, dict(window=2)),
 }
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZES = (3, 5), (1, 6), (5, 3)  # tokens; LLaVA resizes them all to one grid

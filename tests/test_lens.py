@@ -17,6 +17,7 @@ SHAPES = {
     "qwen2vl": (qwen2vl, {}),
     "qwen2vl, merging 3 x 3": (qwen2vl, dict(merge=3)),
     "qwen2vl, no merging": (qwen2vl, dict(merge=1)),
+    "qwen2.5vl": (qwen2vl, dict(window=2)),
 }
 
 

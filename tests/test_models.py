@@ -26,6 +26,8 @@ SHAPES = {
     "qwen2vl": (qwen2vl, {}),
     "qwen2vl, no merging, tied": (qwen2vl, dict(merge=1, tied=True)),
     "qwen2vl, merging 3 x 3, one key-value head": (qwen2vl, dict(merge=3, kv_heads=1, layers=2)),
+    "qwen2.5vl": (qwen2vl, dict(window=2)),
+    "qwen2.5vl, windows 3 x 3, no merging": (qwen2vl, dict(window=3, merge=1, vision_blocks=4)),
 }
 
 
@@ -63,7 +65,7 @@ def theirs(vlm, images, questions):
         "input_ids": text["input_ids"],
         "attention_mask": text["attention_mask"],
         **pixels,
-        **(kinds if vlm.family == "qwen2_vl" else {}),
+        **(kinds if vlm.family != "llava" else {}),
     }
 
 
@@ -209,8 +211,31 @@ def test_positions_and_grid(vlm):
         assert torch.equal(column, start + torch.arange(columns).repeat(rows))
         blocks = vit.reshape(rows * columns, merge * merge, 2) // merge  # the patches of one token lie in one block
         assert (blocks == blocks[:, :1]).all()
-        assert torch.equal(blocks[:, 0], torch.cartesian_prod(torch.arange(rows), torch.arange(columns)))
+        window = getattr(vlm.adapter, "window", max(rows, columns))  # in Qwen2.5-VL a window's tokens follow each other
+        places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).tolist()
+        assert blocks[:, 0].tolist() == sorted(places, key=lambda at: (at[0] // window, at[1] // window))
         assert len({tuple(place) for place in vit.tolist()}) == len(vit) == rows * columns * merge * merge
+
+
+@torch.no_grad()
+def test_the_patches_stand_where_the_vision_tower_turns_them(vlm):
+    """What `positions` says of every patch against the cosines that the tower hands to its first block; `in_vit` orders alike."""
+    if vlm.adapter.rotary is None:
+        return
+    caught, images = {}, [picture(40, 24), picture(24, 48, 1)]
+    hook = vlm.vision_blocks[0].register_forward_pre_hook(lambda block, args, named: caught.update(named), with_kwargs=True)
+    vlm.vit_states(images)
+    hook.remove()
+    at = torch.cat([vlm.positions(image).vit for image in images])
+    angles = (at[..., None] * vlm.adapter.rotary.inv_freq).flatten(1).repeat(1, 2)
+    assert torch.allclose(caught["position_embeddings"][0], angles.cos(), atol=1e-5)
+    m, grids = vlm.adapter.merge, [vlm.patch_grid(image) for image in images]
+    maps = [torch.arange(rows * m * columns * m).reshape(rows * m, columns * m) for rows, columns in grids]
+    assert vlm.adapter.in_vit(maps).tolist() == [
+        row * columns * m + column
+        for image, (_, columns) in zip(images, grids)
+        for row, column in vlm.positions(image).vit.tolist()
+    ]
 
 
 def test_what_is_seen(vlm):

@@ -8,7 +8,7 @@ shared and lives in `models`. A new family is a new class here and a line in FAM
 import numpy as np
 import torch
 from PIL import Image
-from transformers import LlavaForConditionalGeneration, Qwen2VLForConditionalGeneration
+from transformers import LlavaForConditionalGeneration, Qwen2_5_VLForConditionalGeneration, Qwen2VLForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -200,7 +200,46 @@ class Qwen2VL:
         return _picture(patches.transpose(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * m * p, columns * m * p))
 
 
-FAMILIES = {"llava": Llava, "qwen2_vl": Qwen2VL}
+class Qwen25VL(Qwen2VL):
+    """Qwen2.5-VL: as Qwen2-VL, but most ViT blocks attend within square windows, and a window's tokens lie next to each other.
+
+    The ViT's states come window by window; what the connector makes of them is put back into raster order.
+    """
+
+    model_class = Qwen2_5_VLForConditionalGeneration
+
+    def __init__(self, model, image_processor):
+        super().__init__(model, image_processor)
+        self.window = model.config.vision_config.window_size // self.merge // self.patch  # visual tokens a side
+
+    def _windows(self, rows, columns):
+        """(tokens,): the ViT's first token is the raster's window[0]-th, and so on."""
+        row, column = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).T
+        across = -(-columns // self.window)
+        return torch.argsort(row // self.window * across + column // self.window, stable=True)
+
+    def _by_image(self, states, pixels, each=1):
+        found = []
+        for own, grid in zip(super()._by_image(states, pixels, each), self.grids(pixels)):
+            raster = torch.argsort(self._windows(*grid)).to(own.device)
+            found.append(own.unflatten(0, (-1, each))[raster].flatten(0, 1))
+        return found
+
+    def in_vit(self, maps):
+        """Whole numbers (rows, columns) for each image → (patches of all images,), like the ViT's states."""
+        return torch.cat([
+            super(Qwen25VL, self).in_vit([each]).unflatten(0, (-1, self.merge**2))[
+                self._windows(*(side // self.merge for side in each.shape)).to(each.device)
+            ].flatten() for each in maps
+        ])  # fmt: skip
+
+    def patch_positions(self, pixels):
+        """(patches, 2): row and column of each ViT patch, in the ViT's order: window by window."""
+        tokens = super().patch_positions(pixels).unflatten(0, (-1, self.merge**2))
+        return tokens[self._windows(*self.grids(pixels)[0])].flatten(0, 1)
+
+
+FAMILIES = {"llava": Llava, "qwen2_vl": Qwen2VL, "qwen2_5_vl": Qwen25VL}
 
 
 def _picture(values):

@@ -26,8 +26,9 @@ def load_parts(name, device="auto", dtype="auto"):
         ) from None
     family = FAMILIES.get(config.get("model_type"))
     if family is None:
+        *known, last = FAMILIES
         raise ValueError(
-            f"'{name}' is of the architecture '{config.get('model_type')}'; whatwhere knows {' and '.join(FAMILIES)}."
+            f"'{name}' is of the architecture '{config.get('model_type')}'; whatwhere knows {', '.join(known)} and {last}."
         )
     device = _device(device)
     model = _model(family.model_class, source, name, _dtype(dtype, device, config)).to(device).eval()
