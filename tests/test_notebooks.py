@@ -169,3 +169,15 @@ def test_an_execution_counts_until_its_chapter_changes(tmp_path, capsys):
     assert execute.kept(path, tmp_path / "store") is None
     assert "ZeroDivisionError" in str(execute.ensure([path], tmp_path / "store")[path])
     assert execute.kept(path, tmp_path / "store") is None
+
+
+def test_an_execution_depends_on_the_results_that_its_chapter_names(tmp_path, monkeypatch):
+    (tmp_path / "data" / "results").mkdir(parents=True)
+    (tmp_path / "constraints.txt").touch()
+    monkeypatch.setattr(execute, "ROOT", tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.ipynb").write_text(f"open('{name}.json')")
+        (tmp_path / "data" / "results" / f"{name}.json").write_text("1")
+    keys = [execute.key(tmp_path / f"{name}.ipynb") for name in ("one", "two")]
+    (tmp_path / "data" / "results" / "two.json").write_text("2")
+    assert execute.key(tmp_path / "one.ipynb") == keys[0] and execute.key(tmp_path / "two.ipynb") != keys[1]

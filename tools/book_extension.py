@@ -17,10 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LAST = "book/claims"
 
 
-def key(root=ROOT):
+def key(root=ROOT, folders=("lib", "data")):
     """One hash over every file that an executed page may read, except the claim rows it may write."""
     digest = hashlib.sha256()
-    for folder in ("lib", "data"):
+    for folder in folders:
         for path in sorted((root / folder).rglob("*")):
             name = path.relative_to(root).as_posix()
             hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts[len(root.parts) :])

@@ -41,9 +41,11 @@ class Execution:
 
 
 def key(path):
-    """A hash of the chapter, of the package and the data, and of the versions in use."""
-    digest = hashlib.sha256(f"{sys.version}{book_extension.key()}".encode())
-    for file in (path, ROOT / "constraints.txt", Path(__file__), Path(__file__).with_name("chapters.py")):
+    """A hash of the chapter, the package, the organisms, the results of long runs that it names, and the versions in use."""
+    inputs = book_extension.key(folders=("lib", "data/models"))
+    digest = hashlib.sha256(f"{sys.version}{inputs}".encode())
+    named = [file for file in sorted((ROOT / "data" / "results").iterdir()) if file.name in path.read_text(encoding="utf-8")]
+    for file in (path, *named, ROOT / "constraints.txt", Path(__file__), Path(__file__).with_name("chapters.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

@@ -50,6 +50,8 @@ def alternatives(n):
     some = scalings(n)
     some |= {f"base 10000 → {base}": (10_000 / base) ** (torch.arange(n) / n) for base in (5000, 2500, 1000)}
     some |= {f"all × {gain}": torch.full((n,), gain, dtype=torch.float64) for gain in (0.667, 0.8, 1.1, 1.25)}
+    some |= {f"α 99, p {p}": rope.gains(n, 99, p) for p in (6, 10)}  # in the paper's code, beside p 8
+    some |= {f"sigmoid: α {a}, k 40, c {c}": rope.sigmoid_gains(n, a, 40, c) for a, c in ((99, 0.6), (0.5, 0.1))}
     for gain in (1.25, 1.5):
         some |= {f"frequency {i + 1} alone × {gain}": 1 + (gain - 1) * torch.eye(n, dtype=torch.float64)[i] for i in range(n)}
     for alpha in (9, 29):
@@ -149,8 +151,12 @@ def hits(text):
 
 
 def score(found, name, settings=SETTINGS, split="dev"):
-    """The share of relation questions that are right, mean over settings, in what `surface` has noted under a name."""
-    return float(np.mean([hits(found[f"free {name}"][split][" ".join(at)]).mean() for at in settings]))
+    """The share of relation questions that are right, mean over settings, in what `surface` has noted under a name.
+
+    On and under are the same pictures at both spacings of A: of the narrow ones left and right alone are counted.
+    """
+    rows = {at: hits(found[f"free {name}"][split][" ".join(at)]) for at in settings}
+    return float(np.mean([each[:, 2:].mean() if at == ("A", "narrow") else each.mean() for at, each in rows.items()]))
 
 
 def ability(found, name):
