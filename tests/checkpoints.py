@@ -12,16 +12,21 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import (
     CLIPVisionConfig,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLVisionConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2Config,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 WORDS = (
@@ -173,6 +178,39 @@ def qwen2vl(
         **({"whatwhere": about} if about else {}),
     )
     return _save(folder, model_class, settings, tokenizer, processor, dtype, seed)
+
+
+def internvl(folder, *, image=24, patch=3, merge=2, vision_blocks=3, layers=3, tied=False, pooled=True, seed=0):
+    """Save a random InternVL to `folder` and return (model, tokenizer, image_processor)."""
+    tokenizer = word_tokenizer(LLAVA_TEMPLATE.replace("<image>", "<IMG_CONTEXT>"), "<img>", "<IMG_CONTEXT>", "</img>")
+    processor = GotOcr2ImageProcessorPil(size={"height": image, "width": image})
+    settings = InternVLConfig(
+        vision_config=InternVLVisionConfig(
+            hidden_size=24,
+            intermediate_size=48,
+            num_hidden_layers=vision_blocks,
+            num_attention_heads=2,
+            image_size=(image, image),
+            patch_size=(patch, patch),
+            use_mean_pooling=pooled,
+        ),
+        text_config=Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            tie_word_embeddings=tied,
+            max_position_embeddings=512,
+            **_ids(tokenizer),
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=(image // patch // merge) ** 2,
+        downsample_ratio=1 / merge,
+        tie_word_embeddings=tied,
+    )
+    return _save(folder, InternVLForConditionalGeneration, settings, tokenizer, processor, torch.float32, seed)
 
 
 def _ids(tokenizer):

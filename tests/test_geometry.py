@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
-from checkpoints import llava, qwen2vl
+from checkpoints import internvl, llava, qwen2vl
 from whatwhere import answers, geometry, intervene, lens, rope, world
 from whatwhere.streams import residual_stream
 from whatwhere.world import Scene, Thing
@@ -20,6 +20,7 @@ SHAPES = {
     "qwen2vl, merging 3 x 3": (qwen2vl, dict(merge=3, layers=2)),
     "qwen2vl, no merging": (qwen2vl, dict(merge=1)),
     "qwen2.5vl": (qwen2vl, dict(window=2)),
+    "internvl": (internvl, {}),
 }
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZES = (3, 5), (1, 6), (5, 3)  # tokens; LLaVA resizes them all to one grid
@@ -50,7 +51,8 @@ def coarse(tmp_path_factory):
 
 
 def patch_size(vlm):
-    return vlm.model.config.vision_config.patch_size
+    size = vlm.model.config.vision_config.patch_size
+    return size if isinstance(size, int) else size[0]
 
 
 def picture(vlm, rows, columns, seed=0):
@@ -67,7 +69,7 @@ def pictures(vlm):
 
 def test_grids_are_of_patches_and_of_tokens(vlm):
     for image, size in zip(pictures(vlm), SIZES):
-        size = (vlm.adapter.side,) * 2 if vlm.family == "llava" else size
+        size = size if "qwen" in vlm.family else (vlm.adapter.side // vlm.adapter.merge,) * 2
         patches, tokens = geometry.grids(vlm, image)
         assert tokens == size and patches == tuple(vlm.adapter.merge * n for n in size)
         assert len(vlm.positions(image).vit) == np.prod(patches) and len(vlm.positions(image).index) == np.prod(tokens)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
-from checkpoints import llava, qwen2vl
+from checkpoints import internvl, llava, qwen2vl
 from whatwhere import answers, compress, intervene, rope
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -739,3 +739,18 @@ def test_the_vit_may_be_changed_while_prompts_are_shortened(square):
         with change(), compress.method(square, "grid", keep=5):
             assert torch.equal(square.logits(image, PROMPTS[0]), inside)
     assert torch.equal(inside, before), "a zero step"
+
+
+def test_a_table_that_no_hook_reaches_is_said_to_be_so(tmp_path):
+    """InternVL is steered and erased like the others, but its patches cannot be told another place."""
+    internvl(tmp_path / "internvl")
+    vlm = ww.load(tmp_path / "internvl", device="cpu", dtype="float32")
+    image, mask = Image.new("RGB", (24, 24), (90, 20, 60)), np.eye(4, dtype=bool)
+    with pytest.raises(ValueError, match="as one tensor, which no hook reaches"):
+        with intervene.moved(vlm, np.eye(8, dtype=bool), (0, 1)):
+            pass
+    plain = vlm.visual_tokens(image)
+    with intervene.added(vlm, np.eye(8, dtype=bool), np.ones(VIT), depth=vlm.depths):
+        changed = (vlm.visual_tokens(image) - plain).abs().amax(-1).reshape(4, 4) > 1e-5
+    assert changed.tolist() == mask.tolist(), "the tokens that these patches are merged into, and no others"
+    assert torch.equal(vlm.visual_tokens(image), plain)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
-from checkpoints import llava, qwen2vl
+from checkpoints import internvl, llava, qwen2vl
 from whatwhere import lens, tokens
 
 SHAPES = {
@@ -18,6 +18,7 @@ SHAPES = {
     "qwen2vl, merging 3 x 3": (qwen2vl, dict(merge=3)),
     "qwen2vl, no merging": (qwen2vl, dict(merge=1)),
     "qwen2.5vl": (qwen2vl, dict(window=2)),
+    "internvl": (internvl, {}),
 }
 
 
@@ -43,7 +44,7 @@ def token(vlm):
 
 def picture(vlm, seed=0, scale=1):
     """Of the size the ViT takes, and not square where it need not be."""
-    size = (24, 24) if vlm.family == "llava" else (6 * scale * token(vlm), 4 * scale * token(vlm))
+    size = (24, 24) if "qwen" not in vlm.family else (6 * scale * token(vlm), 4 * scale * token(vlm))
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8))
 
 
@@ -70,7 +71,9 @@ def test_every_depth_and_layer_is_the_full_forward_of_a_shorter_vit(vlm):
         maps = lens.token_maps(vlm, image, layer=layer, batch_size=2)
         for depth in range(1, vlm.depths + 1):
             cut = copy.deepcopy(vlm.model)
-            if vlm.family == "llava":
+            if vlm.family == "internvl":
+                cut.model.vision_tower.encoder.layer = cut.model.vision_tower.encoder.layer[:depth]
+            elif vlm.family == "llava":
                 tower = getattr(cut.model.vision_tower, "vision_model", cut.model.vision_tower)
                 tower.encoder.layers = tower.encoder.layers[:depth]
                 tower.config.num_hidden_layers = depth

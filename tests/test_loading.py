@@ -86,7 +86,7 @@ def edit(folder, **changes):
 def test_wrong_architecture(folders, tmp_path):
     folder = broken(folders, tmp_path)
     edit(folder, model_type="bert")
-    with pytest.raises(ValueError, match="architecture 'bert'; whatwhere knows llava, qwen2_vl and qwen2_5_vl"):
+    with pytest.raises(ValueError, match="architecture 'bert'; whatwhere knows llava, qwen2_vl, qwen2_5_vl and internvl"):
         ww.load(folder)
     edit(folder, model_type="llava", vision_feature_layer=[-2, -1])
     with pytest.raises(ValueError, match="several ViT layers|another shape"):

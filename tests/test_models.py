@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
-from checkpoints import llava, qwen2vl
+from checkpoints import internvl, llava, qwen2vl
 
 QUESTIONS = ["is there a cup?", "what colour is the bear on the left of the striped bowl?", "how many?"]
 
@@ -27,6 +27,8 @@ SHAPES = {
     "qwen2vl, no merging, tied": (qwen2vl, dict(merge=1, tied=True)),
     "qwen2vl, merging 3 x 3, one key-value head": (qwen2vl, dict(merge=3, kv_heads=1, layers=2)),
     "qwen2.5vl": (qwen2vl, dict(window=2)),
+    "internvl": (internvl, {}),
+    "internvl, tied, normed after the ViT": (internvl, dict(tied=True, pooled=False, image=18)),
     "qwen2.5vl, windows 3 x 3, no merging": (qwen2vl, dict(window=3, merge=1, vision_blocks=4)),
 }
 
@@ -42,21 +44,23 @@ def vlm(request, tmp_path_factory):
 def theirs(vlm, images, questions):
     """Inputs made without us: the placeholder expanded in the string, and the tokenizer's own padding."""
     pixels = dict(vlm.image_processor(images, return_tensors="pt"))
+    config = vlm.model.config
     if vlm.family == "llava":
-        config = vlm.model.config.vision_config
-        counts = [
-            (config.image_size // config.patch_size) ** 2 + (vlm.model.config.vision_feature_select_strategy == "full")
-        ] * len(images)
-        mark = "<image>"
+        whole = config.vision_feature_select_strategy == "full"
+        counts = [(config.vision_config.image_size // config.vision_config.patch_size) ** 2 + whole] * len(images)
+        mark, written = "<image>", "{}"
+    elif vlm.family == "internvl":
+        pixels.pop("num_patches")
+        counts, mark, written = [config.image_seq_length] * len(images), "<IMG_CONTEXT>", "<img>{}</img>"
     else:
-        counts = (pixels["image_grid_thw"].prod(-1) // vlm.model.config.vision_config.spatial_merge_size**2).tolist()
-        mark = "<|image_pad|>"
+        counts = (pixels["image_grid_thw"].prod(-1) // config.vision_config.spatial_merge_size**2).tolist()
+        mark, written = "<|image_pad|>", "{}"
     texts = [
         vlm.tokenizer.apply_chat_template(
             [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}],
             tokenize=False,
             add_generation_prompt=True,
-        ).replace(mark, mark * n)
+        ).replace(mark, written.format(mark * n))
         for question, n in zip(questions, counts)
     ]
     text = vlm.tokenizer(texts, padding=True, return_tensors="pt")
@@ -65,7 +69,7 @@ def theirs(vlm, images, questions):
         "input_ids": text["input_ids"],
         "attention_mask": text["attention_mask"],
         **pixels,
-        **(kinds if vlm.family != "llava" else {}),
+        **(kinds if "qwen" in vlm.family else {}),
     }
 
 
@@ -94,7 +98,9 @@ def test_vit_states_are_what_the_connector_makes_visual_tokens_of(vlm):
     every = vlm.vit_states(images)
     for states, tokens in zip(every, vlm.visual_tokens_by_depth(images), strict=True):
         assert states.shape[:2] == tokens.shape[:2] == (vlm.depths + 1, tokens.shape[1])
-        width = vlm.model.config.vision_config.hidden_size if vlm.family == "llava" else vlm.vision_blocks[0].norm1.weight.numel()
+        width = vlm.vision_blocks[0].norm1.weight.numel() if "qwen" in vlm.family else states.shape[-1]
+        if vlm.family == "internvl":  # a norm of the ViT's own comes in between, patch by patch
+            states = vlm.adapter.vision.layernorm(states.unflatten(-1, (vlm.adapter.merge**2, -1))).flatten(-2)
         assert (vlm.connector(states.reshape(-1, width)).reshape(tokens.shape) - tokens).abs().max() < 1e-5
     assert torch.equal(vlm.vit_states(images[1], [1]), vlm.vit_states(images[1])[1:2])
     with pytest.raises(ValueError, match="depth"):
@@ -147,9 +153,12 @@ def test_every_depth_is_a_vit_with_its_later_blocks_removed(vlm):
     by_depth = vlm.visual_tokens_by_depth(images)
     for depth in range(1, vlm.depths + 1):
         cut = copy.deepcopy(vlm.model)
-        tower = cut.model.vision_tower if vlm.family == "llava" else cut.model.visual
+        tower = cut.model.visual if "qwen" in vlm.family else cut.model.vision_tower
         tower = getattr(tower, "vision_model", tower)
-        if vlm.family == "llava":
+        if vlm.family == "internvl":
+            tower.encoder.layer = tower.encoder.layer[:depth]
+            features = cut.get_image_features(**pixels)
+        elif vlm.family == "llava":
             tower.encoder.layers = tower.encoder.layers[:depth]
             tower.config.num_hidden_layers = depth
             features = cut.get_image_features(**pixels, vision_feature_layer=-1)
@@ -170,6 +179,11 @@ def test_depth_zero_is_the_patch_embedding(vlm):
     if vlm.family == "llava":
         tower = getattr(vlm.model.model.vision_tower, "vision_model", vlm.model.model.vision_tower)
         expected = vlm.connector(tower.pre_layrnorm(tower.embeddings(inputs["pixel_values"])))[0, 1:]
+    elif vlm.family == "internvl":
+        inner, tower = vlm.model.model, vlm.model.model.vision_tower
+        states = tower.layernorm(tower.embeddings(inputs["pixel_values"]))[:, 1:].unflatten(1, (vlm.adapter.side, -1))
+        shuffled = inner.pixel_shuffle(states, scale_factor=vlm.model.config.downsample_ratio)
+        expected = inner.multi_modal_projector(shuffled.flatten(1, 2))[0]
     else:
         expected = vlm.connector(vlm.model.model.visual.patch_embed(inputs["pixel_values"]))
     assert torch.allclose(vlm.visual_tokens(picture(), 0), expected, atol=1e-6)
@@ -199,9 +213,10 @@ def test_positions_and_grid(vlm):
     assert len(index) == rows * columns and index.diff().eq(1).all()
     ids = vlm.prepare(image, QUESTIONS[0])["input_ids"][0]
     assert (ids[index] == vlm.model.config.image_token_id).all()
-    if vlm.family == "llava":
+    if "qwen" not in vlm.family:
+        m = vlm.adapter.merge
         assert torch.equal(lm, index)
-        assert torch.equal(vit, torch.cartesian_prod(torch.arange(rows), torch.arange(columns)))
+        assert torch.equal(vit, torch.cartesian_prod(torch.arange(rows * m), torch.arange(columns * m)))
     else:
         merge, start = vlm.model.config.vision_config.spatial_merge_size, int(index[0])
         assert (rows, columns) == (24 // (4 * merge), 40 // (4 * merge)) or merge == 3

@@ -87,6 +87,8 @@ def _by_angle(vlm, rows, steps, blocks):
 
 
 def _by_table(vlm, rows, steps, blocks):
+    if vlm.adapter.position_table is None:
+        raise ValueError(f"{vlm.name} adds its table of positions as one tensor, which no hook reaches: patches cannot be moved.")
     if blocks is not None:
         raise ValueError(f"{vlm.name} has a table of positions, read once before the first block: leave `blocks` out.")
     if (steps != steps.round()).any():

@@ -277,7 +277,11 @@ class VLM:
                 f"put in by the chat template, and after it this prompt has {ids.count(image)} of them."
             )
         at = ids.index(image)
-        return ids[:at] + [image] * n + ids[at + 1 :]
+        seen = [image] * n
+        if self.adapter.around:
+            before, after = self.tokenizer.convert_tokens_to_ids(list(self.adapter.around))
+            seen = [before, *seen, after]
+        return ids[:at] + seen + ids[at + 1 :]
 
     def after_image(self, prompt):
         """Token ids of what comes after the image in a prompt: the question, and what calls for an answer."""

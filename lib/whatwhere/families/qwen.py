@@ -1,106 +1,11 @@
-"""What differs between model families: where the parts are, and how patches become visual tokens.
-
-One small adapter per family. It finds the blocks, the connector and the norm in the untouched Hugging
-Face model, and knows the order in which that family's ViT lays out its patches. Everything else is
-shared and lives in `models`. A new family is a new class here and a line in FAMILIES.
-"""
+"""Qwen2-VL and Qwen2.5-VL."""
 
 import numpy as np
 import torch
-from PIL import Image
-from transformers import LlavaForConditionalGeneration, Qwen2_5_VLForConditionalGeneration, Qwen2VLForConditionalGeneration
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-
-class Llava:
-    """LLaVA-1.5: CLIP ViT with a learnt table of positions, MLP connector, Llama.
-
-    The connector reads the residual stream of CLIP after `vision_feature_layer` blocks, before CLIP's last
-    LayerNorm; its first vector is the class token, which the strategy "default" drops and "full" keeps.
-    """
-
-    model_class = LlavaForConditionalGeneration
-    image_processor_class = CLIPImageProcessorPil
-
-    def __init__(self, model, image_processor):
-        config = model.config
-        if config.vision_config.model_type != "clip_vision_model":
-            raise ValueError(
-                f"This LLaVA sees through a '{config.vision_config.model_type}'; whatwhere knows those "
-                "with a 'clip_vision_model'."
-            )
-        if not isinstance(config.vision_feature_layer, int):
-            raise ValueError(
-                f"This LLaVA's connector reads several ViT layers at once ({config.vision_feature_layer}), "
-                "so that no single depth feeds it; whatwhere knows those with one 'vision_feature_layer'."
-            )
-        self.vision, self.rotary = model.model.vision_tower, None  # its positions are the table below
-        inner = getattr(self.vision, "vision_model", self.vision)  # transformers before 5.6 or so wraps once more
-        self.vision_blocks, self.position_table = inner.encoder.layers, inner.embeddings.position_embedding
-        self.connector = model.model.multi_modal_projector
-        self.image_processor = image_processor
-        self.leading = int(config.vision_feature_select_strategy == "full")  # visual tokens before the first patch
-        layer = config.vision_feature_layer
-        self.depth = layer if layer >= 0 else len(self.vision_blocks) + 1 + layer
-        self.side, self.merge = config.vision_config.image_size // config.vision_config.patch_size, 1
-        crop = image_processor.crop_size if image_processor.do_center_crop else image_processor.size
-        if (crop["height"], crop["width"]) != (config.vision_config.image_size,) * 2:
-            raise ValueError(
-                f"The image processor makes pictures of {crop['height']} × {crop['width']} pixels, but the ViT "
-                f"takes {config.vision_config.image_size} × {config.vision_config.image_size}."
-            )
-
-    def pixels(self, images):
-        """What the ViT takes: {"pixel_values": (images, 3, height, width)}."""
-        return dict(self.image_processor(images, input_data_format="channels_last", return_tensors="pt"))
-
-    def pick(self, pixels, index):
-        """What `pixels` would give for these of its images."""
-        return {name: values[index] for name, values in pixels.items()}
-
-    def grids(self, pixels):
-        """(rows, columns) of the visual tokens, for each image."""
-        return [(self.side, self.side)] * len(pixels["pixel_values"])
-
-    def vision_arguments(self, pixels):
-        return (pixels["pixel_values"],), {}
-
-    def vit_grids(self, args, named):
-        """(rows, columns) of the ViT's patches for each image, from what the vision tower is called with."""
-        return [(self.side, self.side)] * len(args[0] if args else named["pixel_values"])
-
-    def in_vit(self, maps):
-        """Whole numbers (rows, columns) for each image → (images, 1 + patches), like the ViT's states; −1 for the class token."""
-        return torch.nn.functional.pad(torch.stack(maps).flatten(1), (1, 0), value=-1)
-
-    def patches(self, hidden, pixels):
-        """ViT states (images, 1 + patches, hidden) → for each image (tokens, hidden), without the class token."""
-        return list(hidden[:, 1:])
-
-    def connect(self, hidden, pixels):
-        """ViT states (images, 1 + patches, hidden) → for each image, visual tokens (leading + patches, hidden)."""
-        return list(self.connector(hidden if self.leading else hidden[:, 1:]))
-
-    def model_inputs(self, input_ids, attention_mask, pixels):
-        return {"input_ids": input_ids, "attention_mask": attention_mask, **pixels}
-
-    def position_ids(self, inputs):
-        """(batch, length): the place in the sequence, counted from the first token that is not padding."""
-        return (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-
-    def grid_at(self, positions):
-        """(rows, columns) of one image's visual tokens, from their positions in the LM."""
-        return self.side, self.side
-
-    def patch_positions(self, pixels):
-        """(patches, 2): row and column of each ViT patch, in the ViT's order, which is raster order."""
-        return torch.cartesian_prod(torch.arange(self.side), torch.arange(self.side))
-
-    def seen(self, image):
-        """The PIL image that is left after resizing and cropping."""
-        raw = self.image_processor([image], do_rescale=False, do_normalize=False, input_data_format="channels_last")
-        return _picture(np.asarray(raw["pixel_values"][0]))
+from .picture import picture
 
 
 class Qwen2VL:
@@ -112,7 +17,7 @@ class Qwen2VL:
 
     model_class = Qwen2VLForConditionalGeneration
     image_processor_class = Qwen2VLImageProcessorPil
-    leading = 0
+    leading, around = 0, ()
 
     def __init__(self, model, image_processor):
         config = model.config.vision_config
@@ -197,7 +102,7 @@ class Qwen2VL:
         raw = self.image_processor([image], do_rescale=False, do_normalize=False, input_data_format="channels_last")
         (rows, columns), m, p = self.grids({"image_grid_thw": np.asarray(raw["image_grid_thw"])})[0], self.merge, self.patch
         patches = np.asarray(raw["pixel_values"]).reshape(rows, columns, m, m, 3, self.frames, p, p)[:, :, :, :, :, 0]
-        return _picture(patches.transpose(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * m * p, columns * m * p))
+        return picture(patches.transpose(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * m * p, columns * m * p))
 
 
 class Qwen25VL(Qwen2VL):
@@ -237,11 +142,3 @@ class Qwen25VL(Qwen2VL):
         """(patches, 2): row and column of each ViT patch, in the ViT's order: window by window."""
         tokens = super().patch_positions(pixels).unflatten(0, (-1, self.merge**2))
         return tokens[self._windows(*self.grids(pixels)[0])].flatten(0, 1)
-
-
-FAMILIES = {"llava": Llava, "qwen2_vl": Qwen2VL, "qwen2_5_vl": Qwen25VL}
-
-
-def _picture(values):
-    """(3, height, width), 0 … 255, as a PIL image."""
-    return Image.fromarray(values.transpose(1, 2, 0).round().clip(0, 255).astype(np.uint8))
