@@ -368,6 +368,8 @@ def test_alternatives_are_what_their_names_say(n):
                 "": formula, ", rows alone": torch.stack([formula, one]), ", columns alone": torch.stack([one, formula]),
                 ", without frequency 2": torch.cat([formula[:1], one[:1], formula[2:]]).double(),
             }[found[3]])  # fmt: skip
+        elif found := re.fullmatch(r"sigmoid: α ([\d.]+), k (\d+), c ([\d.]+)", name):
+            assert torch.equal(gains, rope.sigmoid_gains(n, *map(float, found.groups())))
         else:
             assert name == "none"
 

@@ -6,7 +6,6 @@ python tools/bench.py --save [model …]   # and write what compression saves to
 
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -19,6 +18,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 import whatwhere as ww
 from whatwhere.compress import speed
+from whatwhere.training.scaling import machine
 
 RESULTS = Path(__file__).parents[1] / "data" / "results" / "compression_speed.json"
 PUBLISHED = "Llama of the size of Sheared-LLaMA-2.7B, random weights, 576 visual tokens as LLaVA-1.5"
@@ -35,18 +35,6 @@ def rate(act, seconds=3.0):
             act(count)
         goes.append(count / (time.perf_counter() - start))
     return statistics.median(goes)
-
-
-def machine():
-    """What the times are of, in words."""
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def _processor():
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main(names, save):

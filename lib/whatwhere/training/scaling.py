@@ -252,6 +252,9 @@ def run(task, work):
 
 
 def machine():
+    """What this was measured on, in words."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
@@ -270,7 +273,7 @@ def main():
         for done in [pool.submit(run, task, args.work) for task in tasks]:
             done.result()
     found = {file.stem: json.loads(file.read_text()) for file in sorted(args.work.glob("*.json"))}
-    args.out.write_text(json.dumps({"machine": machine(), "found": found}) + "\n", encoding="utf-8")
+    args.out.write_text(json.dumps({"machine": machine(), "found": found}, indent=1) + "\n", encoding="utf-8")
     print(f"{args.out} holds what was found")
 
 
