@@ -66,16 +66,18 @@ def main(names, save):
     compression(names, save)
 
 
-def overhead(vlm, image, repeats=200):
-    """How much longer the vision tower takes while its rotary frequencies are scaled: medians of runs in turn."""
-    times = {0: [], 9: []}
-    for _ in range(repeats):
-        for alpha, taken in times.items():
+def overhead(vlm, image, repeats=300):
+    """How much longer the vision tower takes while its frequencies are scaled: median over pairs of runs, in either order."""
+    ratios = []
+    for n in range(repeats):
+        taken = {}
+        for alpha in ((0, 9), (9, 0))[n % 2]:
             with ww.rope.scaled(vlm, alpha, 2):
                 start = time.perf_counter()
                 vlm.vit_states(image, [vlm.depths])
-                taken.append(time.perf_counter() - start)
-    return statistics.median(times[9]) / statistics.median(times[0])
+                taken[alpha] = time.perf_counter() - start
+        ratios.append(taken[9] / taken[0])
+    return statistics.median(ratios)
 
 
 @torch.no_grad()
