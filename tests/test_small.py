@@ -16,8 +16,12 @@ import whatwhere as ww
 from whatwhere import rope, world
 from whatwhere.models import VLM
 from whatwhere.training import Stage, build, data, scaling, small
+from whatwhere.training.evaluate import exact
+from whatwhere.training.stages import language_logits
 from whatwhere.training.towers import Tower
 from whatwhere.world.questions import NUMBERS
+
+FAMILIES = {"existence", "texture", "category", "background", "counting", "relation"}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TWO_STEPS = (Stage("vision", 2, 4, rate=2e-3, warm=2), Stage("tune", 2, 4, warm=2))
@@ -107,7 +111,7 @@ def test_questions_are_true_of_the_scene():
         assert len({question.text for question in these}) == len(these)
         asked += [question.family for question in these]
         assert asked.count("relation") == 0 or [q.family for q in these].count("relation") <= 3
-    assert set(asked) == set(answers) == set(small.FAMILIES)
+    assert set(asked) == set(answers) == FAMILIES
     assert answers["existence"] == {"yes", "no"} and answers["relation"] == set(data.RELATIONS)
     assert answers["background"] == set(world.BACKGROUNDS) and answers["category"] == set(world.CATEGORIES) - {"sign"}
 
@@ -218,7 +222,7 @@ def test_the_language_model_sees_no_rows_and_columns(organism, monkeypatch):
             return at
 
         monkeypatch.setattr(tower, "positions", positions)
-        return small.language_logits(tower, pages, rows, visual)[0]
+        return language_logits(tower, pages, rows, visual)[0]
 
     assert torch.equal(logits([]), logits([1, 2])) and (logits([]) - logits([0])).abs().max() > 0.1
 
@@ -307,7 +311,7 @@ def test_right_is_what_the_model_would_answer(taught, size):
              for scene in world.scenes("test", 4, size=size)]  # fmt: skip
     for _, asked in items:  # and answers that are wrong
         asked += [dataclasses.replace(question, answer="brick") for question in asked[:1]]
-    found = small.right(taught, items, batch=3)
+    found = exact(taught.tower, items, batch=3)
     expected = [[vlm.answer(scene.image, q.text, 4) == q.answer for q in asked] for scene, asked in items]
     assert [list(map(bool, each)) for each in found] == expected
     assert {verdict for each in expected for verdict in each} == {True, False}
@@ -318,7 +322,7 @@ def test_kept_and_opened_again(organism, tmp_path):
     small.keep(organism, file)
     again = small.reopen(file, 0)
     items = [item for at in scaling.SETTINGS for item in small.controlled(*at, "test", 1)]
-    assert not changed(weights(organism), weights(again)) and small.right(again, items) == small.right(organism, items)
+    assert not changed(weights(organism), weights(again)) and exact(again.tower, items) == exact(organism.tower, items)
     assert again.tower.head.weight is again.tower.lm.get_input_embeddings().weight
     assert [each.name for each in file.parent.iterdir()] == ["small.safetensors"]
 
@@ -413,25 +417,25 @@ def test_a_killed_step_leaves_the_others(when, tmp_path, monkeypatch):
 
 
 def test_right_answers_as_words(monkeypatch):
-    verdicts = [[True], [True], [False], [True], [False], [True], [True], [np.True_]]
-    monkeypatch.setattr(scaling, "right", lambda organism, items: verdicts[: len(items)])
-    assert scaling.by_set(None, range(8)) == "1101 0111" and scaling.by_set(None, range(4)) == "1101"
+    nobody, verdicts = SimpleNamespace(tower=None), [[True], [True], [False], [True], [False], [True], [True], [np.True_]]
+    monkeypatch.setattr(scaling, "exact", lambda tower, items: verdicts[: len(items)])
+    assert scaling.by_set(nobody, range(8)) == "1101 0111" and scaling.by_set(nobody, range(4)) == "1101"
 
 
 def test_every_setting_and_family_is_noted(monkeypatch):
     """As of an organism that knows no answers but "left" and "yes"."""
 
-    def right(organism, items):
+    def right(tower, items):
         return [[question.answer in ("left", "yes") for question in asked] for _, asked in items]
 
-    monkeypatch.setattr(scaling, "right", right)
-    organism = SimpleNamespace(examine=small.questions)
+    monkeypatch.setattr(scaling, "exact", right)
+    organism = SimpleNamespace(examine=small.questions, tower=None)
     found = scaling.sit(organism, small.controlled, sets=2, large=1, scenes=12)
     places = {"A": "0010", "B": "0010"}  # on, under, left, right; behind, front, left, right
     expected = {" ".join(at): f"{places[at[0]]} {places[at[0]]}" for at in scaling.SETTINGS}
     assert found["where"] == {**expected, "B wide large": places["B"], "B narrow large": places["B"]}
     assert found["unseen"] == {name: each.split()[0] for name, each in expected.items()}
-    assert found["general"].keys() == set(small.FAMILIES) and found["general"]["existence"] == [12, 24]
+    assert found["general"].keys() == FAMILIES and found["general"]["existence"] == [12, 24]
     assert found["general"]["background"] == [0, 12] and json.loads(json.dumps(found)) == found
 
 

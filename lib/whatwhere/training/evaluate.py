@@ -18,10 +18,11 @@ def exact(tower, items, device="cpu", batch=25):
     """For each `(scene, questions)`, a list of booleans: would greedy decoding give exactly this answer?
 
     One pass with the right answer fed in tells: greedy decoding follows the right answer as long as every next token is
-    the most likely one, and is wrong from the first that is not.
+    the most likely one, and is wrong from the first that is not. All pictures are squares of one size.
     """
-    pages, side, verdicts = Pages(tower.name), world.SIZE // tower.patch, []
+    pages, verdicts = Pages(tower.name), []
     for chunk in _batched(items, batch):
+        side = chunk[0][0].width // tower.patch
         rows = pages.rows([questions for _, questions in chunk])
         states = tower.patches(normalise(stack([s for s, _ in chunk]), device))
         logits, target, before = language_logits(tower, pages, rows, tower.tokens(states, side, side))

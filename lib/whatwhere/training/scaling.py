@@ -24,7 +24,8 @@ from .. import rope, world
 from ..models import load
 from . import small as organisms
 from .data import draw_questions
-from .small import FINE_TUNING, PRETRAINING, Small, Stage, controlled, learn, right
+from .evaluate import exact
+from .small import FINE_TUNING, PRETRAINING, Small, Stage, controlled, learn
 from .towers import Tower
 
 ALPHAS, POWERS = (3, 9, 29, 99, 299, 999), (1, 2, 4, 8)
@@ -90,7 +91,7 @@ class Notes:
 
 def by_set(organism, items):
     """Right answers of controlled sets: "1101 0111 …", a word for each set, a letter for each of its relations, in order."""
-    return " ".join("".join(map(str, each)) for each in np.array(right(organism, items), int).reshape(-1, 4))
+    return " ".join("".join(map(str, each)) for each in np.array(exact(organism.tower, items), int).reshape(-1, 4))
 
 
 def where(organism, draw, split, n, large=0):
@@ -107,7 +108,7 @@ def general(organism, split, n):
     rnd = random.Random(f"general/{split}")
     items = [(scene, organism.examine(scene, rnd)) for scene in world.scenes(split, n)]
     found = {}
-    for (_, asked), verdicts in zip(items, right(organism, items)):
+    for (_, asked), verdicts in zip(items, exact(organism.tower, items)):
         for question, verdict in zip(asked, verdicts):
             one = found.setdefault(question.family, [0, 0])
             one[0] += int(verdict)
@@ -180,7 +181,7 @@ def grow(seed, work):
     watched = [item for at in SETTINGS for item in controlled(*at, "dev", 8)]
 
     def watch(organism):
-        return {"relations right": round(float(np.mean(right(organism, watched))), 4)}
+        return {"relations right": round(float(np.mean(exact(organism.tower, watched))), 4)}
 
     def born(gains):
         organism = organisms.sprout(seed)
@@ -211,7 +212,7 @@ def grow(seed, work):
 
 
 def big(work, tuning):
-    """toy-qwen2vl: scaled without training; or, `tuning`, fine-tuned with and without scaling from three orders of the data."""
+    """toy-qwen2vl: scaled without training; or, `tuning`, fine-tuned with and without scaling, on three draws of scenes."""
 
     def fresh(seed):
         model = load(organisms.NAME, "cpu", "float32").model

@@ -26,15 +26,13 @@ from ..models import load
 from ..world.questions import NUMBERS, Question, article
 from . import build
 from .data import RELATIONS, Pages, normalise, stack
-from .muon import Muon
-from .stages import Stage, language_logits, language_loss, optimizers, rate_at, trainable
+from .stages import Stage, advance, language_loss, optimizers, trainable
 from .towers import Tower
 
 NAME, SIDE = "toy-qwen2vl", world.SIZE // build.PATCH["toy-qwen2vl"]
 BLOCKS, WIDTH = 3, 64
 WORDS = (*world.COLOURS, *world.TEXTURES, *world.CATEGORIES, *world.BACKGROUNDS)
 COLOURS = tuple(world.COLOURS)
-FAMILIES = ("existence", "texture", "category", "background", "counting", "relation")
 PRETRAINING = (Stage("vision", 400, 16, rate=2e-3, muon=5e-3, warm=20), Stage("tune", 200, 12, rate=1e-3, muon=1e-3, warm=20))
 FINE_TUNING = Stage("fine-tune", 120, 12, rate=5e-4, muon=5e-4, warm=10)
 
@@ -181,17 +179,9 @@ def learn(small, stage, watch=None, every=40):
         p.requires_grad_(True)
     tools, pages, log, seen = optimizers(*both, stage), Pages(NAME), [], []
     for step in tqdm(range(stage.steps), desc=f"small organism {small.seed}, {stage.name}", leave=False, mininterval=5):
-        for tool in tools:
-            for group in tool.param_groups:
-                group["lr"] = rate_at(stage, step) * (stage.muon if isinstance(tool, Muon) else stage.rate)
         small.tower.model.train()
         loss, right = losses(small, stage, step, pages)
-        for tool in tools:
-            tool.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(both[1], 1.0)
-        for tool in tools:
-            tool.step()
+        advance(tools, both[1], loss, stage, step)
         small.tower.model.eval()
         seen.append((loss.item(), right.item()))
         if (step + 1) % every == 0 or step + 1 == stage.steps:
@@ -202,26 +192,8 @@ def learn(small, stage, watch=None, every=40):
     return log
 
 
-@torch.no_grad()
-def right(small, items, batch=25):
-    """For each (scene, questions) of `items`, a list of booleans: would greedy decoding give exactly this answer?
-
-    All pictures of `items` are of one size.
-    """
-    pages, verdicts, tower = Pages(NAME), [], small.tower
-    for chunk in (items[n : n + batch] for n in range(0, len(items), batch)):
-        side = chunk[0][0].width // tower.patch
-        rows = pages.rows([asked for _, asked in chunk])
-        states = tower.patches(normalise(stack([scene for scene, _ in chunk])))
-        logits, target, before = language_logits(tower, pages, rows, tower.tokens(states, side, side))
-        wrong = (logits[:, before:].argmax(-1) != target) & (target >= 0)
-        for n, (_, asked) in enumerate(chunk):
-            verdicts.append([not wrong[n][rows["segment"][n] == k].any() for k in range(1, len(asked) + 1)])
-    return verdicts
-
-
 def controlled(which, spacing, split, n, size=world.SIZE, start=0):
-    """`n` controlled sets whose two things differ in colour, as items for `right`: four scenes a set, one question each."""
+    """`n` controlled sets whose two things differ in colour, for `evaluate.exact`: four scenes a set, a question each."""
     found = []
     for seed in itertools.count(start):
         if len(found) == 4 * n:

@@ -231,16 +231,8 @@ def run(tower, reader, stage, folder, device="cpu", workers=1, every=100):
     bar = tqdm(todo, desc=f"{tower.name} {stage.name}", initial=state["step"], total=stage.steps, mininterval=5)
     clock, sums = time.monotonic() - state["seconds"], [0.0, 0.0, 0]
     for batch in bar:
-        for tool in tools:
-            for group in tool.param_groups:
-                group["lr"] = rate_at(stage, state["step"]) * (stage.muon if isinstance(tool, Muon) else stage.rate)
         loss, right = losses(tower, reader, pages, batch, stage.name, device)
-        for tool in tools:
-            tool.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(rest, 1.0)
-        for tool in tools:
-            tool.step()
+        advance(tools, rest, loss, stage, state["step"])
         state["step"] += 1
         sums = [sums[0] + loss.item(), sums[1] + right.item(), sums[2] + 1]
         if state["step"] % every == 0 or state["step"] == stage.steps:
@@ -251,6 +243,18 @@ def run(tower, reader, stage, folder, device="cpu", workers=1, every=100):
             bar.set_postfix(loss=f"{entry['loss']:.3f}", right=f"{entry['right']:.1%}")
             keep(folder, stage, own, tools, state)
     return state
+
+
+def advance(tools, rest, loss, stage, step):
+    """One step of all optimizers at the rates of this step; the gradients of what is not a matrix are clipped."""
+    for tool in tools:
+        tool.zero_grad(set_to_none=True)
+        for group in tool.param_groups:
+            group["lr"] = rate_at(stage, step) * (stage.muon if isinstance(tool, Muon) else stage.rate)
+    loss.backward()
+    nn.utils.clip_grad_norm_(rest, 1.0)
+    for tool in tools:
+        tool.step()
 
 
 def losses(tower, reader, pages, batch, stage, device):
