@@ -11,11 +11,11 @@ FRUGAL := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab train scaling bench sync clean
+.PHONY: help book test lab train scaling bench rehearse agreement sync clean
 
 help:  ## show this list
 	@echo "What and Where: make TARGET, where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The stamp is renewed when the declared or the pinned packages change; the environment itself is kept.
 $(READY): pyproject.toml constraints.txt
@@ -43,6 +43,14 @@ scaling: $(READY)  ## repeat chapter 11's long runs, a good hour on two cores (r
 
 bench: $(READY)  ## time the world, the models, the lens, compression and scaling on this machine
 	$(BIN)/python tools/bench.py
+
+rehearse: $(READY)  ## build two real models at full size with random weights, and time them (16 GB of free memory)
+	$(BIN)/python tools/rehearse.py
+
+agreement:  ## compare our benchmarks with lmms-eval's, in an environment of its own (gigabytes)
+	@test -x .venv-lmms/bin/python || $(PYTHON) -m venv .venv-lmms
+	.venv-lmms/bin/python -m pip install --quiet --disable-pip-version-check -e '.[lmms]'
+	OMP_NUM_THREADS=1 .venv-lmms/bin/python tools/lmms_agreement.py
 
 sync: $(READY)  ## strip notebook outputs; write the setup cell and the repository's address where they belong
 	$(BIN)/python tools/sync.py

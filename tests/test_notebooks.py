@@ -92,6 +92,7 @@ def test_runs_and_proves_its_exercises_and_rows(path, failures):
     if path in failures:
         raise failures[path]
     done = execute.kept(path)
+    assert done, "the chapter, the package or the organisms changed while it was executed: run the tests again"
     for number, said in done.marks.items():
         assert any(mark.startswith("✗") for mark in said["stub"]), f"exercise {number}: the stub passes {said}"
         passed = said["solution"] and all(mark.startswith("✓") for mark in said["solution"])

@@ -9,8 +9,8 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _MODULES = (
-    "answers", "compress", "doses", "exercises", "figures", "geometry", "images", "intervene", "ledger", "lens", "models",
-    "phases", "rope", "stages", "stats", "training", "world",
+    "answers", "benchmarks", "compress", "doses", "exercises", "figures", "geometry", "hub", "images", "intervene", "ledger",
+    "lens", "models", "phases", "published", "rehearsal", "rope", "stages", "stats", "training", "world",
 )  # fmt: skip
 __all__ = ["load", *_MODULES]
 

@@ -12,14 +12,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 TIMEOUT = 20  # seconds
 LARGEST = 32 * 2**20  # bytes, of a file fetched from the web
 
-ACCEPTED = "a path, an http(s) address, a PIL image, or a numpy array (rows, columns[, 3 or 4])"
+ACCEPTED = "a path, an http(s) address, the bytes of an image file, a PIL image, or a numpy array (rows, columns[, 3 or 4])"
 
 
 def read(image):
     """Read `image` into an RGB `PIL.Image`.
 
-    image: a path, an http(s) address, a PIL image, or a numpy array of shape (rows, columns),
-    (rows, columns, 3) or (rows, columns, 4), either uint8 or float in [0, 1]. Camera rotation (EXIF)
+    image: a path, an http(s) address, the bytes of an image file (as an upload gives them), a PIL image, or a numpy array
+    of shape (rows, columns), (rows, columns, 3) or (rows, columns, 4), either uint8 or float in [0, 1]. Camera rotation (EXIF)
     is applied, transparency is laid on white, 16-bit values are scaled to 8, and of an animated file
     the first frame is taken (of a PIL image, its current one).
 
@@ -29,6 +29,10 @@ def read(image):
         return _rgb(image)
     if isinstance(image, np.ndarray):
         return _rgb(_from_array(image))
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        if not len(image):
+            raise ValueError("No bytes were given, so there is no image to read.")
+        return _decode(BytesIO(bytes(image)), "the bytes given")
     if isinstance(image, str) and urlsplit(image).scheme in ("http", "https"):
         return _decode(BytesIO(_fetch(image)), image)
     if isinstance(image, str) and "://" in image:

@@ -94,14 +94,15 @@ def _by_table(vlm, rows, steps, blocks):
     if (steps != steps.round()).any():
         raise ValueError(f"{vlm.name} has a table of positions, with nothing between its places: steps are whole numbers.")
     side = vlm.adapter.side
+    first = vlm.adapter.position_table.num_embeddings - side**2  # CLIP's class token has a place of its own, before the patches
 
     def exchange(_, args, named):
         ids = args[0].expand(rows.images, -1)
         at, whose = rows.of(ids.shape)
-        place = torch.stack([(ids[at] - 1) // side, (ids[at] - 1) % side], -1) + whose(steps).long()
+        place = torch.stack([(ids[at] - first) // side, (ids[at] - first) % side], -1) + whose(steps).long()
         if place.min() < 0 or place.max() >= side:
             raise ValueError(f"These steps lead off the picture, whose table has {side} × {side} places.")
-        return (ids.index_put((at,), place[:, 0] * side + place[:, 1] + 1), *args[1:]), named
+        return (ids.index_put((at,), place[:, 0] * side + place[:, 1] + first), *args[1:]), named
 
     return [(vlm.adapter.position_table, exchange)]
 

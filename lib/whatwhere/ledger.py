@@ -17,9 +17,10 @@ import json
 import math
 import os
 import re
-import tempfile
 from importlib import resources
 from pathlib import Path
+
+from .files import write
 
 DIGITS = 4
 VERDICTS = ("reproduced", "partly", "not reproduced", "needs real weights")
@@ -28,7 +29,10 @@ _FIELDS = ("id", "statement", "paper", "measured", "control", "verdict", "tolera
 
 
 def catalogue():
-    """Every claim of the paper, in the book's order: id, chapter, statement and the paper's value."""
+    """Every claim of the paper, in the book's order: id, chapter, statement and the paper's value.
+
+    Those that only real weights can settle have the commands that do, which are to be run in turn.
+    """
     return json.loads(resources.files(__package__).joinpath("catalogue.json").read_text(encoding="utf-8"))
 
 
@@ -67,7 +71,7 @@ def record(notebook, *, id, measured, control, verdict, tolerance, statement=Non
     row = validate(_rounded(_plain(row)))
     path = folder() / f"{notebook}.json"
     kept = [old for old in _read(path) if _key(old) != _key(row)] if path.exists() else []
-    _write(path, sorted([*kept, row], key=_key))
+    write(path, json.dumps(sorted([*kept, row], key=_key), indent=2, ensure_ascii=False) + "\n")
     return row
 
 
@@ -130,6 +134,8 @@ def _line(claim, row):
         control = f"{_value(row['control'])}<small>{html.escape(row['control']['what'])}</small>"
     verdict = row["verdict"] if row else "chapter to come"
     mark = f"<span class='ww-verdict ww-{verdict.replace(' ', '-')}'>{verdict}</span>"
+    if verdict == UNMEASURED:
+        mark += "".join(f"<small><code>{html.escape(command)}</code></small>" for command in claim.get("command", []))
     cells = zip(_HEADS, (name, paper, ours, control, mark), strict=True)
     return "<tr>" + "".join(f"<td data-label='{head}'><div>{cell}</div></td>" for head, cell in cells) + "</tr>"
 
@@ -254,18 +260,3 @@ def _read(path):
     if not isinstance(rows, list):
         raise ValueError(f"{path} holds no list of claim rows")
     return [validate(row) for row in rows]
-
-
-def _write(path, rows):
-    """All or nothing: a reader of the file never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -3,43 +3,45 @@
 import json
 import re
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, PreTrainedConfig
+from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedConfig
 from transformers.utils import cached_file, logging
 
+from . import hub
 from .families import FAMILIES
 
-ORGANISMS = ("toy-llava", "toy-qwen2vl")
+ORGANISMS, FOUR_BIT = ("toy-llava", "toy-qwen2vl"), "4-bit"
 
 
-def load_parts(name, device="auto", dtype="auto"):
+def load_parts(name, device="auto", dtype="auto", revision=None):
     """(model, tokenizer, image_processor) of an organism, a folder or a hub id; see `models.load`."""
     source = find(name)
+    if revision is not None and Path(source).is_dir():
+        raise ValueError(f"'{name}' is a folder on this machine, and only the hub's models have revisions.")
     try:
-        config, _ = PreTrainedConfig.get_config_dict(source)
+        config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f"'{name}' is not a folder on this machine and could not be had from the hub, which is "
-            f"unreachable or has no such model. {_first_line(error)}"
-        ) from None
+        raise FileNotFoundError(f"'{name}' is not a folder on this machine, nor to be had. {hub.reason(error, name)}") from None
     family = FAMILIES.get(config.get("model_type"))
     if family is None:
         *known, last = FAMILIES
         raise ValueError(
-            f"'{name}' is of the architecture '{config.get('model_type')}'; whatwhere knows {', '.join(known)} and {last}."
+            f"'{name}' is of the architecture '{config.get('model_type')}'; whatwhere knows {', '.join(known)} and {last}. "
+            "Another can be added, from outside the package: see 'Adding a family of models' (book/new_adapter.md)."
         )
     device = _device(device)
-    model = _model(family.model_class, source, name, _dtype(dtype, device, config)).to(device).eval()
+    model = _model(family.model_class, source, name, device, _dtype(dtype, device, config), revision)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        image_processor = family.image_processor_class.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        image_processor = family.image_processor_class.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(f"'{name}' lacks its tokenizer or image processor. {_first_line(error)}") from None
+        raise FileNotFoundError(f"'{name}' lacks its tokenizer or image processor. {hub.reason(error, name)}") from None
     if tokenizer.chat_template is None:
-        tokenizer.chat_template = _old_chat_template(source, name)
-    return model.requires_grad_(False), tokenizer, image_processor
+        tokenizer.chat_template = _old_chat_template(source, name, revision)
+    return model.eval().requires_grad_(False), tokenizer, image_processor
 
 
 def find(name):
@@ -79,19 +81,28 @@ def _complete(folder):
     return folder
 
 
-def _model(model_class, source, name, dtype):
+def _model(model_class, source, name, device, dtype, revision):
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # what its warnings say, the sentences below say
     if Path(source).is_dir():  # fast: a progress bar would only litter the page
         logging.disable_progress_bar()
+    how = _four_bit(device) if dtype == FOUR_BIT else {"dtype": dtype}
     try:
-        model, report = model_class.from_pretrained(source, dtype=dtype, use_safetensors=True, output_loading_info=True)
-    except OSError as error:
-        raise FileNotFoundError(f"'{name}' has no safetensors that could be had. {_first_line(error)}") from None
+        model, report = model_class.from_pretrained(
+            source, **how, revision=revision, use_safetensors=True, output_loading_info=True
+        )
+        if dtype != FOUR_BIT:
+            model = model.to(device)
     except Exception as error:  # safetensors, torch and transformers each raise their own for a broken file
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+            raise MemoryError(
+                f"'{name}' does not fit into the memory of {device}: take dtype='float16' or '4-bit', or a smaller model."
+            ) from None
+        if isinstance(error, OSError):
+            raise FileNotFoundError(f"'{name}' has no safetensors that could be had. {hub.reason(error, name)}") from None
         raise ValueError(
             f"The weights of '{name}' could not be read: the file is cut short, damaged, or of another "
-            f"shape than config.json says. Fetch or train it again. ({_first_line(error)})"
+            f"shape than config.json says. Fetch or train it again. ({hub.reason(error, name)})"
         ) from None
     finally:
         logging.set_verbosity(verbosity)
@@ -104,6 +115,15 @@ def _model(model_class, source, name, dtype):
             "the file does not belong to this config.json."
         )
     return model
+
+
+def _four_bit(device):
+    """What loads a model's matrices as NF4, the unembedding excepted: a quarter of the memory of half precision."""
+    if find_spec("bitsandbytes") is None:
+        raise ValueError("dtype='4-bit' needs bitsandbytes: `pip install bitsandbytes`, or take 'float16' or 'bfloat16'.")
+    half = torch.bfloat16 if _has_bfloat16(device) else torch.float16
+    settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=half)
+    return {"quantization_config": settings, "dtype": half, "device_map": {"": device}}
 
 
 def _device(device):
@@ -120,21 +140,24 @@ def _dtype(dtype, device, config):
         own = config.get("dtype") or config.get("torch_dtype") or "float32"
         if device.type == "cpu":  # half precision is many times slower there
             return torch.float32
-        lacks = device.type != "cuda" or not torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.float16 if own == "bfloat16" and lacks else getattr(torch, str(own).removeprefix("torch."))
+        own = getattr(torch, str(own).removeprefix("torch."))
+        return torch.float16 if own == torch.bfloat16 and not _has_bfloat16(device) else own
+    if dtype == FOUR_BIT:
+        return FOUR_BIT
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f"The dtype is 'auto', 'float32', 'bfloat16' or 'float16', not {dtype!r}.")
+        raise ValueError(f"The dtype is 'auto', 'float32', 'bfloat16', 'float16' or '4-bit', not {dtype!r}.")
     return found
 
 
-def _old_chat_template(source, name):
+def _has_bfloat16(device):
+    """A T4, for one, computes in it only by detours."""
+    return device.type == "cpu" or device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _old_chat_template(source, name, revision=None):
     """Hub checkpoints of 2024 keep the template beside the processor, where the tokenizer does not look."""
-    path = cached_file(source, "chat_template.json", _raise_exceptions_for_missing_entries=False)
+    path = cached_file(source, "chat_template.json", revision=revision, _raise_exceptions_for_missing_entries=False)
     if path is None:
         raise ValueError(f"'{name}' has no chat template, so it is not known how it is to be asked.")
     return json.loads(Path(path).read_text())["chat_template"]
-
-
-def _first_line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -33,18 +33,19 @@ vit: (patches, 2) row and column of every ViT patch, in the ViT's own order.
 """
 
 
-def load(name, device="auto", dtype="auto"):
+def load(name, device="auto", dtype="auto", revision=None):
     """Load a model by name: an organism ("toy-llava", "toy-qwen2vl"), a checkpoint folder, or a hub id.
 
     device: "auto" takes a GPU if there is one, else the CPU; or anything `torch.device` takes.
     dtype: "auto" takes float32 on a CPU and the checkpoint's own type on a GPU (float16 for bfloat16 where the
-    GPU lacks it); or "float32", "bfloat16", "float16", or a torch dtype.
+    GPU lacks it); or "float32", "bfloat16", "float16", or a torch dtype; or "4-bit", where bitsandbytes is installed.
+    revision: of a hub model, a commit; its newest by default.
 
-    Only safetensors are read and no code from a checkpoint is run. Raises FileNotFoundError or ValueError with
-    a sentence when the name is unknown, the weights are missing or damaged, or the architecture is not one of
-    those in `families`.
+    Only safetensors are read and no code from a checkpoint is run. Raises FileNotFoundError, ValueError or MemoryError
+    with a sentence when the name is unknown, gated or out of reach, the weights are missing, damaged or too large, or
+    the architecture is not one of those in `families`.
     """
-    vlm = VLM(*load_parts(name, device, dtype), name=str(name))
+    vlm = VLM(*load_parts(name, device, dtype, revision), name=str(name))
     if scaling.settings(vlm) is not None:  # it was saved while its rotary frequencies were scaled
         scaling.apply(vlm)
     return vlm
@@ -65,7 +66,7 @@ class VLM:
         self.family = model.config.model_type
         self.adapter = FAMILIES[self.family](model, image_processor)
         self.vision_blocks, self.connector = self.adapter.vision_blocks, self.adapter.connector
-        self.lm = model.model.language_model
+        self.lm = getattr(self.adapter, "lm", None) or model.model.language_model
         self.lm_layers, self.final_norm, self.unembedding = self.lm.layers, self.lm.norm, model.lm_head
         self.depths, self.n_layers = self.adapter.depth, len(self.lm_layers)
         self.about = getattr(model.config, "whatwhere", None) or {}
@@ -277,11 +278,8 @@ class VLM:
                 f"put in by the chat template, and after it this prompt has {ids.count(image)} of them."
             )
         at = ids.index(image)
-        seen = [image] * n
-        if self.adapter.around:
-            before, after = self.tokenizer.convert_tokens_to_ids(list(self.adapter.around))
-            seen = [before, *seen, after]
-        return ids[:at] + seen + ids[at + 1 :]
+        before, after = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in self.adapter.around] or ([], [])
+        return [*ids[:at], *before, *[image] * n, *after, *ids[at + 1 :]]
 
     def after_image(self, prompt):
         """Token ids of what comes after the image in a prompt: the question, and what calls for an answer."""

@@ -88,8 +88,8 @@ def load_decoder(folder, vlm):
 
 
 def _mark(vlm):
-    """Sixteen numbers by which a checkpoint is known again, in any dtype: from the connector's last vector."""
-    vector = [p for p in vlm.connector.parameters() if p.ndim == 1][-1].detach().float().cpu()
+    """Sixteen numbers by which a checkpoint is known again, in any dtype: from the connector's last vector, or else matrix."""
+    vector = sorted(vlm.connector.parameters(), key=lambda p: p.ndim == 1)[-1].detach().flatten().float().cpu()
     return vector[np.linspace(0, len(vector) - 1, 16).astype(int)].tolist()
 
 

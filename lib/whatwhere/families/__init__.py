@@ -2,7 +2,7 @@
 
 One small adapter per family. It finds the blocks, the connector and the norm in the untouched Hugging
 Face model, and knows the order in which that family's ViT lays out its patches. Everything else is
-shared and lives in `models`. A new family is a new class here and a line in FAMILIES.
+shared and lives in `models`. A new family is a new class and a line in FAMILIES: book/new_adapter.md adds one.
 """
 
 from .internvl import InternVL

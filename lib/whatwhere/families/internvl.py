@@ -18,7 +18,7 @@ class InternVL(Llava):
     model_class = InternVLForConditionalGeneration
     image_processor_class = GotOcr2ImageProcessorPil
     leading = 0
-    around = ("<img>", "</img>")  # tokens before and after the visual ones
+    around = ("<img>", "</img>")  # what is written before and after the visual tokens
 
     def __init__(self, model, image_processor):
         config = model.config

@@ -1,0 +1,117 @@
+"""The command `whatwhere`, also as `python -m whatwhere` and `accelerate launch -m whatwhere`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+def main(arguments=None):
+    """Run the command; returns what the shell is told: 0, or 1 after an error's sentence, 130 if interrupted."""
+    parser = argparse.ArgumentParser(prog="whatwhere", description="Vision-language models, read and measured.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _bench(commands)
+    distil = commands.add_parser("distil", help="teach a visual decoder, which compression by words reads with, on your pictures")
+    distil.add_argument("model")
+    distil.add_argument("pictures", metavar="FOLDER", help="pictures of any kind, without labels; all kinds of things are best")
+    distil.add_argument("--limit", type=int, metavar="N", help="so many of them (all)")
+    distil.add_argument("--dtype", default="auto")
+    distil.add_argument("--out", required=True, metavar="DECODER", help="the decoder's folder, where an interrupted run goes on")
+    table = commands.add_parser("table", help="one table of several runs, beside the paper's figures")
+    table.add_argument("runs", nargs="+", metavar="RUN", help="a folder that `whatwhere bench` wrote")
+    commands.add_parser("benchmarks", help="list the benchmarks")
+    commands.add_parser("tasks", help="print the folder of task files that lmms-eval's --include_path takes")
+    chosen = parser.parse_args(arguments)
+    try:
+        {"bench": _run, "distil": _distil, "table": _table, "benchmarks": _list, "tasks": _tasks}[chosen.command](chosen)
+    except KeyboardInterrupt:
+        print("\nInterrupted. What was answered is kept: the same command goes on from there.", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, MemoryError, ImportError) as error:  # sentences for people, not traces for us
+        print(f"whatwhere: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _bench(commands):
+    bench = commands.add_parser("bench", help="put a benchmark to a model")
+    bench.add_argument("model", help="an organism, a checkpoint folder, or a hub id such as Qwen/Qwen2-VL-2B-Instruct")
+    bench.add_argument("benchmark", help="one of those that `whatwhere benchmarks` lists")
+    bench.add_argument("--scale", nargs=2, type=float, metavar=("ALPHA", "P"), help="RoPE scaling of the ViT (paper: 99 and 8)")
+    bench.add_argument("--compress", metavar="METHOD", help="1, 2 or 3, the paper's methods, or random, grid, similar, attended")
+    bench.add_argument("--decoder", metavar="FOLDER", help="the visual decoder that methods 1 to 3 read with")
+    bench.add_argument("--keep", type=float, help="what the others keep: a number of visual tokens, or a share below 1")
+    bench.add_argument("--data", metavar="FOLDER", help="the benchmark's own files; else they are fetched from the hub")
+    bench.add_argument("--revision", help="of the hub's data set, instead of the pinned one")
+    bench.add_argument("--limit", type=int, metavar="N", help="a sample of about N questions")
+    bench.add_argument("--seed", type=int, default=0, help="shuffles options, draws the sample (0)")
+    bench.add_argument("--batch-size", type=int, default=8, metavar="N", help="questions at once (8)")
+    bench.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 or 4-bit")
+    bench.add_argument("--out", metavar="FOLDER", help="where answers are kept (results/MODEL-BENCHMARK…)")
+
+
+def _run(chosen):
+    from . import benchmarks
+
+    compress, keep = chosen.compress, chosen.keep
+    if compress is not None and compress.isdecimal():
+        compress = int(compress)
+    if keep is not None and keep > 1 and not keep.is_integer():
+        raise ValueError(f"--keep is a whole number of visual tokens, or a share of them below 1, not {keep:g}.")
+    if keep is not None and keep >= 1:
+        keep = int(keep)
+    out = Path(chosen.out or Path("results") / _name(chosen))
+    result = benchmarks.run(
+        chosen.model, chosen.benchmark, scale=chosen.scale, compress=compress, decoder=chosen.decoder, keep=keep,
+        data=chosen.data, limit=chosen.limit, seed=chosen.seed, out=out, batch_size=chosen.batch_size,
+        revision=chosen.revision, dtype=chosen.dtype,
+    )  # fmt: skip
+    if benchmarks.processes().rank == 0:
+        print(result)
+        print(f"answers: {out}")
+
+
+def _name(chosen):
+    parts = [Path(chosen.model).name, chosen.benchmark]
+    if chosen.scale:
+        parts.append("scaled-" + "-".join(f"{x:g}" for x in chosen.scale))
+    if chosen.compress:
+        parts.append(f"compressed-{chosen.compress}" + (f"-{chosen.keep:g}" if chosen.keep else ""))
+    if chosen.limit:
+        parts.append(f"{chosen.limit}")
+    return "-".join(parts)
+
+
+def _distil(chosen):
+    from . import compress, models
+
+    paths = sorted(path for path in Path(chosen.pictures).rglob("*") if path.suffix.lower() in PICTURES)[: chosen.limit]
+    if not paths:
+        raise FileNotFoundError(f"'{chosen.pictures}' holds no pictures ({', '.join(PICTURES)}).")
+    vlm = models.load(chosen.model, dtype=chosen.dtype)
+    compress.distil(vlm, paths, folder=chosen.out)
+    print(f"decoder, taught by {len(paths)} pictures: {chosen.out}")
+
+
+def _table(chosen):
+    from . import benchmarks
+
+    print(benchmarks.compare(chosen.runs).to_string(index=False))
+
+
+def _list(_):
+    from .benchmarks import BENCHMARKS
+
+    for name, benchmark in BENCHMARKS.items():
+        print(f"{name:14} {benchmark.title}")
+        if benchmark.layout:
+            print(f"{'':14} hub: {benchmark.hub}; or a folder with {benchmark.layout}")
+
+
+def _tasks(_):
+    print(Path(__file__).parent / "lmms" / "tasks")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""The field's benchmarks, in their official formats and by their official rules, on any model that `load` opens.
+
+    result = benchmarks.run("Qwen/Qwen2-VL-2B-Instruct", "whatsup-b", scale=(99, 8), out="results/scaled")
+    result.accuracy, result.table(), result.rows
+
+The same from a shell: `whatwhere bench Qwen/Qwen2-VL-2B-Instruct whatsup-b --scale 99 8 --out results/scaled`. Killed, it goes on
+where it was; under `accelerate launch` it is split over all GPUs; the rows are the same in any case. No pictures come with the
+book: they are fetched from the hub, or read from a folder in the benchmark's original layout.
+"""
+
+import hashlib
+from contextlib import nullcontext
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+
+import torch
+
+from .. import compress as _compress
+from .. import hub, models, rope
+from . import formats, running, tabletop
+from .items import Item, digest, sample
+from .results import Result, Score, compare, gain, load
+from .running import processes
+
+__all__ = ["BENCHMARKS", "Item", "Result", "Score", "compare", "gain", "items", "load", "processes", "run", "tabletop"]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """title: what it asks. read: (Folder, name, seed) → items. hub: its data set there, with the files that are needed.
+
+    layout: what a folder in its original layout holds. words: how many new tokens an answer may have.
+    """
+
+    title: str
+    read: object
+    hub: str
+    patterns: tuple
+    layout: str
+    words: int = 16
+
+
+_WHATSUP = "ServiceNow/whatsup_all"
+BENCHMARKS = {
+    "whatsup-a": Benchmark("on, under, left or right, photographed", formats.whatsup, _WHATSUP, ("*Controlled_Images_A*",),
+                           "controlled_images_dataset.json, controlled_images/"),
+    "whatsup-b": Benchmark("in front, behind, left or right, photographed", formats.whatsup, _WHATSUP, ("*Controlled_Images_B*",),
+                           "controlled_clevr_dataset.json, controlled_clevr/"),
+    "coco-spatial": Benchmark("where things are in COCO's pictures", formats.spatial, _WHATSUP, ("*COCO_QA_*",),
+                              "coco_qa_one_obj.json, coco_qa_two_obj.json, val2017/"),
+    "gqa-spatial": Benchmark("where things are in GQA's pictures", formats.spatial, _WHATSUP, ("*VG_QA_*",),
+                             "vg_qa_one_obj.json, vg_qa_two_obj.json, vg_images/"),
+    "pope": Benchmark("is it there?", formats.pope, "lmms-lab/POPE", ("Full/*.parquet",),
+                      "coco_pope_random.json, …_popular.json, …_adversarial.json, val2014/", 64),
+    "gqa": Benchmark("questions about scenes, test-dev balanced", formats.gqa, "lmms-lab/GQA",
+                     ("testdev_balanced_instructions/*.parquet", "testdev_balanced_images/*.parquet"),
+                     "testdev_balanced_questions.json, images/"),
+    "textvqa": Benchmark("questions about what is written, validation", formats.textvqa, "lmms-lab/textvqa",
+                         ("data/validation-*.parquet",), "TextVQA_0.5.1_val.json, train_images/"),
+    "mmbench": Benchmark("a bit of everything, by letter, English, dev", formats.mmbench, "lmms-lab/MMBench_EN",
+                         ("data/dev-*.parquet",), "one .tsv"),
+    "tabletop-a": Benchmark("on, under, left or right, in the organisms' world", None, "", (), ""),
+    "tabletop-b": Benchmark("behind, in front, left or right, in the organisms' world", None, "", (), ""),
+    "tabletop-b-narrow": Benchmark("the same, with things that touch or overlap", None, "", (), ""),
+    "tabletop-pope": Benchmark("is it there? in the organisms' world", None, "", (), ""),
+}  # fmt: skip
+
+
+def items(benchmark, data=None, seed=0, limit=None, revision=None):
+    """(items, revision) of a benchmark: a list of `Item`, and the revision of the hub's data set that they are of, or None.
+
+    data: a folder in the original layout, or of the hub's files; fetched from the hub if None. seed: shuffles the options
+    of those who choose among captions, and draws the sample. limit: a sample of about so many questions.
+
+    Raises ValueError, FileNotFoundError or ConnectionError with a sentence.
+    """
+    if not isinstance(benchmark, str) or benchmark not in BENCHMARKS:
+        raise ValueError(f"There is no benchmark {benchmark!r}; there are {', '.join(BENCHMARKS)}.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed is a whole number from 0 up, not {seed!r}.")
+    known = BENCHMARKS[benchmark]
+    if data is not None and revision is not None:
+        raise ValueError("A revision is one of the hub's data sets: give either data, a folder of your own, or a revision.")
+    if known.read is None:
+        if data is not None or revision is not None:
+            raise ValueError(f"{benchmark} is drawn on the spot: it takes neither data nor a revision.")
+        _, which, *spacing = benchmark.split("-")
+        found = tabletop.pope() if which == "pope" else tabletop.controlled(which.upper(), *spacing)
+    else:
+        if data is None:
+            data, revision = hub.dataset(known.hub, known.patterns, revision)
+        found = formats.check_pictures(known.read(formats.Folder(data, benchmark), benchmark, seed), benchmark)
+    if not found:
+        raise ValueError(f"The files of {benchmark} hold no question.")
+    names = [item.id for item in found]
+    if len(set(names)) < len(names):
+        twice = next(name for n, name in enumerate(names) if name in names[:n])
+        raise ValueError(f"The files of {benchmark} hold question '{twice}' twice.")
+    return (sample(found, limit, seed) if limit is not None else found), revision
+
+
+def run(
+    model, benchmark, *, scale=None, compress=None, decoder=None, keep=None, data=None, limit=None, seed=0, out=None,
+    batch_size=8, revision=None, dtype="auto", progress=True,
+):  # fmt: skip
+    """Put a benchmark to a model: a `Result`.
+
+    model: a `VLM`, or what `load` takes, as is dtype. scale: (alpha, p), what `rope.scaled` takes. compress, decoder, keep:
+    what `compress.method` takes. data, limit, seed, revision: see `items`. out: the folder that every answer is written to
+    at once; a run that was killed goes on there. None keeps nothing. batch_size: questions at once; halved where memory ends.
+
+    Under `accelerate launch`, each process answers its share, and all return the result of all.
+    """
+    mine = processes()
+    if mine.count > 1 and out is None:
+        raise ValueError("A run that is split over several processes needs out=, the folder in which their rows come together.")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size is a whole number of questions from 1 up, not {batch_size!r}.")
+    if scale is not None and (not isinstance(scale, (tuple, list)) or [isinstance(x, Real) for x in scale] != [True, True]):
+        raise ValueError(f"scale is two numbers, alpha and p, not {scale!r}.")
+    if compress is None and (keep is not None or decoder is not None):
+        raise ValueError("keep and decoder belong to a way of compressing: say which by compress.")
+    if compress is not None and compress not in (1, 2, 3, *_compress.BASELINES):
+        raise ValueError(f"compress is 1, 2, 3, {', '.join(_compress.BASELINES)}, not {compress!r}.")
+    asked, found = items(benchmark, data, seed, limit, revision)  # before the model, which may be large
+    vlm = model if isinstance(model, models.VLM) else models.load(model, device=mine.device or "auto", dtype=dtype)
+    if isinstance(decoder, (str, Path)):
+        decoder = _compress.load_decoder(decoder, vlm)
+    settings = {
+        "benchmark": benchmark, "model": vlm.name, "weights": fingerprint(vlm), "dtype": str(vlm.dtype).removeprefix("torch."),
+        "data": digest(asked), "revision": found, "questions": len(asked), "limit": limit, "seed": seed,
+        "scale": None if scale is None else {"alpha": float(scale[0]), "p": float(scale[1])},
+        "compress": None if compress is None else {"method": compress, "keep": keep},
+        "decoder": None if decoder is None else _digest({"weight": decoder.weight}),
+        "batch_size": batch_size, "max_new_tokens": BENCHMARKS[benchmark].words,
+    }  # fmt: skip
+    how = None if compress is None else (compress, decoder, keep)
+    runner = running.Runner(vlm, asked, batch_size, settings["max_new_tokens"], how, seed)
+    with rope.scaled(vlm, *scale) if scale is not None else nullcontext():
+        with runner.shortened(0):  # what cannot be asked for is refused before there is a folder that says it was
+            pass
+        folder = running.begin(out, settings) if out is not None else None
+        rows = runner.run(folder, mine, progress)
+    mine.wait()
+    rows = {row["id"]: row for row in (running.rows(folder) if folder else rows)}
+    return Result(settings, [rows[item.id] for item in asked if item.id in rows])
+
+
+@torch.no_grad()
+def fingerprint(vlm):
+    """A short name for a checkpoint's weights, from a few numbers of every tensor, so that results of two are not mixed."""
+    tensors = dict(vlm.model.named_parameters())
+    if vlm.adapter.rotary is not None:
+        tensors["frequencies"] = vlm.adapter.rotary.inv_freq
+    return _digest(tensors)
+
+
+def _digest(tensors):
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        flat = tensor.detach().flatten()
+        some = flat[[i * (len(flat) - 1) // 7 for i in range(8)]]
+        found.update(name.encode() + str(some.double().cpu().tolist()).encode())
+    return found.hexdigest()[:16]

@@ -1,0 +1,82 @@
+"""One question of a benchmark, and what its answer is compared with."""
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass, field
+
+from . import prompts, scoring
+
+KINDS = ("letter", "yes/no", "word", "soft")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question about one picture.
+
+    id: its name, the only one in its benchmark. image: anything `images.read` takes. question: as the model is asked.
+    kind: how its answer is read, one of KINDS. gold: the right letter, "yes" or "no", the right word, or everyone's answers.
+    options: {letter: text}, of a question by letter. group: what is drawn together when intervals are made, a scene or a set.
+    about: what else scoring or a reader needs: the part of the benchmark, the relation, whom it is paired with.
+    """
+
+    id: str
+    image: object = field(repr=False, compare=False)
+    question: str
+    kind: str
+    gold: object
+    options: dict = field(default_factory=dict)
+    group: str = ""
+    about: dict = field(default_factory=dict)
+
+    def row(self, answer):
+        """What a results file keeps of the question and its answer: all but the picture."""
+        kept = {name: getattr(self, name) for name in ("id", "question", "kind", "gold", "options", "group", "about")}
+        return {**kept, "answer": answer}
+
+
+def by_letter(id, image, texts, seed, ask=prompts.captions, right=0, **more):
+    """An item whose options are shuffled, by its id and the seed alone. texts: the options, the `right`-th of which is right."""
+    order = list(range(len(texts)))
+    random.Random(f"{id}/{seed}").shuffle(order)
+    texts = [texts[i] for i in order]
+    options = dict(zip(prompts.LETTERS, texts))
+    return Item(id, image, ask(texts), "letter", prompts.LETTERS[order.index(right)], options, **more)
+
+
+def read(row):
+    """(parsed, right) of a row: what the answer says, None if it says nothing that counts, and how right that is in [0, 1]."""
+    kind, gold, answer = row["kind"], row["gold"], row["answer"]
+    if kind == "letter":
+        parsed = scoring.letter(answer, row["options"])
+        return parsed, float(parsed == gold)
+    if kind == "yes/no":  # read as POPE does, whatever it is; what holds neither word is counted as unparsed all the same
+        return (scoring.yes_or_no(answer) if scoring.says_yes_or_no(answer) else None), float(scoring.yes_or_no(answer) == gold)
+    if kind == "word":
+        parsed = scoring.word(answer)
+        return parsed or None, float(bool(parsed) and parsed == scoring.word(gold))
+    parsed = scoring.vqa(answer)
+    return parsed or None, scoring.soft(answer, gold) if parsed else 0.0
+
+
+def digest(items):
+    """A checksum of all questions, right answers and options, in their order."""
+    told = [[item.id, item.question, item.gold, item.options] for item in items]
+    return hashlib.sha256(json.dumps(told, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def sample(items, limit, seed):
+    """About `limit` of the items, in their order: whole groups, drawn by the seed, as many as go into the limit, one at least."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise ValueError(f"limit is a whole number of questions from 1 up, not {limit!r}.")
+    groups = {}
+    for item in items:
+        groups.setdefault(item.group or item.id, []).append(item.id)
+    names = sorted(groups)
+    random.Random(f"sample/{seed}").shuffle(names)
+    chosen = set()
+    for name in names:
+        if chosen and len(chosen) + len(groups[name]) > limit:
+            break
+        chosen.update(groups[name])
+    return [item for item in items if item.id in chosen]

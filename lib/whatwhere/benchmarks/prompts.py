@@ -1,0 +1,29 @@
+"""How every benchmark asks: the one place where the words of a prompt are chosen.
+
+The wordings are those of lmms-eval, the field's own engine, so that its figures and ours are of the same questions.
+"""
+
+LETTERS = "ABCDEFGHIJ"
+BRIEFLY = "Answer the question using a single word or phrase."
+BY_LETTER = "Answer with the option's letter from the given choices directly."
+WHICH_CAPTION = "Which caption describes the image?"
+
+
+def briefly(question):
+    """A question to be answered in a word: POPE, GQA, TextVQA."""
+    return f"{question.strip()}\n{BRIEFLY}"
+
+
+def captions(options):
+    """Which of these captions is right: What's Up, COCO-spatial, GQA-spatial."""
+    return "\n".join([WHICH_CAPTION, *_listed(dict(zip(LETTERS, options))), BY_LETTER])
+
+
+def mmbench(question, options, hint=""):
+    """MMBench's question, with its hint where there is one. options: {letter: text}."""
+    asked = f"{hint} {question}" if hint else question
+    return "\n".join([f"{asked} There are several options:", *_listed(options), "", BY_LETTER])
+
+
+def _listed(options):
+    return [f"{letter}. {text}" for letter, text in options.items()]

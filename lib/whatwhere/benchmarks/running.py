@@ -1,0 +1,215 @@
+"""Asking a model every question of a benchmark, on as many processes as there are, so that being killed costs nothing.
+
+A run is a folder: `run.json` says what is asked of whom, `rows-0.jsonl`, `rows-1.jsonl`, … hold a line for every question, as
+it is answered, one file for each process. Questions go in batches that are the same whoever answers them, in whatever order:
+a run that was killed, or is split over several processes, ends in the very rows of one that was not.
+"""
+
+import json
+import os
+import warnings
+from collections import namedtuple
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from .. import compress, images
+from ..files import write
+
+try:
+    import fcntl  # not on Windows, where nothing keeps two runs from one file
+except ImportError:
+    fcntl = None
+
+SETTINGS = "run.json"
+Processes = namedtuple("Processes", "rank count device wait")
+Processes.__doc__ = """Which of how many processes this is, the device that is its own (None: any), and wait() for all others."""
+
+
+def processes():
+    """What `accelerate launch` or torchrun made of this process; one of one without them."""
+    if int(os.environ.get("WORLD_SIZE", 1)) < 2:
+        return Processes(0, 1, None, lambda: None)
+    from datetime import timedelta
+
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))  # the others may take long
+    return Processes(state.process_index, state.num_processes, str(state.device), state.wait_for_everyone)
+
+
+class Runner:
+    """Answers a list of items, batch by batch, each of which is kept in a folder as soon as it is there.
+
+    how: what `compress.method` takes besides the model and a seed, as (method, decoder, keep); None for none.
+    """
+
+    def __init__(self, vlm, items, batch_size, max_new_tokens, how=None, seed=0):
+        self.vlm, self.how, self.seed, self.max_new_tokens = vlm, how, seed, max_new_tokens
+        self.batches = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
+        self.at_once = batch_size  # fewer, once the memory has turned out too small
+
+    def run(self, folder, mine, progress=True):
+        """Answer what is not answered yet of this process's share of the batches; returns the rows where there is no folder."""
+        done = {row["id"] for row in rows(folder)} if folder else set()
+        share = list(enumerate(self.batches))[mine.rank :: mine.count]
+        open_ = [(n, batch) for n, batch in share if any(item.id not in done for item in batch)]
+        kept = sum(len(batch) for _, batch in share) - sum(len(batch) for _, batch in open_)
+        quiet = {} if progress and mine.rank == 0 else {"disable": True}  # not False: TQDM_DISABLE may say so for all
+        bar = tqdm(total=sum(len(b) for _, b in share), initial=kept, unit="question", **quiet)
+        found = []
+        with bar, _appending(folder, mine.rank) if folder else nullcontext(found.extend) as keep:
+            for n, batch in open_:
+                answered = self._answered(n, batch)
+                keep([row for row in answered if row["id"] not in done])
+                bar.update(len(batch))
+        return found
+
+    def _answered(self, n, batch):
+        """The rows of one batch, in as many parts as fit into memory."""
+        answered, i = [], 0
+        while i < len(batch):
+            part = batch[i : i + self.at_once]
+            try:
+                answered += self._ask(n, part)
+                i += len(part)
+                continue
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+            # only here, with the error gone, are the tensors of the failed attempt free
+            if len(part) == 1:
+                raise MemoryError(
+                    f"The memory of {self.vlm.device} is too small for even one question ('{part[0].id}'). What was answered "
+                    "is kept. Take a smaller model, dtype='float16' or '4-bit', or a smaller picture."
+                )
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.at_once = len(part) // 2
+            warnings.warn(f"Out of memory with {len(part)} questions at once: going on with {self.at_once}.", stacklevel=2)
+        return answered
+
+    def shortened(self, n):
+        """The context in which batch `n` is asked, with a seed of its own: its rows do not depend on what came before."""
+        if self.how is None:
+            return nullcontext()
+        method, decoder, keep = self.how
+        return compress.method(self.vlm, method, decoder, keep=keep, seed=1_000_003 * self.seed + n)
+
+    def _ask(self, n, part):
+        try:
+            with self.shortened(n) as log:
+                said = self.vlm.answer([i.image for i in part], [i.question for i in part], self.max_new_tokens, len(part))
+        except (ValueError, OSError):
+            for item in part:  # whose picture is it?
+                try:
+                    images.read(item.image)
+                except (ValueError, OSError) as error:
+                    raise ValueError(f"The picture of question '{item.id}' cannot be used: {error}") from None
+            raise
+        made = [item.row(answer) for item, answer in zip(part, said)]
+        for row, kept, given in zip(made, *((log.kept, log.given) if log else ([], []))):
+            row |= {"kept": int(kept), "given": int(given)}
+        return made
+
+
+def out_of_memory(error):
+    """Is this how a GPU or a CPU says that its memory is full?"""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    full = isinstance(error, RuntimeError) and any(each in str(error) for each in words)
+    return full or isinstance(error, (torch.OutOfMemoryError, MemoryError))
+
+
+# -- the folder ------------------------------------------------------------------------------------------------------
+
+
+def begin(folder, settings):
+    """Make the folder of a run, or enter that of one which was begun with the same settings; ValueError if with others."""
+    folder = Path(folder).expanduser()
+    path = folder / SETTINGS
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        begun = any(folder.glob("rows-*.jsonl"))  # looked for first: another process of this run may be beginning as well
+        if not path.exists():
+            if begun:
+                raise ValueError(f"'{folder}' holds rows, but no {SETTINGS} that says what they are; name another folder.")
+            write(path, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+            return folder
+    except OSError as error:
+        raise OSError(f"'{folder}' cannot be a folder for answers ({error.strerror}); name another.") from None
+    before = read_settings(folder)
+    for name in {**settings, **before}:
+        if before.get(name) != settings.get(name):
+            raise ValueError(
+                f"'{folder}' holds a run with {name} = {before.get(name)!r}, and this one has {settings.get(name)!r}: results "
+                "that do not belong together are not mixed. Name another folder, or delete that one."
+            )
+    return folder
+
+
+def read_settings(folder):
+    path = Path(folder) / SETTINGS
+    if not path.is_file():
+        raise FileNotFoundError(f"'{folder}' holds no run: a {SETTINGS} is missing.")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"'{path}' is damaged ({error}); delete the folder and run again.") from None
+    if not isinstance(settings, dict) or not {"benchmark", "model", "questions", "scale", "compress"} <= set(settings):
+        raise ValueError(f"'{path}' holds no settings; delete the folder and run again.")
+    return settings
+
+
+def rows(folder):
+    """All whole rows in the folder, of all processes; one row for each question, whoever answered it."""
+    found = {}
+    for path in sorted(Path(folder).glob("rows-*.jsonl")):
+        for row in _whole(path)[0]:
+            found.setdefault(row["id"], row)
+    return list(found.values())
+
+
+def _whole(path):
+    """(rows, bytes): the whole lines of a file, and where they end. A kill may have cut the last one short."""
+    whole, end = [], 0
+    data = path.read_bytes()
+    for line in data.splitlines(keepends=True):
+        try:
+            row = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or not {"id", "answer", "kind", "gold"} <= set(row):
+            if end + len(line) < len(data):
+                raise ValueError(f"'{path}' is damaged after {len(whole)} rows, not at its end; delete it, or name another.")
+            break
+        whole.append(row)
+        end += len(line)
+    return whole, end
+
+
+@contextmanager
+def _appending(folder, rank):
+    """A function that writes rows to this process's file, for good; no two processes may hold one file."""
+    path = Path(folder) / f"rows-{rank}.jsonl"
+    with path.open("ab", buffering=0) as file:  # with a buffer, closing it would try once more what a full disk refused
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ValueError(f"'{path}' is being written by another run; wait for its end, or name another folder.") from None
+        file.truncate(_whole(path)[1])
+
+        def keep(some):
+            try:
+                lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in some).encode()
+                while lines:
+                    lines = lines[file.write(lines) :]
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise OSError(
+                    f"'{path}' could not be written ({error.strerror}). The rows before these are safe: make room and call again."
+                ) from None
+
+        yield keep

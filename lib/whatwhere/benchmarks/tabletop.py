@@ -1,0 +1,56 @@
+"""The organisms' own world in the benchmarks' forms, so that every step of a run can be tried on a laptop, with answers known.
+
+`tabletop-a`, `-b` and `-b-narrow` are What's Up's controlled sets, `tabletop-pope` is POPE, asked in the organisms' few words.
+`write` renders such sets as a folder in What's Up's original layout, for those who would try that path without its pictures.
+"""
+
+import json
+from pathlib import Path
+
+from .. import world
+from ..world.questions import ABSENTEES
+from .items import Item
+
+_ON_PAPER = {
+    "on": "on", "under": "under", "left": "to the left of", "right": "to the right of",
+    "behind": "behind", "front": "in front of",
+}  # fmt: skip
+
+
+def controlled(which, spacing="wide", n=100, split="test"):
+    """Items of `n` controlled sets: where is the one thing relative to the other?"""
+    items = []
+    for number, group in enumerate(world.controlled(which, n, spacing, split)):
+        for relation, scene in group.scenes.items():
+            question = world.relation_question(scene, 0, 1)
+            name, about = f"{number}/{relation}", {"relation": relation}
+            items.append(Item(name, scene.image, question.text, "word", question.answer, group=str(number), about=about))
+    return items
+
+
+def pope(n=200, split="test"):
+    """Items of `n` scenes: is it there, of one thing that is and one that is not, three times."""
+    items = []
+    for scene in world.scenes(split, n):
+        image = scene.image
+        for kind in ABSENTEES:
+            for i, question in enumerate(world.existence(scene, kind)):
+                name, group, about = f"{kind}/{scene.seed}/{i}", str(scene.seed), {"part": kind}
+                items.append(Item(name, image, question.text, "yes/no", question.answer, group=group, about=about))
+    return items
+
+
+def write(folder, which="B", n=4, split="test"):
+    """Render `n` controlled sets as pictures and captions in What's Up's original layout. Returns the folder."""
+    stem = {"A": "controlled_images", "B": "controlled_clevr"}[which]
+    pictures, entries = Path(folder) / stem, []
+    pictures.mkdir(parents=True, exist_ok=True)
+    for number, group in enumerate(world.controlled(which, n, "wide", split)):
+        captions = {r: f"A {group.satellite} {_ON_PAPER[r]} a {group.nucleus}" for r in group.scenes}
+        for relation, scene in group.scenes.items():
+            path = f"{stem}/{group.satellite}_{relation}_{group.nucleus}_{number}.png"
+            scene.image.save(Path(folder) / path)
+            others = [captions[r] for r in captions if r != relation]
+            entries.append({"image_path": f"data/{path}", "caption_options": [captions[relation], *others]})
+    (Path(folder) / f"{stem}_dataset.json").write_text(json.dumps(entries, indent=1), encoding="utf-8")
+    return Path(folder)

@@ -1,0 +1,133 @@
+"""The Hugging Face hub: what can go wrong there, in a sentence; and data sets at a pinned revision, with checksums."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+from fnmatch import fnmatch
+from importlib import resources
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub import errors as hub
+
+from .files import write
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def reason(error, name):
+    """Why `name` could not be had from the hub, as a sentence: what the most telling error in this one's chain says."""
+    chain = list(_chain(error))
+
+    def found(*kinds):
+        return next((each for each in chain if isinstance(each, kinds)), None)
+
+    if found(hub.GatedRepoError):
+        return f"'{name}' is gated: accept its terms on huggingface.co, then log in here (`hf auth login`, or HF_TOKEN)."
+    if found(hub.RevisionNotFoundError):
+        return f"The hub no longer has that revision of '{name}', or never had it: name one that its page lists."
+    if found(hub.RepositoryNotFoundError):
+        return f"The hub has no '{name}', or shows it only to those who may see it (`hf auth login`)."
+    if any(getattr(each, "errno", None) in FULL or "No space left on device" in str(each) for each in chain):
+        return (
+            f"The disk is full, so '{name}' was not downloaded to its end. What arrived is kept and will be gone on with: "
+            f"make room in {constants.HF_HUB_CACHE}, or name another folder by HF_HOME, and call again."
+        )
+    refused = found(hub.HfHubHTTPError)
+    if refused and not isinstance(refused, hub.EntryNotFoundError):
+        return f"The hub answered with an error when it was asked for '{name}': {_line(refused).rstrip('.')}. Try later."
+    # the hub's own HTTPError, since its releases are built on different libraries: httpx before 2, httpx2 from then on
+    if found(hub.LocalEntryNotFoundError, ConnectionError, TimeoutError, hub.HTTPError) and not refused:
+        return f"'{name}' is not on this machine, and the hub could not be reached: no network, or it is switched off."
+    return _line(error)
+
+
+def _line(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _chain(error):
+    """The error, and those that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def dataset(name, patterns, revision=None):
+    """The folder of a hub data set at one pinned revision, with the files that match `patterns`; downloaded once, with progress.
+
+    The revision is the one asked for, else the one that is pinned: by this package, or, where it pins none, by the first
+    download on this machine. Every file's checksum is compared with the one noted at its first download, which is the
+    hub's own; a file that differs is refused.
+
+    Returns (folder, revision). Raises ConnectionError or ValueError with a sentence.
+    """
+    pins = _read(_own()) if _own().is_file() else {}
+    noted = pins.get(name, {"files": {}})
+    revision = revision or _shipped().get(name) or noted.get("revision")
+    try:
+        if not re.fullmatch("[0-9a-f]{40}", revision or ""):  # none, or a branch, which may be another tomorrow
+            revision = HfApi().dataset_info(name, revision=revision).sha
+        sums = dict(noted["files"].get(revision, {}))
+        if not any(fnmatch(path, pattern) for path in sums for pattern in patterns):
+            paths = HfApi().list_repo_files(name, repo_type="dataset", revision=revision)
+            wanted = [path for path in paths if any(fnmatch(path, pattern) for pattern in patterns)]
+            if not wanted:
+                raise ValueError(f"The data set '{name}' has no files like {patterns[0]} at revision {revision}.")
+            infos = HfApi().get_paths_info(name, wanted, revision=revision, repo_type="dataset")
+            sums |= {info.path: _sum(info) for info in infos}
+        wanted = [path for path in sums if any(fnmatch(path, pattern) for pattern in patterns)]
+        got = [Path(hf_hub_download(name, path, repo_type="dataset", revision=revision)) for path in wanted]
+        for path, file in zip(wanted, got):
+            if not _same(file, sums[path]):
+                raise ValueError(
+                    f"The file {path} of '{name}' is not the one that revision {revision[:12]} has: it was damaged on its way or "
+                    f"changed since. Delete '{file.resolve()}' and call again."
+                )
+        noted = {"revision": noted.get("revision", revision), "files": noted["files"] | {revision: sums}}
+        write(_own(), json.dumps(pins | {name: noted}, indent=2))
+    except (hub.HTTPError, OSError, RuntimeError) as error:  # RuntimeError is how the hub's own downloader says that it failed
+        raise ConnectionError(reason(error, name)) from None
+    root = got[0]
+    for _ in Path(wanted[0]).parts:
+        root = root.parent
+    return root, revision
+
+
+def _shipped():
+    """{data set: revision} that this package pins."""
+    return json.loads(resources.files(__package__).joinpath("pins.json").read_text(encoding="utf-8"))
+
+
+def _own():
+    """Where this machine notes what it downloaded first."""
+    return Path(os.environ.get("WHATWHERE_PINS") or Path(constants.HF_HOME) / "whatwhere-pins.json")
+
+
+def _sum(info):
+    """The hub's own checksum of a file: sha256 of a large one, git's of a small one."""
+    return f"sha256:{info.lfs.sha256}" if info.lfs else f"git:{info.blob_id}"
+
+
+def _same(file, due):
+    kind, _, value = due.partition(":")
+    found = hashlib.sha256() if kind == "sha256" else hashlib.sha1(f"blob {file.stat().st_size}\0".encode())
+    with file.open("rb") as opened:
+        while block := opened.read(2**20):
+            found.update(block)
+    return found.hexdigest() == value
+
+
+def _read(path):
+    """{data set: {"revision": the first one had, "files": {revision: {path: checksum}}}}"""
+    try:
+        pins = json.loads(path.read_text(encoding="utf-8"))
+        whole = [isinstance(noted["revision"], str) and all(isinstance(sums, dict) for sums in noted["files"].values())
+                 for noted in pins.values()]  # fmt: skip
+        if all(whole):
+            return pins
+    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, KeyError, TypeError):
+        pass
+    raise ValueError(f"'{path}', which notes what was downloaded first, is damaged: delete it.")

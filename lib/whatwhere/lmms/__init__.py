@@ -1,0 +1,80 @@
+"""Our models, scaled or compressed, in lmms-eval, the field's own engine; and the spatial benchmarks that it lacks.
+
+    pip install 'whatwhere[lmms]'         # in an environment of its own: it brings torchvision and much else
+    lmms-eval --model whatwhere --model_args pretrained=Qwen/Qwen2-VL-2B-Instruct,alpha=99,p=8 \\
+              --tasks whatsup_b,pope,gqa --include_path "$(whatwhere tasks)" --batch_size 8
+
+It finds this plug-in by itself, through the entry point `lmms_eval.models`.
+"""
+
+from contextlib import nullcontext
+
+from lmms_eval.api.model import lmms
+from lmms_eval.models.registry_v2 import ModelManifest
+
+from .. import benchmarks, compress, models, rope
+from ..benchmarks.running import Processes, Runner
+
+MANIFEST = ModelManifest(model_id="whatwhere", simple_class_path="whatwhere.lmms.WhatWhere")
+ALONE = Processes(0, 1, None, lambda: None)
+
+
+class WhatWhere(lmms):
+    """What `--model whatwhere` is.
+
+    pretrained, device, dtype, revision: what `models.load` takes. alpha, p: RoPE scaling. method, decoder, keep: compression,
+    what `compress.method` takes. batch_size: questions at once.
+    """
+
+    def __init__(
+        self, pretrained, batch_size=1, device="auto", dtype="auto", revision=None, alpha=None, p=None, method=None, decoder=None,
+        keep=None, max_batch_size=None,
+    ):  # fmt: skip
+        super().__init__()
+        if (alpha is None) != (p is None):
+            raise ValueError("RoPE scaling takes alpha and p: --model_args pretrained=…,alpha=99,p=8")
+        mine = benchmarks.processes()
+        self._rank, self._world_size = mine.rank, mine.count
+        self.vlm = models.load(pretrained, mine.device or device, dtype, revision)
+        self.scale, self.batch_size = None if p is None else (alpha, p), int(batch_size)
+        self.how = None
+        if method is not None:
+            self.how = (method, decoder and compress.load_decoder(decoder, self.vlm), keep)
+        if mine.count > 1:
+            from accelerate import Accelerator
+
+            self.accelerator = Accelerator()
+
+    @property
+    def device(self):
+        return self.vlm.device
+
+    def generate_until(self, requests):
+        """The answers to `requests`, in their order: greedy, up to the task's number of tokens and stopping words."""
+        answers, alike = [None] * len(requests), {}
+        for n, request in enumerate(requests):
+            question, settings, to_pictures, number, task, split = request.args
+            pictures = to_pictures(self.task_dict[task][split][number])
+            if len(pictures) != 1 or isinstance(pictures[0], str):
+                raise ValueError(f"whatwhere shows one picture at a time; question {number} of {task} has {len(pictures)}.")
+            item = benchmarks.Item(str(n), pictures[0], question, "word", "")
+            alike.setdefault(int(settings.get("max_new_tokens", 1024)), []).append((item, settings.get("until", [])))
+        with rope.scaled(self.vlm, *self.scale) if self.scale else nullcontext():
+            for words, asked in alike.items():
+                runner = Runner(self.vlm, [item for item, _ in asked], self.batch_size, words, self.how)
+                for row, (_, until) in zip(runner.run(None, ALONE), asked):
+                    answers[int(row["id"])] = _cut(row["answer"], [until] if isinstance(until, str) else until)
+        return answers
+
+    def loglikelihood(self, requests):
+        raise NotImplementedError("whatwhere answers in words; it gives no likelihoods to lmms-eval.")
+
+    def generate_until_multi_round(self, requests):
+        raise NotImplementedError("whatwhere answers one question at a time; it takes no conversations.")
+
+
+def _cut(answer, until):
+    for stop in until:
+        if stop:
+            answer = answer.split(stop)[0]
+    return answer.strip()

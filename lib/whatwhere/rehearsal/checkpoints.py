@@ -1,0 +1,238 @@
+"""Small random checkpoints in the true classes, saved as standard folders.
+
+    llava(folder)            # LlavaForConditionalGeneration, CLIP ViT, Llama
+    qwen2vl(folder, merge=3) # Qwen2VLForConditionalGeneration; window=2: Qwen2_5_VLForConditionalGeneration
+
+Each folder has config.json, model.safetensors, tokenizer, chat template and image processor, as a hub
+checkpoint has, and is read back by `whatwhere.load`. Weights are large enough that mistakes show.
+"""
+
+import torch
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import (
+    CLIPVisionConfig,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Config,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+WORDS = (
+    "is there a an the what which how many colour color object on in front behind left right of under cup bear "
+    "bowl book red green blue yellow striped plain wood grass yes no one two three four ? . , :"
+).split()
+
+LLAVA_TEMPLATE = (
+    "{% for m in messages %}{{ 'user : ' }}{% for c in m['content'] %}{% if c['type'] == 'image' %}<image> "
+    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ ' assistant :' }}{% endif %}"
+)
+QWEN_TEMPLATE = (
+    "<s>{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ ' :' }}{% endif %}"
+)
+
+
+def word_tokenizer(template, *own):
+    """A word-level tokenizer: lower case, split at blanks and punctuation, `own` special tokens of the family."""
+    special = ["<pad>", "<s>", "</s>", "<unk>", *own]
+    core = Tokenizer(WordLevel({w: i for i, w in enumerate([*special, *WORDS])}, unk_token="<unk>"))
+    core.normalizer = normalizers.Lowercase()
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>", padding_side="left"
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": list(own)})
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def llava(
+    folder,
+    *,
+    image=24,
+    patch=6,
+    vision_blocks=3,
+    feature_layer=-1,
+    strategy="default",
+    layers=3,
+    heads=4,
+    kv_heads=2,
+    tied=False,
+    hidden=32,
+    dtype=torch.float32,
+    seed=0,
+    about=None,
+    **config,
+):
+    """Save a random LLaVA to `folder` and return (model, tokenizer, image_processor)."""
+    tokenizer = word_tokenizer(LLAVA_TEMPLATE, "<image>")
+    processor = CLIPImageProcessorPil(size={"shortest_edge": image}, crop_size={"height": image, "width": image})
+    settings = LlavaConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=24,
+            intermediate_size=48,
+            num_hidden_layers=vision_blocks,
+            num_attention_heads=2,
+            image_size=image,
+            patch_size=patch,
+            projection_dim=8,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            intermediate_size=2 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=kv_heads,
+            tie_word_embeddings=tied,
+            max_position_embeddings=512,
+            **_ids(tokenizer),
+        ),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(image // patch) ** 2,
+        vision_feature_layer=feature_layer,
+        vision_feature_select_strategy=strategy,
+        tie_word_embeddings=tied,
+        **({"whatwhere": about} if about else {}),
+        **config,
+    )
+    return _save(folder, LlavaForConditionalGeneration, settings, tokenizer, processor, dtype, seed)
+
+
+def qwen2vl(
+    folder,
+    *,
+    patch=4,
+    merge=2,
+    vision_blocks=3,
+    layers=3,
+    heads=4,
+    kv_heads=2,
+    tied=False,
+    hidden=32,
+    max_tokens=128,
+    dtype=torch.float32,
+    seed=0,
+    about=None,
+    window=None,
+):
+    """Save a random Qwen2-VL to `folder` and return (model, tokenizer, image_processor).
+
+    window: visual tokens a side; with it, it is a Qwen2.5-VL whose last block alone sees the whole picture.
+    """
+    tokenizer = word_tokenizer(QWEN_TEMPLATE, "<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>")
+    token = (patch * merge) ** 2
+    processor = Qwen2VLImageProcessorPil(
+        size={"shortest_edge": token, "longest_edge": max_tokens * token}, patch_size=patch, merge_size=merge
+    )
+    half = hidden // heads // 2
+    common = dict(depth=vision_blocks, num_heads=2, patch_size=patch, spatial_merge_size=merge)
+    vision = dict(embed_dim=24, hidden_size=hidden, mlp_ratio=2)
+    config_class, model_class = Qwen2VLConfig, Qwen2VLForConditionalGeneration
+    if window:
+        vision = dict(hidden_size=24, out_hidden_size=hidden, intermediate_size=48, window_size=window * merge * patch,
+                      fullatt_block_indexes=[vision_blocks - 1])  # fmt: skip
+        config_class, model_class = Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    settings = config_class(
+        vision_config=common | vision,
+        text_config=dict(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            intermediate_size=2 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=kv_heads,
+            tie_word_embeddings=tied,
+            max_position_embeddings=512,
+            **_ids(tokenizer),
+            rope_parameters={
+                "rope_type": "default",
+                "rope_theta": 1e4,
+                "mrope_section": [half - 2 * (half // 3), half // 3, half // 3],
+            },
+        ),
+        tie_word_embeddings=tied,
+        **{
+            f"{part}_token_id": tokenizer.convert_tokens_to_ids(f"<|{mark}|>")
+            for part, mark in [
+                ("image", "image_pad"),
+                ("video", "video_pad"),
+                ("vision_start", "vision_start"),
+                ("vision_end", "vision_end"),
+            ]
+        },
+        **({"whatwhere": about} if about else {}),
+    )
+    return _save(folder, model_class, settings, tokenizer, processor, dtype, seed)
+
+
+def internvl(folder, *, image=24, patch=3, merge=2, vision_blocks=3, layers=3, tied=False, pooled=True, seed=0):
+    """Save a random InternVL to `folder` and return (model, tokenizer, image_processor)."""
+    tokenizer = word_tokenizer(LLAVA_TEMPLATE.replace("<image>", "<IMG_CONTEXT>"), "<img>", "<IMG_CONTEXT>", "</img>")
+    processor = GotOcr2ImageProcessorPil(size={"height": image, "width": image})
+    settings = InternVLConfig(
+        vision_config=InternVLVisionConfig(
+            hidden_size=24,
+            intermediate_size=48,
+            num_hidden_layers=vision_blocks,
+            num_attention_heads=2,
+            image_size=(image, image),
+            patch_size=(patch, patch),
+            use_mean_pooling=pooled,
+        ),
+        text_config=Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            tie_word_embeddings=tied,
+            max_position_embeddings=512,
+            **_ids(tokenizer),
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=(image // patch // merge) ** 2,
+        downsample_ratio=1 / merge,
+        tie_word_embeddings=tied,
+    )
+    return _save(folder, InternVLForConditionalGeneration, settings, tokenizer, processor, torch.float32, seed)
+
+
+def _ids(tokenizer):
+    return {f"{part}_token_id": getattr(tokenizer, f"{part}_token_id") for part in ("pad", "bos", "eos")}
+
+
+def _save(folder, model_class, config, tokenizer, processor, dtype, seed):
+    torch.manual_seed(seed)
+    model = enliven(model_class(config).eval())
+    model.to(dtype)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    for part in (model, tokenizer, processor):
+        part.save_pretrained(folder)
+    return model, tokenizer, processor
+
+
+@torch.no_grad()
+def enliven(model):
+    """Draw all weights anew: Hugging Face's initial ones are so small that the logits hardly differ. Returns the model."""
+    for name, weight in model.named_parameters():
+        scale = 0.3 if weight.ndim == 1 else weight[0].numel() ** -0.5
+        weight.copy_((1.0 if weight.ndim == 1 and "bias" not in name else 0.0) + scale * torch.randn_like(weight))
+    model.tie_weights()
+    return model
