@@ -27,7 +27,7 @@ def offline(monkeypatch):
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """One checkpoint of each family."""
-    from checkpoints import llava, qwen2vl  # after the environment is set, above
+    from whatwhere.rehearsal.checkpoints import llava, qwen2vl  # after the environment is set, above
 
     root = tmp_path_factory.mktemp("families")
     llava(root / "llava")

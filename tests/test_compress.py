@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
-from checkpoints import llava, qwen2vl
 from whatwhere import compress
+from whatwhere.rehearsal.checkpoints import llava, qwen2vl
 
 PROMPTS = ["is there a red cup ?", "what colour ?", "how many"]
 

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
-from checkpoints import llava, qwen2vl
 from whatwhere import compress
 from whatwhere.compress import decoder as module
 from whatwhere.compress import speed
+from whatwhere.rehearsal.checkpoints import llava, qwen2vl
 
 
 def pictures(n, size=(24, 24)):

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
-from checkpoints import internvl, llava, qwen2vl
 from whatwhere import answers, geometry, intervene, lens, rope, world
+from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
 from whatwhere.streams import residual_stream
 from whatwhere.world import Scene, Thing
 

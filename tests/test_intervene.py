@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
-from checkpoints import internvl, llava, qwen2vl
 from whatwhere import answers, compress, intervene, rope
+from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PROMPTS = ["is there a red cup ?", "what colour ?", "how many"]
 SIZES = (3, 5), (1, 6), (5, 3)  # tokens; LLaVA resizes them all to one grid
-VIT, LM = 24, 32  # features of a state, in tests/checkpoints.py
+VIT, LM = 24, 32  # features of a state, in rehearsal/checkpoints.py
 SHAPES = {
     "llava": (llava, {}),
     "llava, class token kept, second-last block": (llava, dict(strategy="full", feature_layer=-2, image=30)),

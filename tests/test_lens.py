@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
-from checkpoints import internvl, llava, qwen2vl
 from whatwhere import lens, tokens
+from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
 
 SHAPES = {
     "llava": (llava, {}),

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import whatwhere as ww
-from checkpoints import llava
 from whatwhere import loading
+from whatwhere.rehearsal.checkpoints import llava
 
 
 def test_unknown_name():
@@ -116,3 +116,51 @@ def test_no_chat_template_or_the_old_file(folders, tmp_path):
         ww.load(folder)
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
     assert ww.load(folder).tokenizer.chat_template == template
+
+
+def hub_error(kind):
+    """One of the hub's own errors, as transformers wraps it."""
+    import httpx
+    from huggingface_hub import errors
+
+    answer = httpx.Response(403, request=httpx.Request("GET", "https://hub.invalid"))
+    wrapped = OSError("transformers says something long about it")
+    wrapped.__cause__ = getattr(errors, kind)("from the hub", response=answer)
+    return wrapped
+
+
+@pytest.mark.parametrize(
+    "error, sentence",
+    [
+        (hub_error("GatedRepoError"), "'someone/model' is gated: accept its terms"),
+        (hub_error("RepositoryNotFoundError"), "The hub has no 'someone/model'"),
+        (hub_error("RevisionNotFoundError"), "no longer has that revision"),
+        (OSError(28, "No space left on device"), "The disk is full, so 'someone/model' was not downloaded to its end"),
+    ],
+)
+def test_what_the_hub_refuses(monkeypatch, folders, error, sentence):
+    def refuse(*args, **named):
+        raise error
+
+    monkeypatch.setattr(loading.PreTrainedConfig, "get_config_dict", refuse)
+    with pytest.raises(FileNotFoundError, match=sentence):
+        ww.load("someone/model", revision="abc")
+
+
+def test_a_disk_that_fills_while_the_weights_arrive(monkeypatch, folders):
+    def full(*args, **named):
+        raise RuntimeError("Data processing error") from OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loading.FAMILIES["llava"].model_class, "from_pretrained", full)
+    with pytest.raises(FileNotFoundError, match="The disk is full.*will be gone on with"):
+        ww.load(folders / "llava")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_a_model_that_does_not_fit(monkeypatch, folders, error):
+    def full(*args, **named):
+        raise error
+
+    monkeypatch.setattr(loading.FAMILIES["llava"].model_class, "from_pretrained", full)
+    with pytest.raises(MemoryError, match="does not fit into the memory of cpu: take dtype='float16' or '4-bit'"):
+        ww.load(folders / "llava")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
-from checkpoints import internvl, llava, qwen2vl
+from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
 
 QUESTIONS = ["is there a cup?", "what colour is the bear on the left of the striped bowl?", "how many?"]
 

@@ -20,8 +20,8 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 import whatwhere as ww
-from checkpoints import _ids, _save, word_tokenizer
 from whatwhere.families import FAMILIES
+from whatwhere.rehearsal.checkpoints import save, special_ids, word_tokenizer
 
 PAGE = Path(__file__).parents[1] / "book/new_adapter.md"
 ADAPTER, CHECKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
@@ -54,13 +54,13 @@ def smolvlm(folder, *, family, image=24, patch=4, merge=2, layers=3, tied=False,
                            patch_size=patch),
         text_config=LlamaConfig(
             vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=4,
-            num_key_value_heads=2, tie_word_embeddings=tied, max_position_embeddings=512, **_ids(tokenizer),
+            num_key_value_heads=2, tie_word_embeddings=tied, max_position_embeddings=512, **special_ids(tokenizer),
         ),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         scale_factor=merge,
         tie_word_embeddings=tied,
     )  # fmt: skip
-    return _save(folder, model_class, settings, tokenizer, processor, torch.float32, seed)
+    return save(folder, model_class, settings, tokenizer, processor, torch.float32, seed)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from transformers.models.qwen2_vl import modeling_qwen2_vl as production
 from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfig, Qwen2VLVisionConfig
 
 import whatwhere as ww
-from checkpoints import llava, qwen2vl
 from whatwhere import rope
+from whatwhere.rehearsal.checkpoints import llava, qwen2vl
 from whatwhere.rope import symbolic
 
 HEADS, GRIDS = (32, 64, 80, 128), ((4, 4), (64, 64), (6, 40))

@@ -16,11 +16,11 @@ from transformers import (
 )
 
 import whatwhere as ww
-from checkpoints import enliven, llava, qwen2vl
 from whatwhere import rope
+from whatwhere.rehearsal.checkpoints import enliven, llava, qwen2vl
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-IMAGE = np.random.default_rng(0).integers(0, 255, (24, 40, 3), dtype=np.uint8)  # 3 × 5 tokens of tests/checkpoints.py
+IMAGE = np.random.default_rng(0).integers(0, 255, (24, 40, 3), dtype=np.uint8)  # 3 × 5 tokens of rehearsal/checkpoints.py
 PROMPT = "is there a red cup ?"
 CHOICES = [{"alpha": 99, "p": 8}, {"alpha": 2.5, "p": 0.5}, {"alpha": -0.9, "p": 1}, {"alpha": 9, "k": 12, "c": 0.5},
            {"alpha": np.float64(29), "k": 0.1, "c": -3}]  # fmt: skip

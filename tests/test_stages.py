@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import whatwhere as ww
-from checkpoints import llava, qwen2vl
 from whatwhere import lens, stages, world
+from whatwhere.rehearsal.checkpoints import llava, qwen2vl
 from whatwhere.world import Scene, Thing, gestalt
 
 VOCABULARY = np.array(["<s>", *world.CATEGORIES, *world.COLOURS, *world.TEXTURES, *world.BACKGROUNDS, *stages.FUNCTION], object)

@@ -38,13 +38,14 @@ def _bench(commands):
     bench = commands.add_parser("bench", help="put a benchmark to a model")
     bench.add_argument("model", help="an organism, a checkpoint folder, or a hub id such as Qwen/Qwen2-VL-2B-Instruct")
     bench.add_argument("benchmark", help="one of those that `whatwhere benchmarks` lists")
-    bench.add_argument("--scale", nargs=2, type=float, metavar=("ALPHA", "P"), help="RoPE scaling of the ViT (paper: 99 and 8)")
+    bench.add_argument("--scale", nargs=2, type=float, metavar=("ALPHA", "P"), help="RoPE scaling of the ViT, such as 99 8")
     bench.add_argument("--compress", metavar="METHOD", help="1, 2 or 3, the paper's methods, or random, grid, similar, attended")
     bench.add_argument("--decoder", metavar="FOLDER", help="the visual decoder that methods 1 to 3 read with")
     bench.add_argument("--keep", type=float, help="what the others keep: a number of visual tokens, or a share below 1")
     bench.add_argument("--data", metavar="FOLDER", help="the benchmark's own files; else they are fetched from the hub")
     bench.add_argument("--revision", help="of the hub's data set, instead of the pinned one")
     bench.add_argument("--limit", type=int, metavar="N", help="a sample of about N questions")
+    bench.add_argument("--blind", action="store_true", help="a control: each question beside the picture of another scene")
     bench.add_argument("--seed", type=int, default=0, help="shuffles options, draws the sample (0)")
     bench.add_argument("--batch-size", type=int, default=8, metavar="N", help="questions at once (8)")
     bench.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 or 4-bit")
@@ -65,7 +66,7 @@ def _run(chosen):
     result = benchmarks.run(
         chosen.model, chosen.benchmark, scale=chosen.scale, compress=compress, decoder=chosen.decoder, keep=keep,
         data=chosen.data, limit=chosen.limit, seed=chosen.seed, out=out, batch_size=chosen.batch_size,
-        revision=chosen.revision, dtype=chosen.dtype,
+        revision=chosen.revision, dtype=chosen.dtype, blind=chosen.blind,
     )  # fmt: skip
     if benchmarks.processes().rank == 0:
         print(result)
@@ -78,6 +79,8 @@ def _name(chosen):
         parts.append("scaled-" + "-".join(f"{x:g}" for x in chosen.scale))
     if chosen.compress:
         parts.append(f"compressed-{chosen.compress}" + (f"-{chosen.keep:g}" if chosen.keep else ""))
+    if chosen.blind:
+        parts.append("blind")
     if chosen.limit:
         parts.append(f"{chosen.limit}")
     return "-".join(parts)

@@ -18,7 +18,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def reason(error, name):
-    """Why `name` could not be had from the hub, as a sentence: what the most telling error in this one's chain says."""
+    """Why `name` could not be had, as a sentence: what the hub or the disk said, or else the error's first line."""
+    return refusal(error, name) or _line(error)
+
+
+def refusal(error, name):
+    """What the hub or the disk said against `name`, as a sentence: the most telling error in this one's chain; else None."""
     chain = list(_chain(error))
 
     def found(*kinds):
@@ -41,7 +46,7 @@ def reason(error, name):
     # the hub's own HTTPError, since its releases are built on different libraries: httpx before 2, httpx2 from then on
     if found(hub.LocalEntryNotFoundError, ConnectionError, TimeoutError, hub.HTTPError) and not refused:
         return f"'{name}' is not on this machine, and the hub could not be reached: no network, or it is switched off."
-    return _line(error)
+    return None
 
 
 def _line(error):
@@ -70,15 +75,13 @@ def dataset(name, patterns, revision=None):
     try:
         if not re.fullmatch("[0-9a-f]{40}", revision or ""):  # none, or a branch, which may be another tomorrow
             revision = HfApi().dataset_info(name, revision=revision).sha
-        sums = dict(noted["files"].get(revision, {}))
-        if not any(fnmatch(path, pattern) for path in sums for pattern in patterns):
-            paths = HfApi().list_repo_files(name, repo_type="dataset", revision=revision)
-            wanted = [path for path in paths if any(fnmatch(path, pattern) for pattern in patterns)]
-            if not wanted:
-                raise ValueError(f"The data set '{name}' has no files like {patterns[0]} at revision {revision}.")
-            infos = HfApi().get_paths_info(name, wanted, revision=revision, repo_type="dataset")
-            sums |= {info.path: _sum(info) for info in infos}
+        sums = noted["files"].get(revision)
+        if sums is None:  # of all its files, so that those of other patterns can be had later
+            infos = HfApi().list_repo_tree(name, recursive=True, repo_type="dataset", revision=revision)
+            sums = {info.path: _sum(info) for info in infos if hasattr(info, "blob_id")}  # a folder has none
         wanted = [path for path in sums if any(fnmatch(path, pattern) for pattern in patterns)]
+        if not wanted:
+            raise ValueError(f"The data set '{name}' has no files like {patterns[0]} at revision {revision}.")
         got = [Path(hf_hub_download(name, path, repo_type="dataset", revision=revision)) for path in wanted]
         for path, file in zip(wanted, got):
             if not _same(file, sums[path]):

@@ -71,6 +71,8 @@ def record(notebook, *, id, measured, control, verdict, tolerance, statement=Non
     row = validate(_rounded(_plain(row)))
     path = folder() / f"{notebook}.json"
     kept = [old for old in _read(path) if _key(old) != _key(row)] if path.exists() else []
+    if row["measured"]:  # the claim no longer waits
+        kept = [old for old in kept if old["id"] != row["id"] or old["measured"]]
     write(path, json.dumps(sorted([*kept, row], key=_key), indent=2, ensure_ascii=False) + "\n")
     return row
 

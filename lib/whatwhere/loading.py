@@ -98,7 +98,7 @@ def _model(model_class, source, name, device, dtype, revision):
             raise MemoryError(
                 f"'{name}' does not fit into the memory of {device}: take dtype='float16' or '4-bit', or a smaller model."
             ) from None
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) or hub.refusal(error, name):
             raise FileNotFoundError(f"'{name}' has no safetensors that could be had. {hub.reason(error, name)}") from None
         raise ValueError(
             f"The weights of '{name}' could not be read: the file is cut short, damaged, or of another "

@@ -19,7 +19,7 @@ import torch
 from .. import compress as _compress
 from .. import hub, models, rope
 from . import formats, running, tabletop
-from .items import Item, digest, sample
+from .items import Item, blinded, digest, sample
 from .results import Result, Score, compare, gain, load
 from .running import processes
 
@@ -102,13 +102,14 @@ def items(benchmark, data=None, seed=0, limit=None, revision=None):
 
 def run(
     model, benchmark, *, scale=None, compress=None, decoder=None, keep=None, data=None, limit=None, seed=0, out=None,
-    batch_size=8, revision=None, dtype="auto", progress=True,
+    batch_size=8, revision=None, dtype="auto", blind=False, progress=True,
 ):  # fmt: skip
     """Put a benchmark to a model: a `Result`.
 
     model: a `VLM`, or what `load` takes, as is dtype. scale: (alpha, p), what `rope.scaled` takes. compress, decoder, keep:
     what `compress.method` takes. data, limit, seed, revision: see `items`. out: the folder that every answer is written to
     at once; a run that was killed goes on there. None keeps nothing. batch_size: questions at once; halved where memory ends.
+    blind: put each question beside the picture of another scene, as a control: what is right then is habit or luck.
 
     Under `accelerate launch`, each process answers its share, and all return the result of all.
     """
@@ -123,27 +124,37 @@ def run(
         raise ValueError("keep and decoder belong to a way of compressing: say which by compress.")
     if compress is not None and compress not in (1, 2, 3, *_compress.BASELINES):
         raise ValueError(f"compress is 1, 2, 3, {', '.join(_compress.BASELINES)}, not {compress!r}.")
+    if compress in (1, 2, 3) and decoder is None:
+        raise ValueError(f"Method {compress} reads with a visual decoder: give decoder=, a folder that `whatwhere distil` wrote.")
+    if compress in _compress.BASELINES and keep is None:
+        raise ValueError(f"'{compress}' needs keep=, how many visual tokens are to be left: a number, or a share such as 0.5.")
     asked, found = items(benchmark, data, seed, limit, revision)  # before the model, which may be large
     vlm = model if isinstance(model, models.VLM) else models.load(model, device=mine.device or "auto", dtype=dtype)
     if isinstance(decoder, (str, Path)):
         decoder = _compress.load_decoder(decoder, vlm)
     settings = {
         "benchmark": benchmark, "model": vlm.name, "weights": fingerprint(vlm), "dtype": str(vlm.dtype).removeprefix("torch."),
-        "data": digest(asked), "revision": found, "questions": len(asked), "limit": limit, "seed": seed,
         "scale": None if scale is None else {"alpha": float(scale[0]), "p": float(scale[1])},
         "compress": None if compress is None else {"method": compress, "keep": keep},
         "decoder": None if decoder is None else _digest({"weight": decoder.weight}),
-        "batch_size": batch_size, "max_new_tokens": BENCHMARKS[benchmark].words,
+        "blind": blind, "limit": limit, "seed": seed, "batch_size": batch_size, "max_new_tokens": BENCHMARKS[benchmark].words,
+        "revision": found, "questions": len(asked), "data": digest(asked),
     }  # fmt: skip
+    if blind:
+        asked = blinded(asked, seed)
     how = None if compress is None else (compress, decoder, keep)
     runner = running.Runner(vlm, asked, batch_size, settings["max_new_tokens"], how, seed)
+    if not runner.finite():
+        raise ValueError(
+            f"{vlm.name} gives numbers that are not finite in {settings['dtype']}, so that its answers would mean nothing: "
+            "load it in another dtype, 'bfloat16' where the GPU has it, else 'float32'."
+        )
     with rope.scaled(vlm, *scale) if scale is not None else nullcontext():
         with runner.shortened(0):  # what cannot be asked for is refused before there is a folder that says it was
             pass
         folder = running.begin(out, settings) if out is not None else None
         rows = runner.run(folder, mine, progress)
-    mine.wait()
-    rows = {row["id"]: row for row in (running.rows(folder) if folder else rows)}
+    rows = {row["id"]: row for row in (running.gathered(folder, asked) if folder else rows)}
     return Result(settings, [rows[item.id] for item in asked if item.id in rows])
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import prompts, scoring
 
@@ -63,6 +63,23 @@ def digest(items):
     """A checksum of all questions, right answers and options, in their order."""
     told = [[item.id, item.question, item.gold, item.options] for item in items]
     return hashlib.sha256(json.dumps(told, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def blinded(items, seed):
+    """The same questions, each beside a picture of another group: what is still answered rightly is answered without seeing.
+
+    Raises ValueError where there is but one group, so that there is no other picture.
+    """
+    groups = [item.group or item.id for item in items]
+    if len(set(groups)) < 2:
+        raise ValueError("Questions about one scene alone cannot be put to another's picture: take more of them.")
+    rnd, made = random.Random(f"blind/{seed}"), []
+    for item, own in zip(items, groups):
+        other = rnd.randrange(len(items))
+        while groups[other] == own:
+            other = rnd.randrange(len(items))
+        made.append(replace(item, image=items[other].image))
+    return made
 
 
 def sample(items, limit, seed):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from .. import stats
 from . import running
@@ -33,6 +34,9 @@ TABLE_2 = {
 }
 
 
+UNSAID = {"model": "a model", "scale": None, "compress": None, "blind": False}
+
+
 class Result:
     """A run's answers and scores.
 
@@ -44,7 +48,7 @@ class Result:
     def __init__(self, settings, rows):
         if not rows:
             raise ValueError("No question has been answered yet, so there is nothing to score.")
-        self.settings = settings
+        self.settings = settings = UNSAID | {"questions": len(rows)} | settings
         self.rows = pd.DataFrame(rows)
         self.rows[["parsed", "right"]] = [read(row) for row in rows]
         self.rows["right"] = self.rows["right"].astype(float)
@@ -74,7 +78,7 @@ class Result:
     def table(self):
         """A DataFrame with a row for each score, in percent."""
         lines = {
-            name: {"%": 100 * s.value, "95% interval": f"{100 * s.low:.1f} to {100 * s.high:.1f}", "questions": s.n}
+            name: {"%": 100 * s.value, "95% interval": _interval(s), "questions": s.n}
             for name, s in self.scores.items()
         }
         table = pd.DataFrame.from_dict(lines, orient="index")
@@ -84,7 +88,8 @@ class Result:
     def __repr__(self):
         """What `whatwhere bench` prints."""
         s, said = self.settings, []
-        how = [f", {what}: {_in_words(s[key])}" for what, key in (("scaled", "scale"), ("compressed", "compress")) if s[key]]
+        changes = {"scaled: ": _in_words(s["scale"]), "compressed: ": _in_words(s["compress"]), "": "blind" * s["blind"]}
+        how = [f", {what}{words}" for what, words in changes.items() if words]
         said.append(f"{s['model']} on {s['benchmark']}{''.join(how)}")
         if not self.complete:
             said.append(f"unfinished: {len(self.rows)} of {s['questions']} questions are answered")
@@ -111,12 +116,17 @@ def compare(folders):
         lines.append({
             "model": s["model"], "benchmark": s["benchmark"],
             "scaled": _in_words(s["scale"]), "compressed": _in_words(s["compress"]),
-            "questions": score.n, "accuracy": round(100 * score.value, 2),
-            "95% interval": f"{100 * score.low:.1f} to {100 * score.high:.1f}", "unparsed": round(100 * result.unparsed, 1),
+            "questions": score.n if result.complete else f"{len(result.rows)} of {s['questions']}",
+            "accuracy": round(100 * score.value, 2),
+            "95% interval": _interval(score), "unparsed": round(100 * result.unparsed, 1),
             "removed": round(100 * result.removed, 2), "paper": "" if result.paper is None else result.paper,
             "run": Path(folder).name,
         })  # fmt: skip
     return pd.DataFrame(lines)
+
+
+def _interval(score):
+    return "–" if score.low != score.low else f"{100 * score.low:.1f} to {100 * score.high:.1f}"
 
 
 def _in_words(change):
@@ -138,6 +148,8 @@ def gain(before, after):
 
 
 def _paper(settings):
+    if settings["blind"]:
+        return None
     name = settings["model"].lower()
     size = next((known for known in {k for k, _ in (*TABLE_1, *TABLE_2)} if known in name), None)
     compressed, scaled, which = settings["compress"], settings["scale"], settings["benchmark"]
@@ -153,7 +165,10 @@ def _paper(settings):
 def _share(rows, right="right"):
     """The mean of a column, with its interval over groups."""
     groups = rows.groupby("group", sort=True)[right]
-    return Score(*stats.share(groups.sum().to_numpy(), groups.count().to_numpy()), len(rows))
+    value, low, high = stats.share(groups.sum().to_numpy(), groups.count().to_numpy())
+    if value in (0, 1):  # a bootstrap of equals has no width; so many groups without exception leave room for some
+        low, high = binomtest(round(value * len(groups)), len(groups)).proportion_ci(method="wilson")
+    return Score(value, float(low), float(high), len(rows))
 
 
 def _headline(rows, benchmark):

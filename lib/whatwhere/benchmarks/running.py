@@ -7,6 +7,7 @@ a run that was killed, or is split over several processes, ends in the very rows
 
 import json
 import os
+import time
 import warnings
 from collections import namedtuple
 from contextlib import contextmanager, nullcontext
@@ -24,20 +25,36 @@ except ImportError:
     fcntl = None
 
 SETTINGS = "run.json"
-Processes = namedtuple("Processes", "rank count device wait")
-Processes.__doc__ = """Which of how many processes this is, the device that is its own (None: any), and wait() for all others."""
+PATIENCE = 1800  # seconds without a new answer from any process, after which the others are taken for dead
+Processes = namedtuple("Processes", "rank count device")
+Processes.__doc__ = """Which of how many processes this is, and the device that is its own (None: any)."""
 
 
 def processes():
-    """What `accelerate launch` or torchrun made of this process; one of one without them."""
-    if int(os.environ.get("WORLD_SIZE", 1)) < 2:
-        return Processes(0, 1, None, lambda: None)
-    from datetime import timedelta
+    """What `accelerate launch` or torchrun made of this process, by the variables that they set; one of one without them.
 
-    from accelerate import PartialState
+    The processes need not speak to each other: each writes its own file, and all look into the folder.
+    """
+    count, own = int(os.environ.get("WORLD_SIZE", 1)), os.environ.get("LOCAL_RANK", 0)
+    device = f"cuda:{own}" if count > 1 and torch.cuda.is_available() else None
+    return Processes(int(os.environ.get("RANK", 0)), count, device)
 
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))  # the others may take long
-    return Processes(state.process_index, state.num_processes, str(state.device), state.wait_for_everyone)
+
+def gathered(folder, asked):
+    """The rows of all questions, whichever process answers them, once they are there; ValueError if none comes any more."""
+    due, begun = {item.id for item in asked}, time.time()
+    while True:
+        found = rows(folder)
+        missing = len(due - {row["id"] for row in found})
+        if not missing:
+            return found
+        last = max([begun, *(path.stat().st_mtime for path in Path(folder).glob("rows-*.jsonl"))])
+        if time.time() - last > PATIENCE:
+            raise ValueError(
+                f"{missing} questions are not answered, and for {PATIENCE // 60} minutes no answer has come: another process has "
+                "died. Run the same command again, on as many processes as you like: it goes on from here."
+            )
+        time.sleep(1)
 
 
 class Runner:
@@ -91,6 +108,17 @@ class Runner:
             warnings.warn(f"Out of memory with {len(part)} questions at once: going on with {self.at_once}.", stacklevel=2)
         return answered
 
+    def finite(self):
+        """Are the numbers that the model gives for the first question? In too small a dtype they overflow."""
+        item = self.batches[0][0]
+        try:
+            with _naming_pictures([item]):
+                return bool(self.vlm.logits(item.image, item.question).isfinite().all())
+        except Exception as error:  # all logits of a prompt take more room than its answer, so that this need not be an end
+            if not out_of_memory(error):
+                raise
+            return True
+
     def shortened(self, n):
         """The context in which batch `n` is asked, with a seed of its own: its rows do not depend on what came before."""
         if self.how is None:
@@ -99,20 +127,26 @@ class Runner:
         return compress.method(self.vlm, method, decoder, keep=keep, seed=1_000_003 * self.seed + n)
 
     def _ask(self, n, part):
-        try:
-            with self.shortened(n) as log:
-                said = self.vlm.answer([i.image for i in part], [i.question for i in part], self.max_new_tokens, len(part))
-        except (ValueError, OSError):
-            for item in part:  # whose picture is it?
-                try:
-                    images.read(item.image)
-                except (ValueError, OSError) as error:
-                    raise ValueError(f"The picture of question '{item.id}' cannot be used: {error}") from None
-            raise
+        with _naming_pictures(part), self.shortened(n) as log:
+            said = self.vlm.answer([i.image for i in part], [i.question for i in part], self.max_new_tokens, len(part))
         made = [item.row(answer) for item, answer in zip(part, said)]
         for row, kept, given in zip(made, *((log.kept, log.given) if log else ([], []))):
             row |= {"kept": int(kept), "given": int(given)}
         return made
+
+
+@contextmanager
+def _naming_pictures(items):
+    """If a picture of theirs cannot be read, the error says of which question."""
+    try:
+        yield
+    except (ValueError, OSError):
+        for item in items:
+            try:
+                images.read(item.image)
+            except (ValueError, OSError) as error:
+                raise ValueError(f"The picture of question '{item.id}' cannot be used: {error}") from None
+        raise
 
 
 def out_of_memory(error):

@@ -16,7 +16,7 @@ from .. import benchmarks, compress, models, rope
 from ..benchmarks.running import Processes, Runner
 
 MANIFEST = ModelManifest(model_id="whatwhere", simple_class_path="whatwhere.lmms.WhatWhere")
-ALONE = Processes(0, 1, None, lambda: None)
+ALONE = Processes(0, 1, None)
 
 
 class WhatWhere(lmms):

@@ -7,6 +7,7 @@ What such a model says means nothing; that it says it by the very code that a re
 does the same at full size.
 """
 
+from functools import partial
 from pathlib import Path
 
 from transformers.utils import logging
@@ -19,7 +20,7 @@ __all__ = ["FAMILIES", "checkpoint", "tour"]
 FAMILIES = {
     "llava": llava,
     "qwen2_vl": qwen2vl,
-    "qwen2_5_vl": lambda folder: qwen2vl(folder, window=2),
+    "qwen2_5_vl": partial(qwen2vl, window=2),
     "internvl": internvl,
 }
 
@@ -31,7 +32,7 @@ def checkpoint(folder, family="qwen2_vl"):
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # it takes no time, and the bar would stay on the page
     try:
-        FAMILIES[family](Path(folder))
+        FAMILIES[family](Path(folder), about={"rehearsal": True})  # so that nobody takes it for a real one: vlm.about
     finally:
         if shown:
             logging.enable_progress_bar()

@@ -100,7 +100,7 @@ def llava(
             num_key_value_heads=kv_heads,
             tie_word_embeddings=tied,
             max_position_embeddings=512,
-            **_ids(tokenizer),
+            **special_ids(tokenizer),
         ),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=(image // patch) ** 2,
@@ -110,7 +110,7 @@ def llava(
         **({"whatwhere": about} if about else {}),
         **config,
     )
-    return _save(folder, LlavaForConditionalGeneration, settings, tokenizer, processor, dtype, seed)
+    return save(folder, LlavaForConditionalGeneration, settings, tokenizer, processor, dtype, seed)
 
 
 def qwen2vl(
@@ -158,7 +158,7 @@ def qwen2vl(
             num_key_value_heads=kv_heads,
             tie_word_embeddings=tied,
             max_position_embeddings=512,
-            **_ids(tokenizer),
+            **special_ids(tokenizer),
             rope_parameters={
                 "rope_type": "default",
                 "rope_theta": 1e4,
@@ -177,10 +177,10 @@ def qwen2vl(
         },
         **({"whatwhere": about} if about else {}),
     )
-    return _save(folder, model_class, settings, tokenizer, processor, dtype, seed)
+    return save(folder, model_class, settings, tokenizer, processor, dtype, seed)
 
 
-def internvl(folder, *, image=24, patch=3, merge=2, vision_blocks=3, layers=3, tied=False, pooled=True, seed=0):
+def internvl(folder, *, image=24, patch=3, merge=2, vision_blocks=3, layers=3, tied=False, pooled=True, seed=0, about=None):
     """Save a random InternVL to `folder` and return (model, tokenizer, image_processor)."""
     tokenizer = word_tokenizer(LLAVA_TEMPLATE.replace("<image>", "<IMG_CONTEXT>"), "<img>", "<IMG_CONTEXT>", "</img>")
     processor = GotOcr2ImageProcessorPil(size={"height": image, "width": image})
@@ -203,21 +203,22 @@ def internvl(folder, *, image=24, patch=3, merge=2, vision_blocks=3, layers=3, t
             num_key_value_heads=2,
             tie_word_embeddings=tied,
             max_position_embeddings=512,
-            **_ids(tokenizer),
+            **special_ids(tokenizer),
         ),
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=(image // patch // merge) ** 2,
         downsample_ratio=1 / merge,
         tie_word_embeddings=tied,
+        **({"whatwhere": about} if about else {}),
     )
-    return _save(folder, InternVLForConditionalGeneration, settings, tokenizer, processor, torch.float32, seed)
+    return save(folder, InternVLForConditionalGeneration, settings, tokenizer, processor, torch.float32, seed)
 
 
-def _ids(tokenizer):
+def special_ids(tokenizer):
     return {f"{part}_token_id": getattr(tokenizer, f"{part}_token_id") for part in ("pad", "bos", "eos")}
 
 
-def _save(folder, model_class, config, tokenizer, processor, dtype, seed):
+def save(folder, model_class, config, tokenizer, processor, dtype, seed):
     torch.manual_seed(seed)
     model = enliven(model_class(config).eval())
     model.to(dtype)
