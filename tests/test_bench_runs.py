@@ -57,7 +57,7 @@ def launched(quiet, tmp_path_factory):
         log = (root / f"{name}.log").open("w")
         command = [*start, "-m", "whatwhere", *BENCH, str(root / name)]
         found[name] = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **SMALL})
-    watch(root / "killed", 1000, found["killed"].kill)
+    watch(root / "killed", 1, found["killed"].kill)
     yield root, found
     for process in found.values():
         process.kill()
@@ -115,6 +115,8 @@ def free_port():
 def command(arguments, log, environment=None, most=None):
     """Run the command in a process of its own, which ends with what the shell would be told. most: bytes of a file."""
     os.environ.update(environment or {})
+    fsync = os.fsync
+    os.fsync = lambda handle: (fsync(handle), time.sleep(0.1))  # so that there is time to kill it, on a busy machine too
     with open(log, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

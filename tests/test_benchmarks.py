@@ -45,7 +45,6 @@ def save(path, number):
 
 
 def parquet(path, rows):
-    pytest.importorskip("pyarrow")
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_parquet(path)
 

@@ -54,7 +54,7 @@ LIKE_POPE = f"\nprocess_results: !function {POPE}_process_results\nmetric_list:\
 def main():
     """Run both, compare, write; returns 0 if every answer and every score is the same."""
     folder = Path(tempfile.mkdtemp())
-    tasks = {"tabletop_b": "tabletop-b", "tabletop_pope": "tabletop-pope", "here_b": "whatsup-b"}
+    tasks = {"tabletop_b_narrow": "tabletop-b-narrow", "tabletop_pope": "tabletop-pope", "here_b": "whatsup-b"}
     _write(folder)
     found, agreed = {}, True
     for way, (arguments, how) in WAYS.items():
@@ -86,7 +86,7 @@ def _values(result):
 
 def _write(folder):
     """The questions as parquet files, named as the hub names its splits, and the task files that point there."""
-    for benchmark, how in (("tabletop-b", LIKE_GQA), ("tabletop-pope", LIKE_POPE)):
+    for benchmark, how in (("tabletop-b-narrow", LIKE_GQA), ("tabletop-pope", LIKE_POPE)):
         task = benchmark.replace("-", "_")
         rows = [
             {"question_id": item.id, "question": item.question, "answer": item.gold, "image_options": _picture(item.image)}
