@@ -15,7 +15,7 @@ from PIL import Image
 
 from whatwhere import benchmarks, images
 from whatwhere.benchmarks import scoring, tabletop
-from whatwhere.benchmarks.formats import Folder, check_pictures
+from whatwhere.benchmarks.files import Folder, check_pictures
 from whatwhere.benchmarks.items import Item, read
 from whatwhere.benchmarks.results import Result
 

@@ -19,6 +19,7 @@ import torch
 from .. import compress as _compress
 from .. import hub, models, rope
 from . import formats, running, tabletop
+from .files import Folder, check_pictures
 from .items import Item, blinded, digest, sample
 from .results import Result, Score, compare, gain, load
 from .running import processes
@@ -90,7 +91,7 @@ def items(benchmark, data=None, seed=0, limit=None, revision=None):
     else:
         if data is None:
             data, revision = hub.dataset(known.hub, known.patterns, revision)
-        found = formats.check_pictures(known.read(formats.Folder(data, benchmark), benchmark, seed), benchmark)
+        found = check_pictures(known.read(Folder(data, benchmark), benchmark, seed), benchmark)
     if not found:
         raise ValueError(f"The files of {benchmark} hold no question.")
     names = [item.id for item in found]

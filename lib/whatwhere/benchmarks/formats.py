@@ -4,15 +4,13 @@ Each reader takes a `Folder`, finds out which of the two lies there, and refuses
 that names the file. Nothing is downloaded here.
 """
 
-import base64
-import binascii
-import json
 import re
 from pathlib import Path
 
 import pandas as pd
 
 from . import prompts
+from .files import empty, field, from_base64, from_column
 from .items import Item, by_letter
 
 WHATSUP = {"whatsup-a": ("controlled_images", "Controlled_Images_A"), "whatsup-b": ("controlled_clevr", "Controlled_Images_B")}
@@ -25,93 +23,6 @@ _RELATIONS = {
 OPPOSITE = {"left": "right", "right": "left", "on": "under", "under": "on", "behind": "front", "front": "behind"}
 
 
-class Folder:
-    """A folder of a benchmark's files, with a sentence for whatever is wrong with them."""
-
-    def __init__(self, path, benchmark):
-        self.path, self.benchmark = Path(path).expanduser(), benchmark
-        if not self.path.is_dir():
-            raise FileNotFoundError(f"There is no folder '{self.path}' for {benchmark} (looked from {Path.cwd()}).")
-
-    def find(self, pattern):
-        return sorted(self.path.rglob(pattern))
-
-    def only(self, pattern):
-        """The path of the one file of that name."""
-        found = self.find(pattern)
-        if len(found) > 1:
-            raise ValueError(f"'{self.path}' holds {len(found)} files {pattern}, such as '{found[0]}'; give the folder of one.")
-        if not found:
-            raise FileNotFoundError(
-                f"'{self.path}' holds no {pattern}, which {self.benchmark} needs; give the folder that holds it in its original "
-                "layout, or none, and it is fetched from the hub."
-            )
-        return found[0]
-
-    def text(self, path):
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise ValueError(f"'{path}' is not UTF-8 text, so it is no file of {self.benchmark}.") from None
-
-    def json(self, name, kind):
-        path = self.only(name)
-        try:
-            value = json.loads(self.text(path))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"'{path}' is damaged or cut short: {error}.") from None
-        if not isinstance(value, kind):
-            raise ValueError(f"'{path}' holds a {type(value).__name__} where {self.benchmark} has a {kind.__name__}.")
-        return value
-
-    def lines(self, name):
-        """[(place, dictionary)] of a file of JSON lines."""
-        path, rows = self.only(name), []
-        for n, line in enumerate(self.text(path).split("\n"), 1):
-            if line.strip():
-                try:
-                    rows.append((f"'{path}', line {n}", json.loads(line)))
-                except json.JSONDecodeError as error:
-                    raise ValueError(f"'{path}', line {n}, is damaged: {error}.") from None
-        return rows
-
-    def parquet(self, paths, columns):
-        """[(place, dictionary)] of parquet files, of these columns."""
-        rows = []
-        for path in paths:
-            try:
-                table = pd.read_parquet(path)
-            except ImportError:
-                raise ImportError("The hub's files are parquet, which pandas reads with pyarrow: pip install pyarrow.") from None
-            except Exception as error:  # pyarrow has many, for files cut short or of another kind
-                raise ValueError(f"'{path}' is no parquet file that can be read ({str(error).splitlines()[0]}).") from None
-            lacking = [name for name in columns if name not in table]
-            if lacking:
-                raise ValueError(
-                    f"'{path}' has no column '{lacking[0]}', which {self.benchmark} needs; it has {', '.join(map(str, table))}."
-                )
-            rows += [(f"'{path}', row {n}", row) for n, row in enumerate(table.to_dict("records"))]
-        return rows
-
-    def picture(self, *names):
-        """The path of a picture, by the first of these names that is there; else the first, and `check_pictures` will say so."""
-        for name in names:
-            if (self.path / name).is_file():
-                return self.path / name
-        return self.path / names[0]
-
-
-def check_pictures(items, benchmark):
-    """Refuse a benchmark some of whose pictures are missing, before a model is asked anything."""
-    lacking = {item.image for item in items if isinstance(item.image, Path) and not item.image.is_file()}
-    if lacking:
-        raise FileNotFoundError(
-            f"{len(lacking)} of the pictures of {benchmark} are missing, '{min(lacking)}' for one; nothing was asked. "
-            "Unpack its images beside its questions, or pass limit= for a sample only if all are there."
-        )
-    return items
-
-
 def whatsup(folder, benchmark, seed):
     """What's Up's controlled images: four captions, the first of which is right; the same two things in four relations."""
     stem, split = WHATSUP[benchmark]
@@ -119,9 +30,9 @@ def whatsup(folder, benchmark, seed):
     def original():
         for n, row in enumerate(folder.json(f"{stem}_dataset.json", list)):
             at = f"entry {n} of {stem}_dataset.json"
-            path = _field(row, "image_path", str, at)
+            path = field(row, "image_path", str, at)
             image = folder.picture(path.removeprefix("data/"), path, f"{stem}/{Path(path).name}", Path(path).name)
-            yield at, image, _field(row, "caption_options", list, at)
+            yield at, image, field(row, "caption_options", list, at)
 
     rows = _captioned(folder, split)
     rows = original() if rows is None else rows
@@ -171,7 +82,7 @@ def _captioned(folder, split):
     """(place, picture, captions) of the hub's files of a split; None where there are none."""
     paths = folder.find(f"*{split}*.parquet")
     rows = folder.parquet(paths, ["image_options", "caption_options"])
-    return [(at, _bytes(row["image_options"], at), row["caption_options"]) for at, row in rows] if paths else None
+    return [(at, from_column(row["image_options"], at), row["caption_options"]) for at, row in rows] if paths else None
 
 
 def pope(folder, benchmark, seed):
@@ -181,13 +92,13 @@ def pope(folder, benchmark, seed):
     def hub(paths, part=None):
         columns = ["question_id", "question", "answer", "image_source", "image"] + ["category"] * (part is None)
         for at, row in folder.parquet(paths, columns):
-            source = _field(row, "image_source", str, at)
-            image = pictures.setdefault(source, _bytes(row["image"], at))
+            source = field(row, "image_source", str, at)
+            image = pictures.setdefault(source, from_column(row["image"], at))
             yield at, part or row["category"], row["question_id"], image, source, row["question"], row["answer"]
 
     def original(part):
         for at, row in folder.lines(f"coco_pope_{part}.json"):
-            number, name, asked, due = (_field(row, field, None, at) for field in ("question_id", "image", "text", "label"))
+            number, name, asked, due = (field(row, each, None, at) for each in ("question_id", "image", "text", "label"))
             image = folder.picture(f"val2014/{name}", f"images/{name}", str(name))
             yield at, part, number, image, image.stem, asked, due
 
@@ -211,7 +122,7 @@ def gqa(folder, benchmark, seed):
     questions = folder.find("testdev_balanced_instructions/*.parquet")
     if questions:
         images = folder.parquet(folder.find("testdev_balanced_images/*.parquet"), ["id", "image"])
-        pictures = {str(row["id"]): _bytes(row["image"], at) for at, row in images}
+        pictures = {str(row["id"]): from_column(row["image"], at) for at, row in images}
         rows = [(at, row["id"], row) for at, row in folder.parquet(questions, ["id", "imageId", "question", "answer"])]
     else:
         pictures = None
@@ -219,11 +130,11 @@ def gqa(folder, benchmark, seed):
                 for n, row in folder.json("testdev_balanced_questions.json", dict).items()]  # fmt: skip
     items = []
     for at, number, row in rows:
-        name = str(_field(row, "imageId", (str, int), at))
+        name = str(field(row, "imageId", (str, int), at))
         image = folder.picture(f"images/{name}.jpg", f"{name}.jpg") if pictures is None else pictures.get(name)
         if image is None:
             raise ValueError(f"{at}: the picture '{name}' is not among those of the hub's files; fetch them again.")
-        question, gold = (_text(_field(row, field, str, at), field, at) for field in ("question", "answer"))
+        question, gold = (_text(field(row, each, str, at), each, at) for each in ("question", "answer"))
         items.append(Item(str(number), image, prompts.briefly(question), "word", gold, group=name))
     return items
 
@@ -232,20 +143,20 @@ def textvqa(folder, benchmark, seed):
     """TextVQA, validation: ten people's answers each."""
     parquet = folder.find("validation-*.parquet")
     if parquet:
-        rows = [(at, row, _bytes(row["image"], at))
+        rows = [(at, row, from_column(row["image"], at))
                 for at, row in folder.parquet(parquet, ["question_id", "image_id", "question", "answers", "image"])]  # fmt: skip
     else:
-        data = _field(folder.json("TextVQA_0.5.1_val.json", dict), "data", list, "TextVQA_0.5.1_val.json")
+        data = field(folder.json("TextVQA_0.5.1_val.json", dict), "data", list, "TextVQA_0.5.1_val.json")
         rows = [(f"entry {n} of TextVQA_0.5.1_val.json", row, None) for n, row in enumerate(data)]
     items = []
     for at, row, image in rows:
-        name, answers = str(_field(row, "image_id", (str, int), at)), _strings(_field(row, "answers", None, at))
+        name, answers = str(field(row, "image_id", (str, int), at)), _strings(field(row, "answers", None, at))
         if answers is None or len(answers) != 10:
             raise ValueError(f"{at} has not the ten people's answers that TextVQA has, but {str(row['answers'])[:80]!r}.")
         if image is None:
             image = folder.picture(f"train_images/{name}.jpg", f"images/{name}.jpg", f"{name}.jpg")
         question = prompts.briefly(_text(row.get("question"), "question", at).capitalize())
-        items.append(Item(str(_field(row, "question_id", None, at)), image, question, "soft", answers, group=name))
+        items.append(Item(str(field(row, "question_id", None, at)), image, question, "soft", answers, group=name))
     return items
 
 
@@ -269,7 +180,7 @@ def mmbench(folder, benchmark, seed):
     for at, row in rows:
         if not str(row["index"]).isdecimal():
             raise ValueError(f"{at}: an index is a whole number, not {row['index']!r}.")
-        options = {letter: _text(row[letter], f"option {letter}", at) for letter in "ABCD" if not _empty(row[letter])}
+        options = {letter: _text(row[letter], f"option {letter}", at) for letter in "ABCD" if not empty(row[letter])}
         gold = str(row["answer"]).strip()
         if gold not in options:
             raise ValueError(f"{at}: the answer {row['answer']!r} is none of its options ({', '.join(options)}).")
@@ -277,10 +188,10 @@ def mmbench(folder, benchmark, seed):
         if isinstance(image, str):
             if image.isdecimal() and image not in pictures:
                 raise ValueError(f"{at} has no picture of its own, and names row {image!r} for it, which is not in the file.")
-            image = _base64(pictures.get(image, image), at)  # a rotated copy may name the row that has the picture
+            image = from_base64(pictures.get(image, image), at)  # a rotated copy may name the row that has the picture
         else:
-            image = _bytes(image, at)
-        hint = "" if _empty(row["hint"]) else _text(row["hint"], "hint", at)
+            image = from_column(image, at)
+        hint = "" if empty(row["hint"]) else _text(row["hint"], "hint", at)
         question, index = prompts.mmbench(_text(row["question"], "question", at), options, hint), int(row["index"])
         about = {"part": str(row.get("category", ""))}
         items.append(Item(str(index), image, question, "letter", gold, options, group=str(index % 1_000_000), about=about))
@@ -308,9 +219,9 @@ def _strings(value):
     return list(value) if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value) else None
 
 
-def _text(value, field, at):
+def _text(value, what, at):
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{at}: its {field} should be words, not {value!r}.")
+        raise ValueError(f"{at}: its {what} should be words, not {value!r}.")
     return value
 
 
@@ -320,35 +231,3 @@ def _whole(items, parts, benchmark):
     if lacking:
         raise ValueError(f"The files of {benchmark} hold no question of the part '{lacking[0]}'.")
     return items
-
-
-def _field(row, name, kind, at):
-    if not isinstance(row, dict) or name not in row:
-        raise ValueError(f"{at} has no '{name}'; it has {', '.join(map(str, row)) if isinstance(row, dict) else repr(row)[:80]}.")
-    if kind is not None and not isinstance(row[name], kind):
-        raise ValueError(f"{at}: '{name}' is {str(row[name])[:80]!r}, which is not what it should be.")
-    return row[name]
-
-
-def _bytes(image, at):
-    """The bytes of the picture in a hub's column: {"bytes", "path"}, or a list of one."""
-    if not isinstance(image, dict) and hasattr(image, "__len__") and len(image) == 1:
-        image = image[0]
-    data = image.get("bytes") if isinstance(image, dict) else None
-    if not isinstance(data, bytes) or not data:
-        raise ValueError(f"{at} holds no picture: its column has {str(image)[:60]!r} where the bytes of one should be.")
-    return data
-
-
-def _base64(text, at):
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        data = b""
-    if not data:
-        raise ValueError(f"{at} holds no picture: base64 was expected, and it has {text[:40]!r}.")
-    return data
-
-
-def _empty(value):
-    return value is None or value != value or str(value).strip() in ("", "nan")
