@@ -224,3 +224,13 @@ def test_the_rows_live_in_the_book(monkeypatch, tmp_path):
 def test_the_committed_rows_are_well_formed(monkeypatch):
     monkeypatch.delenv("WHATWHERE_CLAIMS")
     ledger.rows()
+
+
+def test_a_claim_that_waits_for_weights_shows_what_settles_it_and_then_no_longer_waits(claims):
+    waiting = {"measured": None, "control": None, "tolerance": None, "verdict": "needs real weights"}
+    ledger.record("12_real_models", id="where.real.whatsup_b", **waiting)
+    page = ledger.table("where")
+    assert page.count("colspan='2'") == 1 and "whatwhere bench Qwen/Qwen2-VL-2B-Instruct whatsup-b --scale 99 8</code>" in page
+    ledger.record("12_real_models", **arguments(id="where.real.whatsup_b", measured=measured(model="Qwen/Qwen2-VL-2B-Instruct")))
+    [row] = ledger.rows()
+    assert row["verdict"] == "reproduced" and "colspan" not in ledger.table("where")

@@ -136,10 +136,11 @@ def _line(claim, row):
         control = f"{_value(row['control'])}<small>{html.escape(row['control']['what'])}</small>"
     verdict = row["verdict"] if row else "chapter to come"
     mark = f"<span class='ww-verdict ww-{verdict.replace(' ', '-')}'>{verdict}</span>"
-    if verdict == UNMEASURED:
-        mark += "".join(f"<small><code>{html.escape(command)}</code></small>" for command in claim.get("command", []))
-    cells = zip(_HEADS, (name, paper, ours, control, mark), strict=True)
-    return "<tr>" + "".join(f"<td data-label='{head}'><div>{cell}</div></td>" for head, cell in cells) + "</tr>"
+    cells = [f"<td data-label='{head}'><div>{cell}</div></td>" for head, cell in zip(_HEADS, (name, paper, ours, control, mark))]
+    if verdict == UNMEASURED and "command" in claim:  # in the place of what is not measured: what would measure it
+        commands = "".join(f"<small><code>{html.escape(command)}</code></small>" for command in claim["command"])
+        cells[2:4] = [f"<td data-label='{_HEADS[2]}' colspan='2'><div>to be settled by{commands}</div></td>"]
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _value(part, unit=""):
