@@ -8,7 +8,6 @@ which always says A, is scored on the captions as well. The figures go to data/r
 """
 
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from whatwhere import benchmarks, files
+from whatwhere.training.scaling import machine
 
 ROOT = Path(__file__).parents[1]
 TASKS = ROOT / "lib/whatwhere/lmms/tasks"
@@ -74,7 +74,7 @@ def main():
     ours = benchmarks.Result({"benchmark": "whatsup-b", "questions": len(asked)}, [item.row("A") for item in asked])
     found["whatsup-b, always A"] = {"questions": len(answers), "ours": _values(ours), "lmms-eval": scores}
     agreed &= [scores[name] for name in ("accuracy", "pairs", "sets")] == list(_values(ours).values())[:3]
-    about = {"model": MODEL, "machine": platform.processor() or platform.machine(), "agreed": agreed}
+    about = {"model": MODEL, "machine": machine(), "agreed": agreed}
     about |= {package: version(package) for package in ("lmms-eval", "torch", "transformers")}
     files.write(RESULT, json.dumps({"about": about, "runs": found}, indent=2) + "\n")
     return 0 if agreed else 1

@@ -30,6 +30,7 @@ import whatwhere as ww
 from whatwhere import published
 from whatwhere.families import FAMILIES
 from whatwhere.files import write
+from whatwhere.training.scaling import processor
 
 RESULTS = Path(__file__).parents[1] / "data" / "results" / "rehearsal.json"
 MODELS = ("Qwen/Qwen2-VL-2B-Instruct", "llava-hf/llava-1.5-7b-hf")
@@ -179,15 +180,6 @@ def now(device):
     return time.perf_counter()
 
 
-def device_name(device):
-    """The GPU's name, or the processor's."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
-
-
 def forget_peak(device):
     """Begin anew to note the most memory in use."""
     gc.collect()
@@ -234,7 +226,8 @@ def run(name, device, dtype="bfloat16", small=False, depths=3, words=8, seed=0, 
     load.append(round(os.getloadavg()[0], 1))
     most = "allocated" if device.type == "cuda" else "resident, the whole process"
     return {
-        "model": name, "dtype": dtype, "device": device_name(device), "small": small, "weights": f"random numbers, seed {seed}",
+        "model": name, "dtype": dtype, "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "small": small, "weights": f"random numbers, seed {seed}",
         "parameters": published.parameters(config), "tokens": tokens,
         "measured": {"seconds": {"build": round(built, 1)} | seconds, "peak memory, GiB": peak(device), "peak is": most},
         "arithmetic": {"memory, GiB": asked},

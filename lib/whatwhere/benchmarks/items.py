@@ -7,15 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from . import prompts, scoring
 
-KINDS = ("letter", "yes/no", "word", "soft")
-
 
 @dataclass(frozen=True)
 class Item:
     """One question about one picture.
 
     id: its name, the only one in its benchmark. image: anything `images.read` takes. question: as the model is asked.
-    kind: how its answer is read, one of KINDS. gold: the right letter, "yes" or "no", the right word, or everyone's answers.
+    kind: how its answer is read: "letter", "yes/no", "word" or "soft". gold: the right letter, "yes" or "no", the right word,
+    or everyone's answers.
     options: {letter: text}, of a question by letter. group: what is drawn together when intervals are made, a scene or a set.
     about: what else scoring or a reader needs: the part of the benchmark, the relation, whom it is paired with.
     """

@@ -91,17 +91,7 @@ def llava(
             patch_size=patch,
             projection_dim=8,
         ),
-        text_config=LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=hidden,
-            intermediate_size=2 * hidden,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=kv_heads,
-            tie_word_embeddings=tied,
-            max_position_embeddings=512,
-            **special_ids(tokenizer),
-        ),
+        text_config=LlamaConfig(**language(tokenizer, layers, tied, hidden, heads, kv_heads)),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=(image // patch) ** 2,
         vision_feature_layer=feature_layer,
@@ -150,15 +140,7 @@ def qwen2vl(
     settings = config_class(
         vision_config=common | vision,
         text_config=dict(
-            vocab_size=len(tokenizer),
-            hidden_size=hidden,
-            intermediate_size=2 * hidden,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=kv_heads,
-            tie_word_embeddings=tied,
-            max_position_embeddings=512,
-            **special_ids(tokenizer),
+            **language(tokenizer, layers, tied, hidden, heads, kv_heads),
             rope_parameters={
                 "rope_type": "default",
                 "rope_theta": 1e4,
@@ -194,17 +176,7 @@ def internvl(folder, *, image=24, patch=3, merge=2, vision_blocks=3, layers=3, t
             patch_size=(patch, patch),
             use_mean_pooling=pooled,
         ),
-        text_config=Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            tie_word_embeddings=tied,
-            max_position_embeddings=512,
-            **special_ids(tokenizer),
-        ),
+        text_config=Qwen2Config(**language(tokenizer, layers, tied)),
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=(image // patch // merge) ** 2,
         downsample_ratio=1 / merge,
@@ -212,6 +184,21 @@ def internvl(folder, *, image=24, patch=3, merge=2, vision_blocks=3, layers=3, t
         **({"whatwhere": about} if about else {}),
     )
     return save(folder, InternVLForConditionalGeneration, settings, tokenizer, processor, torch.float32, seed)
+
+
+def language(tokenizer, layers, tied, hidden=32, heads=4, kv_heads=2):
+    """Settings that the language models of all families have in common."""
+    return dict(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        tie_word_embeddings=tied,
+        max_position_embeddings=512,
+        **special_ids(tokenizer),
+    )
 
 
 def special_ids(tokenizer):

@@ -256,10 +256,14 @@ def machine():
     """What this was measured on, in words."""
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    return f"{processor()}, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def processor():
+    """The processor's name, where the system tells it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
-    return f"{name}, {os.cpu_count()} cores, torch {torch.__version__}"
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main():
