@@ -11,11 +11,12 @@ FRUGAL := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab train scaling bench rehearse agreement sync clean
+.PHONY: help book test test-site lab serve student instructor train scaling bench rehearse agreement colab links offline release \
+        sync clean
 
 help:  ## show this list
 	@echo "What and Where: make TARGET, where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The stamp is renewed when the declared or the pinned packages change; the environment itself is kept.
 $(READY): pyproject.toml constraints.txt
@@ -31,6 +32,22 @@ book: $(READY)  ## execute every notebook and build the book into _build/html
 test: $(READY)  ## check the code and run the tests, notebooks and exercises included
 	$(BIN)/ruff check
 	$(BIN)/python -m pytest
+
+$(READY)-site: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[site]'
+	@touch $@
+
+test-site: $(READY)-site  ## look at the built book in a real browser (needs Chromium, and make book before)
+	$(BIN)/python -m pytest tests/site
+
+serve: $(READY)  ## read the built book at http://127.0.0.1:8000
+	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+student: $(READY)  ## write the chapters without their solutions into student/
+	$(BIN)/python tools/editions.py student
+
+instructor: $(READY)  ## write the chapters with solutions and outputs into instructor/
+	$(BIN)/python tools/editions.py instructor
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks

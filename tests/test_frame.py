@@ -104,11 +104,15 @@ def test_the_address_is_the_same_everywhere():
         text = (ROOT / name).read_text(encoding="utf-8")
         found = re.findall(pattern, text, flags=re.MULTILINE)
         assert found and set(found) == {url}, f"{name} quotes {found}; run make sync"
+    for name, pattern in sync.PAGES.items():
+        found = re.findall(pattern, (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert found == [sync.pages(url)], f"{name} quotes {found}; run make sync"
     assert sync.main(check=True) == 0
 
 
 def test_sync_carries_a_new_address_everywhere(tmp_path, capsys):
-    for name in ("_config.yml", *sync.QUOTES):
+    quoting = sync.QUOTES.keys() | sync.PAGES.keys()
+    for name in quoting:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
     old, _ = sync.address(tmp_path)
@@ -136,11 +140,13 @@ def test_sync_carries_a_new_address_everywhere(tmp_path, capsys):
     }
     path = tmp_path / "notebooks" / "01_a.ipynb"
     path.write_text(json.dumps(notebook))
-    assert sync.main(tmp_path, check=True) == len(sync.QUOTES) + 1
+    assert sync.main(tmp_path, check=True) == len(quoting) + 1
     assert sync.main(tmp_path) == 0 and sync.main(tmp_path, check=True) == 0
     for name in sync.QUOTES:
         text = (tmp_path / name).read_text(encoding="utf-8")
         assert "https://github.com/a/b" in text and old not in text
+    for name in sync.PAGES:
+        assert "https://a.github.io/b/" in (tmp_path / name).read_text(encoding="utf-8")
     title, setup = json.loads(path.read_text(encoding="utf-8"))["cells"]
     assert "https://colab.research.google.com/github/a/b/blob/main/notebooks/01_a.ipynb" in title["source"][1]
     assert title["source"][2] == "text"
@@ -161,9 +167,11 @@ def test_the_setup_cell_does_nothing_elsewhere(tmp_path, monkeypatch):
     assert len(setup_cell.cell(*sync.address()).splitlines()) <= 15
 
 
-def test_the_setup_cell_on_colab(monkeypatch):
+@pytest.mark.parametrize("sign", ["COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"])
+def test_the_setup_cell_on_colab_and_kaggle(sign, monkeypatch, tmp_path):
     ran, went = [], []
-    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    monkeypatch.setenv(sign, "something")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subprocess, "run", lambda command, check: ran.append(command))
     monkeypatch.setattr("os.chdir", went.append)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -171,7 +179,14 @@ def test_the_setup_cell_on_colab(monkeypatch):
     exec(setup_cell.cell(url, branch), {})
     assert ran[0][:2] == ["git", "clone"] and "--depth" in ran[0] and url in ran[0] and branch in ran[0]
     assert ran[1][-1].endswith("tools/colab.py") and sys.path[0].endswith("/lib")
-    assert went == ["/content/what-and-where/notebooks"]
+    assert went == [str(tmp_path / "what-and-where" / "notebooks")]
+
+
+def test_the_setup_cell_does_nothing_a_second_time(monkeypatch):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it fetched the book again"))
+    monkeypatch.chdir(ROOT / "notebooks")  # where the first time leaves it
+    exec(setup_cell.cell(*sync.address()), {})
 
 
 def test_colab_installs_only_what_is_missing():
@@ -254,8 +269,8 @@ def test_the_configuration_keeps_its_promises():
     assert CONFIG["sphinx"]["recursive_update"] is True
     assert {".venv", "**/.venv", "lib", "tests"} <= set(CONFIG["exclude_patterns"])
     assert CONFIG["launch_buttons"]["colab_url"] and CONFIG["repository"]["branch"]
-    mathjax = ROOT / "book" / "_static" / CONFIG["sphinx"]["config"]["mathjax_path"]
-    assert mathjax.stat().st_size < 2.5e6 and (mathjax.parent / "LICENSE").exists()
+    assert CONFIG["sphinx"]["config"]["html_math_renderer"] == "katex"
+    assert (ROOT / CONFIG["html"]["favicon"]).is_file()
 
 
 def test_every_page_is_in_the_table_of_contents():
@@ -296,13 +311,13 @@ def test_sphinx_is_given_what_was_executed(monkeypatch, tmp_path):
     assert read("notebooks/02_b") == read("book/01_a") == "as it lies there"
 
 
-def test_the_ledger_page_is_read_last():
-    names = ["book/claims", "notebooks/01_a", "book/intro"]
-    book_extension._claims_last(None, None, names)
-    assert names == ["book/intro", "notebooks/01_a", "book/claims"]
+def test_pages_about_the_chapters_are_read_last():
+    names = ["book/claims", "notebooks/01_a", "book/status", "book/intro"]
+    book_extension._read_last(None, None, names)
+    assert names == ["book/intro", "notebooks/01_a", "book/claims", "book/status"]
 
 
 def test_make_help_lists_the_targets_the_readme_promises():
     said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("book", "test", "lab", "train", "scaling", "bench", "clean"):
+    for target in ("book", "test", "test-site", "lab", "serve", "student", "instructor", "train", "scaling", "bench", "clean"):
         assert re.search(rf"^  {target} ", said, flags=re.MULTILINE), said

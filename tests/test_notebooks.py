@@ -1,5 +1,6 @@
 """Every chapter keeps to the skeleton, runs, and has exercises whose checks mean something."""
 
+import ast
 import re
 
 import nbformat
@@ -31,7 +32,7 @@ def test_skeleton(path):
     assert first.startswith("# "), "a chapter starts with its title"
     assert setup_cell.badges(*sync.address(), path.name) in first, "the badge row is stale: make sync"
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown").lower()
-    for part in ("what you will learn", "before you start", "minutes", "what next", "references"):
+    for part in ("what you will learn", "before you start", "minutes", "## quiz", "what next", "references"):
         assert part in text, f"{path.stem} has no '{part}'"
     setup = tools.code_cells(notebook)[0]
     assert "setup" in tools.tags(setup), "the first code cell is tagged setup"
@@ -72,13 +73,78 @@ def test_exercises_are_complete(path):
     assert [exercise["number"] for exercise in found] == list(range(1, len(found) + 1))
     for exercise in found:
         name = f"exercise {exercise['number']}"
-        assert re.search(r"\b(easy|medium|hard)\b", exercise["text"], re.I), f"{name} states no difficulty"
-        assert re.search(r"\d+\s*min", exercise["text"]), f"{name} states no minutes"
-        assert exercise["stub"] is not None, f"{name} has no code cell tagged exercise"
-        assert exercise["stub"].metadata.get("exercise") == exercise["number"], f"{name}: stub metadata"
-        assert exercise["checks"], f"{name} has no code cell tagged check"
+        assert tools.label(exercise["text"]), f"{name} has no line such as *Warm-up · easy · 5 min.*"
         assert re.search(r"<summary>\s*Hint", exercise["answer"] or ""), f"{name} has no hint"
-        assert exercise["solution"], f"{name} has no solution in a ```python block"
+        if exercise["stub"] is None:
+            assert not exercise["checks"] and exercise["solution"] is None, f"{name} has no code cell tagged exercise"
+        else:
+            assert exercise["stub"].metadata.get("exercise") == exercise["number"], f"{name}: stub metadata"
+            assert exercise["checks"], f"{name} has no code cell tagged check"
+            assert exercise["solution"], f"{name} has no solution in a ```python block"
+    kinds = {tools.label(exercise["text"])[0] for exercise in found}
+    assert {"Warm-up", "Open"} <= kinds and kinds & {"Measurement", "Derivation"}, f"only {kinds}"
+
+
+@every_chapter
+def test_an_open_exercise_says_what_a_good_answer_holds(path):
+    for exercise in tools.exercises(tools.read(path)):
+        if exercise["stub"] is None or tools.label(exercise["text"])[0] == "Open":
+            rubric = tools.RUBRIC.search(exercise["answer"])
+            assert rubric, f"exercise {exercise['number']} does not say what a good answer holds"
+            points = [int(n) for n in re.findall(r"(\d+)\s*points?", rubric[1])]
+            assert len(points) >= 3 and sum(points) == 10, f"exercise {exercise['number']}: {points} are not 10 points"
+            assert "control" in rubric[1] and "interval" in rubric[1]
+
+
+def signature(code):
+    """What a cell offers to those after it: {function: its parameters}, and the names that it assigns."""
+    body = ast.parse(code).body
+    functions = {part.name: ast.unparse(part.args) for part in body if isinstance(part, ast.FunctionDef)}
+    assigned = {
+        name.id
+        for part in body
+        if isinstance(part, ast.Assign)
+        for target in part.targets
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name)
+    }
+    return functions, assigned
+
+
+@every_chapter
+def test_stub_and_solution_have_the_same_signature(path):
+    for exercise in tools.exercises(tools.read(path)):
+        if exercise["stub"] is None:
+            continue
+        (asked, names), (given, answers) = signature(exercise["stub"].source), signature(exercise["solution"])
+        name = f"exercise {exercise['number']}"
+        assert asked or names, f"{name}: the stub asks for nothing"
+        assert asked.items() <= given.items(), f"{name}: the stub has {asked}, the solution {given}"
+        assert names <= answers, f"{name}: the solution does not say {names - answers}"
+
+
+def quiz(notebook):
+    """{question: [(option, answer)]} of a chapter's quiz."""
+    cell = next((cell.source for cell in notebook.cells if cell.source.startswith("## Quiz")), "")
+    questions = re.split(r"^\*\*(\d\. .*?)\*\*$", cell, flags=re.MULTILINE | re.DOTALL)[1:]
+    option = r"<details><summary>(.*?)</summary>\n\n(.*?)\n\n</details>"
+    return {question: re.findall(option, text, flags=re.DOTALL) for question, text in zip(questions[::2], questions[1::2])}
+
+
+@every_chapter
+def test_quiz(path):
+    """An option opens and says Yes or No: that works in the book, on Colab, on GitHub and without a script."""
+    found = quiz(tools.read(path))
+    assert len(found) >= 3, f"{len(found)} questions, at least 3"
+    places = set()
+    for question, options in found.items():
+        assert len(options) >= 3, f"{question}: {len(options)} options, at least 3"
+        right = [n for n, (_, answer) in enumerate(options) if answer.startswith("Yes.")]
+        assert len(right) == 1, f"{question}: {len(right)} right answers"
+        assert all(answer.startswith(("Yes. ", "No. ")) and len(answer) > 40 for _, answer in options), f"{question}: say why"
+        assert len({option for option, _ in options}) == len(options)
+        places.add(right[0])
+    assert len(places) > 1, "the right answer always stands in the same place"
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +199,7 @@ def chapter(tmp_path, solution):
         cells=[
             v4.new_markdown_cell("# A trial"),
             v4.new_code_cell(record),
-            v4.new_markdown_cell("### Exercise 1: twice\n\n*easy, 2 min*"),
+            v4.new_markdown_cell("### Exercise 1: twice\n\n*Warm-up · easy · 2 min.*"),
             v4.new_code_cell(CHAPTER["stub"], metadata={"tags": ["exercise"], "exercise": 1}),
             v4.new_code_cell(CHAPTER["check"], metadata={"tags": ["check"]}),
             v4.new_markdown_cell(answer),

@@ -2,8 +2,8 @@
 
 Sphinx reads a page again when the page itself changes. Our pages also depend on the package and on
 the organisms, so those are hashed into a configuration value: when it changes, Sphinx reads, and so
-executes, every page again. The ledger page depends on the rows that the notebooks write: it is read
-last, and always.
+executes, every page again. The ledger and the status page depend on what the notebooks write, and the page for teachers on the
+notebooks' text: they are read last, and always.
 
 Chapters that `tools/execute.py` has executed are not executed again: Sphinx is given what came of it.
 """
@@ -14,7 +14,8 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
-LAST = "book/claims"
+CITE = "book/cite"
+LAST = ("book/claims", "book/status", "book/teaching")
 
 
 def key(root=ROOT, folders=("lib", "data")):
@@ -34,11 +35,11 @@ def _set_key(app, config):
 
 
 def _outdated(app, env, added, changed, removed):
-    return [LAST] if LAST in env.found_docs else []
+    return [name for name in LAST if name in env.found_docs]
 
 
-def _claims_last(app, env, docnames):
-    docnames.sort(key=lambda name: (name == LAST, name))
+def _read_last(app, env, docnames):
+    docnames.sort(key=lambda name: (name in LAST, name))
 
 
 def _executed(app, docname, source):
@@ -51,18 +52,21 @@ def _executed(app, docname, source):
             source[0] = nbformat.writes(done.notebook)
 
 
-def _launch_chapters_only(app, pagename, templatename, context, doctree):
-    """Colab opens notebooks: no button on the executed pages that are Markdown."""
+def _buttons(app, pagename, templatename, context, doctree):
+    """Colab opens notebooks: no such button on the executed pages that are Markdown. And every page says how to cite."""
+    buttons = context.get("header_buttons", [])
     if not pagename.startswith("notebooks/"):
-        buttons = context.get("header_buttons", [])
-        context["header_buttons"] = [b for b in buttons if b.get("label") != "launch-buttons"]
+        buttons = [b for b in buttons if b.get("label") != "launch-buttons"]
+    address = context["pathto"](CITE)
+    cite = {"type": "link", "url": address, "icon": "fas fa-quote-right", "tooltip": "How to cite", "label": "cite-button"}
+    context["header_buttons"] = [cite, *buttons]
 
 
 def setup(app):
     app.add_config_value("whatwhere_key", "", "env", [str])
     app.connect("config-inited", _set_key)
     app.connect("env-get-outdated", _outdated)
-    app.connect("env-before-read-docs", _claims_last)
+    app.connect("env-before-read-docs", _read_last)
     app.connect("source-read", _executed)
-    app.connect("html-page-context", _launch_chapters_only, priority=900)  # after the theme's own
+    app.connect("html-page-context", _buttons, priority=900)  # after the theme's own
     return {"parallel_read_safe": False, "parallel_write_safe": True}

@@ -1,10 +1,11 @@
 """What tests and tools need to know of a chapter: its parts and its exercises.
 
 An exercise is, in this order:
-  a Markdown cell that starts with "### Exercise N: title" and states a difficulty and minutes,
+  a Markdown cell that starts with "### Exercise N: title", then a line such as "*Warm-up · easy · 5 min.*",
   a code cell tagged `exercise` whose metadata has {"exercise": N}: the stub,
   a code cell tagged `check`, which calls whatwhere.exercises.check,
   a Markdown cell with <details><summary>Hint… and <details><summary>Solution… around a ```python block.
+One that no check can mark has neither stub nor check, and in the place of a solution what a good answer holds, with points.
 """
 
 import re
@@ -15,6 +16,9 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 HEADING = re.compile(r"### Exercise (\d+): (.+)")
+KINDS = ("Warm-up", "Measurement", "Derivation", "Open")
+LABEL = re.compile(rf"^\*({'|'.join(KINDS)}) · (easy|medium|hard) · (\d+) min\.\*$", re.MULTILINE)
+RUBRIC = re.compile(r"<summary>\s*What a good answer holds\s*</summary>(.*?)</details>", re.DOTALL)
 SOLUTION = re.compile(r"<summary>\s*Solution.*?</summary>.*?```python\n(.*?)```", re.DOTALL)
 
 
@@ -28,6 +32,12 @@ def tags(cell):
 
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def label(text):
+    """(kind, difficulty, minutes) of an exercise, or None where its text has no such line."""
+    found = LABEL.search(text)
+    return (found[1], found[2], int(found[3])) if found else None
 
 
 def exercises(notebook):

@@ -9,11 +9,14 @@ It is kept in `_build/executed`, under a hash of all that it depends on, and cou
 import hashlib
 import json
 import os
+import platform
 import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -29,7 +32,7 @@ TIMEOUT = 600  # seconds a cell may take
 
 @dataclass(frozen=True)
 class Execution:
-    """`notebook`: the executed chapter. `claims`: a folder with its rows. `seconds`: how long it took.
+    """`notebook`: the executed chapter. `claims`: a folder with its rows. `seconds`, `when`, `machine`: how long, and on what.
 
     `marks`: {exercise: {"stub": [✓ and ✗ of its checks], "solution": [the same]}}.
     """
@@ -38,6 +41,8 @@ class Execution:
     claims: Path
     marks: dict
     seconds: float
+    when: str
+    machine: str
 
 
 def key(path):
@@ -76,7 +81,8 @@ def run(path, folder, threads=None):
     notebook.cells = notebook.cells[:count]
     notebook.metadata["mystnb"] = {"execution_mode": "off"}  # for Sphinx: it is executed
     nbformat.write(notebook, part / "notebook.ipynb")
-    facts = {"marks": results, "seconds": round(time.monotonic() - start, 1)}
+    seconds = round(time.monotonic() - start, 1)
+    facts = {"marks": results, "seconds": seconds, "when": date.today().isoformat(), "machine": machine()}
     (part / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
@@ -92,8 +98,14 @@ def kept(path, store=STORE):
 
 def opened(folder):
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    found = {int(number): each for number, each in facts["marks"].items()}
-    return Execution(read(folder / "notebook.ipynb"), folder / "claims", found, facts["seconds"])
+    facts["marks"] = {int(number): each for number, each in facts["marks"].items()}
+    return Execution(read(folder / "notebook.ipynb"), folder / "claims", **facts)
+
+
+def machine():
+    """The machine and the versions that count, in words."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "numpy"))
+    return f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}, {packages}"
 
 
 def ensure(paths=NOTEBOOKS, store=STORE, workers=2):

@@ -3,14 +3,15 @@
 NAME = "what-and-where"
 
 CELL = """\
-# Setup. On Colab this fetches the book and its small package, and leaves torch and numpy as they are.
-# Anywhere else it does nothing.
+# Setup. On Colab and Kaggle this fetches the book and its small package, and leaves torch and numpy as they are.
+# Where the book is at hand it does nothing.
 import os
 import subprocess
 import sys
 
-if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ:
-    book = "/content/{name}"
+hosted = "COLAB_RELEASE_TAG" in os.environ or "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+if hosted and not os.path.isdir("../lib/whatwhere"):
+    book = os.path.abspath("{name}")
     if not os.path.isdir(book):
         clone = ["git", "clone", "--quiet", "--depth", "1", "--branch", "{branch}"]
         subprocess.run([*clone, "{url}", book], check=True)

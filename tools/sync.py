@@ -4,8 +4,8 @@
     python tools/sync.py --check    # only say what differs; the exit code is 1 if anything does
 
 The repository's public address (`repository.url` in _config.yml) goes into the README, the citation file,
-pyproject.toml and the how-to-run page; the setup cell and the badge row go into every notebook, and the
-notebooks' outputs are removed.
+pyproject.toml and the how-to-run page, and the address of its pages into the README and _config.yml; the setup
+cell and the badge row go into every notebook, and the notebooks' outputs are removed.
 """
 
 import json
@@ -26,6 +26,11 @@ QUOTES = {
     "pyproject.toml": r'^Repository = "(.*)"',
     "book/how_to_run.md": r"git clone (\S+?)(?:\.git)?\s",
 }
+# the same for the address under which GitHub publishes the pages
+PAGES = {
+    "_config.yml": r"^  baseurl: (\S+)",
+    "README.md": r"^\[Read the book\]\((\S+)\)",
+}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -37,6 +42,12 @@ def address(root=ROOT):
     """The repository's public address and branch."""
     repository = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))["repository"]
     return repository["url"].rstrip("/"), repository["branch"]
+
+
+def pages(url):
+    """Where GitHub publishes the pages of a repository."""
+    owner, name = url.removeprefix("https://github.com/").split("/")
+    return f"https://{owner.lower()}.github.io/{name}/"
 
 
 def quoted(text, pattern, url):
@@ -83,9 +94,10 @@ def plan(root=ROOT):
     """{path: the text it should hold} for every file that quotes something."""
     url, branch = address(root)
     out = {}
-    for name, pattern in QUOTES.items():
-        path = root / name
-        out[path] = quoted(path.read_text(encoding="utf-8"), pattern, url)
+    for quotes, text in ((QUOTES, url), (PAGES, pages(url))):
+        for name, pattern in quotes.items():
+            path = root / name
+            out[path] = quoted(out.get(path) or path.read_text(encoding="utf-8"), pattern, text)
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         out[path] = json.dumps(synced(notebook, path.name, url, branch), indent=1, ensure_ascii=False) + "\n"

@@ -122,12 +122,12 @@ def clouds(panels, columns=3, size=2.9):
 
 
 def heatmap(
-    values, xlabel="", ylabel="", title="", xticks=None, yticks=None, numbers=None, limits=None, size=None, ticks=True
+    values, xlabel="", ylabel="", title="", xticks=None, yticks=None, numbers=None, limits=None, size=None, ticks=True, label=""
 ):  # fmt: skip
     """A matrix (rows, columns) in colour, empty where it is not a number; signed values are centred on zero.
 
     xticks, yticks: a label for each column and row; ticks=False shows none. numbers: write values into the cells, by
-    default if few. limits: (lowest, highest) colour.
+    default if few. limits: (lowest, highest) colour. label: what the colours stand for.
     """
     values = np.asarray(values, dtype=float)
     rows, columns = values.shape
@@ -137,7 +137,7 @@ def heatmap(
     largest = np.nanmax(np.abs(values))
     low, high = limits or ((-largest, largest) if signed else (0, largest))
     picture = ax.imshow(values, cmap="RdBu_r" if signed else "cividis", vmin=low, vmax=high, aspect="auto")
-    _colour_bar(fig, picture, ax)
+    _colour_bar(fig, picture, ax, label)
     if not ticks:
         ax.set_xticks([])
         ax.set_yticks([])

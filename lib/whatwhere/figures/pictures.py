@@ -8,8 +8,11 @@ from ..slider import KIND_COLOURS
 from .paper import INK, PALETTE, PAPER
 
 
-def scene(image, grid=None, boxes=None, title="", size=4.2):
-    """One picture, with its (rows, columns) patch grid and {name: (left, top, right, bottom)} boxes in pixels."""
+def scene(image, grid=None, boxes=None, title="", size=4.2, order=()):
+    """One picture, with its (rows, columns) patch grid and {name: (left, top, right, bottom)} boxes in pixels.
+
+    order: numbers of patches, in raster order, that are written into the grid.
+    """
     image = np.asarray(image)
     height, width = image.shape[:2]
     fig, ax = _picture(image, size * width / max(height, width), size * height / max(height, width), title)
@@ -19,6 +22,9 @@ def scene(image, grid=None, boxes=None, title="", size=4.2):
             ax.axvline(x - 0.5, color="white", linewidth=0.8, alpha=0.75)
         for y in np.linspace(0, height, rows + 1)[1:-1]:
             ax.axhline(y - 0.5, color="white", linewidth=0.8, alpha=0.75)
+        for n in order:
+            x, y = (n % columns + 0.5) * width / columns, (n // columns + 0.5) * height / rows
+            ax.text(x - 0.5, y - 0.5, n, ha="center", va="center", color="white", fontsize=9)
     for (name, (left, top, right, bottom)), colour in zip((boxes or {}).items(), list(PALETTE.values()) * 4):
         ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=2))
         ax.text(

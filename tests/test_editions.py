@@ -1,0 +1,187 @@
+"""Editions for students and instructors, and the script that marks."""
+
+import re
+import subprocess
+import sys
+
+import nbformat
+import pandas as pd
+import pytest
+from nbformat import v4
+
+import chapters as tools
+import editions
+import execute
+import grade
+import sync
+
+every_chapter = pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in tools.NOTEBOOKS])
+
+
+@every_chapter
+def test_a_student_gets_no_solution(path):
+    chapter, edition = tools.read(path), editions.student(path)
+    text = "\n".join(cell.source for cell in edition.cells)
+    assert "<summary>Solution" not in text and "```python" not in text
+    for exercise in tools.exercises(chapter):
+        if exercise["solution"]:
+            assert exercise["solution"].strip() not in text
+            assert exercise["stub"].source in text and all(check.source in text for check in exercise["checks"])
+        heading = exercise["text"].splitlines()[0]
+        assert heading in text and f"# Exercise {exercise['number']}: your" in text, "every exercise has a cell to answer in"
+    for word in ("Hint", "## Quiz", "What next"):
+        assert word in text
+    nbformat.validate(edition)
+
+
+@every_chapter
+def test_an_instructor_gets_every_solution(path):
+    edition = editions.instructor(path, "Some notes.")
+    code = [cell.source for cell in edition.cells if cell.cell_type == "code"]
+    for exercise in tools.exercises(tools.read(path)):
+        if exercise["solution"]:
+            assert exercise["solution"].strip() in code and exercise["stub"].source not in code
+    assert "Some notes." in edition.cells[1].source
+    nbformat.validate(edition)
+
+
+@every_chapter
+def test_links_of_an_edition_lead_somewhere(path):
+    """Handed out alone, a notebook has no pages of the book around it, but its chapters and the published book."""
+    site = sync.pages(sync.address()[0])
+    for edition in (editions.student(path), editions.instructor(path)):
+        text = "\n".join(cell.source for cell in edition.cells if cell.cell_type == "markdown")
+        assert "](../" not in text and "colab.svg" not in text
+        for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", text)):
+            if link.startswith(site):
+                page = tools.ROOT / link.removeprefix(site).split("#")[0]
+                assert page.with_suffix(".md").exists() or page.with_suffix(".ipynb").exists(), link
+            elif not link.startswith("http"):
+                assert (path.parent / link.split("#")[0]).exists(), link
+
+
+def test_every_chapter_has_its_notes_for_teachers():
+    for path in tools.NOTEBOOKS:
+        assert len(editions.notes_on(path)) > 300, f"book/teaching_notes.md has no section for {path.stem}"
+
+
+# --- a class of four hands in a small chapter ---
+
+SETUP = "import whatwhere as ww\nbase = 2"
+CHECK = """def check_double(answer):
+    "doubles"
+    assert answer(3) == 6, "double(3) should be 6"
+
+ww.exercises.check(check_double, double)"""
+SOLUTION = "def double(x):\n    return base * x"
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """One chapter of two exercises: one with a check, one to be marked by hand."""
+    answer = (
+        "<details><summary>Hint</summary>\n\nTwice.\n\n</details>\n\n<details><summary>Solution</summary>\n\n"
+        f"```python\n{SOLUTION}\n```\n\n</details>"
+    )
+    cells = [
+        v4.new_markdown_cell("# A trial\n\n[![Open in Colab](x)](y)\n\nSee [notation](../book/notation.md#positions)."),
+        v4.new_code_cell(SETUP),
+        v4.new_markdown_cell("## Exercises"),
+        v4.new_markdown_cell("### Exercise 1: twice\n\n*Warm-up · medium · 2 min.*\n\nDouble."),
+        v4.new_code_cell("def double(x):\n    ...  # your code", metadata={"tags": ["exercise"], "exercise": 1}),
+        v4.new_code_cell(CHECK, metadata={"tags": ["check"]}),
+        v4.new_markdown_cell(answer),
+        v4.new_markdown_cell("### Exercise 2: why\n\n*Open · hard · 20 min.*\n\nWhy?"),
+        v4.new_markdown_cell("<details><summary>Hint</summary>\n\nBecause.\n\n</details>"),
+        v4.new_markdown_cell("## What next\n\nNothing."),
+    ]
+    path = tmp_path / "notebooks" / "01_trial.ipynb"
+    path.parent.mkdir()
+    nbformat.write(v4.new_notebook(cells=cells), path)
+    for module in (editions, grade):
+        monkeypatch.setattr(module, "NOTEBOOKS", [path])
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(execute, "kept", lambda path: None)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "teaching_notes.md").write_text("## Chapter 1: a trial\n\nSay little.\n\n## Chapter 2\n\nMore.\n")
+    return tmp_path
+
+
+def test_both_editions_are_written_from_one_source(small, capsys):
+    editions.main("student")
+    editions.main("instructor")
+    student, teacher = (tools.read(small / edition / "01_trial.ipynb") for edition in editions.EDITIONS)
+    first = student.cells[0].source
+    assert first.splitlines()[2].startswith("*Student's edition.") and "/book/notation.html#positions" in first
+    assert SOLUTION in [cell.source for cell in teacher.cells] and teacher.cells[1].source.endswith("Say little.")
+    assert "01_trial" in capsys.readouterr().out, "it says which chapters are without outputs"
+    with pytest.raises(SystemExit, match="student or instructor"):
+        editions.main("teacher")
+
+
+def test_nobodys_work_is_overwritten(small):
+    editions.main("student")
+    editions.main("student")
+    path = small / "student" / "01_trial.ipynb"
+    notebook = tools.read(path)
+    notebook.cells[4].source = SOLUTION
+    nbformat.write(notebook, path)
+    with pytest.raises(SystemExit, match="someone has worked in 01_trial.ipynb"):
+        editions.main("student")
+    assert tools.read(path).cells[4].source == SOLUTION
+
+
+def hand_in(small, student, change):
+    editions.main("student")
+    notebook = tools.read(small / "student" / "01_trial.ipynb")
+    change(notebook)
+    path = small / "submissions" / student / "01_trial.ipynb"
+    path.parent.mkdir(parents=True)
+    nbformat.write(notebook, path)
+
+
+def test_marking_a_class(small, monkeypatch, capsys):
+    monkeypatch.setattr(grade, "TIMEOUT", 5)
+
+    def answer(source):
+        def change(notebook):
+            notebook.cells[4].source = source
+
+        return change
+
+    def cheat(notebook):
+        notebook.cells[4].source = "ww.exercises.check = lambda *_: print('✓ all of it')\ndouble = print"
+        notebook.cells[5].source = "print('✓ doubles')"
+
+    def helped(notebook):  # a cell of one's own, and the setup cell gone
+        notebook.cells[4].source = "double = lambda x: twice(x)"
+        notebook.cells.insert(4, v4.new_code_cell("def twice(x):\n    return 2 * x"))
+        del notebook.cells[1]
+
+    hand_in(small, "ada", answer(SOLUTION))
+    hand_in(small, "bob", lambda notebook: None)
+    hand_in(small, "cy", answer("raise ValueError('no')"))
+    hand_in(small, "dan", cheat)
+    hand_in(small, "eve", helped)
+    hand_in(small, "fay", answer("while True:\n    pass"))
+    (small / "submissions" / "gus").mkdir()
+    (small / "submissions" / "gus" / "01_trial.ipynb").write_text("{")
+    nbformat.write(v4.new_notebook(), small / "submissions" / "gus" / "holiday.ipynb")
+    monkeypatch.setattr(sys, "argv", ["grade.py", str(small / "submissions"), "--out", str(small / "grades.csv")])
+    grade.main()
+    table = pd.read_csv(small / "grades.csv")
+    points = table[table.exercise == 1].set_index("student").points.to_dict()
+    assert points == {"ada": 2, "bob": 0, "cy": 0, "dan": 0, "eve": 2, "fay": 0}
+    said = table[table.exercise == 1].set_index("student").said
+    assert said["ada"] == "✓ doubles" and said["bob"].startswith("✗ not yet") and "NameError" in said["cy"]
+    by_hand = table[table.exercise == 2]
+    assert len(by_hand) == 6 and by_hand.points.isna().all() and (by_hand.of == 10).all()
+    assert sorted(table[table.student == "gus"].said.str.split(":").str[0]) == [
+        "this notebook belongs to no chapter", "this notebook cannot be read",
+    ]  # fmt: skip
+    assert "ada" in capsys.readouterr().out
+
+
+def test_marking_nothing_says_so(tmp_path):
+    done = subprocess.run([sys.executable, "tools/grade.py", str(tmp_path)], cwd=tools.ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "holds no notebook" in done.stderr
