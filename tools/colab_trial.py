@@ -84,7 +84,7 @@ def settings(work, python, platform, root=ROOT, threads=1):
     out |= {"PATH": f"{Path(python).parent}{os.pathsep}{out.get('PATH', '')}", "OMP_NUM_THREADS": str(threads)}
     return out | {
         "JUPYTER_PATH": str(work), "GIT_CONFIG_GLOBAL": str(work / "gitconfig"), "WHATWHERE_CLAIMS": str(work / "claims"),
-        PLATFORMS[platform][1]: "trial",
+        PLATFORMS[platform][1]: "trial", "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # Python 3.11 and later: a warning of no use here
     }  # fmt: skip
 
 

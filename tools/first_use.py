@@ -25,33 +25,50 @@ def row_id(latex):
 
 
 def read_notation(app, doctree):
-    """Give every row of the notation's tables an id for each of its symbols, and keep {symbol: (id, meaning)}."""
+    """Give the rows of the notation's tables an id for each symbol, and keep {(symbol, chapter or None): (id, meaning)}.
+
+    A table whose second column is called "chapters" holds letters that mean something else there.
+    """
     if app.env.docname != NOTATION:
         return
     found = {}
     for row in doctree.findall(nodes.row):
-        first, *_, last = row.findall(nodes.entry)
+        cells = list(row.findall(nodes.entry))
+        first, second, last = cells[0], cells[1], cells[-1]
+        if isinstance(row.parent, nodes.thead):
+            lent = second.astext() == "chapters"
+            continue
         for formula in first.findall(nodes.math):
             name = symbol(formula.astext())
-            if name and name not in found:
-                found[name] = (row_id(name), shortened(last.astext()))
-                row["ids"].append(row_id(name))
+            for chapter in second.astext().split(", ") if lent else [None]:
+                if name and (name, chapter) not in found:
+                    ident = row_id(name) + (f"-in-{chapter}" if lent else "")
+                    found[name, chapter] = (ident, shortened(last.astext()))
+                    row["ids"].append(ident)
     app.env.whatwhere_symbols = found
 
 
+def symbols_of(env, page):
+    """{symbol: (id, meaning)} for one page, letters that are lent out to its chapter included."""
+    number = re.match(r"notebooks/0*(\d+)", page)[1]
+    known = env.whatwhere_symbols.items()
+    usual = {name: found for (name, chapter), found in known if chapter is None}
+    return usual | {name: found for (name, chapter), found in known if chapter == number}
+
+
 def shortened(text):
-    text = " ".join(text.split())
+    """What hovering shows: not too long, and nothing where LaTeX would have to be read."""
+    text = "" if "\\" in text else " ".join(text.split())
     return text if len(text) <= LONGEST else text[:LONGEST].rsplit(" ", 1)[0] + " …"
 
 
 def meanings(env):
-    """{term: (id, meaning)} of the glossary."""
+    """{term: (id, meaning)} of the glossary. "step (of steering)" is used as "step of steering": a step alone is any step."""
     found = {}
     for item in env.get_doctree(GLOSSARY).findall(nodes.definition_list_item):
         meaning = shortened(next(item.findall(nodes.definition)).astext())
         for term in item.findall(nodes.term):
-            name = re.sub(r"\s*\(.*\)$", "", term.astext())  # "family (of questions)"
-            found[name] = (term["ids"][0], meaning)
+            found[term.astext().replace("(", "").replace(")", "")] = (term["ids"][0], meaning)
     return found
 
 
@@ -63,13 +80,14 @@ def pattern(terms):
 
 def link(builder, page, target, child, said):
     uri = builder.get_relative_uri(page, target[0]) + "#" + target[1]
-    return nodes.reference("", "", child, refuri=uri, internal=True, reftitle=said, classes=["ww-first-use"])
+    shown = {"reftitle": said} if said else {}
+    return nodes.reference("", "", child, refuri=uri, internal=True, classes=["ww-first-use"], **shown)
 
 
 def link_first_uses(app, doctree, page):
     if not page.startswith("notebooks/"):
         return
-    terms, symbols = meanings(app.env), dict(app.env.whatwhere_symbols)
+    terms, symbols = meanings(app.env), symbols_of(app.env, page)
     lower = {term.lower(): term for term in terms}
     for node in list(doctree.findall(lambda node: isinstance(node, nodes.Text | nodes.math))):
         if any(isinstance(above, NOT_IN) for above in ancestors(node)):

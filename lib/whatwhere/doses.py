@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from .slider import data_uri, tight
+from .slider import OWN_KEYS, data_uri, tight
 
 
 class Doses:
@@ -33,7 +33,7 @@ class Doses:
 
     def _repr_html_(self):
         last, none = len(self.doses) - 1, int(np.abs(self.doses).argmin())
-        change = "oninput=\"whatwhereDoses(this.closest('.ww-doses'))\""
+        change = f"{OWN_KEYS} oninput=\"whatwhereDoses(this.closest('.ww-doses'))\""
         kinds = "".join(f'<option value="{n}">{escape(name)}</option>' for n, name in enumerate(self.curves))
         bars = "".join(
             f'<div class="ww-answer"><span>{escape(word)}</span><i><b></b></i><output></output></div>' for word in self.options

@@ -8,7 +8,7 @@ import json
 from html import escape
 
 from .rope import frequencies
-from .slider import tight
+from .slider import OWN_KEYS, tight
 
 # name, label, lowest, highest, step, what is set first; "frequency" gets its highest from the head
 SLIDERS = (
@@ -36,9 +36,9 @@ class Phases:
 
     def _repr_html_(self):
         sliders = "".join(
-            f'<label><span>{label}</span><input type="range" name="{name}" min="{low}" step="{step}" value="{at}" '
-            f'max="{len(self.theta) - 1 if high is None else high}" oninput="whatwherePhases(this.closest(\'.ww-phases\'))">'
-            f"<output>{at}</output></label>"
+            f'<label><span>{label}</span><input type="range" {OWN_KEYS} name="{name}" min="{low}" step="{step}" '
+            f'value="{at}" max="{len(self.theta) - 1 if high is None else high}" '
+            f"oninput=\"whatwherePhases(this.closest('.ww-phases'))\"><output>{at}</output></label>"
             for name, label, low, high, step, at in SLIDERS
         )
         panels = "".join(f'<div><p>{said}</p><div class="ww-{name}"></div></div>' for name, said in PANELS)

@@ -18,6 +18,8 @@ import numpy as np
 KIND_COLOURS = ("#6cc5f5", "#f5a623", "#2fd6a3", "#f5a0d0", "#f0e442", "#ff9a6b", "#b9b4ff", "#d0d0d0")
 SHOWN = 3  # words told for a picked patch
 HINT = "Point at a patch, or walk over the map with the arrow keys, for its best words."
+# JupyterLab takes the arrow keys for itself, except from what bears this mark
+OWN_KEYS = "data-lm-suppress-shortcuts"
 PICTURE = 768  # pixels, the longest side of the picture that is carried along
 
 
@@ -75,8 +77,8 @@ class Slider:
             f'style="--columns:{columns};--ratio:{width / columns:.4g}/{height / rows:.4g};'
             f'--wide:{min(960, max(560, 40 * columns))}px"><style>{STYLE}</style>'
             f'<div class="ww-bar">{self._ranges(at)}'
-            f'<label class="ww-only"><input type="checkbox" onchange="whatwhereMap(this)"> picture only</label></div>'
-            f'<div class="ww-scroll"><div class="ww-box"><div class="ww-grid" role="table" tabindex="0" '
+            f'<label class="ww-only"><input type="checkbox" {OWN_KEYS} onchange="whatwhereMap(this)"> picture only</label></div>'
+            f'<div class="ww-scroll"><div class="ww-box"><div class="ww-grid" role="table" tabindex="0" {OWN_KEYS} '
             f'onclick="whatwhereMap(this,event)" '
             f'onpointerover="whatwhereMap(this,event)" onkeydown="whatwhereMap(this,event)" '
             f'aria-label="{rows} rows and {columns} columns of words on the picture; arrow keys pick a patch" '
@@ -93,7 +95,7 @@ class Slider:
         layer, depth = divmod(at, len(self.depths))
         axes = [("ViT depth", self.depths, depth), ("LM layer", self.layers, layer)][: 2 if len(self.layers) > 1 else 1]
         return "".join(
-            f'<span><label>{label} <input type="range" min="0" max="{len(axis) - 1}" step="1" value="{n}" '
+            f'<span><label>{label} <input type="range" {OWN_KEYS} min="0" max="{len(axis) - 1}" step="1" value="{n}" '
             f'aria-valuetext="{_name(axis, n)}" oninput="whatwhereMap(this)"></label> <output>{_name(axis, n)}</output></span>'
             for label, axis, n in axes
         )

@@ -105,6 +105,40 @@ BARRIERS = """async only => {
             + (node.any[0] ?? node.all[0] ?? node.none[0])?.message).join('; '));
 }"""
 
+QUIZ = """() => {
+    const quiz = document.querySelector('section#quiz'), questions = [];
+    if (!quiz) return ['there is no quiz'];
+    for (const child of quiz.children) {
+        if (child.matches('p') && child.querySelector(':scope > strong'))
+            questions.push({ text: child.textContent.trim(), answers: [] });
+        if (child.matches('details')) {
+            if (!questions.length) return ['an option comes before the first question'];
+            questions.at(-1).answers.push(child.querySelector(':scope > :not(summary)')?.textContent.trim() ?? '');
+        }
+    }
+    const found = questions.length ? [] : ['the quiz has no question'];
+    questions.forEach(({ text, answers }, n) => {
+        const rights = answers.filter(answer => answer.startsWith('Yes.')).length;
+        if (!text.startsWith((n + 1) + '. ')) found.push('question ' + (n + 1) + ' has another number: ' + text);
+        if (answers.length < 2) found.push(answers.length + ' options are too few: ' + text);
+        if (rights !== 1) found.push(rights + ' options are right, and one should be: ' + text);
+        if (answers.some(answer => !/^(Yes|No)\\./.test(answer))) found.push('an answer says neither Yes nor No: ' + text);
+    });
+    return found;
+}"""
+
+PRINTED = """left_out => {
+    const name = each => each.tagName.toLowerCase() + [...each.classList].map(word => '.' + word).join('');
+    const found = [...document.querySelectorAll(left_out)].filter(each => each.checkVisibility())
+        .map(each => 'this belongs to the screen and is printed: ' + name(each));
+    for (const part of document.querySelectorAll('article details')) {
+        const text = part.querySelector(':scope > :not(summary)');
+        if (!text?.checkVisibility() || !text.getBoundingClientRect().height)
+            found.push('what is folded is not printed: ' + part.textContent.trim().slice(0, 60));
+    }
+    return [...new Set(found)];
+}"""
+
 
 def overflow(page):
     """The page as a whole scrolls sideways. What scrolls by itself may."""
@@ -135,3 +169,13 @@ def barriers(page, only=None):
     """What axe-core calls a serious or critical barrier. only: these rules instead of all."""
     page.evaluate(Axe().axe_script)
     return page.evaluate(BARRIERS, only)
+
+
+def quiz(page):
+    """A question of the quiz has no right answer or several, or its answers do not begin with Yes or No."""
+    return page.evaluate(QUIZ)
+
+
+def printed(page, left_out):
+    """Paper shows what is for screens, or not what is folded. left_out: a selector of what no paper shows."""
+    return page.evaluate(PRINTED, left_out)

@@ -4,18 +4,12 @@ This suite is asked for by name, so it fails where there is no browser or no boo
 """
 
 import shutil
-from pathlib import Path
 
 import pytest
-from visits import CHROMIUM, HTML, QUIET, THEMES, WIDTHS, Visit, context, served
+from playwright.sync_api import sync_playwright
+from visits import HTML, QUIET, Visit, context, served
 
-HERE = Path(__file__).parent
-
-
-def pytest_ignore_collect(config):
-    """Collect this folder only where it, or something in it, was named."""
-    named = [(config.invocation_params.dir / arg.split("::")[0]).resolve() for arg in config.args]
-    return None if any(path.is_relative_to(HERE) for path in named) else True
+from browser import CHROMIUM
 
 
 @pytest.fixture(scope="session")
@@ -23,10 +17,6 @@ def chromium():
     """One browser for all tests; names of other machines mean nothing to it."""
     if not CHROMIUM:
         pytest.fail("There is no Chromium on this machine, and these tests need one: apt install chromium.")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        pytest.fail("Playwright is not installed: pip install -e '.[site]'.")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield browser
@@ -37,7 +27,7 @@ def chromium():
 def folder(tmp_path_factory):
     """A copy of the built book, so that a build which goes on meanwhile disturbs nothing."""
     if not (HTML / "index.html").exists():
-        pytest.fail(f"There is no built book in {HTML}: run make book first.")
+        pytest.fail(f"There is no built book in {HTML}: run make book first, or wait for it to end.")
     return shutil.copytree(HTML, tmp_path_factory.mktemp("book") / "html")
 
 
@@ -48,27 +38,18 @@ def book(folder):
         yield address
 
 
-@pytest.fixture(scope="session")
-def contexts(chromium):
-    """A window for each width and theme."""
-    found = {(width, theme): context(chromium, width, theme) for width in WIDTHS for theme in THEMES}
-    yield found
-    for each in found.values():
-        each.close()
-
-
 @pytest.fixture
-def visit(contexts):
-    """visit(address, width, theme, …) opens a page, and closes it after the test."""
-    opened = []
+def visit(chromium):
+    """visit(address, width, theme, …) opens a page in a window of its own, which knows nothing of earlier visits."""
+    windows = []
 
     def open_page(address, width=1440, theme="light", **options):
-        opened.append(Visit(contexts[width, theme], address, **options))
-        return opened[-1]
+        windows.append(context(chromium, width, theme, **options))
+        return Visit(windows[-1], address)
 
     yield open_page
-    for each in opened:
-        each.page.close()
+    for each in windows:
+        each.close()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM  # noqa: F401  the same browser as the other tests'
 
 ROOT = Path(__file__).resolve().parents[2]
 # another folder than the usual one, for a book that was built elsewhere
@@ -93,7 +92,7 @@ def context(chromium, width=1440, theme="light", **options):
 class Visit:
     """An open page, `page`, and what went wrong with it so far, `wrong`: one sentence each."""
 
-    def __init__(self, window, address, settle=True):
+    def __init__(self, window, address):
         self.wrong, self.address = [], address
         self.origin = re.match(r"http://127\.0\.0\.1:\d+/|file://|", address)[0]
         self.page = page = window.new_page()
@@ -104,8 +103,7 @@ class Visit:
         page.on("response", self.answered)
         page.on("websocket", lambda socket: self.wrong.append(f"a socket was opened to {socket.url}"))
         page.goto(address, wait_until="load")
-        if settle:
-            page.evaluate(SETTLED)
+        page.evaluate(SETTLED)
 
     def heard(self, message):
         if message.type == "error":

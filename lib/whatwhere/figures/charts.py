@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from .paper import INK, MARKERS, PALETTE, PAPER, SOFT
 
@@ -78,7 +79,7 @@ def _draw_lines(ax, x, series, percent, ylim):
     if ylim:
         ax.set_ylim(*ylim)
     if percent:
-        ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+        ax.yaxis.set_major_formatter(PercentFormatter(1))  # as many decimals as the range asks for
     if len(series) > 1:
         ax.legend(frameon=False, labelcolor=INK)
 

@@ -26,6 +26,6 @@ def test_a_page_is_whole(name, width, theme, book, visit):
 
 
 def test_the_front_door_leads_to_the_introduction(book, visit):
-    here = visit(book + "index.html", settle=False)
+    here = visit(book + "index.html")
     here.page.wait_for_url(book + "book/intro.html")
     nothing(here.wrong, "index.html")

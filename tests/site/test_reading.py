@@ -1,0 +1,136 @@
+"""What a reader does with the book: search, open, switch, copy, print, carry it away."""
+
+import re
+
+import checks
+import pytest
+from playwright.sync_api import expect
+from visits import HTML, THEMES, Visit, chapters, context, nothing, pages
+
+CHAPTERS = chapters()
+
+
+def formulas(name):
+    path = HTML / name
+    return path.read_text(encoding="utf-8").count('class="katex"') if path.exists() else 0
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("name", [max(CHAPTERS, key=formulas)])
+def test_a_place_far_down_stays_where_it_is(name, width, book, visit):
+    far = visit(book + name, width).page.eval_on_selector_all("article section[id]", "all => all.at(-1).id")
+    here = visit(f"{book}{name}#{far}", width)
+    nothing(here.wrong + checks.shifts(here.page), f"{name}#{far}")
+    expect(here.page.locator(f"[id='{far}']")).to_be_in_viewport()
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_exercises_open_and_close(name, book, visit):
+    here = visit(book + name)
+    folded = here.page.locator("article details:not(section#quiz details)").all()
+    assert len(folded) >= 3, f"{name} has exercises with hints and solutions, and {len(folded)} parts to open"
+    for part in folded:
+        summary, text = part.locator(":scope > summary"), part.locator(":scope > :not(summary)").first
+        expect(text, "closed at first").not_to_be_visible()
+        summary.click()
+        expect(text, "opened by a click").to_be_visible()
+        summary.click()
+        expect(text, "closed by a click").not_to_be_visible()
+        summary.press("Enter")
+        expect(text, "opened by the Enter key").to_be_visible()
+        summary.press("Space")
+        expect(text, "closed by the space bar").not_to_be_visible()
+    nothing(here.wrong, name)
+
+
+def test_the_search_page_finds_a_word(book, visit):
+    here = visit(book + "search.html?q=lens")
+    results = here.page.locator("#search-results ul.search > li > a")
+    expect(results.first).to_be_visible()
+    expect(here.page.locator("#search-results a[href*='02_reading_patches_as_words']").first).to_be_visible()
+    field = here.page.locator(".bd-search-container input[name=q]")
+    field.fill("xylophonist")
+    field.press("Enter")
+    expect(here.page.locator("#search-results")).to_contain_text("did not match any documents")
+    field.fill("glossary")
+    field.press("Enter")
+    expect(here.page.locator("#search-results a[href*='book/glossary']").first).to_be_visible()
+    nothing(here.wrong, "search.html")
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_field_of_a_page_leads_to_the_search_page(width, book, visit):
+    here = visit(book + CHAPTERS[0], width)
+    here.page.keyboard.press("Control+k")
+    field = here.page.locator("#pst-search-dialog input[name=q]")
+    expect(field).to_be_focused()
+    field.fill("rotary")
+    field.press("Enter")
+    expect(here.page.locator("#search-results ul.search > li > a").first).to_be_visible()
+    nothing(here.wrong, CHAPTERS[0])
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_theme_can_be_switched_and_stays(width, book, visit):
+    here = visit(book + CHAPTERS[0], width)
+    switch = here.page.locator("button.theme-switch-button:visible").first
+    seen = [here.page.evaluate("document.documentElement.dataset.theme")]
+    for _ in range(3):
+        switch.click()
+        seen.append(here.page.evaluate("document.documentElement.dataset.theme"))
+        nothing(checks.theme(here.page, seen[-1]), f"after {len(seen) - 1} clicks")
+        if seen[-1] == "dark":
+            break
+    assert (seen[0], seen[-1]) == ("light", "dark")
+    here.page.goto(book + CHAPTERS[-1])
+    nothing(here.wrong + checks.theme(here.page, "dark"), CHAPTERS[-1])
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_every_code_cell_can_be_copied(name, book, visit):
+    here = visit(book + name)
+    cells = here.page.locator("article div.cell_input div.highlight")
+    assert cells.count() and cells.count() == cells.locator("button.copybtn").count()
+
+
+def test_copying_puts_the_code_on_the_clipboard(book, visit):
+    here = visit(book + CHAPTERS[0], permissions=["clipboard-read", "clipboard-write"])
+    cell = here.page.locator("article div.cell_input div.highlight:visible").first
+    cell.hover()
+    cell.locator("button.copybtn").click()
+    expect(cell.locator("button.copybtn")).to_have_class(re.compile("success"))
+    copied = here.page.evaluate("navigator.clipboard.readText()")
+    assert copied.strip() == cell.locator("pre").inner_text().strip() != ""
+    nothing(here.wrong, CHAPTERS[0])
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_the_notebook_is_behind_the_download_button(name, book, visit):
+    here = visit(book + name, 390)
+    here.page.locator(".dropdown-download-buttons > button").click()
+    expect(here.page.locator("a.btn-download-source-button")).to_be_visible()
+    nothing(here.wrong, name)
+
+
+NOT_PRINTED = ".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header, .bd-header-article, .prev-next-footer, .copybtn, .ww-bar"
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_on_paper_there_is_the_text_and_all_of_it(name, book, visit):
+    here = visit(book + name)
+    here.page.emulate_media(media="print")
+    nothing(checks.printed(here.page, NOT_PRINTED), name)
+    if name == CHAPTERS[0]:
+        sheets = re.findall(rb"/Type\s*/Page\b", here.page.pdf(format="A4"))
+        assert len(sheets) > 3, f"{name} fills {len(sheets)} sheets"
+    nothing(here.wrong, name)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("name", [CHAPTERS[0], max(CHAPTERS, key=formulas), pages("book/*.html")[0]])
+def test_a_page_opens_from_a_file(name, theme, folder, chromium):
+    window = context(chromium, theme=theme)
+    here = Visit(window, (folder / name).as_uri())
+    found = here.wrong + checks.overflow(here.page) + checks.images(here.page) + checks.maths(here.page)
+    nothing(found + checks.theme(here.page, theme), name)
+    window.close()
