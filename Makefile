@@ -69,6 +69,18 @@ agreement:  ## compare our benchmarks with lmms-eval's, in an environment of its
 	.venv-lmms/bin/python -m pip install --quiet --disable-pip-version-check -e '.[lmms]'
 	OMP_NUM_THREADS=1 .venv-lmms/bin/python tools/lmms_agreement.py
 
+colab: $(READY)  ## try every notebook alone among the packages that Colab has, in an environment of its own (gigabytes)
+	$(BIN)/python tools/colab_trial.py $(COLAB)
+
+links: $(READY)  ## ask for every address that the book links to (needs the network, and make book before)
+	$(BIN)/jupyter-book build . --path-output _build/links --builder custom --custom-builder linkcheck
+
+offline: $(READY)  ## pack the built book into one zip, to read without a network (make book before)
+	$(BIN)/python tools/release.py offline
+
+release: $(READY)  ## pack that, the editions for a course, metadata and checksums into _build/release
+	$(BIN)/python tools/release.py release
+
 sync: $(READY)  ## strip notebook outputs; write the setup cell and the repository's address where they belong
 	$(BIN)/python tools/sync.py
 

@@ -321,3 +321,14 @@ def test_make_help_lists_the_targets_the_readme_promises():
     said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in ("book", "test", "test-site", "lab", "serve", "student", "instructor", "train", "scaling", "bench", "clean"):
         assert re.search(rf"^  {target} ", said, flags=re.MULTILINE), said
+
+
+def test_what_the_status_page_calls_a_check_is_there():
+    text = (ROOT / "book" / "status.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tests|tools|\.ci)/[\w./-]+)(?:::(\w+))?`", text)
+    assert len(named) > 15
+    for path, name in named:
+        assert (ROOT / path).is_file(), f"book/status.md names {path}"
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8") or not name, f"{path} has no {name}"
+    for target in re.findall(r"`make ([a-z-]+)`", text):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), f"make {target}"

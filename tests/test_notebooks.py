@@ -96,31 +96,19 @@ def test_an_open_exercise_says_what_a_good_answer_holds(path):
             assert "control" in rubric[1] and "interval" in rubric[1]
 
 
-def signature(code):
-    """What a cell offers to those after it: {function: its parameters}, and the names that it assigns."""
-    body = ast.parse(code).body
-    functions = {part.name: ast.unparse(part.args) for part in body if isinstance(part, ast.FunctionDef)}
-    assigned = {
-        name.id
-        for part in body
-        if isinstance(part, ast.Assign)
-        for target in part.targets
-        for name in ast.walk(target)
-        if isinstance(name, ast.Name)
-    }
-    return functions, assigned
-
-
 @every_chapter
 def test_stub_and_solution_have_the_same_signature(path):
     for exercise in tools.exercises(tools.read(path)):
         if exercise["stub"] is None:
             continue
-        (asked, names), (given, answers) = signature(exercise["stub"].source), signature(exercise["solution"])
+        (asked, names), (given, answers) = tools.offers(exercise["stub"].source), tools.offers(exercise["solution"])
         name = f"exercise {exercise['number']}"
         assert asked or names, f"{name}: the stub asks for nothing"
         assert asked.items() <= given.items(), f"{name}: the stub has {asked}, the solution {given}"
-        assert names <= answers, f"{name}: the solution does not say {names - answers}"
+        empty = {each for each, part in names.items() if ast.unparse(part.value) in ("None", "...")}
+        assert empty <= answers.keys(), f"{name}: the solution does not say {empty - answers.keys()}"
+        both = tools.offers(tools.answered(exercise))
+        assert asked.items() <= both[0].items() and names.keys() <= both[1].keys(), f"{name}: the instructor lacks something"
 
 
 def quiz(notebook):

@@ -8,6 +8,7 @@ An exercise is, in this order:
 One that no check can mark has neither stub nor check, and in the place of a solution what a good answer holds, with points.
 """
 
+import ast
 import re
 from pathlib import Path
 
@@ -67,6 +68,30 @@ def exercises(notebook):
                 solution = SOLUTION.search(cell.source)
                 found[-1]["solution"] = solution[1] if solution else None
     return found
+
+
+def offers(code):
+    """What a cell offers to those after it: {function: its parameters} and {assigned name: its statement}."""
+    body = ast.parse(code).body
+    functions = {part.name: ast.unparse(part.args) for part in body if isinstance(part, ast.FunctionDef)}
+    assigned = {
+        name.id: part
+        for part in body
+        if isinstance(part, ast.Assign)
+        for target in part.targets
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name)
+    }
+    return functions, assigned
+
+
+def answered(exercise):
+    """The stub with its solution: what the stub gives, such as an example to try, and then the solution."""
+    stub, solution = exercise["stub"].source, exercise["solution"].strip()
+    _, given = offers(stub)
+    _, found = offers(solution)
+    kept = [ast.get_source_segment(stub, part) for name, part in given.items() if name not in found]
+    return "\n".join(dict.fromkeys(kept)) + "\n\n\n" * bool(kept) + solution
 
 
 def marks(cell):

@@ -19,7 +19,7 @@ from nbformat import v4
 
 import execute
 import sync
-from chapters import HEADING, NOTEBOOKS, ROOT, exercises, read, tags
+from chapters import HEADING, NOTEBOOKS, ROOT, answered, exercises, read, tags
 
 EDITIONS = ("student", "instructor")
 ANSWER = re.compile(r"<details>\s*<summary>\s*Solution.*?</details>\s*", re.DOTALL)
@@ -77,7 +77,7 @@ def instructor(path, notes=""):
     notebook.metadata.pop("mystnb", None)
     for exercise in exercises(notebook):
         if exercise["stub"] is not None:
-            exercise["stub"].source = exercise["solution"].strip()
+            exercise["stub"].source = answered(exercise)
             exercise["stub"].outputs = []
             marks = iter(done.marks[exercise["number"]]["solution"] if done else ())
             for check in exercise["checks"]:

@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 MOST_SHIFT = 0.1  # beyond it, web.dev calls a page's layout unstable
 DARK, READABLE = 0.05, 4.5  # the luminance of a dark ground at most; WCAG's contrast for text at least
 OF_COLOUR = ("color-contrast", "link-in-text-block")  # the rules of axe-core whose answer a theme can change
+OF_WIDTH = ("scrollable-region-focusable", "aria-hidden-focus")  # and those whose answer a width can
 
 OVERFLOW = """() => {
     const view = document.scrollingElement, width = view.clientWidth;
@@ -163,6 +164,12 @@ def shifts(page):
 def theme(page, name):
     """The page is in another theme, on a wrong ground, or its text cannot be told from the ground."""
     return page.evaluate(THEME, [name, DARK, READABLE])
+
+
+def flash(page):
+    """At first the page is drawn in another theme than in the end, and code is not coloured before it has one."""
+    drawn = page.evaluate("[...new Set([...window.drawn, document.documentElement.dataset.theme])]")
+    return [] if len(drawn) < 2 else [f"the page is drawn in the theme {drawn[0]!r} first, then in {drawn[-1]!r}"]
 
 
 def barriers(page, only=None):

@@ -43,18 +43,10 @@ def visit(chromium):
     """visit(address, width, theme, …) opens a page in a window of its own, which knows nothing of earlier visits."""
     windows = []
 
-    def open_page(address, width=1440, theme="light", **options):
-        windows.append(context(chromium, width, theme, **options))
-        return Visit(windows[-1], address)
+    def open_page(address, width=1440, theme="light", scripts=True, slowed=1, **options):
+        windows.append(context(chromium, width, theme, java_script_enabled=scripts, **options))
+        return Visit(windows[-1], address, scripts, slowed)
 
     yield open_page
     for each in windows:
         each.close()
-
-
-@pytest.fixture
-def unscripted(chromium):
-    """A window in which no script of a page runs."""
-    window = context(chromium, java_script_enabled=False)
-    yield window
-    window.close()

@@ -6,7 +6,7 @@ import shutil
 import checks
 import pytest
 from playwright.sync_api import expect
-from visits import ROOT, Visit, chapters, nothing, served
+from visits import ROOT, chapters, nothing, served
 
 TWO_QUESTIONS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A quiz</title><script src="quiz.js"></script>
 <article><section id="quiz"><h2>Quiz</h2><p>Choose an answer.</p>
@@ -72,12 +72,11 @@ def test_the_quiz_of_a_chapter_can_be_answered(name, book, visit):
 
 
 @pytest.mark.parametrize("name", chapters()[:1])
-def test_a_quiz_opens_without_scripts(name, book, small, unscripted):
+def test_a_quiz_opens_without_scripts(name, book, small, visit):
     for address in (small, book + name):
-        here = Visit(unscripted, address)
+        here = visit(address, scripts=False)
         option = here.page.locator("section#quiz > details").first
         assert not option.locator(":scope > :nth-child(2)").is_visible()
         option.locator("summary").click()
         assert option.locator(":scope > :nth-child(2)").is_visible()
         nothing(here.wrong, address)
-        here.page.close()

@@ -1,7 +1,7 @@
 """What moves in the chapters: token maps, phases, doses. A reader with a keyboard moves them, and so do these tests."""
 
 import pytest
-from visits import Visit, chapters, nothing
+from visits import chapters, nothing
 
 MAPS = chapters('<figure class="ww-map')
 PHASES = chapters('<figure class="ww-phases')
@@ -60,8 +60,8 @@ def test_arrow_keys_walk_over_a_token_map(name, book, visit):
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_a_token_map_without_scripts_is_a_figure(name, book, unscripted):
-    here = Visit(unscripted, book + name)
+def test_a_token_map_without_scripts_is_a_figure(name, book, visit):
+    here = visit(book + name, scripts=False)
     for figure in each(here.page, "figure.ww-map"):
         assert figure.evaluate(SHOWN) == figure.evaluate(DUE), "the words are there"
         assert figure.locator(".ww-grid").is_visible() and figure.locator(".ww-told").is_visible()
@@ -108,8 +108,8 @@ def test_the_dose_changes_what_is_said(name, book, visit):
 
 
 @pytest.mark.parametrize(("name", "figure"), [(n, "ww-phases") for n in PHASES] + [(n, "ww-doses") for n in DOSES])
-def test_what_a_script_draws_says_so_without_scripts(name, figure, book, unscripted):
-    here = Visit(unscripted, book + name)
+def test_what_a_script_draws_says_so_without_scripts(name, figure, book, visit):
+    here = visit(book + name, scripts=False)
     for each_figure in each(here.page, f"figure.{figure}"):
         assert "does not run here" in each_figure.locator("figcaption").inner_text()
     nothing(here.wrong, name)

@@ -26,11 +26,16 @@ QUIET = [
 ]
 FOREIGN = re.compile(r"^(?!http://127\.0\.0\.1:|file:|data:|blob:|about:)")
 
-# kept from the first moment on: each shift of the layout that nobody's click has caused
+# kept from the first moment on: each shift of the layout that nobody's click has caused, and each theme that is drawn
 WATCH = """
     window.shifts = [];
     new PerformanceObserver(list => window.shifts.push(...list.getEntries().filter(each => !each.hadRecentInput)))
         .observe({ type: 'layout-shift', buffered: true });
+    window.drawn = new Set();
+    (function frame() {
+        if (document.body) window.drawn.add(document.documentElement.dataset.theme);
+        if (document.readyState !== 'complete') requestAnimationFrame(frame);
+    })();
 """
 # pictures and fonts have come, scripts that wait for an idle moment have had one, and two frames have been drawn
 SETTLED = """async () => {
@@ -63,6 +68,13 @@ def nothing(found, where):
         pytest.fail("\n  ".join([f"{where}:", *found]), pytrace=False)
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """A browser that leaves a page hangs up, which is no error of ours."""
+
+
 class Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -73,8 +85,7 @@ class Handler(SimpleHTTPRequestHandler):
 @contextmanager
 def served(folder):
     """Serve a folder to this machine alone; gives its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), partial(Handler, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
@@ -90,20 +101,26 @@ def context(chromium, width=1440, theme="light", **options):
 
 
 class Visit:
-    """An open page, `page`, and what went wrong with it so far, `wrong`: one sentence each."""
+    """An open page, `page`, and what went wrong with it so far, `wrong`: one sentence each.
 
-    def __init__(self, window, address):
-        self.wrong, self.address = [], address
+    scripts: whether the window runs them. slowed: as if the processor were slower by this factor.
+    """
+
+    def __init__(self, window, address, scripts=True, slowed=1):
+        self.wrong, self.scripts = [], scripts
         self.origin = re.match(r"http://127\.0\.0\.1:\d+/|file://|", address)[0]
         self.page = page = window.new_page()
         page.on("console", self.heard)
         page.on("pageerror", lambda error: self.wrong.append(f"a script failed: {error}"))
         page.on("request", self.asked)
-        page.on("requestfailed", lambda request: self.wrong.append(f"{request.url} could not be had: {request.failure}"))
+        page.on("requestfailed", self.lost)
         page.on("response", self.answered)
         page.on("websocket", lambda socket: self.wrong.append(f"a socket was opened to {socket.url}"))
+        if slowed > 1:
+            window.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": slowed})
         page.goto(address, wait_until="load")
-        page.evaluate(SETTLED)
+        if scripts:  # where there are none, nothing happens after a page has loaded
+            page.evaluate(SETTLED)
 
     def heard(self, message):
         if message.type == "error":
@@ -112,6 +129,10 @@ class Visit:
     def asked(self, request):
         if not request.url.startswith((self.origin, "data:", "blob:")):
             self.wrong.append(f"{request.url} was asked for, which is elsewhere")
+
+    def lost(self, request):
+        if self.scripts or request.resource_type != "script":
+            self.wrong.append(f"{request.url} could not be had: {request.failure}")
 
     def answered(self, response):
         if response.status >= 400:
