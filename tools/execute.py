@@ -58,7 +58,7 @@ def key(path):
 def run(path, folder, threads=None):
     """Execute one notebook into `folder`, whole or not at all. Raises CellExecutionError where a cell fails."""
     notebook, start = read(path), time.monotonic()
-    count, found = len(notebook.cells), exercises(notebook)
+    count, found = len(notebook.cells), [each for each in exercises(notebook) if each["checks"]]
     for exercise in found:
         notebook.cells.append(nbformat.v4.new_code_cell(exercise["solution"] or ""))
         notebook.cells += [nbformat.v4.new_code_cell(check.source) for check in exercise["checks"]]

@@ -140,6 +140,10 @@ PRINTED = """left_out => {
     return [...new Set(found)];
 }"""
 
+NOT_TO_COPY = """() => [...document.querySelectorAll('article div.cell_input div.highlight')]
+    .filter(cell => !cell.querySelector('button.copybtn'))
+    .map(cell => 'a code cell has no button to copy it: ' + cell.textContent.trim().slice(0, 40))"""
+
 
 def overflow(page):
     """The page as a whole scrolls sideways. What scrolls by itself may."""
@@ -176,6 +180,11 @@ def barriers(page, only=None):
     """What axe-core calls a serious or critical barrier. only: these rules instead of all."""
     page.evaluate(Axe().axe_script)
     return page.evaluate(BARRIERS, only)
+
+
+def not_to_copy(page):
+    """A code cell of a notebook has no button that copies it."""
+    return page.evaluate(NOT_TO_COPY)
 
 
 def quiz(page):

@@ -1,5 +1,6 @@
 """What can be said of built pages without a browser: where their links lead, what they weigh, what they offer."""
 
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -12,12 +13,12 @@ class Parts(HTMLParser):
 
     def __init__(self, path):
         super().__init__(convert_charrefs=True)
-        self.path, self.ids, self.links, self.sources = path, set(), [], []
+        self.path, self.ids, self.links, self.sources = path, Counter(), [], []
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, pairs):
         given = {name: value or "" for name, value in pairs}
-        self.ids |= {given[name] for name in ("id", "name") if name in given and (name == "id" or tag == "a")}
+        self.ids.update(given[name] for name in ("id", "name") if name in given and (name == "id" or tag == "a"))
         if tag == "a" and "href" in given:
             self.links.append(given)
         if tag == "meta" and given.get("http-equiv", "").lower() == "refresh":
@@ -52,7 +53,7 @@ def all_pages(folder):
 
 
 def dead_links(folder, parsed=None):
-    """Each link, image, script or style sheet of a page that leads to no file, or to a place that is not on the page."""
+    """Each link, image, script or style sheet of a page that leads to no file, or to a place not on the page, or to two."""
     parsed, found = Parsed() if parsed is None else parsed, []
     for path in all_pages(folder):
         page, name = parsed[path], path.relative_to(Path(folder).resolve()).as_posix()
@@ -64,6 +65,7 @@ def dead_links(folder, parsed=None):
                 found.append(f"{name} links to {link['href']}, and there is no such file")
             elif place and target.suffix == ".html" and place not in parsed[target].ids:
                 found.append(f"{name} links to {link['href']}, and that page has no such place")
+        found += [f"{name} has the id {each} {times} times" for each, times in page.ids.items() if times > 1]
         for _, address in page.sources:
             target = page.file(address)
             if target is not None and not target.is_file():

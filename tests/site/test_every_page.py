@@ -21,6 +21,7 @@ def test_a_page_is_whole(name, width, theme, book, visit):
         *checks.shifts(here.page),
         *checks.theme(here.page, theme),
         *checks.flash(here.page),
+        *checks.not_to_copy(here.page),
     ]
     if (width, theme) in RULES:
         found += checks.barriers(here.page, RULES[width, theme])

@@ -40,6 +40,7 @@ def complaints(visit, theme="light"):
         *checks.shifts(page),
         *checks.theme(page, theme),
         *checks.flash(page),
+        *checks.not_to_copy(page),
         *checks.barriers(page),
     ]
 
@@ -68,6 +69,7 @@ FAULTS = [
     ("<span class='math'><span class='katex'>x</span></span>", "the fonts for mathematics are not loaded"),
     ("<p style='color: #ccc'>faint words</p>", "the text \"faint words\" has contrast 1.6"),
     ("<p>a <span style='color: #ccc'>faint</span> word</p>", r"color-contrast \(serious"),
+    ("<div class='cell_input'><div class='highlight'>x = 1</div></div>", "a code cell has no button to copy it: x = 1"),
     ("<button></button>", r"button-name \(critical"),
     ("<div style='overflow: auto; height: 3em'><pre>" + "one\n" * 99 + "</pre></div>", r"scrollable-region-focusable \(serious"),
 ]  # fmt: skip
@@ -138,11 +140,12 @@ def test_dead_links_and_heavy_pages_are_found(tmp_path):
     assert files.dead_links(tmp_path) == []
     assert files.weight(tmp_path / "page.html") == 1000 + len(sound)
     dead = "<a href='#nowhere'>a</a> <a href='other.html#nowhere'>b</a> <a href='none.html'>c</a> <img src='none.png'>"
-    (tmp_path / "page.html").write_text(dead, encoding="utf-8")
+    (tmp_path / "page.html").write_text(dead + "<p id=one><p id=one>", encoding="utf-8")
     assert files.dead_links(tmp_path) == [
         "page.html links to #nowhere, and that page has no such place",
         "page.html links to other.html#nowhere, and that page has no such place",
         "page.html links to none.html, and there is no such file",
+        "page.html has the id one 2 times",
         "page.html needs none.png, and there is no such file",
     ]
 

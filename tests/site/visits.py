@@ -131,7 +131,8 @@ class Visit:
             self.wrong.append(f"{request.url} was asked for, which is elsewhere")
 
     def lost(self, request):
-        if self.scripts or request.resource_type != "script":
+        given_up = request.failure == "net::ERR_ABORTED"  # the page was left meanwhile
+        if not given_up and (self.scripts or request.resource_type != "script"):
             self.wrong.append(f"{request.url} could not be had: {request.failure}")
 
     def answered(self, response):
