@@ -2,12 +2,23 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+SITE = Path(__file__).parent / "site"
+
+
+def pytest_ignore_collect(collection_path, config):
+    """The built book in a browser is looked at only where it is asked for: make test-site."""
+    if collection_path == SITE:
+        named = [(config.invocation_params.dir / name.split("::")[0]).resolve() for name in config.args]
+        return None if any(path.is_relative_to(SITE) for path in named) else True
 
 
 @pytest.fixture(autouse=True)

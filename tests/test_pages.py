@@ -86,7 +86,7 @@ def test_a_first_use_leads_to_its_meaning_and_a_second_does_not(tmp_path):
         ("../book/notation.html#symbol-N-V", "number of visual tokens"),
         ("../book/notation.html#symbol-m-in-1", "a mass"),
         ("../book/notation.html#symbol-n", "distances"),
-        ("../book/notation.html#symbol-theta-i", None),
+        ("../book/notation.html#symbol-theta-i", "its meaning, among the symbols"),
     ], "a meaning that holds LaTeX is not for hovering"
     notation = BeautifulSoup((tmp_path / "out/book/notation.html").read_text(), "html.parser")
     assert all(notation.find(id=href.split("#")[1]) for href, _ in symbols)

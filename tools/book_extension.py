@@ -1,7 +1,7 @@
 """A small Sphinx extension that keeps the built book true to what it was computed from.
 
-Sphinx reads a page again when the page itself changes. Our pages also depend on the package and on
-the organisms, so those are hashed into a configuration value: when it changes, Sphinx reads, and so
+Sphinx reads a page again when the page itself changes. Our pages also depend on the package, on
+the organisms and on these tools, so those are hashed into a configuration value: when it changes, Sphinx reads, and so
 executes, every page again. The ledger and the status page depend on what the notebooks write, and the page for teachers on the
 notebooks' text: they are read last, and always.
 
@@ -18,7 +18,7 @@ CITE = "book/cite"
 LAST = ("book/claims", "book/status", "book/teaching")
 
 
-def key(root=ROOT, folders=("lib", "data")):
+def key(root=ROOT, folders=("lib", "data", "tools")):
     """One hash over every file that an executed page may read, except the claim rows it may write."""
     digest = hashlib.sha256()
     for folder in folders:
@@ -62,6 +62,25 @@ def _buttons(app, pagename, templatename, context, doctree):
     context["header_buttons"] = [cite, *buttons]
 
 
+# Before the first stroke is drawn: light or dark, as the theme's own script would set it after that, and the fonts of formulas,
+# which otherwise come late and push lines about. (A preload link would do for the fonts, but not in a book opened as a file.)
+FIRST = (
+    '{const d=document.documentElement.dataset;if(d.theme!=="light"&&d.theme!=="dark")'
+    'd.theme=matchMedia("(prefers-color-scheme: dark)").matches?"dark":"light";'
+    'for(const font of ["1em KaTeX_Main","italic 1em KaTeX_Math"])document.fonts.load(font)}'
+)
+
+
+def _mended(app, pagename, templatename, context, doctree):
+    """What the theme and docutils leave to mend: a script written twice, that nothing here uses; a list without list items."""
+    context["script_files"] = [
+        each for each in context.get("script_files", [])
+        if "thebe" not in (each.filename or "") and "THEBE" not in each.attributes.get("body", "")
+    ]  # fmt: skip
+    if "body" in context:
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+
+
 def setup(app):
     app.add_config_value("whatwhere_key", "", "env", [str])
     app.connect("config-inited", _set_key)
@@ -69,4 +88,6 @@ def setup(app):
     app.connect("env-before-read-docs", _read_last)
     app.connect("source-read", _executed)
     app.connect("html-page-context", _buttons, priority=900)  # after the theme's own
+    app.connect("html-page-context", _mended, priority=900)
+    app.add_js_file(None, body=FIRST)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

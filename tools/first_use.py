@@ -21,7 +21,9 @@ def symbol(latex):
 
 
 def row_id(latex):
-    return "symbol-" + (re.sub(r"[^A-Za-z0-9]+", "-", latex.replace("'", "prime")).strip("-") or "it")
+    for sign, name in (("'", "prime"), ("+", "plus"), ("-", "minus")):
+        latex = latex.replace(sign, name)
+    return "symbol-" + (re.sub(r"[^A-Za-z0-9]+", "-", latex).strip("-") or "it")
 
 
 def read_notation(app, doctree):
@@ -44,7 +46,7 @@ def read_notation(app, doctree):
                 if name and (name, chapter) not in found:
                     ident = row_id(name) + (f"-in-{chapter}" if lent else "")
                     found[name, chapter] = (ident, shortened(last.astext()))
-                    row["ids"].append(ident)
+                    first["ids"].append(ident)  # of the cell: browsers move further ids of a row out of the table
     app.env.whatwhere_symbols = found
 
 
@@ -57,8 +59,8 @@ def symbols_of(env, page):
 
 
 def shortened(text):
-    """What hovering shows: not too long, and nothing where LaTeX would have to be read."""
-    text = "" if "\\" in text else " ".join(text.split())
+    """What hovering shows: not too long, and no LaTeX."""
+    text = "its meaning, among the symbols" if "\\" in text else " ".join(text.split())
     return text if len(text) <= LONGEST else text[:LONGEST].rsplit(" ", 1)[0] + " …"
 
 
@@ -80,8 +82,7 @@ def pattern(terms):
 
 def link(builder, page, target, child, said):
     uri = builder.get_relative_uri(page, target[0]) + "#" + target[1]
-    shown = {"reftitle": said} if said else {}
-    return nodes.reference("", "", child, refuri=uri, internal=True, classes=["ww-first-use"], **shown)
+    return nodes.reference("", "", child, refuri=uri, internal=True, reftitle=said, classes=["ww-first-use"])
 
 
 def link_first_uses(app, doctree, page):
