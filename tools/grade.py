@@ -4,8 +4,8 @@
 
 `submissions` holds notebooks of the student's edition, at any depth; who handed one in is told by the folder it lies in. Of
 each, only the code between an exercise's heading and its check is taken: everything else, the checks too, comes from our chapter,
-whatever was done to it. An easy exercise is worth 1 point, a medium one 2, a hard one 3. Open exercises are marked by hand, by
-the rubric beside them: their rows have no points yet.
+whatever was done to it. An easy exercise is worth 1 point, a medium one 2, a hard one 3. Open exercises, and others without a
+check, are marked by hand, by the rubric beside them: their rows have no points yet.
 
 This runs other people's code, with your rights. Do it where it can do no harm, such as in a container.
 """
@@ -28,8 +28,11 @@ from editions import OURS
 POINTS = {"easy": 1, "medium": 2, "hard": 3}
 BY_HAND = 10  # points of a rubric
 TIMEOUT = 300  # seconds a cell may take
-# our own check again, should a submission have exchanged it; a chapter may know the package by either name
-ARMED = "import importlib, whatwhere.exercises; importlib.reload(whatwhere.exercises)"
+# our own check again, should a submission have exchanged it, its module or the package's name
+ARMED = (
+    "import importlib, sys\nimport whatwhere as ww, whatwhere.exercises\n"
+    "ww.exercises = importlib.reload(sys.modules['whatwhere.exercises'])"
+)
 
 
 def handed_in(notebook):
@@ -99,7 +102,7 @@ def grade(file):
             each = [said(trial.cells[n]) for n in where[exercise["number"]]]
             passed = bool(answers.get(exercise["number"])) and all(ok for ok, _ in each)
             row |= {"points": POINTS[difficulty] * passed, "of": POINTS[difficulty], "said": "; ".join(line for _, line in each)}
-        if kind == "Open":  # a check, where there is one, says only that the form is right
+        if kind == "Open" or exercise["number"] not in where:  # an open one's check says only that the form is right
             row |= {"points": None, "of": BY_HAND, "said": f"by hand. {row.get('said', '')}".strip()}
         rows.append(row)
     return rows

@@ -13,7 +13,7 @@ from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
 SCRIPT = Path(__file__).with_name("katex") / "katex.min.js"
-# strict: what LaTeX would not take is an error here too, except characters such as × and — inside \text
+# strict: what LaTeX would not take is an error here too
 OPTIONS = {"throwOnError": True, "strict": "error", "trust": False}
 logger = logging.getLogger(__name__)
 
