@@ -11,7 +11,7 @@ FRUGAL := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-site lab serve student instructor train scaling bench rehearse agreement colab links offline release \
+.PHONY: help book test test-site lab serve student instructor train scaling bench steady rehearse agreement colab links offline release \
         sync clean
 
 help:  ## show this list
@@ -58,8 +58,15 @@ train: $(READY)  ## train both model organisms from scratch (resumes where it st
 scaling: $(READY)  ## repeat chapter 11's long runs, a good hour on two cores (resumes where it stopped)
 	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(FRUGAL) $(BIN)/python -m whatwhere.training.scaling
 
-bench: $(READY)  ## time the world, the models, the lens, compression and scaling on this machine
-	$(BIN)/python tools/bench.py
+$(READY)-bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[alternatives]'
+	@touch $@
+
+bench: $(READY)-bench  ## time the lens beside its alternatives, compression, scaling and the book itself (an hour; 16 GB)
+	PYTHONPATH=tools $(BIN)/python -m bench $(PARTS) $(if $(SAVE),--save)
+
+steady: $(READY)  ## execute all chapters four times, each time something else changed that should not matter (an hour)
+	$(BIN)/python tools/steady.py
 
 rehearse: $(READY)  ## build two real models at full size with random weights, and time them (16 GB of free memory)
 	$(BIN)/python tools/rehearse.py

@@ -1,7 +1,10 @@
 """The tests run offline: nothing outside this machine is asked for anything."""
 
+import ipaddress
 import os
 import socket
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,38 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["HF_HUB_DISABLE_XET"] = "1"  # a downloader that is not written in Python, so that the hook below would not see it
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "whatwhere-hypothesis"))
+# for the processes that tests start, which the hook does not reach: a proxy that is not there, except for this machine
+for name in ("http_proxy", "https_proxy", "all_proxy"):
+    os.environ[name] = os.environ[name.upper()] = "http://127.0.0.1:9"
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1,::1"
+
+# {event of the interpreter: which of its arguments is the address, or the name that is to become one}
+ASKED = {
+    "socket.connect": 1, "socket.sendto": 1, "socket.sendmsg": 1,
+    "socket.getaddrinfo": 0, "socket.gethostbyname": 0, "socket.gethostbyaddr": 0,
+}  # fmt: skip
+HERE = {"", "localhost", socket.gethostname()}
+
+
+def stay_here(event, arguments):
+    """Nothing in this process reaches another machine, whichever call it is by; what tries gets a sentence that says why."""
+    if event in ASKED:
+        address = arguments[ASKED[event]]
+        host = address[0] if isinstance(address, tuple) else address if ASKED[event] == 0 else None  # else a file, or none
+        if not is_here(host.decode() if isinstance(host, bytes) else host):
+            raise OSError(f"the tests run offline, and one tried to reach {host}")
+
+
+def is_here(host):
+    try:
+        return not isinstance(host, str) or host in HERE or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # the name of another machine
+        return False
+
+
+sys.addaudithook(stay_here)  # for good: unlike a patch, it cannot be undone, or gone round by another name
 
 
 SITE = Path(__file__).parent / "site"
@@ -21,20 +56,6 @@ def pytest_ignore_collect(collection_path, config):
         return None if any(path.is_relative_to(SITE) for path in named) else True
 
 
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    """A connection to another machine fails with a sentence that says why."""
-    connect = socket.socket.connect
-
-    def only_here(self, address):
-        host = address[0] if isinstance(address, tuple) else "local"
-        if host not in ("local", "localhost", "::1") and not str(host).startswith("127."):
-            raise OSError(f"the tests run offline, and one tried to reach {host}")
-        return connect(self, address)
-
-    monkeypatch.setattr(socket.socket, "connect", only_here)
-
-
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """One checkpoint of each family."""
@@ -44,6 +65,14 @@ def folders(tmp_path_factory):
     llava(root / "llava")
     qwen2vl(root / "qwen2vl")
     return root
+
+
+@pytest.fixture
+def the_same_every_time(monkeypatch):
+    """Hypothesis likes the constants of all loaded modules: without them, a test alone draws what it draws among others."""
+    from hypothesis.internal.conjecture import providers
+
+    monkeypatch.setattr(providers.HypothesisProvider, "_maybe_draw_constant", lambda *_, **__: None, raising=False)
 
 
 @pytest.fixture(scope="module")

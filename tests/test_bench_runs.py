@@ -25,7 +25,7 @@ import whatwhere as ww
 from whatwhere import benchmarks, compress
 from whatwhere.__main__ import main
 from whatwhere.benchmarks import running, tabletop
-from whatwhere.benchmarks.items import blinded
+from whatwhere.benchmarks.items import Item, blinded
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore:(Out of memory|.* has only ever seen)")]
 ROOT = Path(__file__).parents[1]
@@ -191,7 +191,7 @@ def test_a_file_that_ends_anywhere_is_gone_on_with(tmp_path, whole, vlm, seed):
 
 
 def test_a_character_that_was_cut_in_two_is_gone_on_with(tmp_path):
-    rows = [{"id": f"{n}", "answer": "é…日", "kind": "word", "gold": "é"} for n in range(2)]
+    rows = [Item(f"{n}", None, "?", "word", "é").row("é…日") for n in range(2)]
     data = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
     for cut in range(len(data)):
         (tmp_path / "rows-0.jsonl").write_bytes(data[:cut])

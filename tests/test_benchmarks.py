@@ -550,6 +550,21 @@ def test_missing_pictures_are_counted_and_named_before_anything_is_asked(tmp_pat
     refused(benchmark, tmp_path, f"{len(there)} of the pictures of {benchmark}", kinds=FileNotFoundError)
 
 
+@pytest.mark.parametrize("benchmark, name", [FILES[1], FILES[4], FILES[5], FILES[6]])
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_picture_outside_of_the_folder_is_not_looked_at(tmp_path, benchmark, name, absolute):
+    WRITERS[benchmark](tmp_path / "data", False)
+    save(tmp_path / "outside.jpg", 1)
+    path, outside = tmp_path / "data" / name, str(tmp_path / "outside") if absolute else "../../outside"
+    text = path.read_text()
+    for shown, led in (("data/controlled_clevr/bowl_in-front_of_candle.jpeg", outside + ".jpg"), ("n161313", outside),
+                       (f"COCO_val2014_{7:012d}.jpg", outside + ".jpg"), ("003a8ae2ef43b901", outside)):  # fmt: skip
+        text = text.replace(f'"{shown}"', json.dumps(led))
+    assert text != path.read_text()
+    path.write_text(text)
+    refused(benchmark, tmp_path / "data", "outside", "does not lie in")
+
+
 PARQUETS = {
     "whatsup-a": ("data/Controlled_Images_A-00000-of-00002.parquet", "caption_options"),
     "coco-spatial": ("data/COCO_QA_one_obj-00000-of-00001.parquet", "image_options"),

@@ -62,7 +62,7 @@ def test_the_loss_is_the_papers():
 def test_pieces_add_up(vlm, monkeypatch):
     taught = compress.lessons(vlm, pictures(2))
     whole = compress.distil(vlm, taught, epochs=2, lr=0.01)
-    monkeypatch.setattr(ww.lens, "LARGEST", 5 * len(vlm.words))
+    monkeypatch.setattr(ww.compress.decoder, "LARGEST", 5 * len(vlm.words))
     pieces = compress.distil(vlm, taught, epochs=2, lr=0.01)
     assert torch.allclose(whole.weight, pieces.weight, atol=1e-5) and len(whole.history) == 2
 

@@ -7,8 +7,10 @@ import errno
 import hashlib
 import importlib
 import json
+import multiprocessing
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
@@ -30,6 +32,7 @@ class Hub:
     def __init__(self):
         self.files = {FIRST: {"data/a-0.parquet": b"first a", "data/b-0.parquet": b"first b", "README.md": b"read me"}}
         self.main, self.failing, self.asked = FIRST, None, []
+        self.cut, self.slow, self.half = None, False, threading.Event()  # of a file's bytes, what is sent, and how
 
     def revision(self, name):
         return self.main if name == "main" else name
@@ -81,8 +84,14 @@ def little(tmp_path, monkeypatch):
             for name, value in {**headers, "Content-Length": len(content)}.items():
                 self.send_header(name, str(value))
             self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
+            if self.command == "HEAD":
+                return
+            if held.slow and len(content) > 2**16:
+                self.wfile.write(content[: len(content) // 2])
+                held.half.set()
+                time.sleep(1)
+                return self.connection.close()
+            self.wfile.write(content[: held.cut if len(content) > 2**16 else None])
 
         do_GET = do_HEAD = serve
 
@@ -275,6 +284,46 @@ def test_a_disk_that_is_full(little, monkeypatch, tmp_path, pins):
         told(ConnectionError, "The disk is full")
     assert not pins.exists()
     assert a_and_b()[1] == FIRST
+
+
+LARGE = b"x" * 2**20
+
+
+def test_a_connection_that_is_cut_half_way_leaves_nothing_that_is_taken_for_the_file(little, monkeypatch, pins):
+    little.files[FIRST]["data/a-0.parquet"] = LARGE
+    little.cut = len(LARGE) // 2
+    told(ConnectionError, NAME)
+    assert not pins.exists()
+    little.cut = None
+    assert (a_and_b()[0] / "data/a-0.parquet").read_bytes() == LARGE
+
+
+def test_a_download_that_is_killed_is_made_good(little, tmp_path, pins):
+    little.files[FIRST]["data/a-0.parquet"] = LARGE
+    little.slow = True
+    process = multiprocessing.get_context("fork").Process(target=a_and_b)
+    process.start()
+    assert little.half.wait(60)
+    process.kill()
+    process.join()
+    little.slow = False
+    assert not pins.exists() and not list((tmp_path / "cache").rglob("snapshots/*/data/a-0.parquet"))
+    assert (a_and_b()[0] / "data/a-0.parquet").read_bytes() == LARGE
+
+
+def test_two_processes_that_note_at_once_lose_nothing_of_each_other(little, pins):
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=note_many, args=(n,)) for n in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert set(json.loads(pins.read_text())) == {f"set/{n}-{i}" for n in range(4) for i in range(20)}
+
+
+def note_many(n):
+    for i in range(20):
+        hub._note(f"set/{n}-{i}", FIRST, {"a": "git:0"})
 
 
 def response(status):

@@ -161,6 +161,9 @@ def test_bad_files(tmp_path):
     (tmp_path / "text.png").write_text("not an image at all")
     with pytest.raises(ValueError, match="not an image that can be read"):
         images.read(tmp_path / "text.png")
+    for name in ("a" * 5000, "~nobody-of-that-name/a.png"):
+        with pytest.raises(FileNotFoundError, match="no file.*that can be read here"):
+            images.read(name)
     for name in ("cut.png", "cut.jpg"):
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8)).save(tmp_path / name)
         data = (tmp_path / name).read_bytes()
@@ -169,6 +172,20 @@ def test_bad_files(tmp_path):
             images.read(tmp_path / name)
     with pytest.raises(ValueError, match="0 × 5 pixels"):
         images.read(Image.new("RGB", (0, 5)))
+
+
+def test_a_format_that_another_program_would_be_asked_to_read_is_refused(tmp_path):
+    halves().save(tmp_path / "a.eps")
+    with pytest.raises(ValueError, match="is not an image that can be read here; PNG, JPEG"):
+        images.read(tmp_path / "a.eps")
+
+
+def test_what_pil_says_of_a_broken_image_that_it_has_opened(tmp_path):
+    halves((900, 900)).save(tmp_path / "cut.jpg")
+    data = (tmp_path / "cut.jpg").read_bytes()
+    with Image.open(BytesIO(data[: len(data) // 2])) as opened:
+        with pytest.raises(ValueError, match="The image 'the image given' is damaged or cut short"):
+            images.read(opened)
 
 
 def test_bomb(tmp_path, monkeypatch):
@@ -183,6 +200,7 @@ def server(tmp_path):
     """A little web server on this machine."""
     halves().save(tmp_path / "a.png")
     files = {"/a.png": (tmp_path / "a.png").read_bytes(), "/page": b"<html>", "/large.png": b"x" * 5000}
+    files["/caf%C3%A9%20a.png?of=%C3%A9"] = files["/a.png"]
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -201,6 +219,8 @@ def server(tmp_path):
 
 def test_addresses(server, monkeypatch):
     close(images.read(f"{server}/a.png"), halves(), 0)
+    close(images.read(f"{server}/café a.png?of=é"), halves(), 0)
+    close(images.read(f"{server}/caf%C3%A9%20a.png?of=%C3%A9"), halves(), 0)
     with pytest.raises(ValueError, match="not an image"):
         images.read(f"{server}/page")
     with pytest.raises(ConnectionError, match="could not be fetched.*404|could not be fetched"):
@@ -215,6 +235,9 @@ def test_addresses_that_cannot_be():
         images.read("http://127.0.0.1:9/a.png")  # nothing listens there
     with pytest.raises((ConnectionError, ValueError), match="could not be fetched"):
         images.read("http://nowhere.invalid/a.png")
+    for address in ("http://[", "http://localhost:x/a.png", f"http://{'a' * 70}.invalid/", "http://\0"):
+        with pytest.raises((ConnectionError, ValueError), match="is no address that can be asked|could not be fetched"):
+            images.read(address)
     for address in ("ftp://example.org/a.png", "file:///etc/hosts", "s3://bucket/a.png"):
         with pytest.raises(ValueError, match="not http or https"):
             images.read(address)

@@ -110,6 +110,11 @@ def test_a_claim_that_needs_real_weights():
         ({"measured": measured(ci95=[0.7, 0.8])}, "outside its own interval"),
         ({"measured": measured(n=0)}, "n is a whole number from 1 up"),
         ({"measured": measured(n=2.5)}, "n is a whole number from 1 up"),
+        ({"measured": measured(n=True)}, "n is a whole number from 1 up"),
+        ({"measured": measured(n=10**400)}, "n is a whole number from 1 up"),
+        ({"measured": measured(value=10**400)}, "value is a finite number"),
+        ({"tolerance": 10**400}, "tolerance is a number from 0 up"),
+        ({"measured": measured(unit="half a \ud800")}, "unit is words"),
         ({"measured": measured(model=None)}, "model is words"),
         ({"measured": measured(extra=1)}, "measured is a dictionary of"),
         ({"statement": "Something else"}, "statement differs from the catalogue's"),
@@ -143,6 +148,13 @@ def test_a_row_with_other_fields_is_refused():
 def test_a_broken_file_is_named(text, claims):
     (claims / f"{NOTEBOOK}.json").write_text(text)
     with pytest.raises(ValueError, match="02_reading|claim row"):
+        ledger.rows()
+
+
+def test_a_row_that_is_there_twice_is_refused(claims):
+    ledger.record(NOTEBOOK, **arguments())
+    (claims / "copy.json").write_bytes((claims / f"{NOTEBOOK}.json").read_bytes())
+    with pytest.raises(ValueError, match="what.lens.on_topic on toy-llava twice; delete one of them"):
         ledger.rows()
 
 

@@ -150,15 +150,33 @@ def test_by_hand(small):
 
 
 def test_memory_does_not_grow_with_depths_times_vocabulary(small, monkeypatch):
-    vlm, largest = small, []
-    monkeypatch.setattr(lens, "LARGEST", 500)
-    handle = vlm.unembedding.register_forward_hook(lambda *args: largest.append(args[2].numel()))
-    whole = lens.token_maps(vlm, [picture(vlm)] * 3)
+    vlm, linear, sizes = small, torch.nn.functional.linear, []
+
+    def counted(rows, weight, *bias):
+        sizes.append(len(rows) * len(weight))
+        return linear(rows, weight, *bias)
+
+    usual = lens.token_maps(vlm, [picture(vlm)] * 3, top_k=7)
+    monkeypatch.setattr(lens, "_tile", lambda weight: (20, 5))  # fewer words than are wanted of them
+    monkeypatch.setattr(lens.F, "linear", counted)
+    vlm.final_norm.register_forward_pre_hook(lambda *_: sizes.clear())  # the LM's own matrices come before it
+    tiled = lens.token_maps(vlm, [picture(vlm)] * 3, top_k=7)
+    vlm.final_norm._forward_pre_hooks.clear()
+    assert max(sizes) <= 20 * 5 and sum(sizes) == (3 * (vlm.depths + 1) * 16 % 20 or 20) * len(vlm.words)
+    for one, other in zip(usual, tiled):
+        assert (one.top_ids == other.top_ids).all() and np.allclose(one.probabilities, other.probabilities, atol=1e-6)
+
+
+def test_a_wide_model_is_given_fewer_sequences_at_once(small, monkeypatch):
+    batches = []
+    handle = small.lm_layers[0].register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
+    maps = lens.token_maps(small, [picture(small)] * 9)
+    assert max(batches) == lens.MOST and sum(batches) == 9 * (small.depths + 1)
+    batches.clear()
+    monkeypatch.setattr(lens, "MOST", 1)
+    alone = lens.token_maps(small, [picture(small)] * 9)
     handle.remove()
-    assert max(largest) <= 500 < whole[0].ids.size * len(vlm.words)
-    assert sum(largest) == 3 * whole[0].ids.size * len(vlm.words)  # visual positions, and nothing else
-    monkeypatch.undo()
-    assert np.allclose(whole[0].probabilities, lens.token_maps(vlm, picture(vlm)).probabilities, atol=1e-6)
+    assert set(batches) == {1} and np.allclose(alone[0].probabilities, maps[0].probabilities, atol=1e-6)
 
 
 def test_one_vit_pass_and_no_later_block(small):

@@ -164,3 +164,73 @@ def test_a_model_that_does_not_fit(monkeypatch, folders, error):
     monkeypatch.setattr(loading.FAMILIES["llava"].model_class, "from_pretrained", full)
     with pytest.raises(MemoryError, match="does not fit into the memory of cpu: take dtype='float16' or '4-bit'"):
         ww.load(folders / "llava")
+
+
+def lost(config):
+    config["lost_config"] = config.pop("text_config")
+
+
+def said(note):
+    return lambda config: config.update(whatwhere=note)
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (lost, "describes 6,.* parameters, and the weights are"),  # the default is a model of seven billion
+        (lambda config: config["text_config"].update(num_hidden_layers=10**12), "describes no model"),
+        (lambda config: config["vision_config"].update(num_hidden_layers=10**6), "describes no model"),
+        (lambda config: config["text_config"].update(rms_norm_eps=float("nan")), "numbers that are not finite"),
+        (lambda config: config.update(model_type=["llava"]), "describes no model"),
+        (said({"lens_layer": 9}), "lens_layer is a whole number from 0 to 3 in this model, not 9"),
+        (said([3]), "are damaged, or not of one model"),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused_at_once(folders, tmp_path, change, sentence):
+    folder = broken(folders, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=sentence):
+        ww.load(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000, '{"model_type": ' + "9" * 5000 + "}", "\0"])
+def test_a_config_that_is_none(folders, tmp_path, text):
+    (broken(folders, tmp_path) / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="config.json.* (is damaged or cut short|describes no model)"):
+        ww.load(tmp_path / "broken")
+
+
+def test_weights_that_are_no_numbers(folders, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    weights = broken(folders, tmp_path) / "model.safetensors"
+    tensors = load_file(weights)
+    next(tensor for name, tensor in tensors.items() if "lm_head" in name)[3, 3] = float("nan")
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="no finite number in torch.float32, 'lm_head.weight' for one"):
+        ww.load(weights.parent)
+
+
+def test_a_tokenizer_of_more_words_than_the_weights_have(folders, tmp_path):
+    path = broken(folders, tmp_path) / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["model"]["vocab"]["bear"] = 5000
+    path.write_text(json.dumps(tokenizer))
+    with pytest.raises(ValueError, match="highest id of a word is a whole number from 0 to .* not 5000"):
+        ww.load(path.parent)
+
+
+def test_a_chat_template_without_the_image_or_none_at_all(folders, tmp_path):
+    folder = broken(folders, tmp_path)
+    for template in ("{{ messages[0].content[1].text }}", "{% for m in messages %}", "{{ 1 / 0 }}"):
+        (folder / "chat_template.jinja").write_text(template)
+        with pytest.raises(ValueError, match="are damaged, or not of one model: a first question failed"):
+            ww.load(folder)
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/model", "a" * 5000, "\0"])
+def test_names_that_no_folder_can_have(name):
+    with pytest.raises(FileNotFoundError, match="is not a model's name"):
+        ww.load(name)

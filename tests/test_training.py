@@ -3,10 +3,12 @@
 import dataclasses
 import functools
 import json
+import re
 
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 import whatwhere as ww
 from whatwhere import training, world
@@ -75,6 +77,31 @@ def test_a_half_written_checkpoint_never_replaces_a_good_one(tmp_path, monkeypat
     for other in (dataclasses.replace(stage, rate=1e-4), dataclasses.replace(stage, steps=6)):
         with pytest.raises(ValueError, match="made by other settings of stage 'align'; delete it, or train in another folder"):
             learn("toy-llava", other, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "kind, change, sentence",
+    [
+        ("w.", lambda tensor: tensor.flatten()[:1].clone(), "has the shape (1,) in place of"),  # which torch would stretch
+        ("o.", lambda tensor: tensor.flatten()[:1].clone(), "has the shape (1,) in place of"),
+        ("w.", lambda tensor: tensor * float("nan"), "it holds what is no number"),
+        ("w.", None, "'w."),  # one is missing
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(kind, change, sentence, tmp_path):
+    stage = Stage("align", 2, 2, warm=2)
+    learn("toy-llava", stage, tmp_path)
+    path = tmp_path / "align.safetensors"
+    with safe_open(path, "pt") as file:
+        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    name = next(name for name, tensor in tensors.items() if name.startswith(kind) and tensor.ndim == 2)
+    changed = {} if change is None else {name: change(tensors[name])}
+    save_file({key: value for key, value in tensors.items() if key != name} | changed, path, metadata=header)
+    with pytest.raises(ValueError, match=f"'{path}' is damaged .*{re.escape(sentence)}.*; delete it, and the stage starts anew"):
+        learn("toy-llava", stage, tmp_path)
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match="is damaged .*; delete it"):
+        learn("toy-llava", stage, tmp_path)
 
 
 def test_a_stage_trains_its_own_part_and_nothing_else():

@@ -3,10 +3,9 @@
     python tools/execute.py [notebook …]       # those whose inputs changed; all chapters by default
 
 An execution is the chapter run from top to bottom and, after that and in the same kernel, each exercise's solution and checks.
-It is kept in `_build/executed`, under a hash of all that it depends on, and counts until one of those changes.
+It is kept in `_build/executed`, with all that it depended on (see `dependencies.py`), and counts until one of those changes.
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -23,41 +22,38 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-import book_extension
+import dependencies
 from chapters import NOTEBOOKS, ROOT, exercises, marks, read
 
 STORE = ROOT / "_build" / "executed"
 TIMEOUT = 600  # seconds a cell may take
+WATCH = Path(__file__).with_name("watch.py")
+DEPENDENCIES = "dependencies.json"
 
 
 @dataclass(frozen=True)
 class Execution:
     """`notebook`: the executed chapter. `claims`: a folder with its rows. `seconds`, `when`, `machine`: how long, and on what.
 
-    `marks`: {exercise: {"stub": [✓ and ✗ of its checks], "solution": [the same]}}.
+    `marks`: {exercise: {"stub": [✓ and ✗ of its checks], "solution": [the same]}}. `wrote`: files and folders that were made,
+    changed or removed.
     """
 
     notebook: nbformat.NotebookNode
     claims: Path
     marks: dict
+    wrote: list
     seconds: float
     when: str
     machine: str
 
 
-def key(path):
-    """A hash of the chapter, the package, the organisms, the results of long runs that it names, and the versions in use."""
-    inputs = book_extension.key(folders=("lib", "data/models"))
-    digest = hashlib.sha256(f"{sys.version}{inputs}".encode())
-    named = [file for file in sorted((ROOT / "data" / "results").iterdir()) if file.name in path.read_text(encoding="utf-8")]
-    for file in (path, *named, ROOT / "constraints.txt", Path(__file__), Path(__file__).with_name("chapters.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+def run(path, folder, threads=None, variables=None):
+    """Execute one notebook into `folder`, whole or not at all. Raises CellExecutionError where a cell fails.
 
-
-def run(path, folder, threads=None):
-    """Execute one notebook into `folder`, whole or not at all. Raises CellExecutionError where a cell fails."""
-    notebook, start = read(path), time.monotonic()
+    threads: that PyTorch may use. variables: more of the kernel's environment.
+    """
+    notebook, start = read(path), time.time()
     count, found = len(notebook.cells), [each for each in exercises(notebook) if each["checks"]]
     for exercise in found:
         notebook.cells.append(nbformat.v4.new_code_cell(exercise["solution"] or ""))
@@ -66,10 +62,18 @@ def run(path, folder, threads=None):
     shutil.rmtree(part, ignore_errors=True)
     (part / "claims").mkdir(parents=True)
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    environment |= {"WHATWHERE_CLAIMS": str(part / "claims"), "TQDM_DISABLE": "1"}  # progress is for someone who waits
+    environment |= {"WHATWHERE_CLAIMS": str(part / "claims"), "WHATWHERE_WATCHED": str(part / "watched.json")}
+    environment |= {"TQDM_DISABLE": "1"}  # progress is for someone who waits
     if threads:
         environment |= {"OMP_NUM_THREADS": str(threads)}
-    NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute(env=environment)
+    environment |= variables or {}
+    watch = [f"--IPKernelApp.exec_files={[str(WATCH)]}"]
+    place = {"metadata": {"path": str(ROOT / "notebooks")}}
+    NotebookClient(notebook, timeout=TIMEOUT, resources=place, extra_arguments=watch).execute(env=environment)
+    watched = json.loads((part / "watched.json").read_text(encoding="utf-8"))
+    depended = dependencies.found(path, watched, ROOT)
+    if not dependencies.edited(path, depended, start, ROOT):  # else it is not known what this came of
+        (part / DEPENDENCIES).write_text(json.dumps(depended), encoding="utf-8")
     results, last = {}, count
     for exercise in found:
         after = notebook.cells[last + 1 : last + 1 + len(exercise["checks"])]
@@ -81,8 +85,8 @@ def run(path, folder, threads=None):
     notebook.cells = notebook.cells[:count]
     notebook.metadata["mystnb"] = {"execution_mode": "off"}  # for Sphinx: it is executed
     nbformat.write(notebook, part / "notebook.ipynb")
-    seconds = round(time.monotonic() - start, 1)
-    facts = {"marks": results, "seconds": seconds, "when": date.today().isoformat(), "machine": machine()}
+    facts = {"marks": results, "wrote": watched["written"], "seconds": round(time.time() - start, 1)}
+    facts |= {"when": date.today().isoformat(), "machine": machine()}
     (part / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
@@ -91,9 +95,14 @@ def run(path, folder, threads=None):
 def kept(path, store=STORE):
     """The `Execution` of a chapter as it is now, or None."""
     folder = store / path.stem
-    if not (folder / "key").is_file() or (folder / "key").read_text() != key(path):
+    if not (folder / DEPENDENCIES).is_file() or dependencies.changed(path, known(folder), ROOT):
         return None
     return opened(folder)
+
+
+def known(folder):
+    """What the execution in this folder depended on."""
+    return json.loads((folder / DEPENDENCIES).read_text(encoding="utf-8"))
 
 
 def opened(folder):
@@ -110,17 +119,15 @@ def machine():
 
 def ensure(paths=NOTEBOOKS, store=STORE, workers=2):
     """Execute those of the chapters that have changed, `workers` at a time. Returns {path: its CellExecutionError}."""
-    due = [path for path in paths if kept(path, store) is None]
+    due = [path for path in paths if kept(path, store) is None][::-1]  # later chapters take longer: nobody waits for one alone
     threads = max(1, (os.cpu_count() or 1) // workers)
 
     def one(path):
-        before = key(path)
         try:
             run(path, store / path.stem, threads)
         except CellExecutionError as error:
             print(f"{path.stem} failed", flush=True)
             return error
-        (store / path.stem / "key").write_text(before)
         print(f"{path.stem} in {opened(store / path.stem).seconds:.0f} s", flush=True)
 
     if due:

@@ -98,9 +98,12 @@ def build(config, device="cpu", dtype=torch.bfloat16, seed=0):
     return model.eval()
 
 
-def tokenizer(config):
-    """Whole words, lower case: one for every id of the true vocabulary, so that whatever the model says can be spelt."""
-    marks, (before, picture, after) = MARKS[config.model_type], PROMPT[config.model_type]
+def tokenizer(config, marks=None):
+    """Whole words, lower case: one for every id of the true vocabulary, so that whatever the model says can be spelt.
+
+    marks: the special tokens' ids, where they are not the published ones.
+    """
+    marks, (before, picture, after) = marks or MARKS[config.model_type], PROMPT[config.model_type]
     words = [f"w{n}" for n in range(config.text_config.vocab_size)]
     for n, word in enumerate(dict.fromkeys(f"user assistant : {QUESTION}".split()), start=10):
         words[n] = word
@@ -118,11 +121,11 @@ def tokenizer(config):
     return made
 
 
-def dress(model, name):
+def dress(model, name, marks=None):
     """A `VLM` of a model without its checkpoint's other files: a made-up tokenizer, and the published image processor."""
     model.generation_config.eos_token_id = None  # say as many words as are asked for
     processor = FAMILIES[model.config.model_type].image_processor_class(**SEEN[model.config.model_type])
-    return ww.models.VLM(model, tokenizer(model.config), processor, f"{name}, random weights")
+    return ww.models.VLM(model, tokenizer(model.config, marks), processor, f"{name}, random weights")
 
 
 def rehearse(vlm, depths=3, words=8):

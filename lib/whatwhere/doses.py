@@ -34,9 +34,10 @@ class Doses:
     def _repr_html_(self):
         last, none = len(self.doses) - 1, int(np.abs(self.doses).argmin())
         change = f"{OWN_KEYS} oninput=\"whatwhereDoses(this.closest('.ww-doses'))\""
-        kinds = "".join(f'<option value="{n}">{escape(name)}</option>' for n, name in enumerate(self.curves))
+        kinds = "".join(f'<option value="{n}">{escape(str(name))}</option>' for n, name in enumerate(self.curves))
         bars = "".join(
-            f'<div class="ww-answer"><span>{escape(word)}</span><i><b></b></i><output></output></div>' for word in self.options
+            f'<div class="ww-answer"><span>{escape(str(word))}</span><i><b></b></i><output></output></div>'
+            for word in self.options
         )
         percent = [np.round(100 * values, 1).tolist() for values in self.curves.values()]
         data = json.dumps({"doses": self.doses.round(4).tolist(), "options": self.options, "percent": percent})

@@ -1,20 +1,94 @@
-"""Writing a file all or nothing."""
+"""Files: written all or nothing; and JSON, with a sentence for whatever is wrong with it."""
 
+import json
 import os
+import re
 import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl  # not on Windows, where nothing keeps two processes from one file
+except ImportError:
+    fcntl = None
 
 
 def write(path, text):
-    """Write `text` to `path` so that a reader, or a crash, never meets half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
+    """Write `text` to `path` so that a reader, or a crash, never meets half of it. Raises OSError with a sentence."""
+    path, name = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    except BaseException as error:
+        if name:
+            os.unlink(name)
+        if not isinstance(error, OSError):
+            raise
+        said = type(error)(f"'{path}' could not be written ({error.strerror or error}); what was there before is as it was.")
+        said.strerror = error.strerror
+        raise said from None
+
+
+@contextmanager
+def together(folder):
+    """A folder for several new files, which take their places in `folder` once all of them are written: else all stays there.
+
+    Raises OSError with a sentence where the disk refuses.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as new:
+            yield Path(new)
+            for path in Path(new).iterdir():
+                os.replace(path, folder / path.name)
+    except Exception as error:
+        if not isinstance(error, OSError) and "os error" not in str(error):  # which is how safetensors tells of one
+            raise
+        raise OSError(f"'{folder}' could not be written ({first_line(error)}); what it held before is as it was.") from None
+
+
+@contextmanager
+def alone(folder):
+    """Where two processes read a file, change it and write it, one waits here until the other has done so."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def read_json(path):
+    """The value in a file of JSON. Raises ValueError with a sentence that names the file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"'{path}' is damaged: it holds no UTF-8 text.") from None
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be read ({error.strerror}).") from None
+    return parsed(text, f"'{path}'")
+
+
+def parsed(text, name):
+    """The value of a text of JSON. name: where it stands. Raises ValueError with a sentence."""
+    try:
+        value = json.loads(text)
+        if re.search(r"\\u[dD]", text):  # half a character: nobody could print it, or write it to a file
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except (ValueError, RecursionError) as error:  # no JSON, numbers of thousands of digits, thousands of lists in each other
+        raise ValueError(f"{name} is damaged or cut short: {first_line(error)}.") from None
+
+
+def first_line(error):
+    """What an error says, in a line; its kind if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -76,10 +76,9 @@ def states(vlm, images):
     for start in tqdm(range(0, len(images), AT_ONCE), desc=f"{vlm.name}, states", leave=False):
         batch = images[start : start + AT_ONCE]
         inputs = vlm.prepare(batch, [""] * len(batch))
-        hidden = vlm.lm_hidden(
-            vlm.embed(inputs), inputs["attention_mask"], vlm.position_ids(inputs), list(range(vlm.n_layers + 1))
-        )
-        for n, (image, vit, own) in enumerate(zip(batch, vlm.vit_states(batch), vlm.image_places(inputs))):
+        embeddings, seen = vlm.embed_with_states(inputs)
+        hidden = vlm.lm_hidden(embeddings, inputs["attention_mask"], vlm.position_ids(inputs), list(range(vlm.n_layers + 1)))
+        for n, (image, vit, own) in enumerate(zip(batch, seen, vlm.image_places(inputs))):
             rows, columns = vlm.patch_grid(image)
             at = own.nonzero()[:, 0][vlm.adapter.leading :]
             vit = vit.reshape(len(vit), rows, columns, m, m, -1).transpose(2, 3).reshape(len(vit), rows * m, columns * m, -1)

@@ -12,14 +12,14 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub import errors as hub
 
-from .files import write
+from .files import alone, first_line, read_json, write
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def reason(error, name):
     """Why `name` could not be had, as a sentence: what the hub or the disk said, or else the error's first line."""
-    return refusal(error, name) or _line(error)
+    return refusal(error, name) or first_line(error)
 
 
 def refusal(error, name):
@@ -42,15 +42,11 @@ def refusal(error, name):
         )
     refused = found(hub.HfHubHTTPError)
     if refused and not isinstance(refused, hub.EntryNotFoundError):
-        return f"The hub answered with an error when it was asked for '{name}': {_line(refused).rstrip('.')}. Try later."
+        return f"The hub answered with an error when it was asked for '{name}': {first_line(refused).rstrip('.')}. Try later."
     # the hub's own HTTPError, since its releases are built on different libraries: httpx before 2, httpx2 from then on
     if found(hub.LocalEntryNotFoundError, ConnectionError, TimeoutError, hub.HTTPError) and not refused:
         return f"'{name}' is not on this machine, and the hub could not be reached: no network, or it is switched off."
     return None
-
-
-def _line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _chain(error):
@@ -69,8 +65,7 @@ def dataset(name, patterns, revision=None):
 
     Returns (folder, revision). Raises ConnectionError or ValueError with a sentence.
     """
-    pins = _read(_own()) if _own().is_file() else {}
-    noted = pins.get(name, {"files": {}})
+    noted = _noted().get(name, {"files": {}})
     revision = revision or _shipped().get(name) or noted.get("revision")
     try:
         if not re.fullmatch("[0-9a-f]{40}", revision or ""):  # none, or a branch, which may be another tomorrow
@@ -89,14 +84,27 @@ def dataset(name, patterns, revision=None):
                     f"The file {path} of '{name}' is not the one that revision {revision[:12]} has: it was damaged on its way or "
                     f"changed since. Delete '{file.resolve()}' and call again."
                 )
-        noted = {"revision": noted.get("revision", revision), "files": noted["files"] | {revision: sums}}
-        write(_own(), json.dumps(pins | {name: noted}, indent=2))
+        _note(name, revision, sums)
     except (hub.HTTPError, OSError, RuntimeError) as error:  # RuntimeError is how the hub's own downloader says that it failed
         raise ConnectionError(reason(error, name)) from None
     root = got[0]
     for _ in Path(wanted[0]).parts:
         root = root.parent
     return root, revision
+
+
+def _noted():
+    return _read(_own()) if _own().is_file() else {}
+
+
+def _note(name, revision, sums):
+    """Add what was downloaded to what this machine has noted so far, also by another process meanwhile."""
+    _own().parent.mkdir(parents=True, exist_ok=True)
+    with alone(_own().parent):
+        pins = _noted()
+        before = pins.get(name, {"revision": revision, "files": {}})
+        noted = {"revision": before["revision"], "files": before["files"] | {revision: sums}}
+        write(_own(), json.dumps(pins | {name: noted}, indent=2))
 
 
 def _shipped():
@@ -126,11 +134,10 @@ def _same(file, due):
 def _read(path):
     """{data set: {"revision": the first one had, "files": {revision: {path: checksum}}}}"""
     try:
-        pins = json.loads(path.read_text(encoding="utf-8"))
-        whole = [isinstance(noted["revision"], str) and all(isinstance(sums, dict) for sums in noted["files"].values())
-                 for noted in pins.values()]  # fmt: skip
-        if all(whole):
+        pins = read_json(path)
+        sums = [each for noted in pins.values() for sums in noted["files"].values() for each in sums.values()]
+        if all(isinstance(each, str) for each in [*sums, *(noted["revision"] for noted in pins.values())]):
             return pins
-    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, KeyError, TypeError):
+    except (ValueError, AttributeError, KeyError, TypeError):
         pass
     raise ValueError(f"'{path}', which notes what was downloaded first, is damaged: delete it.")

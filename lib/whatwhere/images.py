@@ -1,9 +1,12 @@
 """Any picture, as the RGB image a person would see in it."""
 
+import string
+from contextlib import contextmanager
+from http.client import HTTPException, InvalidURL
 from io import BytesIO
 from pathlib import Path
 from urllib.error import URLError
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -11,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 TIMEOUT = 20  # seconds
 LARGEST = 32 * 2**20  # bytes, of a file fetched from the web
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # PIL knows more, and hands one of them, EPS, to another program
 
 ACCEPTED = "a path, an http(s) address, the bytes of an image file, a PIL image, or a numpy array (rows, columns[, 3 or 4])"
 
@@ -33,48 +37,72 @@ def read(image):
         if not len(image):
             raise ValueError("No bytes were given, so there is no image to read.")
         return _decode(BytesIO(bytes(image)), "the bytes given")
-    if isinstance(image, str) and urlsplit(image).scheme in ("http", "https"):
+    if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
         return _decode(BytesIO(_fetch(image)), image)
     if isinstance(image, str) and "://" in image:
         raise ValueError(f"The address '{image}' is not http or https; an image is {ACCEPTED}.")
     if isinstance(image, (str, Path)):
-        return _from_file(Path(image).expanduser())
+        return _from_file(Path(image))
     raise TypeError(f"An image is {ACCEPTED}, not {_a(type(image).__name__)}.")
 
 
 def _from_file(path):
-    if not path.exists():
+    try:
+        path = path.expanduser()
+        there = path.exists()
+    except (OSError, RuntimeError) as error:  # a name too long for a file, a folder closed to us, the home of nobody
+        why = getattr(error, "strerror", None) or error
+        raise FileNotFoundError(f"There is no file '{str(path)[:200]}' that can be read here ({why}).") from None
+    if not there:
         raise FileNotFoundError(f"There is no file '{path}' (looked from {Path.cwd()}).")
     if not path.is_file():
         raise ValueError(f"'{path}' is a folder; give the path of one image file.")
     if path.stat().st_size == 0:
         raise ValueError(f"The file '{path}' is empty, so there is no image to read.")
-    return _decode(path, path)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ValueError(f"The file '{path}' cannot be opened ({error.strerror}).") from None
+    with file:
+        return _decode(file, path)
 
 
 def _decode(source, name):
+    with _damage_in_words(name):
+        opened = Image.open(source, formats=FORMATS)
+    with opened:
+        return _rgb(opened, name)
+
+
+@contextmanager
+def _damage_in_words(name):
+    """What PIL says of a broken file comes as any kind of error, at any time until its last pixel is there."""
     try:
-        with Image.open(source) as opened:
-            return _rgb(opened)
+        yield
     except UnidentifiedImageError:
         raise ValueError(f"'{name}' is not an image that can be read here; PNG, JPEG, WebP, GIF, BMP and TIFF are.") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, MemoryError):
         raise ValueError(f"The image '{name}' has too many pixels to be opened safely; make it smaller first.") from None
-    except (OSError, SyntaxError, EOFError) as error:  # what PIL raises half-way through a broken file
+    except Exception as error:
         raise ValueError(f"The image '{name}' is damaged or cut short ({error}).") from None
 
 
 def _fetch(address):
     """The bytes at an http(s) address, at most LARGEST of them."""
     try:
-        with urlopen(Request(address, headers={"User-Agent": "whatwhere"}), timeout=TIMEOUT) as answer:
+        parts = urlsplit(address)
+        plain = {name: quote(getattr(parts, name), string.punctuation, errors="replace") for name in ("path", "query")}
+        request = Request(parts._replace(**plain).geturl(), headers={"User-Agent": "whatwhere"})
+        with urlopen(request, timeout=TIMEOUT) as answer:
             data = answer.read(LARGEST + 1)
     except URLError as error:
         raise ConnectionError(
             f"'{address}' could not be fetched ({getattr(error, 'reason', error)}). Without a network, save the "
             "image and give its path."
         ) from None
-    except OSError as error:  # a time-out or a dropped connection half-way
+    except (ValueError, InvalidURL) as error:
+        raise ValueError(f"'{address}' is no address that can be asked ({error}); save the image and give its path.") from None
+    except (OSError, HTTPException) as error:  # a time-out or a dropped connection half-way
         raise ConnectionError(
             f"'{address}' could not be fetched ({error}); try again, or save the image and give its path."
         ) from None
@@ -103,23 +131,26 @@ def _from_array(array):
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _rgb(image):
+def _rgb(image, name="the image given"):
     if 0 in image.size:
         raise ValueError(f"The image is {image.width} × {image.height} pixels: it holds nothing to look at.")
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "I" or image.mode.startswith("I;16"):  # PIL's own conversion would clip at 255
-        values = np.asarray(image).astype(np.float64)
-        deep = image.mode != "I" or values.max() > 255  # "I" may hold 8-bit values in 32 bits
-        image = Image.fromarray((values / (257 if deep else 1)).round().clip(0, 255).astype(np.uint8))
-    elif image.mode == "F":
-        values = np.nan_to_num(np.asarray(image))
-        image = Image.fromarray((values * (255 if values.max() <= 1 else 1)).round().clip(0, 255).astype(np.uint8))
-    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if image.mode == "LAB":
         raise ValueError("The image is in LAB colour; save it as RGB first.")
-    image = image.convert("RGB")
+    with _damage_in_words(name):
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):  # PIL's own conversion would clip at 255
+            image = Image.fromarray((np.arange(2**16) / 257).round().astype(np.uint8)[np.asarray(image)])
+        elif image.mode == "I":
+            values = np.asarray(image).astype(np.float64)
+            deep = values.max() > 255  # it may hold 8-bit values in 32 bits
+            image = Image.fromarray((values / (257 if deep else 1)).round().clip(0, 255).astype(np.uint8))
+        elif image.mode == "F":
+            values = np.nan_to_num(np.asarray(image))
+            image = Image.fromarray((values * (255 if values.max() <= 1 else 1)).round().clip(0, 255).astype(np.uint8))
+        if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("RGB")
     image.info.clear()  # what is left describes the file, not these pixels
     return image
 

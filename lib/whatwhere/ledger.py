@@ -17,10 +17,11 @@ import json
 import math
 import os
 import re
+import sys
 from importlib import resources
 from pathlib import Path
 
-from .files import write
+from .files import alone, read_json, write
 
 DIGITS = 4
 VERDICTS = ("reproduced", "partly", "not reproduced", "needs real weights")
@@ -69,18 +70,31 @@ def record(notebook, *, id, measured, control, verdict, tolerance, statement=Non
         "notebook": notebook,
     }
     row = validate(_rounded(_plain(row)))
-    path = folder() / f"{notebook}.json"
-    kept = [old for old in _read(path) if _key(old) != _key(row)] if path.exists() else []
-    if row["measured"]:  # the claim no longer waits
-        kept = [old for old in kept if old["id"] != row["id"] or old["measured"]]
-    write(path, json.dumps(sorted([*kept, row], key=_key), indent=2, ensure_ascii=False) + "\n")
+    where = folder()
+    path = where / f"{notebook}.json"
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        with alone(where):  # two runs at once lose no row of each other
+            kept = [old for old in _read(path) if _key(old) != _key(row)] if path.exists() else []
+            if row["measured"]:  # the claim no longer waits
+                kept = [old for old in kept if old["id"] != row["id"] or old["measured"]]
+            write(path, json.dumps(sorted([*kept, row], key=_key), indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise type(error)(
+            f"The claim row '{id}' could not be kept ({error.strerror or error}). WHATWHERE_CLAIMS can name another folder, one "
+            "that may be written to."
+        ) from None
     return row
 
 
 def rows(where=None):
     """Every row in the folder (by default the ledger's own), sorted by id and model."""
     where = folder() if where is None else Path(where)
-    return sorted((row for path in sorted(where.glob("*.json")) for row in _read(path)), key=_key)
+    found = sorted((row for path in sorted(where.glob("*.json")) for row in _read(path)), key=_key)
+    for one, other in zip(found, found[1:]):
+        if _key(one) == _key(other):
+            raise ValueError(f"the claim rows in {where} have {_name(_key(one))} twice; delete one of them.")
+    return found
 
 
 def compare(fresh, committed):
@@ -154,7 +168,7 @@ def validate(row):
     """The row itself if it is well formed; otherwise a ValueError that says what is wrong."""
 
     def refuse(sentence):
-        raise ValueError(f"claim row '{row.get('id') if isinstance(row, dict) else row}': {sentence}")
+        raise ValueError(f"claim row '{row.get('id') if isinstance(row, dict) else row!s:.100}': {sentence}.")
 
     if not isinstance(row, dict):
         refuse("a row is a dictionary")
@@ -164,7 +178,7 @@ def validate(row):
     claim = next((claim for claim in catalogue() if claim["id"] == row["id"]), None)
     if claim is None:
         refuse("this id is no claim of the catalogue")
-    if not re.fullmatch(r"\d\d_[a-z0-9_]+", str(row["notebook"])):
+    if not isinstance(row["notebook"], str) or not re.fullmatch(r"[0-9]{2}_[a-z0-9_]+", row["notebook"]):
         refuse(f"notebook is a name such as 02_reading_patches_as_words, not {row['notebook']!r}")
     if int(row["notebook"][:2]) != claim["chapter"]:
         refuse(f"belongs to chapter {claim['chapter']}, not to {row['notebook']}")
@@ -182,8 +196,9 @@ def validate(row):
             refuse(f"{field} may be None only where the verdict is '{UNMEASURED}'")
     _valid_value("measured", row["measured"], ("value", "ci95", "n", "unit", "model"), refuse)
     _valid_value("control", row["control"], ("what", "value", "ci95"), refuse)
-    if not isinstance(row["measured"]["n"], int) or row["measured"]["n"] < 1:
-        refuse(f"measured n is a whole number from 1 up, not {row['measured']['n']!r}")
+    n = row["measured"]["n"]
+    if not _number(n) or not isinstance(n, int) or n < 1:
+        refuse(f"measured n is a whole number from 1 up, not {n!r}")
     if not _number(row["tolerance"]) or row["tolerance"] < 0:
         refuse(f"tolerance is a number from 0 up, in the row's unit, not {row['tolerance']!r}")
     return row
@@ -193,7 +208,7 @@ def _valid_value(field, part, keys, refuse):
     if not isinstance(part, dict) or set(part) != set(keys):
         refuse(f"{field} is a dictionary of {', '.join(keys)}, not {part!r}")
     for key in ("unit", "model", "what"):
-        if key in part and not (isinstance(part[key], str) and part[key].strip()):
+        if key in part and not (isinstance(part[key], str) and part[key].strip() and part[key].isprintable()):
             refuse(f"{field} {key} is words, not {part[key]!r}")
     if not _number(part["value"]):
         refuse(f"{field} value is a finite number, not {part['value']!r}")
@@ -222,7 +237,7 @@ def _differences(name, field, new, old, tolerance):
 
 
 def _number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _plain(value):
@@ -256,10 +271,10 @@ def _name(key):
 
 
 def _read(path):
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"the claim rows in {path} cannot be read: {error}") from None
+    rows = read_json(path)
     if not isinstance(rows, list):
-        raise ValueError(f"{path} holds no list of claim rows")
-    return [validate(row) for row in rows]
+        raise ValueError(f"'{path}' holds no list of claim rows.")
+    try:
+        return [validate(row) for row in rows]
+    except ValueError as error:
+        raise ValueError(f"'{path}': {error}") from None

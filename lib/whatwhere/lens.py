@@ -15,11 +15,12 @@ from numbers import Integral
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from . import slider
 from .streams import check_range
 
-LARGEST = 2**23  # numbers in one piece of logits: 32 MiB in float32, whatever the depths and the vocabulary
+MOST = 16  # sequences in the LM at once, unless asked for more
 
 Reading = namedtuple("Reading", "ids words probabilities")
 Reading.__doc__ = "The top words of hidden states, best first: three arrays of shape (…, top_k)."
@@ -37,24 +38,47 @@ def logit_lens(vlm, hidden, top_k=5, norm=True, decoder=None):
     vocabulary = vlm.unembedding.weight.shape[0]
     if isinstance(top_k, bool) or not isinstance(top_k, Integral) or not 1 <= top_k <= vocabulary:
         raise ValueError(f"top_k is a whole number from 1 to {vocabulary}, the size of the vocabulary, not {top_k!r}.")
-    ids, probabilities = [], []
-    for logits in logits_in_pieces(vlm, hidden, norm, decoder):
-        best = logits.topk(top_k)
-        ids.append(best.indices.cpu())
-        probabilities.append((best.values - logits.logsumexp(-1, keepdim=True)).exp().cpu())
-    shape = (*hidden.shape[:-1], top_k)
-    ids = torch.cat(ids).reshape(shape).numpy()
-    return Reading(ids, vlm.words[ids], torch.cat(probabilities).reshape(shape).numpy())
+    found = [(ids.cpu(), best.exp().cpu()) for ids, best, _ in log_probabilities(vlm, hidden, top_k, (), norm, decoder)]
+    ids, probabilities = (torch.cat(each).reshape(*hidden.shape[:-1], top_k).numpy() for each in zip(*found))
+    return Reading(ids, vlm.words[ids], probabilities)
 
 
-def logits_in_pieces(vlm, hidden, norm=True, decoder=None):
-    """Yields the logits (rows, vocabulary) of hidden (…, hidden), some rows at a time, so that memory does not grow with them."""
-    for rows in hidden.reshape(-1, hidden.shape[-1]).split(max(1, LARGEST // vlm.unembedding.weight.shape[0])):
-        yield (decoder(rows) if decoder else vlm.unembedding(vlm.final_norm(rows) if norm else rows)).float()
+def log_probabilities(vlm, hidden, top_k, asked, norm=True, decoder=None):
+    """Yields, for some rows of hidden (…, hidden) at a time, their `top_k` best ids (rows, top_k), the log-probabilities of
+    these, and those of the ids `asked` (rows, asked); other arguments as for `logit_lens`.
+
+    All logits are computed, but not kept: some thousand words are unembedded at a time, their best and their sum noted, and the
+    next take their place. So memory grows neither with depths nor with the vocabulary, and a CPU works within its caches.
+    """
+    reader = decoder or vlm.unembedding
+    weight, bias = reader.weight, getattr(reader, "bias", None)
+    n_rows, n_words = _tile(weight)
+    asked = torch.as_tensor(asked, dtype=torch.long, device=weight.device)
+    for rows in hidden.reshape(-1, hidden.shape[-1]).split(n_rows):
+        rows = rows.to(weight) if decoder else vlm.final_norm(rows) if norm else rows
+        best, ids, totals = [], [], []
+        for start in range(0, len(weight), n_words):
+            part = slice(start, start + n_words)
+            logits = F.linear(rows, weight[part], None if bias is None else bias[part]).float()
+            found = logits.topk(min(top_k, logits.shape[-1]))
+            best.append(found.values)
+            ids.append(found.indices + start)
+            totals.append(logits.logsumexp(-1))
+        total = torch.stack(totals, -1).logsumexp(-1, keepdim=True)
+        found = torch.cat(best, -1).topk(top_k)
+        own = F.linear(rows, weight[asked], None if bias is None else bias[asked]).float()
+        yield torch.cat(ids, -1).gather(-1, found.indices), found.values - total, own - total
+
+
+def _tile(weight):
+    """(rows, words) of the logits made at once: 4 MiB of float32 on a CPU, whose caches hold little, and 128 MiB elsewhere."""
+    on_cpu = weight.device.type == "cpu"
+    words = min(len(weight), 2048) if on_cpu else len(weight)
+    return max(1, (2**20 if on_cpu else 2**25) // words), words
 
 
 @torch.no_grad()
-def token_maps(vlm, image, prompt="", layer=None, depths=None, top_k=5, norm=True, batch_size=8, decoder=None):
+def token_maps(vlm, image, prompt="", layer=None, depths=None, top_k=5, norm=True, batch_size=None, decoder=None):
     """The words that the patches of `image` decode to, for every depth of the ViT: a `TokenMaps`.
 
     image: anything `images.read` takes; a list gives a list of maps.
@@ -62,7 +86,8 @@ def token_maps(vlm, image, prompt="", layer=None, depths=None, top_k=5, norm=Tru
         back, and nothing after the last visual token is run; it is there to let you check that.
     layer: the LM layer to read, 0 (the connector's output) … `vlm.n_layers`; `vlm.lens_layer` by default.
     depths: the ViT depths, 0 … `vlm.depths`; all of them by default.
-    batch_size: sequences in the LM at once; one sequence is one image at one depth.
+    batch_size: sequences in the LM at once, one sequence being one image at one depth; by default as many as a wide LM keeps
+        small in memory.
     decoder: a `compress.Decoder` to read with; it reads layer 0, so that no LM block is run.
 
     The ViT runs once, the connector reads its residual stream at each depth, the LM runs up to `layer` only,
@@ -101,7 +126,7 @@ def read_at(vlm, layer, decoder):
 
 
 @torch.no_grad()
-def visual_states(vlm, images, prompt, layer, depths, batch_size=8):
+def visual_states(vlm, images, prompt, layer, depths, batch_size=None):
     """The states that a lens at LM layer `layer` reads, some images at a time; arguments as for `token_maps`.
 
     Yields (images, (rows, columns), hidden), where hidden is (images, depths, rows × columns, hidden). Images of one
@@ -110,6 +135,7 @@ def visual_states(vlm, images, prompt, layer, depths, batch_size=8):
     check_range("layer", layer, vlm.n_layers)
     if not images or not depths:
         raise ValueError("A token map needs at least one image and one depth.")
+    batch_size = _at_once(vlm, images[0]) if batch_size is None else batch_size
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         inputs = vlm.prepare(batch, [prompt] * len(batch))
@@ -119,14 +145,21 @@ def visual_states(vlm, images, prompt, layer, depths, batch_size=8):
         ids = inputs["input_ids"][:, :end].repeat_interleave(len(depths), 0)
         mask = inputs["attention_mask"][:, :end].repeat_interleave(len(depths), 0)
         positions = vlm.position_ids(inputs)[..., :end].repeat_interleave(len(depths), -2)
-        states = []
         for rows in torch.arange(len(visual)).split(batch_size):
             embeddings = vlm.embed({"input_ids": ids[rows]}, visual[rows])
             hidden = vlm.lm_hidden(embeddings, mask[rows], positions[..., rows, :], layer)
             if hidden.shape[1] != end:
                 raise ValueError("A token map needs every visual token: make it outside of `with compress.method(…)`.")
-            states.append(hidden[:, places[vlm.adapter.leading :]])
-        yield batch, vlm.adapter.grids(inputs)[0], torch.cat(states).unflatten(0, (len(batch), len(depths)))
+            visual[rows] = hidden[:, places]  # what is read takes the place of what was given, to save memory
+        states = visual[:, vlm.adapter.leading :]
+        yield batch, vlm.adapter.grids(inputs)[0], states.unflatten(0, (len(batch), len(depths)))
+
+
+def _at_once(vlm, image):
+    """How many such images the LM is given at once: few where it is wide, and one keeps the processor busy and takes memory."""
+    rows, columns = vlm.patch_grid(image)
+    enough = 10**8 if vlm.device.type == "cpu" else 3 * 10**10
+    return min(max(1, enough // (rows * columns * vlm.unembedding.weight.shape[1] ** 2)), MOST)
 
 
 @dataclass(repr=False)

@@ -1,19 +1,28 @@
 """Finding a checkpoint and opening it: every way it can fail, in a sentence."""
 
-import json
+import math
 import re
+import warnings
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from PIL import Image
+from safetensors import safe_open
 from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedConfig
-from transformers.utils import cached_file, logging
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, cached_file, logging
 
 from . import hub
 from .families import FAMILIES
+from .files import first_line, read_json
+from .streams import check_range
 
 ORGANISMS, FOUR_BIT = ("toy-llava", "toy-qwen2vl"), "4-bit"
+DEEPEST = 1000  # layers; a config that asks for more is damaged, and making them would fill the memory
+SMALL = 10**8  # parameters of a model that answers at once on any machine
+QUESTION = "What is where? Xqzy."  # with a word that no vocabulary has
 
 
 def load_parts(name, device="auto", dtype="auto", revision=None):
@@ -21,10 +30,7 @@ def load_parts(name, device="auto", dtype="auto", revision=None):
     source = find(name)
     if revision is not None and Path(source).is_dir():
         raise ValueError(f"'{name}' is a folder on this machine, and only the hub's models have revisions.")
-    try:
-        config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
-    except (OSError, ValueError) as error:
-        raise FileNotFoundError(f"'{name}' is not a folder on this machine, nor to be had. {hub.reason(error, name)}") from None
+    config = _config(source, name, revision)
     family = FAMILIES.get(config.get("model_type"))
     if family is None:
         *known, last = FAMILIES
@@ -35,13 +41,88 @@ def load_parts(name, device="auto", dtype="auto", revision=None):
     device = _device(device)
     model = _model(family.model_class, source, name, device, _dtype(dtype, device, config), revision)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
         image_processor = family.image_processor_class.from_pretrained(source, revision=revision)
-    except (OSError, ValueError) as error:
-        raise FileNotFoundError(f"'{name}' lacks its tokenizer or image processor. {hub.reason(error, name)}") from None
+    except Exception as error:  # of every kind, where a file is damaged
+        if isinstance(error, OSError) or hub.refusal(error, name):
+            raise FileNotFoundError(f"'{name}' lacks its tokenizer or image processor. {_why(error, name)}") from None
+        raise ValueError(
+            f"The tokenizer or the image processor of '{name}' could not be read: a file is cut short or damaged. Fetch or train "
+            f"it again. ({first_line(error)})"
+        ) from None
     if tokenizer.chat_template is None:
         tokenizer.chat_template = _old_chat_template(source, name, revision)
-    return model.eval().requires_grad_(False), tokenizer, image_processor
+    parts = model.eval().requires_grad_(False), tokenizer, image_processor
+    _try_out(parts, name)
+    return parts
+
+
+def _config(source, name, revision):
+    """What its config.json says, as a dictionary."""
+    if Path(source).is_dir():
+        config = read_json(Path(source) / "config.json")
+    else:
+        try:
+            config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(
+                f"'{name}' is not a folder on this machine, nor to be had. {_why(error, name)}"
+            ) from None
+    sound = isinstance(config, dict) and isinstance(config.get("model_type"), str)
+    parts = [part for part in (config, *config.values()) if isinstance(part, dict)] if sound else []
+    layers = [part.get(key, 0) for part in parts for key in ("num_hidden_layers", "depth")]
+    if not sound or any(type(n) is int and n > DEEPEST for n in layers):
+        raise ValueError(f"The config.json of '{name}' describes no model: it is damaged, or of something else.")
+    code = [value for part in parts for key, value in part.items() if key.endswith("attn_implementation") and "/" in str(value)]
+    if code:
+        raise ValueError(f"The config.json of '{name}' names code to be fetched and run, {code[0]!r}: take that line out.")
+    return config
+
+
+def _why(error, name):
+    return hub.reason(error, name).rstrip(".") + "."
+
+
+def _try_out(parts, name):
+    """Ask it something about a grey square: files that are damaged, or of different models, show it here, in a sentence."""
+    from .models import VLM  # which imports this module
+
+    model = parts[0]
+    for part, weight in model.named_parameters():
+        if weight.is_floating_point() and weight.numel() and not torch.stack(torch.aminmax(weight)).isfinite().all():
+            raise ValueError(
+                f"The weights of '{name}' hold what is no finite number in {weight.dtype}, '{part}' for one. Take another dtype; "
+                "or, if they are damaged, fetch or train them again."
+            )
+    with _fitting(name, ValueError):  # with which it refuses, in sentences, what whatwhere does not know
+        vlm = VLM(*parts, name=name)
+    with _fitting(name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a grey square is none of an organism's scenes
+        check_range("lens_layer", vlm.lens_layer, vlm.n_layers)
+        check_range("highest id of a word", max(vlm.tokenizer.get_vocab().values()), len(vlm.unembedding.weight) - 1)
+        grey = Image.new("RGB", (64, 64), "grey")
+        numbers = list(vlm.prepare(grey, QUESTION).values())
+        if model.num_parameters() <= SMALL:
+            vlm.answer(grey, QUESTION, max_new_tokens=1)
+            numbers.append(vlm.logits(grey, QUESTION))
+        if not all(each.isfinite().all() for each in numbers):
+            raise ValueError("it makes numbers that are not finite")
+
+
+@contextmanager
+def _fitting(name, *own):
+    """Tokenizers, templates, image processors and models each raise their own over a damaged file."""
+    try:
+        yield
+    except own:
+        raise
+    except (MemoryError, torch.OutOfMemoryError):
+        raise MemoryError(f"The memory is too small to ask '{name}' a first question: take a smaller model.") from None
+    except Exception as error:
+        raise ValueError(
+            f"The files of '{name}' are damaged, or not of one model: a first question failed. Fetch or train it again. "
+            f"({first_line(error)})"
+        ) from None
 
 
 def find(name):
@@ -57,8 +138,12 @@ def find(name):
                 "repository and work inside it, or make it with `make train`."
             )
         return str(_complete(folder))
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(name).expanduser()
+        there = folder.is_dir()
+    except (OSError, RuntimeError):  # a name too long for a folder, the home of nobody
+        there = False
+    if there:
         return str(_complete(folder))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and name[0] not in "./":
         return name
@@ -88,6 +173,9 @@ def _model(model_class, source, name, device, dtype, revision):
         logging.disable_progress_bar()
     how = _four_bit(device) if dtype == FOUR_BIT else {"dtype": dtype}
     try:
+        _check_index(source, revision)
+        if Path(source).is_dir():
+            _check_size(model_class, source)
         model, report = model_class.from_pretrained(
             source, **how, revision=revision, use_safetensors=True, output_loading_info=True
         )
@@ -99,7 +187,7 @@ def _model(model_class, source, name, device, dtype, revision):
                 f"'{name}' does not fit into the memory of {device}: take dtype='float16' or '4-bit', or a smaller model."
             ) from None
         if isinstance(error, OSError) or hub.refusal(error, name):
-            raise FileNotFoundError(f"'{name}' has no safetensors that could be had. {hub.reason(error, name)}") from None
+            raise FileNotFoundError(f"'{name}' has no safetensors that could be had. {_why(error, name)}") from None
         raise ValueError(
             f"The weights of '{name}' could not be read: the file is cut short, damaged, or of another "
             f"shape than config.json says. Fetch or train it again. ({hub.reason(error, name)})"
@@ -115,6 +203,27 @@ def _model(model_class, source, name, device, dtype, revision):
             "the file does not belong to this config.json."
         )
     return model
+
+
+def _check_index(source, revision):
+    """Of weights in several files, refuse an index that names any but safetensors beside it: others would be unpickled."""
+    path = cached_file(source, SAFE_WEIGHTS_INDEX_NAME, revision=revision, _raise_exceptions_for_missing_entries=False)
+    for name in set(read_json(path)["weight_map"].values()) if path else ():
+        if not name.endswith(".safetensors") or Path(name).name != name:
+            raise ValueError(f"its index names {name!r}, which is no safetensors file of its own")
+
+
+def _check_size(model_class, folder):
+    """Refuse a config.json of a much larger model than the weights: what they lack would be made, however much it is."""
+    config = model_class.config_class.from_pretrained(folder)
+    held = 0
+    for path in Path(folder).glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            held += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())
+    with torch.device("meta"):
+        wanted = model_class._from_config(config).num_parameters()
+    if wanted > 2 * held and not hasattr(config, "quantization_config"):  # which says that several numbers are kept as one
+        raise ValueError(f"config.json describes {wanted:,} parameters, and the weights are {held:,}")
 
 
 def _four_bit(device):
@@ -137,10 +246,12 @@ def _device(device):
 
 def _dtype(dtype, device, config):
     if dtype == "auto":
-        own = config.get("dtype") or config.get("torch_dtype") or "float32"
         if device.type == "cpu":  # half precision is many times slower there
             return torch.float32
-        own = getattr(torch, str(own).removeprefix("torch."))
+        said = config.get("dtype") or config.get("torch_dtype") or "float32"
+        own = getattr(torch, str(said).removeprefix("torch."), None)
+        if not isinstance(own, torch.dtype) or not own.is_floating_point:
+            raise ValueError(f"The config.json names the dtype {said!r}, which is none; give one, such as dtype='float32'.")
         return torch.float16 if own == torch.bfloat16 and not _has_bfloat16(device) else own
     if dtype == FOUR_BIT:
         return FOUR_BIT
@@ -160,4 +271,7 @@ def _old_chat_template(source, name, revision=None):
     path = cached_file(source, "chat_template.json", revision=revision, _raise_exceptions_for_missing_entries=False)
     if path is None:
         raise ValueError(f"'{name}' has no chat template, so it is not known how it is to be asked.")
-    return json.loads(Path(path).read_text())["chat_template"]
+    template = read_json(path)
+    if not isinstance(template, dict) or not isinstance(template.get("chat_template"), str):
+        raise ValueError(f"'{path}' holds no chat template: it is damaged.")
+    return template["chat_template"]

@@ -19,6 +19,7 @@ import torch
 
 from . import images as _images
 from .families import FAMILIES
+from .files import together
 from .loading import load_parts
 from .rope import scaling
 from .streams import check_range, residual_stream
@@ -72,7 +73,7 @@ class VLM:
         self.about = getattr(model.config, "whatwhere", None) or {}
         # the paper reads layer 25 of LLaVA's 32
         self.lens_layer = self.about.get("lens_layer", round(25 / 32 * self.n_layers))
-        self._warned = False
+        self._warned, self._grids = False, {}
 
     def __repr__(self):
         return f"VLM({self.name}: {self.family}, ViT depth {self.depths}, {self.n_layers} LM layers, {self.dtype}, {self.device})"
@@ -95,15 +96,20 @@ class VLM:
 
     def save(self, folder):
         """Write a checkpoint folder that `load` opens: weights as safetensors, tokenizer, image processor. Returns its path."""
-        for part in (self.model, self.tokenizer, self.image_processor):
-            part.save_pretrained(folder)
+        with together(folder) as new:
+            for part in (self.model, self.tokenizer, self.image_processor):
+                part.save_pretrained(new)
         return Path(folder)
 
     # -- images and prompts in --------------------------------------------------------------------------------
 
     def patch_grid(self, image):
         """(rows, columns) of the visual tokens of `image`; where patches are merged, after merging."""
-        return self.adapter.grids(self._pixels([image]))[0]
+        image = self._read(image)
+        asked = image.size, str(self.image_processor.size)  # all that it depends on
+        if asked not in self._grids:
+            self._grids[asked] = self.adapter.grids(self._pixels([image]))[0]
+        return self._grids[asked]
 
     def seen(self, image):
         """The picture that reaches the ViT, resized (and for CLIP cropped), as a PIL image."""
@@ -196,7 +202,7 @@ class VLM:
 
         A LLaVA that keeps CLIP's class token has one leading token before the patches (`vlm.adapter.leading`).
         """
-        by_depth = [self.adapter.connect(state, inputs) for state in self._vit(inputs, depths)]
+        by_depth = self._vit(inputs, depths, self.adapter.connect)
         return [torch.stack(tokens) for tokens in zip(*by_depth)]
 
     @torch.no_grad()
@@ -208,17 +214,19 @@ class VLM:
         """
         images = list(image) if isinstance(image, (list, tuple)) else [image]
         inputs = self._pixels(images)
-        by_depth = [self.adapter.patches(state, inputs) for state in self._vit(inputs, depths)]
+        by_depth = self._vit(inputs, depths, self.adapter.patches)
         states = [torch.stack(tokens) for tokens in zip(*by_depth)]
         return states if isinstance(image, (list, tuple)) else states[0]
 
-    def _vit(self, inputs, depths):
+    def _vit(self, inputs, depths, take):
+        """For each depth, what the adapter's `take` makes of the ViT's states there: a list of one tensor for each image."""
         depths = list(range(self.depths + 1)) if depths is None else list(depths)
         if not depths:
             raise ValueError("Ask for one ViT depth at least.")
         for depth in depths:
             check_range("depth", depth, self.depths)
         arguments, named = self.adapter.vision_arguments(inputs)
+        named["take"] = lambda state: take(state, inputs)
         return residual_stream(self.adapter.vision, self.vision_blocks, depths, *arguments, **named)
 
     def embed(self, inputs, visual=None):
@@ -231,6 +239,13 @@ class VLM:
         embeddings = self.model.get_input_embeddings()(inputs["input_ids"])
         places = self.image_places(inputs)[..., None]
         return embeddings.masked_scatter(places, torch.cat(list(visual)).to(embeddings))
+
+    @torch.no_grad()
+    def embed_with_states(self, inputs):
+        """(embeddings, states): what `embed` gives, and for each image what `vit_states` gives at all depths, from one pass."""
+        taken = self._vit(inputs, None, lambda state, inputs: (self.adapter.patches(state, inputs), state))
+        states = [torch.stack(each) for each in zip(*(patches for patches, _ in taken))]
+        return self.embed(inputs, self.adapter.connect(taken[-1][1], inputs)), states
 
     def lm_hidden(self, inputs_embeds, attention_mask=None, position_ids=None, layer=None):
         """(batch, length, hidden) residual stream of the LM after `layer` blocks, and no block more is run.
@@ -267,6 +282,8 @@ class VLM:
 
     def _encode(self, prompt, n):
         """Token ids of `prompt` in the chat template, its one image placeholder repeated `n` times."""
+        if not isinstance(prompt, str) or any("\ud800" <= c <= "\udfff" for c in prompt):
+            raise ValueError(f"A prompt is a question in words, and of whole characters, not {prompt!r}.")
         image = self.model.config.image_token_id
         message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
         text = self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)

@@ -96,7 +96,8 @@ class Slider:
         axes = [("ViT depth", self.depths, depth), ("LM layer", self.layers, layer)][: 2 if len(self.layers) > 1 else 1]
         return "".join(
             f'<span><label>{label} <input type="range" {OWN_KEYS} min="0" max="{len(axis) - 1}" step="1" value="{n}" '
-            f'aria-valuetext="{_name(axis, n)}" oninput="whatwhereMap(this)"></label> <output>{_name(axis, n)}</output></span>'
+            f'aria-valuetext="{escape(_name(axis, n))}" oninput="whatwhereMap(this)"></label> '
+            f"<output>{escape(_name(axis, n))}</output></span>"
             for label, axis, n in axes
         )
 

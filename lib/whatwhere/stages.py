@@ -60,7 +60,7 @@ class Readings:
 
 
 @torch.no_grad()
-def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=16, decoder=None):
+def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=None, decoder=None):
     """Token maps of many images at many ViT depths in one pass over them: `Readings`.
 
     images: anything `images.read` takes, scenes or Gestalt probes; all of one patch grid. layer, depths, norm, batch_size,
@@ -68,21 +68,21 @@ def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=1
     the vocabulary.
     """
     images = [pictures.read(getattr(each, "image", each)) for each in images]
-    grids = {vlm.patch_grid(each) for each in {each.size: each for each in images}.values()}
+    grids = {vlm.patch_grid(each) for each in images}
     if len(grids) != 1:
         raise ValueError(f"stages.read takes images of one patch grid; these have {sorted(grids) or 'no image among them'}.")
     depths = tuple(range(vlm.depths + 1) if depths is None else depths)
     layer = lens.read_at(vlm, layer, decoder)
     wanted = [np.flatnonzero(lowered(vlm.words) == word.lower()) for word in asked]
     _refuse_unknown(asked, wanted, vlm.name)
+    of_any, sizes = np.concatenate([[], *wanted]).astype(int), list(map(len, wanted))
     ids, scores = [], []
     with tqdm(total=len(images), desc=f"{vlm.name}, token maps", leave=False) as bar:
         for batch, _, hidden in lens.visual_states(vlm, images, "", layer, depths, batch_size):
             best, found = [], []
-            for logits in lens.logits_in_pieces(vlm, hidden, norm, decoder):
-                best.append(logits.argmax(-1))
-                total = logits.logsumexp(-1)
-                found.append(torch.stack([logits[:, same].amax(-1) - total for same in wanted] or [total[:0]], -1))
+            for said, _, own in lens.log_probabilities(vlm, hidden, 1, of_any, norm, decoder):
+                best.append(said)
+                found += [torch.stack([each.amax(-1) for each in own.split(sizes, -1)], -1)] if wanted else []
             shape = (len(batch), len(depths), *next(iter(grids)))
             ids.append(torch.cat(best).reshape(shape).cpu().numpy())
             scores.append(torch.cat(found).reshape(*shape[:2], -1, len(wanted)).amax(2).cpu().numpy() if wanted else

@@ -7,16 +7,17 @@ class _Enough(Exception):
     """Raised by a hook once the last wanted state has been seen; never leaves `residual_stream`."""
 
 
-def residual_stream(module, blocks, wanted, *args, **kwargs):
+def residual_stream(module, blocks, wanted, *args, take=lambda state: state, **kwargs):
     """States between `blocks` while `module(*args, **kwargs)` runs: 0 is before the first, n after the n-th.
 
-    Stops as soon as the last wanted one is there. Hooks of others (steering, say) are seen at work.
+    take: what is kept of a state, at once, so that not all of them need to be in memory. Stops as soon as the last wanted one
+    is there. Hooks of others (steering, say) are seen at work.
     """
     seen, last = {}, max(wanted)
 
     def keep(at, state):
         if at in wanted:
-            seen[at] = state
+            seen[at] = take(state)
         if at == last:
             raise _Enough
 

@@ -95,6 +95,8 @@ def items(benchmark, data=None, seed=0, limit=None, revision=None):
     if not found:
         raise ValueError(f"The files of {benchmark} hold no question.")
     names = [item.id for item in found]
+    if not all(name.strip() for name in names):
+        raise ValueError(f"The files of {benchmark} hold a question without a number.")
     if len(set(names)) < len(names):
         twice = next(name for n, name in enumerate(names) if name in names[:n])
         raise ValueError(f"The files of {benchmark} hold question '{twice}' twice.")

@@ -2,18 +2,24 @@
 
 import base64
 import binascii
-import json
 from pathlib import Path
 
 import pandas as pd
+
+from ..files import first_line, parsed
 
 
 class Folder:
     """A folder of a benchmark's files, with a sentence for whatever is wrong with them."""
 
     def __init__(self, path, benchmark):
-        self.path, self.benchmark = Path(path).expanduser(), benchmark
-        if not self.path.is_dir():
+        self.path, self.benchmark = Path(path), benchmark
+        try:
+            self.path = self.path.expanduser()
+            there = self.path.is_dir()
+        except (OSError, RuntimeError):  # a name too long for a folder, the home of nobody
+            there = False
+        if not there:
             raise FileNotFoundError(f"There is no folder '{self.path}' for {benchmark} (looked from {Path.cwd()}).")
 
     def find(self, pattern):
@@ -36,27 +42,21 @@ class Folder:
             return path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise ValueError(f"'{path}' is not UTF-8 text, so it is no file of {self.benchmark}.") from None
+        except OSError as error:
+            raise ValueError(f"'{path}' cannot be read ({error.strerror}).") from None
 
     def json(self, name, kind):
         path = self.only(name)
-        try:
-            value = json.loads(self.text(path))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"'{path}' is damaged or cut short: {error}.") from None
+        value = parsed(self.text(path), f"'{path}'")
         if not isinstance(value, kind):
             raise ValueError(f"'{path}' holds a {type(value).__name__} where {self.benchmark} has a {kind.__name__}.")
         return value
 
     def lines(self, name):
         """[(place, dictionary)] of a file of JSON lines."""
-        path, rows = self.only(name), []
-        for n, line in enumerate(self.text(path).split("\n"), 1):
-            if line.strip():
-                try:
-                    rows.append((f"'{path}', line {n}", json.loads(line)))
-                except json.JSONDecodeError as error:
-                    raise ValueError(f"'{path}', line {n}, is damaged: {error}.") from None
-        return rows
+        path = self.only(name)
+        places = ((f"'{path}', line {n}", line) for n, line in enumerate(self.text(path).split("\n"), 1) if line.strip())
+        return [(at, parsed(line, at)) for at, line in places]
 
     def parquet(self, paths, columns):
         """[(place, dictionary)] of parquet files, of these columns."""
@@ -64,29 +64,31 @@ class Folder:
         for path in paths:
             try:
                 table = pd.read_parquet(path)
+                found = table.to_dict("records")  # texts are decoded only here
             except ImportError:
                 raise ImportError("The hub's files are parquet, which pandas reads with pyarrow: pip install pyarrow.") from None
             except Exception as error:  # pyarrow has many, for files cut short or of another kind
-                raise ValueError(f"'{path}' is no parquet file that can be read ({str(error).splitlines()[0]}).") from None
+                raise ValueError(f"'{path}' is no parquet file that can be read ({first_line(error)}).") from None
             lacking = [name for name in columns if name not in table]
             if lacking:
                 raise ValueError(
                     f"'{path}' has no column '{lacking[0]}', which {self.benchmark} needs; it has {', '.join(map(str, table))}."
                 )
-            rows += [(f"'{path}', row {n}", row) for n, row in enumerate(table.to_dict("records"))]
+            rows += [(f"'{path}', row {n}", row) for n, row in enumerate(found)]
         return rows
 
     def picture(self, *names):
         """The path of a picture, by the first of these names that is there; else the first, and `check_pictures` will say so."""
         for name in names:
-            if (self.path / name).is_file():
-                return self.path / name
-        return self.path / names[0]
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError(f"{self.benchmark} names a picture {str(name)[:200]!r}, which does not lie in '{self.path}'.")
+        paths = [self.path / name for name in names]
+        return next((path for path in paths if _is_file(path)), paths[0])
 
 
 def check_pictures(items, benchmark):
     """Refuse a benchmark some of whose pictures are missing, before a model is asked anything."""
-    lacking = {item.image for item in items if isinstance(item.image, Path) and not item.image.is_file()}
+    lacking = {item.image for item in items if isinstance(item.image, Path) and not _is_file(item.image)}
     if lacking:
         raise FileNotFoundError(
             f"{len(lacking)} of the pictures of {benchmark} are missing, '{min(lacking)}' for one; nothing was asked. "
@@ -95,11 +97,18 @@ def check_pictures(items, benchmark):
     return items
 
 
+def _is_file(path):
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for a file
+        return False
+
+
 def field(row, name, kind, at):
-    """A row's field, if it has one of that kind; at: where the row stands."""
+    """A row's field, if it has one of that kind (no truth value passes for a number); at: where the row stands."""
     if not isinstance(row, dict) or name not in row:
         raise ValueError(f"{at} has no '{name}'; it has {', '.join(map(str, row)) if isinstance(row, dict) else repr(row)[:80]}.")
-    if kind is not None and not isinstance(row[name], kind):
+    if kind is not None and (not isinstance(row[name], kind) or isinstance(row[name], bool)):
         raise ValueError(f"{at}: '{name}' is {str(row[name])[:80]!r}, which is not what it should be.")
     return row[name]
 

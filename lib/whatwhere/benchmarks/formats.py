@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..files import first_line
 from . import prompts
 from .files import empty, field, from_base64, from_column
 from .items import Item, by_letter
@@ -94,13 +95,14 @@ def pope(folder, benchmark, seed):
         for at, row in folder.parquet(paths, columns):
             source = field(row, "image_source", str, at)
             image = pictures.setdefault(source, from_column(row["image"], at))
-            yield at, part or row["category"], row["question_id"], image, source, row["question"], row["answer"]
+            number = field(row, "question_id", (str, int), at)
+            yield at, part or row["category"], number, image, source, row["question"], row["answer"]
 
     def original(part):
         for at, row in folder.lines(f"coco_pope_{part}.json"):
-            number, name, asked, due = (field(row, each, None, at) for each in ("question_id", "image", "text", "label"))
-            image = folder.picture(f"val2014/{name}", f"images/{name}", str(name))
-            yield at, part, number, image, image.stem, asked, due
+            number, name = field(row, "question_id", (str, int), at), field(row, "image", str, at)
+            image = folder.picture(f"val2014/{name}", f"images/{name}", name)
+            yield at, part, number, image, image.stem, field(row, "text", None, at), field(row, "label", None, at)
 
     found, mixed = {part: folder.find(f"*{part}*.parquet") for part in POPE}, folder.find("test-*.parquet")
     if all(found.values()):
@@ -123,7 +125,8 @@ def gqa(folder, benchmark, seed):
     if questions:
         images = folder.parquet(folder.find("testdev_balanced_images/*.parquet"), ["id", "image"])
         pictures = {str(row["id"]): from_column(row["image"], at) for at, row in images}
-        rows = [(at, row["id"], row) for at, row in folder.parquet(questions, ["id", "imageId", "question", "answer"])]
+        rows = folder.parquet(questions, ["id", "imageId", "question", "answer"])
+        rows = [(at, field(row, "id", (str, int), at), row) for at, row in rows]
     else:
         pictures = None
         rows = [(f"question {n} of testdev_balanced_questions.json", n, row)
@@ -156,7 +159,7 @@ def textvqa(folder, benchmark, seed):
         if image is None:
             image = folder.picture(f"train_images/{name}.jpg", f"images/{name}.jpg", f"{name}.jpg")
         question = prompts.briefly(_text(row.get("question"), "question", at).capitalize())
-        items.append(Item(str(field(row, "question_id", None, at)), image, question, "soft", answers, group=name))
+        items.append(Item(str(field(row, "question_id", (str, int), at)), image, question, "soft", answers, group=name))
     return items
 
 
@@ -169,8 +172,8 @@ def mmbench(folder, benchmark, seed):
         path = folder.only("*.tsv")
         try:
             table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-        except (ValueError, UnicodeDecodeError) as error:
-            raise ValueError(f"'{path}' is no table that can be read ({str(error).splitlines()[0]}).") from None
+        except Exception as error:  # pandas has many
+            raise ValueError(f"'{path}' is no table that can be read ({first_line(error)}).") from None
         lacking = [name for name in needed if name not in table]
         if lacking:
             raise ValueError(f"'{path}' has no column '{lacking[0]}', which {benchmark} needs; it has {', '.join(table)}.")
@@ -178,7 +181,7 @@ def mmbench(folder, benchmark, seed):
     pictures = {str(row["index"]): row["image"] for _, row in rows}
     items = []
     for at, row in rows:
-        if not str(row["index"]).isdecimal():
+        if not re.fullmatch("[0-9]{1,18}", str(row["index"])):
             raise ValueError(f"{at}: an index is a whole number, not {row['index']!r}.")
         options = {letter: _text(row[letter], f"option {letter}", at) for letter in "ABCD" if not empty(row[letter])}
         gold = str(row["answer"]).strip()

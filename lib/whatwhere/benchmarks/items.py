@@ -34,6 +34,26 @@ class Item:
         return {**kept, "answer": answer}
 
 
+def is_row(row):
+    """Is this a row as `Item.row` makes it? What a results file holds is scored only if it is."""
+    if not isinstance(row, dict) or not _texts(row.get(name) for name in ("id", "question", "kind", "group", "answer")):
+        return False
+    gold, options, kept, given = (row.get(name) for name in ("gold", "options", "kept", "given"))
+    if not isinstance(row.get("about"), dict) or not isinstance(options, dict) or not _texts(options.values()):
+        return False
+    if "kept" in row or "given" in row:  # of a run with compression
+        if type(kept) is not int or type(given) is not int or not 0 <= kept <= given < 2**53 or not given:
+            return False
+    if row["kind"] == "soft":
+        return isinstance(gold, list) and bool(gold) and _texts(gold)
+    known = {"letter": options, "yes/no": ("yes", "no"), "word": (gold,)}
+    return isinstance(gold, str) and gold in known.get(row["kind"], ())
+
+
+def _texts(values):
+    return all(isinstance(each, str) for each in values)
+
+
 def by_letter(id, image, texts, seed, ask=prompts.captions, right=0, **more):
     """An item whose options are shuffled, by its id and the seed alone. texts: the options, the `right`-th of which is right."""
     order = list(range(len(texts)))

@@ -200,13 +200,18 @@ def _plain(rows):
     return {"accuracy": _share(rows)}
 
 
-def _about(rows, name):
-    return rows["about"].map(lambda about: about.get(name))
+def _about(rows, name, among=None):
+    """What each row says of itself. among: the values that it may have, any words if None."""
+    found = [about.get(name) for about in rows["about"]]
+    for id, value in zip(rows["id"], found):
+        if not isinstance(value, str) or among and value not in among:
+            raise ValueError(f"The row of question '{id}' says {value!r} where its {name} should be, so it cannot be scored.")
+    return found
 
 
 def _controlled(rows):
     """What's Up: each caption for itself; both of a pair of opposites; all four of a set."""
-    rows = rows.assign(relation=_about(rows, "relation"))
+    rows = rows.assign(relation=_about(rows, "relation", OPPOSITE))
     rows["axis"] = [min(r, OPPOSITE[r]) for r in rows["relation"]]
     scores = {"accuracy": _share(rows)}
     pairs = rows.groupby(["group", "axis"]).agg(right=("right", "min"), n=("relation", "nunique")).reset_index()
@@ -215,7 +220,7 @@ def _controlled(rows):
         whole = some[some["n"] == size]
         if len(whole):
             scores[name] = _share(whole)
-    if _about(rows, "swapped").any():
+    if any(about.get("swapped") for about in rows["about"]):
         scores["accuracy, two labels mended"] = _share(rows.assign(right=[_mended(row) for _, row in rows.iterrows()]))
     return scores
 

@@ -17,7 +17,8 @@ import torch
 from tqdm import tqdm
 
 from .. import compress, images
-from ..files import write
+from ..files import parsed, read_json, write
+from .items import is_row
 
 try:
     import fcntl  # not on Windows, where nothing keeps two runs from one file
@@ -188,12 +189,25 @@ def read_settings(folder):
     if not path.is_file():
         raise FileNotFoundError(f"'{folder}' holds no run: a {SETTINGS} is missing.")
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"'{path}' is damaged ({error}); delete the folder and run again.") from None
-    if not isinstance(settings, dict) or not {"benchmark", "model", "questions", "scale", "compress"} <= set(settings):
+        settings = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{str(error).rstrip('.')}; delete the folder and run again.") from None
+    if not _are_settings(settings):
         raise ValueError(f"'{path}' holds no settings; delete the folder and run again.")
     return settings
+
+
+def _are_settings(value):
+    """Are these the settings of a run, as far as they are looked at again?"""
+    if not isinstance(value, dict) or not {"benchmark", "model", "questions", "scale", "compress"} <= set(value):
+        return False
+    scale, compressed = value["scale"], value["compress"]
+    return (
+        isinstance(value["benchmark"], str) and isinstance(value["model"], str)
+        and type(value["questions"]) is int and isinstance(value.get("blind", False), bool)
+        and (scale is None or isinstance(scale, dict) and {type(scale.get(name)) for name in ("alpha", "p")} <= {int, float})
+        and (compressed is None or isinstance(compressed, dict) and isinstance(compressed.get("method"), (int, str)))
+    )  # fmt: skip
 
 
 def rows(folder):
@@ -211,10 +225,10 @@ def _whole(path):
     data = path.read_bytes()
     for line in data.splitlines(keepends=True):
         try:
-            row = json.loads(line) if line.endswith(b"\n") else None
+            row = parsed(line.decode(), "a line") if line.endswith(b"\n") else None
         except ValueError:
             row = None
-        if not isinstance(row, dict) or not {"id", "answer", "kind", "gold"} <= set(row):
+        if not is_row(row):
             if end + len(line) < len(data):
                 raise ValueError(f"'{path}' is damaged after {len(whole)} rows, not at its end; delete it, or name another.")
             break
@@ -227,7 +241,11 @@ def _whole(path):
 def _appending(folder, rank):
     """A function that writes rows to this process's file, for good; no two processes may hold one file."""
     path = Path(folder) / f"rows-{rank}.jsonl"
-    with path.open("ab", buffering=0) as file:  # with a buffer, closing it would try once more what a full disk refused
+    try:
+        file = path.open("ab", buffering=0)  # with a buffer, closing it would try once more what a full disk refused
+    except OSError as error:
+        raise OSError(f"'{path}' cannot be written to ({error.strerror}); name another folder.") from None
+    with file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,7 +7,7 @@
 import json
 from pathlib import Path
 
-from .. import world
+from .. import files, world
 from ..world.questions import ABSENTEES
 from .items import Item
 
@@ -54,5 +54,5 @@ def write(folder, which="B", n=4, split="test", start=FRESH):
             scene.image.save(Path(folder) / path)
             others = [captions[r] for r in captions if r != relation]
             entries.append({"image_path": f"data/{path}", "caption_options": [captions[relation], *others]})
-    (Path(folder) / f"{stem}_dataset.json").write_text(json.dumps(entries, indent=1), encoding="utf-8")
+    files.write(Path(folder) / f"{stem}_dataset.json", json.dumps(entries, indent=1))
     return Path(folder)

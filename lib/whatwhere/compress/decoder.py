@@ -21,11 +21,11 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from tqdm import tqdm  # plain text: a notebook's widget would ask the built page for the network
 
-from .. import images as pictures
-from .. import lens
+from ..files import first_line, read_json, together
 
 WEIGHTS, CARD, UNFINISHED = "decoder.safetensors", "decoder.json", "unfinished.safetensors"
 SAVED = 200  # steps between two states kept
+LARGEST = 2**23  # numbers in one piece of logits: 32 MiB in float32, whatever the vocabulary
 
 
 class Decoder(torch.nn.Module):
@@ -66,10 +66,9 @@ class Decoder(torch.nn.Module):
 
     def save(self, folder):
         """Write `decoder.safetensors` and `decoder.json` into `folder`."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({"weight": self.weight.detach().contiguous().cpu()}, folder / WEIGHTS)
-        (folder / CARD).write_text(json.dumps(self.about, indent=2) + "\n", encoding="utf-8")
+        with together(folder) as new:
+            save_file({"weight": self.weight.detach().contiguous().cpu()}, new / WEIGHTS)
+            (new / CARD).write_text(json.dumps(self.about, indent=2) + "\n", encoding="utf-8")
 
 
 def load_decoder(folder, vlm):
@@ -81,7 +80,10 @@ def load_decoder(folder, vlm):
     if not (folder / WEIGHTS).is_file() or not (folder / CARD).is_file():
         raise FileNotFoundError(f"'{folder}' holds no decoder: {WEIGHTS} and {CARD} are what `Decoder.save` writes.")
     try:
-        about, weight = json.loads((folder / CARD).read_text(encoding="utf-8")), load_file(folder / WEIGHTS)["weight"]
+        about, weight = read_json(folder / CARD), load_file(folder / WEIGHTS)["weight"]
+        mark = np.asarray(about.get("mark", [0] * 16), float)
+        if weight.ndim != 2 or mark.shape != (16,) or not weight.isfinite().all() or not np.isfinite(mark).all():
+            raise ValueError("its numbers are not those of a decoder")
     except Exception as error:  # safetensors and json raise each their own for a broken file
         raise ValueError(f"The decoder in '{folder}' could not be read; make it again. ({error})") from None
     return Decoder(weight.to(vlm.device, vlm.dtype), vlm.words, about).check_fits(vlm)
@@ -127,10 +129,9 @@ def _lessons(vlm, batch):
 
 def _same_grid(vlm, images, batch_size):
     """Images in their order, in batches of one patch grid."""
-    batch, grid, grids = [], None, {}
+    batch, grid = [], None
     for image in images:
-        size = pictures.read(image).size
-        own = grids[size] = grids.get(size) or vlm.patch_grid(image)
+        own = vlm.patch_grid(image)
         if batch and (own != grid or len(batch) == batch_size):
             yield batch
             batch = []
@@ -201,7 +202,7 @@ def _batch(step, n, batch, seed):
 def _learn(vlm, weight, tokens, states, alpha, temperature):
     """Adds the gradient of the loss to `weight`, some tokens at a time; returns its two terms, τ² KL and CE."""
     soft = hard = 0.0
-    for part, final in zip(*(each.split(max(1, lens.LARGEST // len(weight))) for each in (tokens, states))):
+    for part, final in zip(*(each.split(max(1, LARGEST // len(weight))) for each in (tokens, states))):
         with torch.no_grad():
             teacher = vlm.unembedding(vlm.final_norm(final)).float()
         said, share = F.linear(part.float(), weight), len(part) / len(tokens)
@@ -215,12 +216,11 @@ def _learn(vlm, weight, tokens, states, alpha, temperature):
 
 def _keep(folder, about, weight, optimiser, history):
     """Everything that going on needs, in one file and without pickle."""
-    state, path = optimiser.state[weight], Path(folder) / UNFINISHED
-    path.parent.mkdir(parents=True, exist_ok=True)
+    state = optimiser.state[weight]
     tensors = {"weight": weight.detach(), "mean": state["exp_avg"], "square": state["exp_avg_sq"]}
     tensors["history"] = torch.tensor(history, dtype=torch.float64)
-    save_file({name: each.cpu() for name, each in tensors.items()}, path.with_suffix(".new"), {"about": json.dumps(about)})
-    path.with_suffix(".new").replace(path)
+    with together(folder) as new:
+        save_file({name: each.cpu() for name, each in tensors.items()}, new / UNFINISHED, {"about": json.dumps(about)})
 
 
 def _go_on(folder, about, weight, optimiser):
@@ -228,9 +228,12 @@ def _go_on(folder, about, weight, optimiser):
     path = Path(folder or "") / UNFINISHED
     if not folder or not path.is_file():
         return []
-    with safe_open(path, "pt") as file:
-        begun = json.loads(file.metadata()["about"])
-        kept = {name: file.get_tensor(name).to(weight.device) for name in file.keys()}
+    try:
+        with safe_open(path, "pt") as file:
+            begun = json.loads(file.metadata()["about"])
+            kept = {name: file.get_tensor(name).to(weight.device) for name in ("weight", "mean", "square", "history")}
+    except Exception as error:  # safetensors and json raise each their own for a broken file
+        raise ValueError(f"'{path}' is damaged ({first_line(error)}); delete it, and the decoder is taught anew.") from None
     if begun != about:
         other = ", ".join(name for name in about if begun.get(name) != about[name])
         raise ValueError(f"'{path}' was begun otherwise ({other} differ). Delete it, or give another folder.")

@@ -5,6 +5,8 @@ import warnings
 from html import escape
 from io import BytesIO
 
+from matplotlib.text import Text
+
 PAPER, INK, SOFT = "#fbfaf7", "#1d1f24", "#5b6068"
 PALETTE = {
     "blue": "#0072b2",
@@ -41,6 +43,9 @@ def html(fig, alt, width=None):
             "A figure needs alt text: a sentence that says what it shows, with its numbers, for a reader who "
             f"cannot see it (at least {SHORTEST_ALT} characters; got {len(alt)})."
         )
+    for text in fig.findobj(Text):  # a word may hold dollars, and means no formula by them; a logarithmic axis does
+        if "$" in text.get_text() and "mathdefault" not in text.get_text():
+            text.set_parse_math(False)
     buffer = BytesIO()
     with warnings.catch_warnings():  # a word in a script that the font lacks is drawn as a box
         warnings.filterwarnings("ignore", "Glyph .* missing")
@@ -52,7 +57,7 @@ def html(fig, alt, width=None):
     # in dark mode pydata-sphinx-theme dims pictures, "dark-light" excepted, and puts a light card behind outputs
     return (
         f'<style>{NO_CARD}</style><img class="dark-light ww-figure" alt="{escape(alt)}" src="data:image/png;base64,{data}" '
-        f'style="width:{width}px;max-width:100%;height:auto;padding:0;'
+        f'style="width:{escape(str(width))}px;max-width:100%;height:auto;padding:0;'
         f'background:{PAPER};border-radius:6px">'
     )
 

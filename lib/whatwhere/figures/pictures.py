@@ -74,7 +74,7 @@ def word_map(words, image, kinds=None, title="", size=6.0):
         ax.text(
             (column + 0.5) * width / columns - 0.5,
             (row + 0.5) * height / rows - 0.5,
-            str(word).replace("$", r"\$"),
+            str(word),
             ha="center",
             va="center",
             fontsize=fontsize,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from ..files import read_json, write
 from ..models import load
 from . import build, evaluate
 from .build import ORGANISMS
@@ -57,8 +58,8 @@ def train(name, out, work, recipe=None, seed=0, device="cpu", workers=1, scenes=
     folder = build.save(model.cpu(), name, out)
     model.config.whatwhere["lens_layer"] = numbers["lens_layer"] = evaluate.lens_layer(load(folder, device, "float32"))
     model.config.save_pretrained(folder)
-    (folder / "training.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    (folder / "README.md").write_text(render(numbers))
+    write(folder / "training.json", json.dumps(numbers, indent=1) + "\n")
+    write(folder / "README.md", render(numbers))
     return folder
 
 
@@ -90,10 +91,10 @@ def _device(device):
 def _remembered(work, stage, measure):
     """A stage's effect, measured once for each checkpoint: it takes a while, and a resumed run need not do it again."""
     file, of = work / f"{stage}.effect.json", hashlib.sha256((work / f"{stage}.safetensors").read_bytes()).hexdigest()
-    kept = json.loads(file.read_text()) if file.exists() else {}
-    if kept.get("of") != of:
+    kept = read_json(file) if file.exists() else {}
+    if not isinstance(kept, dict) or kept.get("of") != of or "effect" not in kept:
         kept = {"of": of, "effect": measure()}
-        file.write_text(json.dumps(kept))
+        write(file, json.dumps(kept))
     return kept["effect"]
 
 

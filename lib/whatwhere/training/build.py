@@ -16,6 +16,7 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
+from ..files import together
 from ..world import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, RELATIONS_A, RELATIONS_B, SIZE, TEXTURES
 from ..world.questions import NUMBERS
 
@@ -133,14 +134,17 @@ def image_processor(name):
 
 
 def save(made, name, folder):
-    """Write a standard checkpoint folder: config, safetensors, tokenizer with chat template, image processor."""
-    folder = Path(folder)
-    made.save_pretrained(folder, safe_serialization=True)
-    weights = {_hub_name(key): value for key, value in load_file(folder / "model.safetensors").items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    tokenizer(name).save_pretrained(folder)
-    image_processor(name).save_pretrained(folder)
-    return folder
+    """Write a standard checkpoint folder: config, safetensors, tokenizer with chat template, image processor.
+
+    What the folder held before stays until all of it is written. Raises OSError with a sentence where the disk refuses.
+    """
+    with together(folder) as new:
+        made.save_pretrained(new, safe_serialization=True)
+        weights = {_hub_name(key): value for key, value in load_file(new / "model.safetensors").items()}
+        save_file(weights, new / "model.safetensors", metadata={"format": "pt"})
+        tokenizer(name).save_pretrained(new)
+        image_processor(name).save_pretrained(new)
+    return Path(folder)
 
 
 def _hub_name(key):

@@ -1,5 +1,7 @@
 """Model cards, written from an organism's own numbers and nothing else."""
 
+from html import escape
+
 
 def _percent(row):
     low, high = row["ci95"]
@@ -52,7 +54,7 @@ pipeline_tag: image-text-to-text
 tags: [model-organism, interpretability, vision-language-model]
 ---
 
-# {numbers["name"]}
+# {escape(numbers["name"])}
 
 {WHAT[numbers["organism"]]} {numbers["parameters"] / 1e6:.2f} million parameters, trained from
 scratch on `tabletop`, a rendered world whose every pixel is accounted for. It is a model organism for *What and Where*:

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from .. import rope, world
+from ..files import read_json, write
 from ..models import load
 from . import small as organisms
 from .data import draw_questions
@@ -75,16 +76,15 @@ class Notes:
 
     def __init__(self, file):
         self.file = Path(file)
-        self.found = json.loads(self.file.read_text()) if self.file.exists() else {}
+        self.found = read_json(self.file) if self.file.exists() else {}
+        if not isinstance(self.found, dict):
+            raise ValueError(f"'{self.file}' holds no results; delete it, and they are measured again.")
 
     def once(self, step, measure):
         if step not in self.found:
             start = time.monotonic()
             self.found[step] = {**measure(), "seconds": round(time.monotonic() - start, 1)}
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            part = self.file.with_suffix(".part")
-            part.write_text(json.dumps(self.found))
-            os.replace(part, self.file)
+            write(self.file, json.dumps(self.found))
             print(f"{self.file.stem}: {step}, {self.found[step]['seconds']:.0f} s", flush=True)
         return self.found[step]
 
@@ -278,7 +278,7 @@ def main():
         for done in [pool.submit(run, task, args.work) for task in tasks]:
             done.result()
     found = {file.stem: json.loads(file.read_text()) for file in sorted(args.work.glob("*.json"))}
-    args.out.write_text(json.dumps({"machine": machine(), "found": found}, indent=1) + "\n", encoding="utf-8")
+    write(args.out, json.dumps({"machine": machine(), "found": found}, indent=1) + "\n")
     print(f"{args.out} holds what was found")
 
 

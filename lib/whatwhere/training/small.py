@@ -8,7 +8,6 @@ every patch is told what it shows (colour, texture, category, ground); nothing i
 
 import itertools
 import json
-import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,16 +16,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from tqdm.auto import tqdm
 
 from .. import world
+from ..files import first_line
 from ..models import load
 from ..world.questions import NUMBERS, Question, article
 from . import build
 from .data import RELATIONS, Pages, normalise, stack
-from .stages import Stage, advance, language_loss, optimizers, trainable
+from .stages import Stage, advance, language_loss, optimizers, save_whole, trainable
 from .towers import Tower
 
 NAME, SIDE = "toy-qwen2vl", world.SIZE // build.PATCH["toy-qwen2vl"]
@@ -208,14 +208,16 @@ def keep(small, file):
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: each.detach().contiguous() for name, each in small.parts().state_dict().items()}
     tensors.pop("model.lm_head.weight", None)  # tied to the embedding
-    save_file(tensors, f"{file}.part", metadata={"seed": json.dumps(small.seed)})
-    os.replace(f"{file}.part", file)
+    save_whole(tensors, file, {"seed": json.dumps(small.seed)})
 
 
 def reopen(file, seed):
-    """The `Small` that was kept in a file."""
+    """The `Small` that was kept in a file. Raises ValueError where that is damaged."""
     small = sprout(seed)
-    tensors = load_file(file)
-    tensors["model.lm_head.weight"] = tensors["model.model.language_model.embed_tokens.weight"]  # one and the same
-    small.parts().load_state_dict(tensors)
+    try:
+        tensors = load_file(file)
+        tensors["model.lm_head.weight"] = tensors["model.model.language_model.embed_tokens.weight"]  # one and the same
+        small.parts().load_state_dict(tensors)
+    except Exception as error:  # safetensors and torch each raise their own for a broken file
+        raise ValueError(f"'{file}' is damaged ({first_line(error)}); delete it, and it is trained again.") from None
     return small

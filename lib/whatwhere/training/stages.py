@@ -22,6 +22,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .. import world
+from ..files import first_line, write
 from .data import RELATIONS, Batches, Pages, label_names, normalise
 from .muon import Muon
 
@@ -286,10 +287,22 @@ def keep(folder, stage, own, tools, state):
         for j, moments in tool.state_dict()["state"].items():
             tensors |= {f"o.{i}.{j}.{k}": torch.as_tensor(v) for k, v in moments.items()}
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    header = {"state": json.dumps(state), "stage": json.dumps(asdict(stage))}
-    save_file(tensors, f"{weights}.part", metadata=header)
-    os.replace(f"{weights}.part", weights)
-    log.write_text(json.dumps({**state, "stage": asdict(stage)}, indent=1) + "\n")
+    save_whole(tensors, weights, {"state": json.dumps(state), "stage": json.dumps(asdict(stage))})
+    write(log, json.dumps({**state, "stage": asdict(stage)}, indent=1) + "\n")
+
+
+def save_whole(tensors, path, header):
+    """Write a safetensors file, whole or not at all; OSError with a sentence where the disk refuses."""
+    part = Path(f"{path}.part")
+    try:
+        save_file(tensors, part, metadata=header)
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise OSError(
+            f"'{path}' could not be written ({first_line(error)}). What was kept there before is whole: make room, and the next "
+            "run goes on from it."
+        ) from None
 
 
 def resume(folder, stage, own, tools):
@@ -304,18 +317,36 @@ def resume(folder, stage, own, tools):
         with safe_open(weights, "pt") as file:
             header = file.metadata()
             tensors = {k: file.get_tensor(k) for k in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{weights} is damaged ({error}); delete it, and the stage starts anew.") from None
-    if json.loads(header["stage"]) != asdict(stage):
-        raise ValueError(f"{weights} was made by other settings of stage {stage.name!r}; delete it, or train in another folder.")
+        made_by, state = json.loads(header["stage"]), json.loads(header["state"])
+        if made_by == asdict(stage):
+            _put_back(tensors, own, tools)
+            if not 0 < state["step"] <= stage.steps or not state["seconds"] >= 0 or not isinstance(state["log"], list):
+                raise ValueError("its progress cannot be")
+    except Exception as error:  # safetensors, json and torch each raise their own for a broken file
+        raise ValueError(f"'{weights}' is damaged ({first_line(error)}); delete it, and the stage starts anew.") from None
+    if made_by != asdict(stage):
+        made_by = f"other settings of stage '{stage.name}'"
+        raise ValueError(f"'{weights}' was made by {made_by}; delete it, or train in another folder.")
+    return state
+
+
+def _put_back(tensors, own, tools):
+    """The weights and the moments of the optimizers, as they were kept."""
+    if not all(each.isfinite().all() for each in tensors.values()):
+        raise ValueError("it holds what is no number")
     with torch.no_grad():
         for k, p in own.items():
-            p.copy_(tensors[f"w.{k}"])
+            p.copy_(_like(tensors[f"w.{k}"], p))
     for i, tool in enumerate(tools):
-        saved = {}
+        saved, trained = {}, [p for group in tool.param_groups for p in group["params"]]
         for key, value in tensors.items():
             if key.startswith(f"o.{i}."):
                 _, _, j, k = key.split(".", 3)
-                saved.setdefault(int(j), {})[k] = value
+                saved.setdefault(int(j), {})[k] = value if value.ndim == 0 else _like(value, trained[int(j)])
         tool.load_state_dict({**tool.state_dict(), "state": saved})
-    return json.loads(header["state"])
+
+
+def _like(tensor, parameter):
+    if tensor.shape != parameter.shape:  # torch would stretch it
+        raise ValueError(f"a tensor has the shape {tuple(tensor.shape)} in place of {tuple(parameter.shape)}")
+    return tensor
