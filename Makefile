@@ -31,7 +31,7 @@ book: $(READY)  ## execute every notebook and build the book into _build/html
 
 test: $(READY)  ## check the code and run the tests, notebooks and exercises included
 	$(BIN)/ruff check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 $(READY)-site: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[site]'

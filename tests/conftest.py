@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -54,6 +55,29 @@ def pytest_ignore_collect(collection_path, config):
     if collection_path == SITE:
         named = [(config.invocation_params.dir / name.split("::")[0]).resolve() for name in config.args]
         return None if any(path.is_relative_to(SITE) for path in named) else True
+
+
+def pytest_collection_modifyitems(items):
+    """What waits for the chapters comes last: they are executed meanwhile."""
+    items.sort(key=lambda item: "chapters_executed" in getattr(item, "fixturenames", ()))
+
+
+def pytest_collection_finish(session):
+    if not session.config.option.collectonly and any("chapters_executed" in item.fixturenames for item in session.items):
+        command = [sys.executable, Path(__file__).parents[1] / "tools" / "execute.py"]
+        log = tempfile.TemporaryFile()
+        session.config.chapters = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "chapters"):
+        config.chapters.terminate()
+
+
+@pytest.fixture(scope="session")
+def chapters_executed(pytestconfig):
+    """All chapters are executed, two at a time and in a process of their own, or were since they last changed."""
+    pytestconfig.chapters.wait()
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,7 @@ def free_port():
 
 def command(arguments, log, environment=None, most=None):
     """Run the command in a process of its own, which ends with what the shell would be told. most: bytes of a file."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
     os.environ.update(environment or {})
     fsync = os.fsync
     os.fsync = lambda handle: (fsync(handle), time.sleep(0.1))  # so that there is time to kill it, on a busy machine too

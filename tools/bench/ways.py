@@ -33,26 +33,23 @@ def ours(asked):
     return torch.from_numpy(maps.top_ids).flatten(1, 2), torch.from_numpy(maps.probabilities).flatten(1, 2)
 
 
-@torch.no_grad()
 def whole(asked):
     """transformers alone: for each depth a forward pass of the whole model, with all hidden states and the logits of the whole
     prompt, in which the connector is given the ViT's state of that depth; and the lens on top of it."""
-    vlm, found = asked.vlm, []
-    inputs, places = asked.prepared()
-    for depth in asked.depths:
-        with _swapped(vlm, depth) as named:
-            out = vlm.model(**inputs, **named, output_hidden_states=True)
-        found.append(_read(vlm, out.hidden_states[asked.layer], places, normed=asked.layer == vlm.n_layers))
-    return _stacked(found)
+    return _passes(asked, _swapped)
+
+
+def cut(asked):
+    """The same with the ViT cut short after that depth: half of its work on average, and surgery on the model."""
+    return _passes(asked, _cut)
 
 
 @torch.no_grad()
-def cut(asked):
-    """The same with the ViT cut short after that depth: half of its work on average, and surgery on the model."""
+def _passes(asked, changed):
     vlm, found = asked.vlm, []
     inputs, places = asked.prepared()
     for depth in asked.depths:
-        with _cut(vlm, depth) as named:
+        with changed(vlm, depth) as named:
             out = vlm.model(**inputs, **named, output_hidden_states=True)
         found.append(_read(vlm, out.hidden_states[asked.layer], places, normed=asked.layer == vlm.n_layers))
     return _stacked(found)
