@@ -17,7 +17,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
-TOOLS = [Path(__file__).with_name(name) for name in ("execute.py", "chapters.py", "watch.py")]
+TOOLS = [Path(__file__).with_name(name) for name in ("execute.py", "chapters.py", "dependencies.py", "watch.py")]
 OTHERS = (".venv", ".git", "_build", "lib", "tools", "notebooks")  # the environment; what was built; what is known in other ways
 
 
@@ -25,7 +25,7 @@ def found(path, watched, root):
     """The dependencies of a chapter's execution that has just ended, ready for JSON. watched: what `watch.py` wrote."""
     ran = {Path(each).relative_to(root / "lib").as_posix(): names for each, names in watched["ran"].items()}
     inside = [Path(each).relative_to(root) for each in watched["opened"] + watched["listed"] if Path(each).is_relative_to(root)]
-    files = {_whole(each).as_posix() for each in inside if each.parts and each.parts[0] not in OTHERS }
+    files = {_whole(each).as_posix() for each in inside if each.parts and each.parts[0] not in OTHERS}
     files |= {each.as_posix() for each in inside if each.parts[:1] == ("lib",) and each.suffix not in (".py", ".pyc", "")}
     packages = packages_distributions()
     used = {each for name in watched["imported"] for each in packages.get(name, [])} - {"whatwhere"}

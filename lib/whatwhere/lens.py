@@ -73,7 +73,7 @@ def log_probabilities(vlm, hidden, top_k, asked, norm=True, decoder=None):
 def _tile(weight):
     """(rows, words) of the logits made at once: 4 MiB of float32 on a CPU, whose caches hold little, and 128 MiB elsewhere."""
     on_cpu = weight.device.type == "cpu"
-    words = min(len(weight), 2048) if on_cpu else len(weight)
+    words = min(len(weight), 1024) if on_cpu else len(weight)
     return max(1, (2**20 if on_cpu else 2**25) // words), words
 
 
@@ -158,7 +158,7 @@ def visual_states(vlm, images, prompt, layer, depths, batch_size=None):
 def _at_once(vlm, image):
     """How many such images the LM is given at once: few where it is wide, and one keeps the processor busy and takes memory."""
     rows, columns = vlm.patch_grid(image)
-    enough = 10**8 if vlm.device.type == "cpu" else 3 * 10**10
+    enough = 2**27 if vlm.device.type == "cpu" else 2**35
     return min(max(1, enough // (rows * columns * vlm.unembedding.weight.shape[1] ** 2)), MOST)
 
 
