@@ -63,7 +63,7 @@ $(READY)-bench: $(READY)
 	@touch $@
 
 bench: $(READY)-bench  ## time the lens beside its alternatives, compression, scaling and the book itself (an hour; 16 GB)
-	OMP_WAIT_POLICY= PYTHONPATH=tools $(BIN)/python -m bench $(PARTS) $(if $(SAVE),--save)
+	env -u OMP_WAIT_POLICY PYTHONPATH=tools $(BIN)/python -m bench $(PARTS) $(if $(SAVE),--save)
 
 steady: $(READY)  ## execute all chapters four times, each time something else changed that should not matter (an hour)
 	$(BIN)/python tools/steady.py
