@@ -56,18 +56,21 @@ def log_probabilities(vlm, hidden, top_k, asked, norm=True, decoder=None):
     asked = torch.as_tensor(asked, dtype=torch.long, device=weight.device)
     for rows in hidden.reshape(-1, hidden.shape[-1]).split(n_rows):
         rows = rows.to(weight) if decoder else vlm.final_norm(rows) if norm else rows
-        best, ids, totals = [], [], []
+        best = rows.new_full((len(rows), top_k), -torch.inf, dtype=torch.float32)
+        ids = torch.zeros_like(best, dtype=torch.long)
+        total = best[:, :1].clone()
         for start in range(0, len(weight), n_words):
             part = slice(start, start + n_words)
             logits = F.linear(rows, weight[part], None if bias is None else bias[part]).float()
-            found = logits.topk(min(top_k, logits.shape[-1]))
-            best.append(found.values)
-            ids.append(found.indices + start)
-            totals.append(logits.logsumexp(-1))
-        total = torch.stack(totals, -1).logsumexp(-1, keepdim=True)
-        found = torch.cat(best, -1).topk(top_k)
+            most = logits.amax(-1, keepdim=True)
+            better = (most > best[:, -1:]).nonzero()[:, 0]  # the further on, the fewer rows have a better word to sort in
+            found = logits[better].topk(min(top_k, logits.shape[-1]))
+            best[better], at = torch.cat((best[better], found.values), -1).topk(top_k)
+            ids[better] = torch.cat((ids[better], found.indices + start), -1).gather(-1, at)
+            total = total.logaddexp(logits.sub_(most).exp_().sum(-1, keepdim=True).log() + most)
+            del logits  # before the next take their place
         own = F.linear(rows, weight[asked], None if bias is None else bias[asked]).float()
-        yield torch.cat(ids, -1).gather(-1, found.indices), found.values - total, own - total
+        yield ids, best - total, own - total
 
 
 def _tile(weight):
