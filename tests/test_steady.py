@@ -47,6 +47,14 @@ def test_a_row_that_moves_farther_is_found(book):
     assert found["moved"] == pytest.approx(2) and "measured value is 0.7" in found["differences"][0]
 
 
+def test_a_trial_changes_what_it_says(book, tmp_path, monkeypatch):
+    threads = "import torch", record("torch.get_num_threads() / 4")
+    assert not book("two threads", *threads)["differences"] and "measured value is 0.25" in book("again", *threads)["differences"][0]
+    (tmp_path / "transformers.py").write_text("half = 0.5")
+    monkeypatch.setattr(steady, "other_transformers", lambda *_: {"PYTHONPATH": str(tmp_path)})
+    assert not book("transformers", "import transformers", record("transformers.half"))["differences"]
+
+
 def test_a_chapter_that_fails_is_a_difference(book):
     found = book("two threads", "1 / 0")
     assert found["rows"] == 0 and "ZeroDivisionError" in found["differences"][0]
