@@ -49,7 +49,8 @@ def test_a_row_that_moves_farther_is_found(book):
 
 def test_a_trial_changes_what_it_says(book, tmp_path, monkeypatch):
     threads = "import torch", record("torch.get_num_threads() / 4")
-    assert not book("two threads", *threads)["differences"] and "measured value is 0.25" in book("again", *threads)["differences"][0]
+    assert not book("two threads", *threads)["differences"]
+    assert "measured value is 0.25" in book("again", *threads)["differences"][0]
     (tmp_path / "transformers.py").write_text("half = 0.5")
     monkeypatch.setattr(steady, "other_transformers", lambda *_: {"PYTHONPATH": str(tmp_path)})
     assert not book("transformers", "import transformers", record("transformers.half"))["differences"]
