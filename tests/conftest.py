@@ -65,8 +65,8 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish(session):
     if not session.config.option.collectonly and any("chapters_executed" in item.fixturenames for item in session.items):
         command = [sys.executable, Path(__file__).parents[1] / "tools" / "execute.py"]
-        log = tempfile.TemporaryFile()
-        session.config.chapters = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # what fails is tried again, and then heard
+        session.config.chapters = subprocess.Popen(command, env=dict(os.environ), **quiet)
 
 
 def pytest_unconfigure(config):
