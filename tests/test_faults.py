@@ -26,7 +26,7 @@ import whatwhere as ww
 from whatwhere import compress, hub, ledger
 from whatwhere.benchmarks import running
 from whatwhere.files import write
-from whatwhere.training import build, scaling, small, stages
+from whatwhere.training import Stage, build, checkpoints, scaling, small
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[1]
@@ -76,7 +76,7 @@ def notes(folder):
 
 def stage(folder):
     own = {"weight": torch.nn.Parameter(torch.ones(40, 40))}
-    stages.keep(folder, stages.Stage("align", 4, 2), own, [], {"step": 2, "seconds": 1.0, "log": []})
+    checkpoints.keep(folder, Stage("align", 4, 2), own, [], {"step": 2, "seconds": 1.0, "log": []})
 
 
 def organism(folder):

@@ -25,7 +25,7 @@ import whatwhere as ww
 from test_benchmarks import FILES, PARQUETS, WRITERS
 from whatwhere import benchmarks, compress, hub, images, ledger, loading, stats
 from whatwhere.benchmarks.items import is_row
-from whatwhere.training import Stage, build, scaling, stages
+from whatwhere.training import Stage, build, checkpoints, scaling, stages
 from whatwhere.training.towers import Tower
 
 pytestmark = [pytest.mark.usefixtures("one_thread", "the_same_every_time"), pytest.mark.filterwarnings("ignore")]
@@ -427,7 +427,7 @@ def test_a_damaged_stage_of_training(stage, tmp_path):
     def check(content):
         path.write_bytes(content)
         tools = stages.optimizers(*chosen, stage)
-        state = read_or_refused(lambda: stages.resume(tmp_path, stage, own, tools), path.name)
+        state = read_or_refused(lambda: checkpoints.resume(tmp_path, stage, own, tools), path.name)
         if state is not None:
             assert 0 <= state["step"] <= stage.steps and all(p.isfinite().all() for p in own.values())
             for tool in tools:

@@ -15,7 +15,7 @@ import torch
 import whatwhere as ww
 from whatwhere import rope, world
 from whatwhere.models import VLM
-from whatwhere.training import Stage, build, data, scaling, small, stages
+from whatwhere.training import Stage, build, checkpoints, data, scaling, small
 from whatwhere.training.evaluate import exact
 from whatwhere.training.stages import language_logits
 from whatwhere.training.towers import Tower
@@ -337,7 +337,7 @@ def test_half_kept_never_replaces_what_was_kept(organism, tmp_path, monkeypatch)
             part.write(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stages, "save_file", fails)
+    monkeypatch.setattr(checkpoints, "save_file", fails)
     with pytest.raises(KeyboardInterrupt):
         small.keep(organism, file)
     assert file.read_bytes() == whole

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import whatwhere as ww
 from whatwhere import training, world
-from whatwhere.training import ORGANISMS, Stage, build, card, evaluate, stages
+from whatwhere.training import ORGANISMS, Stage, build, card, checkpoints, evaluate, stages
 from whatwhere.training.muon import Muon, orthogonal
 from whatwhere.training.towers import Tower
 
@@ -30,9 +30,9 @@ def learn(name, stage, folder):
     return weights, [{k: v for k, v in entry.items() if k != "seconds"} for entry in state["log"]]
 
 
-def fail_at(monkeypatch, function, call, part=None):
-    """The `call`-th call of a function of `stages` fails, as if the machine had gone."""
-    whole, calls = getattr(stages, function), []
+def fail_at(monkeypatch, module, function, call, part=None):
+    """The `call`-th call of a function of `module` fails, as if the machine had gone."""
+    whole, calls = getattr(module, function), []
 
     def failing(*args, **kwargs):
         calls.append(1)
@@ -42,7 +42,7 @@ def fail_at(monkeypatch, function, call, part=None):
             raise KeyboardInterrupt
         return whole(*args, **kwargs)
 
-    monkeypatch.setattr(stages, function, failing)
+    monkeypatch.setattr(module, function, failing)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_killed_run_ends_with_the_same_weights(name, kind, tmp_path, monkeypat
     start = fresh(name)[0].model.state_dict()
     assert any(not torch.equal(start[k], unbroken[k]) for k in start) and [e["step"] for e in log] == [2, 4, 5]
     with monkeypatch.context() as patch:
-        fail_at(patch, "losses", 4)
+        fail_at(patch, stages, "losses", 4)
         with pytest.raises(KeyboardInterrupt):
             learn(name, stage, tmp_path / "broken")
     for _ in range(2):  # go on; then once more, when nothing is left to do
@@ -66,7 +66,7 @@ def test_a_half_written_checkpoint_never_replaces_a_good_one(tmp_path, monkeypat
     stage = Stage("align", 5, 2, warm=2)
     unbroken, _ = learn("toy-llava", stage, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        fail_at(patch, "save_file", 2, part=lambda tensors, path: open(path, "wb").write(b"half"))
+        fail_at(patch, checkpoints, "save_file", 2, part=lambda tensors, path: open(path, "wb").write(b"half"))
         with pytest.raises(KeyboardInterrupt):
             learn("toy-llava", stage, tmp_path)
     with safe_open(tmp_path / "align.safetensors", "pt") as file:

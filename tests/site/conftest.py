@@ -6,10 +6,12 @@ This suite is asked for by name, so it fails where there is no browser or no boo
 import shutil
 
 import pytest
-from playwright.sync_api import sync_playwright
-from visits import HTML, QUIET, Visit, context, served
+from playwright.sync_api import expect, sync_playwright
+from visits import HTML, PATIENCE, QUIET, Visit, context, served
 
 from browser import CHROMIUM
+
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")

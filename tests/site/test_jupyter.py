@@ -14,6 +14,7 @@ from nbformat import v4
 from playwright.sync_api import expect
 
 TOKEN = "trial"
+IDLE = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 CODE = """
 import whatwhere as ww
 from whatwhere.phases import Phases
@@ -57,6 +58,7 @@ def test_widgets_work_in_jupyter(program, path, tmp_path, chromium):
         page = window.new_page()
         page.set_default_timeout(60_000)
         page.goto(f"{address}/{path}/trial.ipynb?token={TOKEN}")
+        page.wait_for_function(IDLE)  # JupyterLab drops what it is told to run before its kernel is there (jupyterlab issue 8490)
         page.locator(".jp-Cell .cm-content").first.click()
         page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         words, told = page.locator("figure.ww-map .ww-grid"), page.locator("figure.ww-map .ww-told")

@@ -41,7 +41,7 @@ def test_arrow_keys_scroll_a_wide_formula(name, book, visit):
     for each in found:
         each.press("ArrowRight")
         with contextlib.suppress(Error):  # scrolling is smooth, and a jump to another page takes its time as well
-            here.page.wait_for_function("each => each.scrollLeft > 0", arg=each.element_handle(), timeout=2000)
+            here.page.wait_for_function("each => each.scrollLeft > 0", arg=each.element_handle())
         assert here.page.url == book + name, "an arrow key on a formula led away from the page"
         assert each.evaluate("each => each.scrollLeft"), "an arrow key does not scroll the formula: is it what scrolls?"
     nothing(here.wrong, name)

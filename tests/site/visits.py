@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HTML = Path(os.environ.get("WHATWHERE_HTML") or ROOT / "_build" / "html")
 WIDTHS = {390: 844, 820: 1180, 1440: 900}  # of a phone, a tablet and a desktop, with their heights
 THEMES = ("light", "dark")
+PATIENCE = 30_000  # milliseconds to wait for what should happen at once, for machines that have other work
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -94,7 +95,7 @@ def served(folder):
 
 def context(chromium, width=1440, theme="light", **options):
     window = chromium.new_context(viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme, **options)
-    window.set_default_timeout(10_000)
+    window.set_default_timeout(PATIENCE)
     window.add_init_script(WATCH)
     window.route(FOREIGN, lambda route: route.abort())
     return window

@@ -25,8 +25,9 @@ from ..files import first_line
 from ..models import load
 from ..world.questions import NUMBERS, Question, article
 from . import build
+from .checkpoints import save_whole
 from .data import RELATIONS, Pages, normalise, stack
-from .stages import Stage, advance, language_loss, optimizers, save_whole, trainable
+from .stages import Stage, advance, language_loss, optimizers, trainable
 from .towers import Tower
 
 NAME, SIDE = "toy-qwen2vl", world.SIZE // build.PATCH["toy-qwen2vl"]
