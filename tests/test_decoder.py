@@ -133,6 +133,47 @@ def test_saved_and_loaded_it_is_one_more_lens(vlm, tmp_path):
         ww.lens.token_maps(vlm, image, decoder=loaded, layer=2)
 
 
+def test_a_narrowed_decoder_reads_as_the_whole_one_would_among_its_words(vlm, tmp_path):
+    images = pictures(3)
+    tokens = torch.cat([vlm.visual_tokens(each) for each in images])
+    whole = compress.distil(vlm, compress.lessons(vlm, images), lr=0.01)
+    said = np.unique(whole.top(tokens, 2))[::-1]  # in any order
+    assert 2 < len(said) < len(vlm.words)
+    narrow = whole.narrowed(said)
+    assert (narrow.words[narrow.top(tokens, 2)] == whole.words[whole.top(tokens, 2)]).all()
+    assert (narrow.punctuation == whole.punctuation[said]).all() and torch.equal(narrow(tokens), whole(tokens)[:, said.copy()])
+    for number in (1, 2, 3):  # what is removed depends on two words at most, and these are the same
+        with compress.method(vlm, number, whole) as log:
+            expected = vlm.logits(images, "x")
+        with compress.method(vlm, number, narrow) as own:
+            assert torch.equal(vlm.logits(images, "x"), expected) and own.kept == log.kept
+    again = whole.narrowed(said[:6]).narrowed([4, 1])
+    assert again.ids.tolist() == [said[4], said[1]] and again.words.tolist() == whole.words[again.ids].tolist()
+    # it is a lens for its own words
+    few = whole.narrowed(said[:5])
+    maps = ww.lens.token_maps(vlm, images[0], decoder=few, top_k=5)
+    assert np.allclose(maps.probabilities.sum(-1), 1, atol=1e-5) and set(maps.words.ravel()) <= set(few.words)
+    assert (maps.words[-1].ravel() == few.words[few.top(vlm.visual_tokens(images[0]))[:, 0]]).all()
+    read = ww.stages.read(vlm, images[:1], asked=[few.words[3]], decoder=few)
+    assert (read.vocabulary[read.ids[0]] == maps.words).all() and read.scores.max() <= 0
+    left_out = next(word for word in vlm.words if word.isalpha() and word.lower() not in [each.lower() for each in few.words])
+    with pytest.raises(ValueError, match=left_out):
+        ww.stages.read(vlm, images[:1], asked=[left_out], decoder=few)
+    with pytest.raises(ValueError, match="from 1 to 5"):
+        ww.lens.token_maps(vlm, images[0], decoder=few, top_k=6)
+    # and is kept
+    again.save(tmp_path)
+    loaded = compress.load_decoder(tmp_path, vlm)
+    assert torch.equal(loaded.weight, again.weight) and (loaded.words == again.words).all() and (loaded.ids == again.ids).all()
+
+
+@pytest.mark.parametrize("ids", [[], [3], [3, 3], [-1, 2], [0, 10**6], [0.0, 1.0], [True, False], [[1, 2], [3, 4]], "ab", None])
+def test_words_that_are_none(vlm, ids):
+    decoder = compress.Decoder(vlm.unembedding.weight.detach(), vlm.words)
+    with pytest.raises(ValueError, match="two at least, each once, by ids from 0 to"):
+        decoder.narrowed(ids)
+
+
 def test_a_decoder_of_another_model_is_refused(tmp_path):
     for name, make, options in (
         ("own", llava, {}), ("twin", llava, {"seed": 1}), ("wide", llava, {"hidden": 64}), ("other", qwen2vl, {}),

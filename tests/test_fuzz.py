@@ -38,7 +38,7 @@ TIMES = int(os.environ.get("WHATWHERE_FUZZ", 1))  # as many of each, for a long 
 # {what is damaged: (how many files there are of it, how often each is damaged anew)}
 SHARES = {
     "pictures": (20, 210), "questions": (len(FILES), 280), "columns": (len(PARQUETS), 100), "answers": (6, 130),
-    "claims": (1, 1000), "notes": (3, 200), "checkpoints": (14, 25), "decoders": (2, 60), "stages": (2, 60),
+    "claims": (1, 1000), "notes": (3, 200), "checkpoints": (14, 25), "decoders": (4, 60), "stages": (2, 60),
 }  # fmt: skip
 
 
@@ -401,9 +401,11 @@ def test_a_damaged_checkpoint(family, part, folders, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["decoder.safetensors", "decoder.json"])
-def test_a_damaged_decoder(name, folders, tmp_path):
+@pytest.mark.parametrize("words", ["all", "some"])
+def test_a_damaged_decoder(name, words, folders, tmp_path):
     vlm = ww.load(folders / "llava", device="cpu", dtype="float32")
-    compress.Decoder(vlm.unembedding.weight.detach(), vlm.words, {"model": vlm.name, "mark": [0.5] * 16}).save(tmp_path)
+    decoder = compress.Decoder(vlm.unembedding.weight.detach(), vlm.words, {"model": vlm.name, "mark": [0.5] * 16})
+    (decoder if words == "all" else decoder.narrowed([7, 0, 3])).save(tmp_path)
     path = tmp_path / name
     whole = path.read_bytes()
 

@@ -35,12 +35,12 @@ def logit_lens(vlm, hidden, top_k=5, norm=True, decoder=None):
     that reads visual tokens before the LM, in place of the model's own norm and unembedding.
     Returns a `Reading`: softmax(W_U · norm(hidden)), its `top_k` best ids, words and probabilities.
     """
-    vocabulary = vlm.unembedding.weight.shape[0]
-    if isinstance(top_k, bool) or not isinstance(top_k, Integral) or not 1 <= top_k <= vocabulary:
-        raise ValueError(f"top_k is a whole number from 1 to {vocabulary}, the size of the vocabulary, not {top_k!r}.")
+    words = (decoder or vlm).words
+    if isinstance(top_k, bool) or not isinstance(top_k, Integral) or not 1 <= top_k <= len(words):
+        raise ValueError(f"top_k is a whole number from 1 to {len(words)}, the size of the vocabulary, not {top_k!r}.")
     found = [(ids.cpu(), best.exp().cpu()) for ids, best, _ in log_probabilities(vlm, hidden, top_k, (), norm, decoder)]
     ids, probabilities = (torch.cat(each).reshape(*hidden.shape[:-1], top_k).numpy() for each in zip(*found))
-    return Reading(ids, vlm.words[ids], probabilities)
+    return Reading(ids, words[ids], probabilities)
 
 
 def log_probabilities(vlm, hidden, top_k, asked, norm=True, decoder=None):
@@ -112,7 +112,7 @@ def _token_maps(vlm, images, prompt, layer, depths, top_k, norm, batch_size, dec
         ids, _, probabilities = logit_lens(vlm, hidden, top_k, norm, decoder)
         shape = (len(batch), len(depths), *grid, top_k)
         found += [
-            TokenMaps(i, p, list(depths), layer, vlm.seen(picture), vlm.words)
+            TokenMaps(i, p, list(depths), layer, vlm.seen(picture), (decoder or vlm).words)
             for i, p, picture in zip(ids.reshape(shape), probabilities.reshape(shape), batch)
         ]
     return found

@@ -72,8 +72,8 @@ def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=N
     if len(grids) != 1:
         raise ValueError(f"stages.read takes images of one patch grid; these have {sorted(grids) or 'no image among them'}.")
     depths = tuple(range(vlm.depths + 1) if depths is None else depths)
-    layer = lens.read_at(vlm, layer, decoder)
-    wanted = [np.flatnonzero(lowered(vlm.words) == word.lower()) for word in asked]
+    layer, vocabulary = lens.read_at(vlm, layer, decoder), (decoder or vlm).words
+    wanted = [np.flatnonzero(lowered(vocabulary) == word.lower()) for word in asked]
     _refuse_unknown(asked, wanted, vlm.name)
     of_any, sizes = np.concatenate([[], *wanted]).astype(int), list(map(len, wanted))
     ids, scores = [], []
@@ -88,7 +88,7 @@ def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=N
             scores.append(torch.cat(found).reshape(*shape[:2], -1, len(wanted)).amax(2).cpu().numpy() if wanted else
                           np.zeros((*shape[:2], 0)))  # fmt: skip
             bar.update(len(batch))
-    return Readings(np.concatenate(ids), np.concatenate(scores), tuple(asked), vlm.words, depths, layer)
+    return Readings(np.concatenate(ids), np.concatenate(scores), tuple(asked), vocabulary, depths, layer)
 
 
 def world_words():

@@ -32,26 +32,38 @@ class Decoder(torch.nn.Module):
     """Reads visual tokens as words, before the language model: `decoder(tokens)` are logits (…, vocabulary).
 
     weight: (vocabulary, hidden). words: (vocabulary,) what each id looks like. punctuation: (vocabulary,) which of them are.
-    history: the losses of its distillation by step. about: how it was made.
+    history: the losses of its distillation by step. about: how it was made. ids: None, or where its words stand in the model's
+    vocabulary, if it was `narrowed` to some of them.
     """
 
-    def __init__(self, weight, words, about=None, history=None):
+    def __init__(self, weight, words, about=None, history=None, ids=None):
         super().__init__()
         self.weight = torch.nn.Parameter(weight, requires_grad=False)
         self.words, self.punctuation = words, punctuation(words)
-        self.about, self.history = about or {}, history
+        self.about, self.history, self.ids = about or {}, history, ids
 
     def forward(self, tokens):
         return F.linear(tokens.to(self.weight), self.weight)
 
     @torch.no_grad()
     def top(self, tokens, k=1):
-        """(…, k) ids of the best words of tokens (…, hidden), as a numpy array."""
+        """(…, k) ids of the best words of tokens (…, hidden), as a numpy array: `decoder.words[ids]` names them."""
         return self(tokens).topk(k).indices.cpu().numpy()
+
+    def narrowed(self, ids):
+        """A decoder that knows only the words `ids` of this one, and costs so much less to read with.
+
+        Its words are counted anew, from 0. Raises ValueError unless `ids` are two at least and all different.
+        """
+        ids = np.array(ids)
+        words = _chosen(self.words, ids)
+        return Decoder(self.weight[ids], words, self.about, self.history, ids if self.ids is None else self.ids[ids])
 
     def check_fits(self, vlm):
         """This decoder, if `vlm` is the model that it can read; otherwise a ValueError."""
-        if self.weight.shape != vlm.unembedding.weight.shape:
+        n, width = vlm.unembedding.weight.shape
+        known = len(self.weight) == n if self.ids is None else self.ids.max() < n
+        if not known or self.weight.shape[1] != width:
             raise ValueError(
                 "This decoder knows {} words and reads tokens of width {}; {} has {} and {}.".format(
                     *self.weight.shape, vlm.name, *vlm.unembedding.weight.shape
@@ -67,7 +79,8 @@ class Decoder(torch.nn.Module):
     def save(self, folder):
         """Write `decoder.safetensors` and `decoder.json` into `folder`."""
         with together(folder) as new:
-            save_file({"weight": self.weight.detach().contiguous().cpu()}, new / WEIGHTS)
+            tensors = {"weight": self.weight} | ({} if self.ids is None else {"ids": torch.as_tensor(self.ids)})
+            save_file({name: each.detach().contiguous().cpu() for name, each in tensors.items()}, new / WEIGHTS)
             (new / CARD).write_text(json.dumps(self.about, indent=2) + "\n", encoding="utf-8")
 
 
@@ -80,13 +93,27 @@ def load_decoder(folder, vlm):
     if not (folder / WEIGHTS).is_file() or not (folder / CARD).is_file():
         raise FileNotFoundError(f"'{folder}' holds no decoder: {WEIGHTS} and {CARD} are what `Decoder.save` writes.")
     try:
-        about, weight = read_json(folder / CARD), load_file(folder / WEIGHTS)["weight"]
+        about, tensors = read_json(folder / CARD), load_file(folder / WEIGHTS)
+        weight, ids = tensors["weight"], tensors["ids"].numpy() if "ids" in tensors else None
+        words = vlm.words if ids is None else _chosen(vlm.words, ids)
         mark = np.asarray(about.get("mark", [0] * 16), float)
         if weight.ndim != 2 or mark.shape != (16,) or not weight.isfinite().all() or not np.isfinite(mark).all():
             raise ValueError("its numbers are not those of a decoder")
+        if ids is not None and len(ids) != len(weight):
+            raise ValueError(f"it has {len(weight)} rows for {len(ids)} words")
     except Exception as error:  # safetensors and json raise each their own for a broken file
         raise ValueError(f"The decoder in '{folder}' could not be read; make it again. ({error})") from None
-    return Decoder(weight.to(vlm.device, vlm.dtype), vlm.words, about).check_fits(vlm)
+    return Decoder(weight.to(vlm.device, vlm.dtype), words, about, ids=ids).check_fits(vlm)
+
+
+def _chosen(words, ids):
+    """The words of `ids` among all `words`."""
+    fine = ids.ndim == 1 and ids.dtype.kind in "iu" and len(ids) > 1 and len(set(ids)) == len(ids)
+    if not fine or min(ids) < 0 or max(ids) >= len(words):
+        raise ValueError(
+            f"A decoder of fewer words is told which: two at least, each once, by ids from 0 to {len(words) - 1}; not {ids!r}."
+        )
+    return words[ids]
 
 
 def _mark(vlm):
