@@ -202,6 +202,11 @@ def test_a_decoder_that_cannot_be_read(vlm, tmp_path):
     (tmp_path / module.CARD).write_text("{}")
     with pytest.raises(ValueError, match="could not be read"):
         compress.load_decoder(tmp_path, vlm)
+    decoder = compress.Decoder(vlm.unembedding.weight.detach(), vlm.words).narrowed([4, 1, 3])
+    decoder.ids = decoder.ids[:2]  # of three rows
+    decoder.save(tmp_path)
+    with pytest.raises(ValueError, match="could not be read; .* not those of a decoder"):
+        compress.load_decoder(tmp_path, vlm)
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,9 @@ def load_decoder(folder, vlm):
         weight, ids = tensors["weight"], tensors["ids"].numpy() if "ids" in tensors else None
         words = vlm.words if ids is None else _chosen(vlm.words, ids)
         mark = np.asarray(about.get("mark", [0] * 16), float)
-        if weight.ndim != 2 or mark.shape != (16,) or not weight.isfinite().all() or not np.isfinite(mark).all():
+        fits = weight.ndim == 2 and mark.shape == (16,) and (ids is None or len(ids) == len(weight))
+        if not fits or not weight.isfinite().all() or not np.isfinite(mark).all():
             raise ValueError("its numbers are not those of a decoder")
-        if ids is not None and len(ids) != len(weight):
-            raise ValueError(f"it has {len(weight)} rows for {len(ids)} words")
     except Exception as error:  # safetensors and json raise each their own for a broken file
         raise ValueError(f"The decoder in '{folder}' could not be read; make it again. ({error})") from None
     return Decoder(weight.to(vlm.device, vlm.dtype), words, about, ids=ids).check_fits(vlm)
