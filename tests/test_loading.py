@@ -180,7 +180,7 @@ def said(note):
         (lost, "describes 6,.* parameters, and the weights are"),  # the default is a model of seven billion
         (lambda config: config["text_config"].update(num_hidden_layers=10**12), "describes no model"),
         (lambda config: config["vision_config"].update(num_hidden_layers=10**6), "describes no model"),
-        (lambda config: config["text_config"].update(rms_norm_eps=float("nan")), "numbers that are not finite"),
+        (lambda config: config["text_config"].update(rms_norm_eps=float("nan")), "of LM layer [123] are not finite"),
         (lambda config: config.update(model_type=["llava"]), "describes no model"),
         (said({"lens_layer": 9}), "lens_layer is a whole number from 0 to 3 in this model, not 9"),
         (said([3]), "are damaged, or not of one model"),

@@ -65,6 +65,14 @@ def test_intervals_of_any_statistic():
             stats.interval(lambda *a: 0, *bad)
 
 
+def test_an_interval_of_what_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="of these 3 scenes it is nan"):
+        stats.interval(lambda x: x.mean(), np.array([1.0, np.nan, 2.0]))
+    rare = np.array([1.0, *[0.0] * 9])  # a third of all draws of ten lack the one that is divided by
+    with pytest.raises(ValueError, match=r"in \d+ of these the statistic is no finite number"), np.errstate(all="ignore"):
+        stats.interval(lambda x: 1 / x.sum(), rare)
+
+
 def test_an_interval_over_a_few_models():
     mean, low, high = stats.over_models([1.0, 2.0, 3.0])
     assert mean == 2 and high - mean == pytest.approx(mean - low) == pytest.approx(4.303 / 3**0.5, rel=1e-3)  # t of 2 degrees

@@ -12,6 +12,7 @@ import torch
 from transformers import DynamicCache
 
 from . import world
+from .finite import check_finite
 from .stats import interval
 
 AT_ONCE = 16  # images
@@ -31,7 +32,7 @@ def chances(vlm, inputs, options, visual=None):
         raise ValueError(f"Options are words that begin with different tokens; {', '.join(map(repr, options)) or 'none'} do not.")
     named = {"attention_mask": inputs["attention_mask"], "position_ids": vlm.position_ids(inputs), "use_cache": False}
     last = vlm.lm(inputs_embeds=vlm.embed(inputs, visual), **named).last_hidden_state[:, -1]
-    return vlm.unembedding(last).float().softmax(-1)[:, first]
+    return check_finite(vlm.unembedding(last).float().softmax(-1), "the words that may come next")[:, first]
 
 
 class Exam:
@@ -139,8 +140,9 @@ class Exam:
                     "position_ids": following + torch.arange(fed.shape[1], device=fed.device),
                 }
                 hidden = torch.cat([hidden, lm(**named, past_key_values=cache, use_cache=True).last_hidden_state], 1)
-            said = self.vlm.unembedding(hidden).argmax(-1).tolist()
-            for (n, start), row in zip(rows, said):
+            best, said = self.vlm.unembedding(hidden).max(-1)
+            check_finite(best, "the logits of an answer")
+            for (n, start), row in zip(rows, said.tolist()):
                 if n is not None:
                     right[n] = row[start : start + len(self.due[n])] == self.due[n]
         return right

@@ -18,6 +18,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from . import slider
+from .finite import not_finite
 from .streams import check_range
 
 MOST = 16  # sequences in the LM at once, unless asked for more
@@ -33,7 +34,8 @@ def logit_lens(vlm, hidden, top_k=5, norm=True, decoder=None):
     hidden: (…, hidden) states of the LM's residual stream, at any layer.
     top_k: how many words to keep. norm: False skips the final norm, to show why it is needed. decoder: a `compress.Decoder`
     that reads visual tokens before the LM, in place of the model's own norm and unembedding.
-    Returns a `Reading`: softmax(W_U · norm(hidden)), its `top_k` best ids, words and probabilities.
+    Returns a `Reading`: softmax(W_U · norm(hidden)), its `top_k` best ids, words and probabilities. Raises `finite.NotFinite`
+    where a state or a logit is nan or infinite.
     """
     words = (decoder or vlm).words
     if isinstance(top_k, bool) or not isinstance(top_k, Integral) or not 1 <= top_k <= len(words):
@@ -69,6 +71,8 @@ def log_probabilities(vlm, hidden, top_k, asked, norm=True, decoder=None):
             ids[better] = torch.cat((ids[better], found.indices + start), -1).gather(-1, at)
             total = total.logaddexp(logits.sub_(most).exp_().sum(-1, keepdim=True).log() + most)
             del logits  # before the next take their place
+        if not total.isfinite().all():  # one such number in a state, and all its logits are none
+            raise not_finite("the logits" if hidden.isfinite().all() else "the states given to the lens", rows.dtype)
         own = F.linear(rows, weight[asked], None if bias is None else bias[asked]).float()
         yield ids, best - total, own - total
 

@@ -17,6 +17,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, cached_file, logging
 from . import hub
 from .families import FAMILIES
 from .files import first_line, read_json
+from .finite import NotFinite, check_finite
 from .streams import check_range
 
 ORGANISMS, FOUR_BIT = ("toy-llava", "toy-qwen2vl"), "4-bit"
@@ -101,12 +102,11 @@ def _try_out(parts, name):
         check_range("lens_layer", vlm.lens_layer, vlm.n_layers)
         check_range("highest id of a word", max(vlm.tokenizer.get_vocab().values()), len(vlm.unembedding.weight) - 1)
         grey = Image.new("RGB", (64, 64), "grey")
-        numbers = list(vlm.prepare(grey, QUESTION).values())
+        for part, values in vlm.prepare(grey, QUESTION).items():
+            check_finite(values, f"the image processor, {part},")
         if model.num_parameters() <= SMALL:
+            vlm.logits(grey, QUESTION)
             vlm.answer(grey, QUESTION, max_new_tokens=1)
-            numbers.append(vlm.logits(grey, QUESTION))
-        if not all(each.isfinite().all() for each in numbers):
-            raise ValueError("it makes numbers that are not finite")
 
 
 @contextmanager
@@ -116,6 +116,8 @@ def _fitting(name, *own):
         yield
     except own:
         raise
+    except NotFinite as error:
+        raise ValueError(f"'{name}' was asked a first question, in vain. {error}") from error
     except (MemoryError, torch.OutOfMemoryError):
         raise MemoryError(f"The memory is too small to ask '{name}' a first question: take a smaller model.") from None
     except Exception as error:

@@ -20,6 +20,7 @@ import torch
 from . import images as _images
 from .families import FAMILIES
 from .files import together
+from .finite import Watch, check_finite, extremes, first_bad, not_finite
 from .loading import load_parts
 from .rope import scaling
 from .streams import check_range, residual_stream
@@ -158,7 +159,10 @@ class VLM:
         for start in range(0, len(images), batch_size):
             inputs = self.prepare(images[start : start + batch_size], questions[start : start + batch_size])
             greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+            watch = Watch()
+            greedy["logits_processor"] = [watch]
             ids = self.model.generate(**inputs, **greedy, max_new_tokens=max_new_tokens, pad_token_id=self._pad)
+            watch.check()
             new = ids[:, inputs["input_ids"].shape[1] :]
             answers += [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
         return answers if many else answers[0]
@@ -173,7 +177,7 @@ class VLM:
         _check_prompts(prompts)
         inputs = self.prepare(images, prompts)
         hidden = self.lm_hidden(self.embed(inputs), inputs["attention_mask"], self.position_ids(inputs))
-        logits = self.unembedding(self.final_norm(hidden))
+        logits = check_finite(self.unembedding(self.final_norm(hidden)), "the logits")
         return logits if many else logits[0]
 
     @torch.no_grad()
@@ -203,6 +207,10 @@ class VLM:
         A LLaVA that keeps CLIP's class token has one leading token before the patches (`vlm.adapter.leading`).
         """
         by_depth = self._vit(inputs, depths, self.adapter.connect)
+        bad = first_bad([torch.stack([extremes(each) for each in tokens]) for tokens in by_depth])
+        if bad is not None:
+            depth = bad if depths is None else list(depths)[bad]
+            raise not_finite(f"the connector, which was fine at its entrance, at ViT depth {depth}", by_depth[bad][0].dtype)
         return [torch.stack(tokens) for tokens in zip(*by_depth)]
 
     @torch.no_grad()
@@ -226,7 +234,7 @@ class VLM:
         for depth in depths:
             check_range("depth", depth, self.depths)
         arguments, named = self.adapter.vision_arguments(inputs)
-        named["take"] = lambda state: take(state, inputs)
+        named |= {"take": lambda state: take(state, inputs), "what": "ViT depth"}
         return residual_stream(self.adapter.vision, self.vision_blocks, depths, *arguments, **named)
 
     def embed(self, inputs, visual=None):
@@ -251,13 +259,15 @@ class VLM:
         """(batch, length, hidden) residual stream of the LM after `layer` blocks, and no block more is run.
 
         layer: 0 … `vlm.n_layers`, the last by default (before the final norm); a list of layers gives a list.
-        position_ids: as `vlm.position_ids(inputs)` makes them.
+        position_ids: as `vlm.position_ids(inputs)` makes them. Raises `finite.NotFinite` where a state is nan or infinite.
         """
         layers = [self.n_layers] if layer is None else [layer] if isinstance(layer, Integral) else list(layer)
         for each in layers:
             check_range("layer", each, self.n_layers)
         inputs = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask, "position_ids": position_ids}
-        found = residual_stream(self.lm, self.lm_layers, layers, **inputs, use_cache=False)
+        found = residual_stream(
+            self.lm, self.lm_layers, layers, **inputs, use_cache=False, what="LM layer", real=attention_mask
+        )
         return found if isinstance(layer, (list, tuple)) else found[0]
 
     # -- inside -------------------------------------------------------------------------------------------------

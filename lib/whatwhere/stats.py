@@ -39,6 +39,9 @@ def interval(statistic, *arrays, seed=0, resamples=1000):
 
     arrays: (scenes, …) each, drawn together, scene by scene. The statistic is a number or an array, such as one number
     for each depth; so are the three results. For a share that `share` can take, prefer `share`. Deterministic in `seed`.
+
+    Raises ValueError where there are no scenes, the arrays differ in length, or the statistic is no finite number: of all
+    scenes, or of one draw of them.
     """
     arrays = [np.asarray(each) for each in arrays]
     if len({len(each) for each in arrays}) != 1 or not len(arrays[0]):
@@ -46,7 +49,16 @@ def interval(statistic, *arrays, seed=0, resamples=1000):
     rng, n = np.random.default_rng(seed), len(arrays[0])
     draws = (rng.integers(n, size=n) for _ in range(resamples))
     found = np.array([statistic(*(each[drawn] for each in arrays)) for drawn in draws])
-    return statistic(*arrays), *np.quantile(found, (0.025, 0.975), axis=0)
+    value = statistic(*arrays)
+    if not np.isfinite(value).all():
+        raise ValueError(f"interval() takes a statistic that is a finite number; of these {n} scenes it is {value}.")
+    if not np.isfinite(found).all():
+        bad = (~np.isfinite(found.reshape(resamples, -1)).all(1)).sum()
+        raise ValueError(
+            f"interval() draws scenes anew {resamples} times, and in {bad} of these the statistic is no finite number: it may "
+            "divide by what a draw can lack. Give it more scenes, or a statistic that is one for every draw."
+        )
+    return value, *np.quantile(found, (0.025, 0.975), axis=0)
 
 
 def over_models(values):

@@ -2,21 +2,26 @@
 
 from numbers import Integral
 
+from .finite import extremes, first_bad, not_finite
+
 
 class _Enough(Exception):
     """Raised by a hook once the last wanted state has been seen; never leaves `residual_stream`."""
 
 
-def residual_stream(module, blocks, wanted, *args, take=lambda state: state, **kwargs):
+def residual_stream(module, blocks, wanted, *args, what="state", real=None, take=lambda state: state, **kwargs):
     """States between `blocks` while `module(*args, **kwargs)` runs: 0 is before the first, n after the n-th.
 
     take: what is kept of a state, at once, so that not all of them need to be in memory. Stops as soon as the last wanted one
     is there. Hooks of others (steering, say) are seen at work.
+    what: the name of such a place, "ViT depth". real: (batch, length) booleans or numbers, zero where a token is padding.
+    Raises NotFinite, which names the first such place, where a state (of a token that is no padding) is nan or infinite.
     """
-    seen, last = {}, max(wanted)
+    seen, ends, last = {}, {}, max(wanted)
 
     def keep(at, state):
         if at in wanted:
+            ends[at] = extremes(state)
             seen[at] = take(state)
         if at == last:
             raise _Enough
@@ -36,7 +41,17 @@ def residual_stream(module, blocks, wanted, *args, take=lambda state: state, **k
     finally:
         for handle in handles:
             handle.remove()
+    bad = first_bad(list(ends.values()))
+    if bad is not None:
+        for at in list(ends)[bad:]:
+            if not _of(seen[at], real, ends[at]).isfinite().all():
+                raise not_finite(f"{what} {at}", ends[at].dtype)
     return [seen[at] for at in wanted]
+
+
+def _of(state, real, ends):
+    """What counts of a state when it is asked whether it is finite: of padding, which nobody reads, nothing."""
+    return state[real.bool()] if real is not None and real.shape == state.shape[:-1] else ends
 
 
 def check_range(what, value, highest):

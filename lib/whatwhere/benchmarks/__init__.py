@@ -147,11 +147,7 @@ def run(
         asked = blinded(asked, seed)
     how = None if compress is None else (compress, decoder, keep)
     runner = running.Runner(vlm, asked, batch_size, settings["max_new_tokens"], how, seed)
-    if not runner.finite():
-        raise ValueError(
-            f"{vlm.name} gives numbers that are not finite in {settings['dtype']}, so that its answers would mean nothing: "
-            "load it in another dtype, 'bfloat16' where the GPU has it, else 'float32'."
-        )
+    runner.try_first()
     with rope.scaled(vlm, *scale) if scale is not None else nullcontext():
         with runner.shortened(0):  # what cannot be asked for is refused before there is a folder that says it was
             pass

@@ -109,16 +109,15 @@ class Runner:
             warnings.warn(f"Out of memory with {len(part)} questions at once: going on with {self.at_once}.", stacklevel=2)
         return answered
 
-    def finite(self):
-        """Are the numbers that the model gives for the first question? In too small a dtype they overflow."""
+    def try_first(self):
+        """Raises `NotFinite` if the model gives no numbers for the first question: in too small a dtype they overflow."""
         item = self.batches[0][0]
         try:
             with _naming_pictures([item]):
-                return bool(self.vlm.logits(item.image, item.question).isfinite().all())
+                self.vlm.logits(item.image, item.question)
         except Exception as error:  # all logits of a prompt take more room than its answer, so that this need not be an end
             if not out_of_memory(error):
                 raise
-            return True
 
     def shortened(self, n):
         """The context in which batch `n` is asked, with a seed of its own: its rows do not depend on what came before."""

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from tqdm import tqdm  # plain text: a notebook's widget would ask the built page for the network
 
 from ..files import first_line, read_json, together
+from ..finite import check_finite, not_finite
 
 WEIGHTS, CARD, UNFINISHED = "decoder.safetensors", "decoder.json", "unfinished.safetensors"
 SAVED = 200  # steps between two states kept
@@ -48,7 +49,9 @@ class Decoder(torch.nn.Module):
     @torch.no_grad()
     def top(self, tokens, k=1):
         """(…, k) ids of the best words of tokens (…, hidden), as a numpy array: `decoder.words[ids]` names them."""
-        return self(tokens).topk(k).indices.cpu().numpy()
+        best = self(tokens).topk(k)
+        check_finite(best.values, "the visual tokens that the decoder reads")
+        return best.indices.cpu().numpy()
 
     def narrowed(self, ids):
         """A decoder that knows only the words `ids` of this one, and costs so much less to read with.
@@ -194,6 +197,8 @@ def distil(vlm, taught, alpha=0.7, temperature=2.5, lr=1e-4, epochs=2, batch=16,
                 chosen = lessons(vlm, chosen, progress=False)
             optimiser.zero_grad()
             history.append(_learn(vlm, weight, *map(torch.cat, zip(*chosen)), alpha, temperature))
+            if not math.isfinite(sum(history[-1])):  # before the weight takes it over
+                raise not_finite(f"the decoder's loss at step {step + 1}", vlm.dtype)
             torch.nn.utils.clip_grad_norm_([weight], 1.0)
             optimiser.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
             optimiser.step()

@@ -4,6 +4,7 @@ from collections import namedtuple
 
 import torch
 
+from ..finite import check_finite
 from .rotary import Rotary, axial
 
 Heads = namedtuple("Heads", "q k v at")
@@ -43,7 +44,8 @@ def heads(vlm, image):
         for hook in hooks:
             hook.remove()
     n = vlm.vision_blocks[0].attn.num_heads
-    q, k, v = (part.transpose(1, 2) for part in torch.stack(made).unflatten(-1, (3, n, -1)).unbind(2))
+    made = check_finite(torch.stack(made), "the ViT's queries, keys and values")
+    q, k, v = (part.transpose(1, 2) for part in made.unflatten(-1, (3, n, -1)).unbind(2))
     return Heads(q, k, v, vlm.positions(image).vit)
 
 
@@ -62,6 +64,7 @@ def language_heads(vlm, image, question):
         for hook in hooks:
             hook.remove()
     size, n = attention[0].head_dim, vlm.lm.config.num_attention_heads
-    q, k, v = (torch.stack(made[i::3]).unflatten(-1, (-1, size)).transpose(1, 2) for i in range(3))
+    parts = [check_finite(torch.stack(made[i::3]), "the LM's queries, keys and values") for i in range(3)]
+    q, k, v = (part.unflatten(-1, (-1, size)).transpose(1, 2) for part in parts)
     k, v = (each.repeat_interleave(n // each.shape[1], 1) for each in (k, v))
     return Heads(q, k, v, vlm.position_ids(inputs).reshape(-1, q.shape[2]).T)
