@@ -9,12 +9,12 @@ from pathlib import Path
 from whatwhere.files import write
 from whatwhere.training.scaling import machine
 
-from . import book, compression, lens, scaling
+from . import book, checks, compression, lens, scaling
 
 RESULTS = Path(__file__).parents[2] / "data" / "results"
 KEPT, COMPRESSION = RESULTS / "performance.json", RESULTS / "compression_speed.json"
 NAMES = ("toy-llava", "toy-qwen2vl")
-PARTS = ("lens", "scaling", "compression", "book")
+PARTS = ("lens", "checks", "scaling", "compression", "book")
 WORSE = 0.8  # of a ratio on record: less is a regression
 
 
@@ -26,6 +26,8 @@ def measured(part, only):
             rows.append(row)
             print(shown(row), flush=True)
         return {"rows": rows}, dict(lens.ratios(rows))
+    if part == "checks":
+        return {"rows": dict(checks.shares(NAMES))}, {}
     if part == "scaling":
         rows = dict(scaling.overhead(NAMES))
         return {"rows": rows}, {f"{name}: unscaled over scaled": 1 / row["times"] for name, row in rows.items()}
