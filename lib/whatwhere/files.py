@@ -67,15 +67,19 @@ def alone(folder):
         os.close(handle)
 
 
+def read_text(path):
+    """The text in a file, without the mark that Windows' editors begin it with. Raises ValueError with a sentence."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is damaged: it holds no UTF-8 text.") from error
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be read ({error.strerror}).") from error
+
+
 def read_json(path):
     """The value in a file of JSON. Raises ValueError with a sentence that names the file."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"'{path}' is damaged: it holds no UTF-8 text.") from None
-    except OSError as error:
-        raise ValueError(f"'{path}' cannot be read ({error.strerror}).") from None
-    return parsed(text, f"'{path}'")
+    return parsed(read_text(path), f"'{path}'")
 
 
 def parsed(text, name):

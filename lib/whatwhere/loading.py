@@ -19,6 +19,7 @@ from .families import FAMILIES
 from .files import first_line, read_json
 from .finite import NotFinite, check_finite
 from .streams import check_range
+from .templates import chat_template
 
 ORGANISMS, FOUR_BIT = ("toy-llava", "toy-qwen2vl"), "4-bit"
 DEEPEST = 1000  # layers; a config that asks for more is damaged, and making them would fill the memory
@@ -46,13 +47,12 @@ def load_parts(name, device="auto", dtype="auto", revision=None):
         image_processor = family.image_processor_class.from_pretrained(source, revision=revision)
     except Exception as error:  # of every kind, where a file is damaged
         if isinstance(error, OSError) or hub.refusal(error, name):
-            raise FileNotFoundError(f"'{name}' lacks its tokenizer or image processor. {_why(error, name)}") from None
+            raise FileNotFoundError(f"'{name}' lacks its tokenizer or image processor. {hub.reason(error, name)}") from None
         raise ValueError(
             f"The tokenizer or the image processor of '{name}' could not be read: a file is cut short or damaged. Fetch or train "
             f"it again. ({first_line(error)})"
         ) from None
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = _old_chat_template(source, name, revision)
+    tokenizer.chat_template = chat_template(source, name, tokenizer.chat_template, revision)
     parts = model.eval().requires_grad_(False), tokenizer, image_processor
     _try_out(parts, name)
     return parts
@@ -67,7 +67,7 @@ def _config(source, name, revision):
             config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
         except (OSError, ValueError) as error:
             raise FileNotFoundError(
-                f"'{name}' is not a folder on this machine, nor to be had. {_why(error, name)}"
+                f"'{name}' is not a folder on this machine, nor to be had. {hub.reason(error, name)}"
             ) from None
     sound = isinstance(config, dict) and isinstance(config.get("model_type"), str)
     parts = [part for part in (config, *config.values()) if isinstance(part, dict)] if sound else []
@@ -78,10 +78,6 @@ def _config(source, name, revision):
     if code:
         raise ValueError(f"The config.json of '{name}' names code to be fetched and run, {code[0]!r}: take that line out.")
     return config
-
-
-def _why(error, name):
-    return hub.reason(error, name).rstrip(".") + "."
 
 
 def _try_out(parts, name):
@@ -189,7 +185,7 @@ def _model(model_class, source, name, device, dtype, revision):
                 f"'{name}' does not fit into the memory of {device}: take dtype='float16' or '4-bit', or a smaller model."
             ) from None
         if isinstance(error, OSError) or hub.refusal(error, name):
-            raise FileNotFoundError(f"'{name}' has no safetensors that could be had. {_why(error, name)}") from None
+            raise FileNotFoundError(f"'{name}' has no safetensors that could be had. {hub.reason(error, name)}") from None
         raise ValueError(
             f"The weights of '{name}' could not be read: the file is cut short, damaged, or of another "
             f"shape than config.json says. Fetch or train it again. ({hub.reason(error, name)})"
@@ -266,14 +262,3 @@ def _dtype(dtype, device, config):
 def _has_bfloat16(device):
     """A T4, for one, computes in it only by detours."""
     return device.type == "cpu" or device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def _old_chat_template(source, name, revision=None):
-    """Hub checkpoints of 2024 keep the template beside the processor, where the tokenizer does not look."""
-    path = cached_file(source, "chat_template.json", revision=revision, _raise_exceptions_for_missing_entries=False)
-    if path is None:
-        raise ValueError(f"'{name}' has no chat template, so it is not known how it is to be asked.")
-    template = read_json(path)
-    if not isinstance(template, dict) or not isinstance(template.get("chat_template"), str):
-        raise ValueError(f"'{path}' holds no chat template: it is damaged.")
-    return template["chat_template"]
