@@ -5,10 +5,12 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
+from transformers import AutoTokenizer
 
 import whatwhere as ww
 from whatwhere import loading
-from whatwhere.rehearsal.checkpoints import llava
+from whatwhere.rehearsal.checkpoints import internvl, llava
 
 
 def test_unknown_name():
@@ -220,6 +222,40 @@ def test_a_tokenizer_of_more_words_than_the_weights_have(folders, tmp_path):
     path.write_text(json.dumps(tokenizer))
     with pytest.raises(ValueError, match="highest id of a word is a whole number from 0 to .* not 5000"):
         ww.load(path.parent)
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2vl", "internvl"])
+def test_tokens_that_came_after_training_may_have_no_embedding(folders, tmp_path, family):
+    """InternVL3's `<video>` is 151674, and its embeddings end at 151673; Vicuna's `<pad>` was often added so."""
+    if family == "internvl":
+        internvl(tmp_path / "broken")
+    folder = tmp_path / "broken" if family == "internvl" else broken(folders, tmp_path, family)
+    alike = ww.load(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<clip>"], special_tokens=True)
+    tokenizer.add_special_tokens({"pad_token": "<filler>"})
+    tokenizer.save_pretrained(folder)
+    vlm, grey = ww.load(folder), Image.new("RGB", (24, 24), "grey")
+    rows = len(vlm.unembedding.weight)
+    assert tokenizer.convert_tokens_to_ids(["<clip>", "<filler>"]) == [rows, rows + 1]
+    assert vlm.words.tolist() == alike.words.tolist() and len(vlm.words) == rows
+    asked = ["is there a cup ?", "is there a red cup on the bowl ?"]
+    assert vlm.answer(grey, asked, max_new_tokens=3) == alike.answer(grey, asked, max_new_tokens=3)
+    sentence = f"A prompt holds only .* its tokenizer knows '<clip>' .id {rows}., and its embeddings end at id {rows - 1}"
+    for ask in (vlm.answer, vlm.logits, vlm.prepare, lambda _, question: vlm.after_image(question)):
+        with pytest.raises(ValueError, match=sentence):
+            ask(grey, "is there a <clip> ?")
+    with pytest.raises(ValueError, match=sentence):
+        ww.answers.Exam(vlm, [grey], ["is there a cup ?"], ["<clip>"])
+
+
+def test_ids_that_no_token_has_are_shown_by_their_number(folders, tmp_path):
+    path = broken(folders, tmp_path) / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    lost = tokenizer["model"]["vocab"].pop("wood")
+    path.write_text(json.dumps(tokenizer))
+    before, words = ww.load(folders / "llava").words, ww.load(path.parent).words
+    assert words[lost] == f"‹{lost}›" and [*words[:lost], *words[lost + 1 :]] == [*before[:lost], *before[lost + 1 :]]
 
 
 def test_a_chat_template_without_the_image_or_none_at_all(folders, tmp_path):

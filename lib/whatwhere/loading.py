@@ -96,7 +96,8 @@ def _try_out(parts, name):
     with _fitting(name), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a grey square is none of an organism's scenes
         check_range("lens_layer", vlm.lens_layer, vlm.n_layers)
-        check_range("highest id of a word", max(vlm.tokenizer.get_vocab().values()), len(vlm.unembedding.weight) - 1)
+        words = vlm.tokenizer.get_vocab().items() - vlm.tokenizer.get_added_vocab().items()  # those may have come after training
+        check_range("highest id of a word", max(each for _, each in words), len(vlm.unembedding.weight) - 1)
         grey = Image.new("RGB", (64, 64), "grey")
         for part, values in vlm.prepare(grey, QUESTION).items():
             check_finite(values, f"the image processor, {part},")

@@ -91,7 +91,7 @@ class VLM:
     def words(self):
         """(vocabulary,) array of strings: each token as a reader reads it."""
         n = self.unembedding.weight.shape[0]
-        known = min(n, len(self.tokenizer))  # the unembedding may be padded beyond the vocabulary
+        known = min(n, 1 + max(self.tokenizer.get_vocab().values()))  # either may have ids that the other lacks
         pieces = self.tokenizer.convert_ids_to_tokens(list(range(known)))
         return readable(pieces + [None] * (n - known))
 
@@ -298,15 +298,30 @@ class VLM:
         message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
         text = self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
         start = self.tokenizer.bos_token  # some templates write it, others leave it to the tokenizer
-        ids = self.tokenizer(text, add_special_tokens=not (start and text.startswith(start)))["input_ids"]
+        ids = self._with_rows(self.tokenizer(text, add_special_tokens=not (start and text.startswith(start)))["input_ids"])
         if ids.count(image) != 1:
             raise ValueError(
                 f"A prompt holds words only; the image's own token {self.tokenizer.decode([image])!r} is "
                 f"put in by the chat template, and after it this prompt has {ids.count(image)} of them."
             )
         at = ids.index(image)
-        before, after = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in self.adapter.around] or ([], [])
+        before, after = self.token_ids(self.adapter.around) or ([], [])
         return [*ids[:at], *before, *[image] * n, *after, *ids[at + 1 :]]
+
+    def token_ids(self, texts):
+        """Token ids of each text as it is, without the chat template: a list of lists."""
+        return [self._with_rows(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+
+    def _with_rows(self, ids):
+        """The ids, if the model has an embedding for all of them: a tokenizer may know tokens that were added after training."""
+        rows = len(self.model.get_input_embeddings().weight)
+        strange = next((each for each in ids if each >= rows), None)
+        if strange is not None:
+            raise ValueError(
+                f"A prompt holds only what the model has an embedding for; its tokenizer knows {self.tokenizer.decode([strange])!r} "
+                f"(id {strange}), and its embeddings end at id {rows - 1}. Leave that token out."
+            )
+        return ids
 
     def after_image(self, prompt):
         """Token ids of what comes after the image in a prompt: the question, and what calls for an answer."""
@@ -315,8 +330,10 @@ class VLM:
 
     @property
     def _pad(self):
-        pad = self.tokenizer.pad_token_id
-        return pad if pad is not None else self.tokenizer.eos_token_id or 0
+        """What rows are filled up with, and masked: of the tokens made for it, the first that has an embedding."""
+        rows = len(self.model.get_input_embeddings().weight)
+        named = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+        return next((each for each in named if each is not None and each < rows), 0)
 
     def _say_what_it_knows(self, given, image):
         """An organism has seen one small world; say so, once, when it is shown something else."""
