@@ -9,7 +9,9 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 import whatwhere as ww
-from whatwhere import loading
+from test_templates import OF_AN_LM
+from whatwhere import checkpoints, loading
+from whatwhere.families import FAMILIES
 from whatwhere.rehearsal.checkpoints import internvl, llava
 
 
@@ -144,7 +146,7 @@ def test_what_the_hub_refuses(monkeypatch, folders, error, sentence):
     def refuse(*args, **named):
         raise error
 
-    monkeypatch.setattr(loading.PreTrainedConfig, "get_config_dict", refuse)
+    monkeypatch.setattr(checkpoints, "cached_file", refuse)
     with pytest.raises(FileNotFoundError, match=sentence):
         ww.load("someone/model", revision="abc")
 
@@ -153,7 +155,7 @@ def test_a_disk_that_fills_while_the_weights_arrive(monkeypatch, folders):
     def full(*args, **named):
         raise RuntimeError("Data processing error") from OSError(28, "No space left on device")
 
-    monkeypatch.setattr(loading.FAMILIES["llava"].model_class, "from_pretrained", full)
+    monkeypatch.setattr(FAMILIES["llava"].model_class, "from_pretrained", full)
     with pytest.raises(FileNotFoundError, match="The disk is full.*will be gone on with"):
         ww.load(folders / "llava")
 
@@ -163,7 +165,7 @@ def test_a_model_that_does_not_fit(monkeypatch, folders, error):
     def full(*args, **named):
         raise error
 
-    monkeypatch.setattr(loading.FAMILIES["llava"].model_class, "from_pretrained", full)
+    monkeypatch.setattr(FAMILIES["llava"].model_class, "from_pretrained", full)
     with pytest.raises(MemoryError, match="does not fit into the memory of cpu: take dtype='float16' or '4-bit'"):
         ww.load(folders / "llava")
 
@@ -260,9 +262,14 @@ def test_ids_that_no_token_has_are_shown_by_their_number(folders, tmp_path):
 
 def test_a_chat_template_without_the_image_or_none_at_all(folders, tmp_path):
     folder = broken(folders, tmp_path)
-    for template in ("{{ messages[0].content[1].text }}", "{% for m in messages %}", "{{ 1 / 0 }}"):
+    for template, sentence in (
+        ("{{ messages[0].content[1].text }}", "The chat template writes no '<image>'"),
+        ("{% for m in messages %}", "writes no question about an image.*TemplateSyntaxError"),
+        ("{{ 1 / 0 }}", "writes no question about an image.*ZeroDivisionError"),
+        (OF_AN_LM, "writes no question about an image.*TypeError"),
+    ):
         (folder / "chat_template.jinja").write_text(template)
-        with pytest.raises(ValueError, match="are damaged, or not of one model: a first question failed"):
+        with pytest.raises(ValueError, match=sentence):
             ww.load(folder)
 
 

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub import errors as hub
 from transformers.utils import cached_file
 
-from .files import alone, first_line, read_json, write
+from .files import alone, cause, first_line, read_json, write
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -58,7 +58,7 @@ def part_of(source, name, file, revision=None):
     try:
         return cached_file(source, file, revision=revision, _raise_exceptions_for_missing_entries=False)
     except OSError as error:
-        raise FileNotFoundError(f"'{file}' of '{name}' is not to be had. {reason(error, name)}") from error
+        raise FileNotFoundError(f"'{file}' of '{name}' is not to be had. {reason(error, name)}") from cause(error)
 
 
 def _chain(error):
@@ -98,7 +98,7 @@ def dataset(name, patterns, revision=None):
                 )
         _note(name, revision, sums)
     except (hub.HTTPError, OSError, RuntimeError) as error:  # RuntimeError is how the hub's own downloader says that it failed
-        raise ConnectionError(reason(error, name)) from None
+        raise ConnectionError(reason(error, name)) from cause(error)
     root = got[0]
     for _ in Path(wanted[0]).parts:
         root = root.parent

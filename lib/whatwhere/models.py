@@ -64,6 +64,7 @@ class VLM:
     """
 
     def __init__(self, model, tokenizer, image_processor, name="model"):
+        _check_is_here(model, name)
         self.model, self.tokenizer, self.image_processor, self.name = model, tokenizer, image_processor, name
         self.family = model.config.model_type
         self.adapter = FAMILIES[self.family](model, image_processor)
@@ -295,11 +296,14 @@ class VLM:
         if not isinstance(prompt, str) or any("\ud800" <= c <= "\udfff" for c in prompt):
             raise ValueError(f"A prompt is a question in words, and of whole characters, not {prompt!r}.")
         image = self.model.config.image_token_id
-        message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
-        text = self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+        text = self.as_chat(prompt)
         start = self.tokenizer.bos_token  # some templates write it, others leave it to the tokenizer
         ids = self._with_rows(self.tokenizer(text, add_special_tokens=not (start and text.startswith(start)))["input_ids"])
-        if ids.count(image) != 1:
+        if image not in ids:
+            raise ValueError(
+                f"The chat template writes no {self.tokenizer.decode([image])!r}, so that an image has no place in it."
+            )
+        if ids.count(image) > 1:
             raise ValueError(
                 f"A prompt holds words only; the image's own token {self.tokenizer.decode([image])!r} is "
                 f"put in by the chat template, and after it this prompt has {ids.count(image)} of them."
@@ -307,6 +311,11 @@ class VLM:
         at = ids.index(image)
         before, after = self.token_ids(self.adapter.around) or ([], [])
         return [*ids[:at], *before, *[image] * n, *after, *ids[at + 1 :]]
+
+    def as_chat(self, prompt):
+        """The text of a question about one image, as the chat template writes it; the image is one placeholder there."""
+        message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
+        return self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
 
     def token_ids(self, texts):
         """Token ids of each text as it is, without the chat template: a list of lists."""
@@ -318,8 +327,9 @@ class VLM:
         strange = next((each for each in ids if each >= rows), None)
         if strange is not None:
             raise ValueError(
-                f"A prompt holds only what the model has an embedding for; its tokenizer knows {self.tokenizer.decode([strange])!r} "
-                f"(id {strange}), and its embeddings end at id {rows - 1}. Leave that token out."
+                f"A prompt holds only what the model has an embedding for; its tokenizer knows "
+                f"{self.tokenizer.decode([strange])!r} (id {strange}), and its embeddings end at id {rows - 1}. "
+                "Leave that token out."
             )
         return ids
 
@@ -346,6 +356,22 @@ class VLM:
                 "on. It will answer about any picture, in that world's words, whether they fit or not.",
                 stacklevel=2,
             )
+
+
+def _check_is_here(model, name):
+    """Refuse a model some of whose weights are offloaded, or whose unembedding holds no plain numbers."""
+    away = next((part for part, each in model.named_parameters() if each.is_meta), None)
+    if away is not None:
+        raise ValueError(
+            f"'{away}' of '{name}' is offloaded, to the disk or another memory, and whatwhere reads all "
+            "weights: load it without device_map. Where it is too large, take dtype='float16' or '4-bit'."
+        )
+    weight = getattr(model.get_output_embeddings(), "weight", None)
+    if weight is None or not weight.is_floating_point():
+        raise ValueError(
+            f"The unembedding of '{name}' (lm_head) is quantised, and words are read through it: take a "
+            "checkpoint that leaves it whole, as dtype='4-bit' does."
+        )
 
 
 def _check_prompts(prompts):
