@@ -11,20 +11,22 @@ from .files import cause, first_line
 
 
 @contextmanager
-def told(name, family, device, damage, absent=None):
+def told(name, family, device, damage, absent=None, own=()):
     """An error within becomes a sentence, and is chained to it.
 
     damage: what it most likely was where it is none of the known causes: a sentence, or a function of the error that makes
-    one. absent: what '{name}' lacks where a file could not be had. Raises MemoryError, FileNotFoundError or ValueError.
+    one. absent: what '{name}' lacks where a file could not be had. own: errors that are sentences already. Raises MemoryError, FileNotFoundError or ValueError.
     """
     try:
         yield
+    except own:
+        raise
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise MemoryError(
             f"'{name}' does not fit into the memory of {device}: take dtype='float16' or '4-bit', or a smaller model."
         ) from cause(error)
     except ImportError as error:
-        sentence = f"'{name}' needs a package that is not installed here, or is too old. ({first_line(error)})"
+        sentence = f"'{name}' needs something that is not installed here, or too old. ({first_line(error)})"
         raise ValueError(sentence) from cause(error)
     except Exception as error:  # safetensors, tokenizers, templates, torch and transformers each raise their own
         if absent and (isinstance(error, OSError) or hub.refusal(error, name)):

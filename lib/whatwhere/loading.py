@@ -46,11 +46,11 @@ def load_parts(name, device="auto", dtype="auto", revision=None):
         image_processor = family.image_processor_class.from_pretrained(folder, revision=revision)
     tokenizer.chat_template = chat_template(source, name, tokenizer.chat_template, revision)
     parts = model.eval().requires_grad_(False), tokenizer, image_processor
-    _try_out(parts, name, telling)
+    _try_out(parts, name, family, telling)
     return parts
 
 
-def _try_out(parts, name, telling):
+def _try_out(parts, name, family, telling):
     """Ask it something about a grey square: files that are damaged, or of different models, show it here, in a sentence."""
     from .models import VLM  # which imports this module
 
@@ -62,18 +62,15 @@ def _try_out(parts, name, telling):
                 f"The weights of '{name}' hold what is no finite number in {weight.dtype}, '{part}' for one. Take another dtype; "
                 "or, if they are damaged, fetch or train them again."
             )
-    refused = []
-    with telling(f"The files of '{name}' are damaged, or not of one model: its parts are not where they should be. {AGAIN}"):
-        try:
-            vlm = VLM(*parts, name=name)
-        except ValueError as error:  # with which it refuses, in sentences, what whatwhere does not know
-            refused.append(error)
-    if refused:
-        raise refused[0]
+    misplaced = f"The files of '{name}' are damaged, or not of one model: parts are not where they should be. {AGAIN}"
+    with telling(misplaced, own=ValueError):  # with which it refuses, in sentences, what whatwhere does not know
+        vlm = VLM(*parts, name=name)
     grey = Image.new("RGB", (64, 64), "grey")
 
     def trying(what):
-        return telling(f"The files of '{name}' are damaged, or not of one model: {what} on a first question. {AGAIN}")
+        ours = family.__module__.startswith("whatwhere.")  # and so tested
+        why = "damaged, or not of one model" + ("" if ours else f", or the adapter {family.__name__} is mistaken")
+        return telling(f"The files of '{name}' are {why}: {what} on a first question. {AGAIN}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a grey square is none of an organism's scenes
@@ -177,6 +174,8 @@ def _unread(name, method, error):
     """Why weights could not be read, as a sentence."""
     if method:
         return f"'{name}' is quantised by {method}, and cannot be opened so here: take the checkpoint that is not quantised."
+    if "attn_implementation" in str(error):
+        return f"The config.json of '{name}' names an attention that this transformers does not have: take that line out."
     if isinstance(error, SafetensorError):
         return f"The weights of '{name}' could not be read: a file is cut short or damaged. {AGAIN}"
     return f"The weights of '{name}' could not be read: they are damaged, or of another shape than config.json says. {AGAIN}"
