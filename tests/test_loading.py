@@ -352,7 +352,7 @@ def test_a_quantised_checkpoint_of_a_method_that_transformers_does_not_know(fold
     for changed in ({key: tensors[key][:, :4].clone()}, {key.replace("weight", "qweight"): tensors[key]}):
         save_file({k: v for k, v in tensors.items() if k != key} | changed, weights, metadata={"format": "pt"})
         edit(weights.parent, **said)
-        with pytest.raises(ValueError, match="is quantised by (novel|MLX).*take the checkpoint that is not quantised"):
+        with pytest.raises(ValueError, match="is quantised by (novel|MLX).*take one that is not quantised"):
             ww.load(weights.parent)
 
 
@@ -453,7 +453,7 @@ def test_a_device_that_is_not_there(folders, device):
 def test_an_attention_that_is_not_there(folders, tmp_path):
     folder = broken(folders, tmp_path)
     edit(folder, _attn_implementation="novel")
-    with pytest.raises(ValueError, match="names an attention that this transformers does not have: take that line out"):
+    with pytest.raises(ValueError, match="names an attention that transformers lacks: take that line out"):
         ww.load(folder)
 
 

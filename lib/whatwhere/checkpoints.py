@@ -1,4 +1,4 @@
-"""What a checkpoint is, told from its small files before anything large is opened, and what to do where it is something else."""
+"""What a checkpoint is, told from its small files before anything large is opened."""
 
 import codecs
 import re
@@ -12,21 +12,24 @@ from . import hub
 from .families import FAMILIES
 from .files import cause, read_json
 
-DEEPEST = 1000  # layers; a config that asks for more is damaged, and making them would fill the memory
+DEEPEST = (
+    1000  # layers; a config that asks for more is damaged, and making them would fill the memory
+)
 WEIGHTS = "model.safetensors", "model.safetensors.index.json"
 TOKENIZERS = "tokenizer.json", "tokenizer.model", "vocab.json"
 POINTER = b"version https://git-lfs.github.com/"
-LM, VIT = "a language model, which sees nothing", "a vision encoder, which says nothing"
 SEEING = "'Qwen/Qwen2-VL-2B-Instruct' or 'llava-hf/llava-1.5-7b-hf'"
+LMS = "llama vicuna mistral qwen2 qwen2_moe qwen3 gemma2 phi3 internlm2".split()
+VITS = "clip clip_vision_model siglip siglip_vision_model intern_vit_6b".split()
 
-# {model_type: (what such a checkpoint is, which to take instead)}, of those that a reader may well type
+# {model_type: (what such a checkpoint is, which to take instead)}, of those that one may well type
 INSTEAD = {
     "llava_next": ("LLaVA-1.6, which cuts pictures into tiles", "'llava-hf/llava-1.5-7b-hf'"),
-    "llava_onevision": ("LLaVA-OneVision, which cuts pictures into tiles", "'llava-hf/llava-1.5-7b-hf'"),
+    "llava_onevision": ("LLaVA-OneVision, which cuts them too", "'llava-hf/llava-1.5-7b-hf'"),
     "qwen": ("the first Qwen-VL, or a language model", "'Qwen/Qwen2-VL-2B-Instruct'"),
-    "qwen3_vl": ("Qwen3-VL, which feeds several ViT depths into the LM", "'Qwen/Qwen2.5-VL-3B-Instruct'"),
-    **dict.fromkeys(("llama", "vicuna", "mistral", "qwen2", "qwen2_moe", "qwen3", "gemma2", "phi3", "internlm2"), (LM, SEEING)),
-    **dict.fromkeys(("clip", "clip_vision_model", "siglip", "siglip_vision_model", "intern_vit_6b"), (VIT, SEEING)),
+    "qwen3_vl": ("Qwen3-VL, whose LM reads several ViT depths", "'Qwen/Qwen2.5-VL-3B-Instruct'"),
+    **dict.fromkeys(LMS, ("a language model, which sees nothing", SEEING)),
+    **dict.fromkeys(VITS, ("a vision encoder, which says nothing", SEEING)),
 }
 
 
@@ -36,90 +39,114 @@ def check_folder(folder):
     if (folder / "adapter_config.json").is_file():
         raise ValueError(_adapter(folder, folder / "adapter_config.json", whole))
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"The folder '{folder}' holds no config.json, so it is not a checkpoint.")
-    if not whole:
-        other = next((f" It has '{path.name}', which none of these names." for path in folder.glob("*.safetensors")), "")
         raise FileNotFoundError(
-            f"The folder '{folder}' holds no weights: a model.safetensors is missing, or an index of several, {WEIGHTS[1]}."
-            f"{other} (Pickled weights, *.bin, can run code and are not read.)"
+            f"The folder '{folder}' holds no config.json, so it is not a checkpoint."
+        )
+    if not whole:
+        raise FileNotFoundError(
+            f"The folder '{folder}' holds no weights: a model.safetensors is missing, or an index "
+            f"of several, {WEIGHTS[1]}. (Pickled weights, *.bin, can run code and are not read.)"
         )
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(POINTER):
-            raise ValueError(f"'{path}' is a pointer of Git LFS, not the file itself: run `git lfs pull` in '{folder}'.")
+            raise ValueError(
+                f"'{path}' is a pointer of Git LFS, not the file itself: run `git lfs pull` in "
+                f"'{folder}'."
+            )
 
 
 def _adapter(name, path, whole):
-    """A LoRA is a change to a model. transformers would make it where peft is installed, and pass over it where it is not."""
+    """What to do with a LoRA: transformers applies it where peft is installed, else ignores it."""
     about = read_json(path)
     base = about.get("base_model_name_or_path") if isinstance(about, dict) else None
     of = f" of '{base}'" if isinstance(base, str) and 0 < len(base) < 200 else ""
     if whole:
         return (
-            f"'{name}' holds a whole model and a LoRA adapter{of} (adapter_config.json), and nothing says "
-            "whether the model has it already. If it was merged, move the adapter's files elsewhere; if not, "
-            "merge it with peft's `merge_and_unload()`."
+            f"'{name}' holds a whole model and a LoRA adapter{of} (adapter_config.json), and "
+            "nothing says whether the model has it already. If it was merged, move the adapter's files "
+            "elsewhere; if not, merge it with peft's `merge_and_unload()`."
         )
     return (
-        f"'{name}' holds a LoRA adapter{of}, not a whole model. Merge the two with peft, `PeftModel."
-        "from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)`, and load that folder."
+        f"'{name}' holds a LoRA adapter{of}, not a whole model. Merge the two with peft, "
+        "`PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)`, and "
+        "load that folder."
     )
 
 
 def read_config(source, name, revision=None) -> dict:
-    """What its config.json says, as a dictionary; of a checkpoint that is a whole model and names no code of its own."""
+    """What its config.json says, as a dictionary; refused where it names code, or is a LoRA's."""
     if Path(source).is_dir():
         path = Path(source) / "config.json"
     else:
         try:
             path = cached_file(source, "config.json", revision=revision)
         except (OSError, ValueError) as error:
-            sentence = f"'{name}' is not a folder on this machine, nor to be had. {hub.reason(error, name)}"
-            raise FileNotFoundError(sentence) from cause(error)
+            why = hub.reason(error, name)
+            raise FileNotFoundError(
+                f"'{name}' is not a folder on this machine, nor to be had. {why}"
+            ) from cause(error)
         adapter = hub.part_of(source, name, "adapter_config.json", revision)
         if adapter:
             raise ValueError(_adapter(name, adapter, whole=path is not None))
         if path is None:
-            raise FileNotFoundError(f"'{name}' holds no config.json, so it is not a checkpoint that whatwhere can open.")
+            raise FileNotFoundError(
+                f"'{name}' holds no config.json, so it is not a checkpoint that whatwhere can open."
+            )
     config = read_json(path)
     sound = isinstance(config, dict) and isinstance(config.get("model_type"), str)
     within = parts(config) if sound else []
     layers = [part.get(key, 0) for part in within for key in ("num_hidden_layers", "depth")]
     if not sound or any(type(n) is int and n > DEEPEST for n in layers):
-        raise ValueError(f"The config.json of '{name}' describes no model: it is damaged, or of something else.")
-    code = [value for part in within for key, value in part.items() if key.endswith("attn_implementation") and "/" in str(value)]
+        raise ValueError(
+            f"The config.json of '{name}' describes no model: it is damaged, or of something else."
+        )
+    code = [
+        value
+        for part in within
+        for key, value in part.items()
+        if key.endswith("attn_implementation") and "/" in str(value)
+    ]
     if code:
-        raise ValueError(f"The config.json of '{name}' names code to be fetched and run, {code[0]!r}: take that line out.")
+        raise ValueError(
+            f"The config.json of '{name}' names code to be fetched and run, {code[0]!r}: take that "
+            "line out."
+        )
     return config
 
 
 def parts(config) -> list:
-    """A config and those within it, the LM's before the others: what holds for the model may stand there alone."""
+    """A config and those within it, the LM's first: the model's precision may stand there alone."""
     within = [value for value in config.values() if isinstance(value, dict)]
     return [config, *sorted(within, key=lambda part: part is not config.get("text_config"))]
 
 
 def family_of(config, name):
-    """The adapter's class for the architecture that a config names; ValueError with what to take instead where there is none."""
+    """The adapter's class for a config's architecture. Raises ValueError with what to take else."""
     kind, original = config["model_type"], _original(config, name)
     if kind in FAMILIES and not original:
         return FAMILIES[kind]
     *known, last = FAMILIES
-    what, instead = INSTEAD.get(kind, ("", ""))
-    hint = original or (f"That is {what}: take {instead}." if what else (
-        "Another can be added, from outside the package: see 'Adding a family of models' (book/new_adapter.md)."
-    ))  # fmt: skip
-    raise ValueError(f"'{name}' is of the architecture '{kind}'; whatwhere knows {', '.join(known)} and {last}. {hint}")
+    hint = "Another can be added from outside: see 'Adding a family of models' (book/new_adapter.md)."
+    if kind in INSTEAD:
+        hint = "That is {}: take {}.".format(*INSTEAD[kind])
+    raise ValueError(
+        f"'{name}' is of the architecture '{kind}'; whatwhere knows {', '.join(known)} and {last}. "
+        f"{original or hint}"
+    )
 
 
 def _original(config, name):
-    """What to take in place of a model in its makers' own form, which is read only by their code."""
+    """What to take in place of a model in its makers' form, which only their own code reads."""
     if config["model_type"] == "internvl_chat":
         found = re.match(r"(OpenGVLab/InternVL3(_5)?-\d+B)\b", name)
-        again = f"'{found[1]}-{'HF' if found[2] else 'hf'}' is the same" if found else "'OpenGVLab/InternVL3-2B-hf' is one"
+        again = "'OpenGVLab/InternVL3-2B-hf' is one"
+        if found:
+            again = f"'{found[1]}-{'HF' if found[2] else 'hf'}' is the same"
         return f"That is OpenGVLab's own form of it: {again} in the form of transformers."
     if "mm_vision_tower" in config:
         size = "13b" if "13b" in name.lower() else "7b"
-        return f"That is LLaVA's own form of it: 'llava-hf/llava-1.5-{size}-hf' is one in the form of transformers."
+        again = f"'llava-hf/llava-1.5-{size}-hf' is one"
+        return f"That is LLaVA's own form of it: {again} in the form of transformers."
     return None
 
 
@@ -128,37 +155,46 @@ def quantisation(config):
     for part in parts(config):
         said = part.get("quantization_config")
         if isinstance(said, dict) and said:
-            return str(said.get("quant_method") or ("bitsandbytes" if "load_in_4bit" in said else "a method without a name"))
+            return str(
+                said.get("quant_method")
+                or ("bitsandbytes" if "load_in_4bit" in said else "a method without a name")
+            )
         if isinstance(part.get("quantization"), dict):
             return "MLX, for Apple's processors"
     return None
 
 
 def check_readers(source, name, config, revision=None):
-    """Refuse a checkpoint without a tokenizer or an image processor, which a training run may not have saved."""
+    """Refuse a checkpoint without tokenizer or image processor: a training run may save neither."""
 
     def lacks(*files):
         return not any(hub.part_of(source, name, file, revision) for file in files)
 
     missing = ["its tokenizer (tokenizer.json)"] if lacks(*TOKENIZERS) else []
     if lacks("preprocessor_config.json"):
-        whole = hub.part_of(source, name, "processor_config.json", revision)  # where transformers 5 may keep it
+        whole = hub.part_of(
+            source, name, "processor_config.json", revision
+        )  # where transformers 5 may keep it
         if not whole or "image_processor" not in (read_json(whole) or {}):
             missing.append("its image processor (preprocessor_config.json)")
     if missing:
         raise FileNotFoundError(
-            f"'{name}' lacks {' and '.join(missing)}: a training run may save the weights alone. Copy the files there from the "
-            "model that was trained, all that are not weights or config.json."
+            f"'{name}' lacks {' and '.join(missing)}: a training run may save the weights "
+            "alone. Copy the files there from the model that was trained, all but its weights and config.json."
         )
 
 
 @contextmanager
 def unmarked(source):
-    """The source; or a copy of a folder's texts without the mark (BOM) that an editor has begun one of them with.
+    """The source; or, where an editor has begun a text with a mark (BOM), a copy of texts without.
 
     transformers reads no JSON that begins so. Weights are not copied.
     """
-    texts = [path for path in Path(source).glob("*") if path.suffix in (".json", ".jinja", ".txt", ".model")]
+    texts = [
+        path
+        for path in Path(source).glob("*")
+        if path.suffix in (".json", ".jinja", ".txt", ".model")
+    ]
     if not any(path.open("rb").read(3) == codecs.BOM_UTF8 for path in texts):
         yield source
         return

@@ -1,4 +1,4 @@
-"""Whatever fails while a checkpoint is opened: each cause in a sentence of its own, with the error that it came from."""
+"""What fails while a checkpoint is opened: each cause in its own sentence, chained to its error."""
 
 import traceback
 from contextlib import contextmanager
@@ -14,8 +14,9 @@ from .files import cause, first_line
 def told(name, family, device, damage, absent=None, own=()):
     """An error within becomes a sentence, and is chained to it.
 
-    damage: what it most likely was where it is none of the known causes: a sentence, or a function of the error that makes
-    one. absent: what '{name}' lacks where a file could not be had. own: errors that are sentences already. Raises MemoryError, FileNotFoundError or ValueError.
+    damage: what it most likely was where it is none of the known causes: a sentence, or a function
+    of the error that makes one. absent: what the checkpoint lacks where a file could not be had.
+    own: errors that are sentences already. Raises MemoryError, FileNotFoundError or ValueError.
     """
     try:
         yield
@@ -23,26 +24,44 @@ def told(name, family, device, damage, absent=None, own=()):
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise MemoryError(
-            f"'{name}' does not fit into the memory of {device}: take dtype='float16' or '4-bit', or a smaller model."
+            f"'{name}' does not fit into the memory of {device}: take dtype='float16' or '4-bit', "
+            "or a smaller model."
         ) from cause(error)
     except ImportError as error:
-        sentence = f"'{name}' needs something that is not installed here, or too old. ({first_line(error)})"
-        raise ValueError(sentence) from cause(error)
-    except Exception as error:  # safetensors, tokenizers, templates, torch and transformers each raise their own
+        raise ValueError(
+            f"'{name}' needs something that is not installed here, or too old. "
+            f"({first_line(error)})"
+        ) from cause(error)
+    except (
+        Exception
+    ) as error:  # safetensors, tokenizers, templates, torch and transformers each raise their own
         if absent and (isinstance(error, OSError) or hub.refusal(error, name)):
-            raise FileNotFoundError(f"'{name}' {absent}. {hub.reason(error, name)}") from cause(error)
-        sentence = _of_the_adapter(error, family, name) or (damage if isinstance(damage, str) else damage(error))
-        said = first_line(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {first_line(error)}"
+            raise FileNotFoundError(f"'{name}' {absent}. {hub.reason(error, name)}") from cause(
+                error
+            )
+        sentence = _of_the_adapter(error, family, name) or (
+            damage if isinstance(damage, str) else damage(error)
+        )
+        said = (
+            first_line(error)
+            if isinstance(error, ValueError)
+            else f"{type(error).__name__}: {first_line(error)}"
+        )
         raise ValueError(f"{sentence} ({said})") from cause(error)
 
 
 def _of_the_adapter(error, family, name):
-    """What to say of an error that came out of an adapter's code; None where it more likely came from the files.
+    """What to say of an error out of an adapter's code; None where it is the files' more likely.
 
-    An adapter from outside this package is named for every error in it; one of ours, which is tested, for those that only a
-    mistake in its code can raise.
+    An adapter from outside this package is named for every error in it; one of ours, which is
+    tested, for those that only a mistake in its code can raise.
     """
-    codes = {each.__code__: key for kind in family.__mro__ for key, each in vars(kind).items() if isfunction(each)}
+    codes = {
+        each.__code__: key
+        for kind in family.__mro__
+        for key, each in vars(kind).items()
+        if isfunction(each)
+    }
     files = {code.co_filename for code in codes}
     frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
     within = [codes[code] for code in frames if code in codes]
@@ -52,6 +71,6 @@ def _of_the_adapter(error, family, name):
         return None
     where = f" in its `{within[-1]}`" if within else ""
     return (
-        f"The adapter {family.__module__}.{family.__qualname__} failed{where} on '{name}': by a mistake in its code, or for want "
-        "of something that other checkpoints have."
+        f"The adapter {family.__module__}.{family.__qualname__} failed{where} on '{name}': by a "
+        "mistake in its code, or for want of something that other checkpoints have."
     )

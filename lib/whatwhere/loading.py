@@ -41,7 +41,8 @@ def load_parts(name, device="auto", dtype="auto", revision=None):
     telling = partial(told, name, family, device)
     model = _model(family.model_class, source, name, config, device, dtype, revision, telling)
     damage = f"The tokenizer or the image processor of '{name}' could not be read: a file is cut short or damaged. {AGAIN}"
-    with telling(damage, "lacks its tokenizer or image processor"), checkpoints.unmarked(source) as folder:
+    lacks = "lacks its tokenizer or image processor"
+    with telling(damage, lacks), checkpoints.unmarked(source) as folder:
         tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
         image_processor = family.image_processor_class.from_pretrained(folder, revision=revision)
     tokenizer.chat_template = chat_template(source, name, tokenizer.chat_template, revision)
@@ -56,25 +57,26 @@ def _try_out(parts, name, family, telling):
 
     model = parts[0]
     for part, weight in model.named_parameters():
-        whole = weight.is_floating_point() and weight.dtype.itemsize > 1  # eight bits, as some are quantised, have no extremes
+        whole = weight.is_floating_point() and weight.dtype.itemsize > 1  # torch has no minimum of 8-bit floats
         if whole and weight.numel() and not torch.stack(torch.aminmax(weight)).isfinite().all():
             raise ValueError(
                 f"The weights of '{name}' hold what is no finite number in {weight.dtype}, '{part}' for one. Take another dtype; "
                 "or, if they are damaged, fetch or train them again."
             )
-    misplaced = f"The files of '{name}' are damaged, or not of one model: parts are not where they should be. {AGAIN}"
-    with telling(misplaced, own=ValueError):  # with which it refuses, in sentences, what whatwhere does not know
-        vlm = VLM(*parts, name=name)
     grey = Image.new("RGB", (64, 64), "grey")
 
-    def trying(what):
+    def trying(what, **named):
         ours = family.__module__.startswith("whatwhere.")  # and so tested
-        why = "damaged, or not of one model" + ("" if ours else f", or the adapter {family.__name__} is mistaken")
-        return telling(f"The files of '{name}' are {why}: {what} on a first question. {AGAIN}")
+        mistaken = "" if ours else f", or the adapter {family.__name__} is mistaken"
+        why = f"damaged, or not of one model{mistaken}: {what} on a first question"
+        return telling(f"The files of '{name}' are {why}. {AGAIN}", **named)
 
+    with trying("parts are missing", own=ValueError):  # with which it refuses, in sentences, what it does not know
+        vlm = VLM(*parts, name=name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a grey square is none of an organism's scenes
-        with telling(f"The chat template of '{name}' writes no question about an image: it is damaged, or a text model's."):
+        damage = "writes no question about an image: it is damaged, or a text model's."
+        with telling(f"The chat template of '{name}' {damage}"):
             vlm.as_chat(QUESTION)
         with trying("its tokenizer and chat template fail"):
             # added tokens may have come after training
@@ -159,7 +161,9 @@ def _model(model_class, source, name, config, device, dtype, revision, telling):
                 model = model.half()
     missing = sorted(report["missing_keys"])
     if any("lora_" in key for key in report["unexpected_keys"]):
-        raise ValueError(f"The weights of '{name}' hold a LoRA that is not merged: merge it with peft's `merge_and_unload()`.")
+        raise ValueError(
+            f"The weights of '{name}' hold a LoRA that is not merged: merge it with peft's `merge_and_unload()`."
+        )
     if missing and method:
         raise ValueError(unread(None))
     if missing:  # transformers would go on with random numbers in their place
@@ -173,12 +177,12 @@ def _model(model_class, source, name, config, device, dtype, revision, telling):
 def _unread(name, method, error):
     """Why weights could not be read, as a sentence."""
     if method:
-        return f"'{name}' is quantised by {method}, and cannot be opened so here: take the checkpoint that is not quantised."
+        return f"'{name}' is quantised by {method}, and cannot be read here: take one that is not quantised."
     if "attn_implementation" in str(error):
-        return f"The config.json of '{name}' names an attention that this transformers does not have: take that line out."
+        return f"The config.json of '{name}' names an attention that transformers lacks: take that line out."
     if isinstance(error, SafetensorError):
         return f"The weights of '{name}' could not be read: a file is cut short or damaged. {AGAIN}"
-    return f"The weights of '{name}' could not be read: they are damaged, or of another shape than config.json says. {AGAIN}"
+    return f"The weights of '{name}' could not be read: damaged, or of another shape than config.json says. {AGAIN}"
 
 
 @contextmanager
@@ -205,7 +209,7 @@ def _check_index(source, name, revision):
         raise ValueError(f"'{path}' names no files of weights: it is damaged. {AGAIN}")
     for file in files.values():
         if not isinstance(file, str) or not file.endswith(".safetensors") or Path(file).name != file:
-            raise ValueError(f"'{path}' names {str(file)[:200]!r}, which is no safetensors file beside it: take it out.")
+            raise ValueError(f"'{path}' names {str(file)[:99]!r}, which is no safetensors file beside it.")
 
 
 def _sizes(model_class, settings, folder):

@@ -1,4 +1,4 @@
-"""The chat template of a checkpoint: several of its files may hold one, and a processor's comes before a tokenizer's."""
+"""The chat template of a checkpoint: several files may hold one; a processor's comes first."""
 
 from .files import read_json, read_text
 from .hub import part_of
@@ -8,31 +8,39 @@ ALONE = "chat_template.jinja", "additional_chat_templates/default.jinja"
 
 
 def chat_template(source, name, own=None, revision=None) -> str:
-    """The template that a model is asked with: a processor's if there is one, else the tokenizer's `own`.
+    """The template that a model is asked with: a processor's, else the tokenizer's `own`.
 
-    The order is that of transformers' `ProcessorMixin.get_processor_dict`. A tokenizer may bring the template of its LM, which
-    knows no images: the hub's Qwen2.5-VL has such a one in `tokenizer_config.json`, and the right one in `chat_template.json`.
-    Of several templates, the one named "default" is taken. Raises ValueError or FileNotFoundError with a sentence.
+    The order is that of transformers' `ProcessorMixin.get_processor_dict`. A tokenizer may bring
+    the template of its LM, which knows no images: the hub's Qwen2.5-VL has such a one in
+    `tokenizer_config.json`, and the right one in `chat_template.json`. Of several templates, the
+    one named "default" is taken. Raises ValueError or FileNotFoundError with a sentence.
     """
     for file in IN_JSON:
         path = part_of(source, name, file, revision)
         value = read_json(path) if path else {}
         template = value.get("chat_template") if isinstance(value, dict) else value
-        if template is not None or path and file == "chat_template.json":  # which is for nothing else
+        if (
+            template is not None or path and file == "chat_template.json"
+        ):  # which is for nothing else
             return _default(template, f"'{path}'")
     for file in ALONE:
         path = part_of(source, name, file, revision)
         if path:
             return read_text(path)
     if own is None:
-        raise ValueError(f"'{name}' has no chat template, so it is not known how it is to be asked.")
+        raise ValueError(
+            f"'{name}' has no chat template, so it is not known how it is to be asked."
+        )
     return _default(own, f"The tokenizer of '{name}'")
 
 
 def _default(template, where):
     if isinstance(template, dict):
         if "default" not in template:
-            raise ValueError(f"{where} holds several chat templates ({', '.join(map(str, template))}), and none named 'default'.")
+            raise ValueError(
+                f"{where} holds several chat templates ({', '.join(map(str, template))}), "
+                "and none named 'default'."
+            )
         template = template["default"]
     if not isinstance(template, str):
         raise ValueError(f"{where} holds no chat template: it is damaged.")
