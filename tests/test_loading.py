@@ -368,7 +368,7 @@ def test_a_folder_of_a_training_run_without_tokenizer_and_image_processor(folder
     processor = (folder / "preprocessor_config.json").read_text()
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json"):
         (folder / name).unlink()
-    whole = r"lacks its tokenizer \(tokenizer.json\) and its image processor \(preprocessor_config.json\): .* Copy the files"
+    whole = r"lacks its tokenizer \(tokenizer.json\) and its image processor \(preprocessor_config.json\): .* Copy them from"
     with pytest.raises(FileNotFoundError, match=whole):
         ww.load(folder)
     (folder / "processor_config.json").write_text(json.dumps({"image_processor": json.loads(processor)}))

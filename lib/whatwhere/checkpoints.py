@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +34,7 @@ INSTEAD = {
 }
 
 
-def check_folder(folder):
+def check_folder(folder: Path) -> None:
     """Refuse a folder that is no whole checkpoint, in a sentence that says what it is."""
     whole = any((folder / name).is_file() for name in WEIGHTS)
     if (folder / "adapter_config.json").is_file():
@@ -48,11 +49,16 @@ def check_folder(folder):
             f"of several, {WEIGHTS[1]}. (Pickled weights, *.bin, can run code and are not read.)"
         )
     for path in sorted(folder.iterdir()):
-        if path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(POINTER):
+        if path.is_file() and _begins(path, POINTER):
             raise ValueError(
                 f"'{path}' is a pointer of Git LFS, not the file itself: run `git lfs pull` in "
                 f"'{folder}'."
             )
+
+
+def _begins(path, mark):
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
 
 
 def _adapter(name, path, whole):
@@ -63,17 +69,17 @@ def _adapter(name, path, whole):
     if whole:
         return (
             f"'{name}' holds a whole model and a LoRA adapter{of} (adapter_config.json), and "
-            "nothing says whether the model has it already. If it was merged, move the adapter's files "
-            "elsewhere; if not, merge it with peft's `merge_and_unload()`."
+            "nothing says whether the model has it already. If it was merged, move the adapter's "
+            "files elsewhere; if not, merge it with peft's `merge_and_unload()`."
         )
     return (
         f"'{name}' holds a LoRA adapter{of}, not a whole model. Merge the two with peft, "
-        "`PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)`, and "
-        "load that folder."
+        "`PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)`, "
+        "and load that folder."
     )
 
 
-def read_config(source, name, revision=None) -> dict:
+def read_config(source: str, name: str, revision: str | None = None) -> dict:
     """What its config.json says, as a dictionary; refused where it names code, or is a LoRA's."""
     if Path(source).is_dir():
         path = Path(source) / "config.json"
@@ -114,19 +120,19 @@ def read_config(source, name, revision=None) -> dict:
     return config
 
 
-def parts(config) -> list:
+def parts(config: dict) -> list[dict]:
     """A config and those within it, the LM's first: the model's precision may stand there alone."""
     within = [value for value in config.values() if isinstance(value, dict)]
     return [config, *sorted(within, key=lambda part: part is not config.get("text_config"))]
 
 
-def family_of(config, name):
+def family_of(config: dict, name: str) -> type:
     """The adapter's class for a config's architecture. Raises ValueError with what to take else."""
     kind, original = config["model_type"], _original(config, name)
     if kind in FAMILIES and not original:
         return FAMILIES[kind]
     *known, last = FAMILIES
-    hint = "Another can be added from outside: see 'Adding a family of models' (book/new_adapter.md)."
+    hint = "Another can be added: see 'Adding a family of models' (book/new_adapter.md)."
     if kind in INSTEAD:
         hint = "That is {}: take {}.".format(*INSTEAD[kind])
     raise ValueError(
@@ -150,7 +156,7 @@ def _original(config, name):
     return None
 
 
-def quantisation(config):
+def quantisation(config: dict) -> str | None:
     """By which method a checkpoint's weights are kept in few bits; None where they are not."""
     for part in parts(config):
         said = part.get("quantization_config")
@@ -164,7 +170,7 @@ def quantisation(config):
     return None
 
 
-def check_readers(source, name, config, revision=None):
+def check_readers(source: str, name: str, revision: str | None = None) -> None:
     """Refuse a checkpoint without tokenizer or image processor: a training run may save neither."""
 
     def lacks(*files):
@@ -172,30 +178,26 @@ def check_readers(source, name, config, revision=None):
 
     missing = ["its tokenizer (tokenizer.json)"] if lacks(*TOKENIZERS) else []
     if lacks("preprocessor_config.json"):
-        whole = hub.part_of(
-            source, name, "processor_config.json", revision
-        )  # where transformers 5 may keep it
-        if not whole or "image_processor" not in (read_json(whole) or {}):
+        path = hub.part_of(source, name, "processor_config.json", revision)
+        whole = read_json(path) if path else None
+        if not isinstance(whole, dict) or "image_processor" not in whole:  # as transformers 5 saves
             missing.append("its image processor (preprocessor_config.json)")
     if missing:
         raise FileNotFoundError(
-            f"'{name}' lacks {' and '.join(missing)}: a training run may save the weights "
-            "alone. Copy the files there from the model that was trained, all but its weights and config.json."
+            f"'{name}' lacks {' and '.join(missing)}: a training run may save the weights alone. "
+            "Copy them from the model that was trained: all its files but weights and config.json."
         )
 
 
 @contextmanager
-def unmarked(source):
+def unmarked(source: str) -> Iterator[str]:
     """The source; or, where an editor has begun a text with a mark (BOM), a copy of texts without.
 
     transformers reads no JSON that begins so. Weights are not copied.
     """
-    texts = [
-        path
-        for path in Path(source).glob("*")
-        if path.suffix in (".json", ".jinja", ".txt", ".model")
-    ]
-    if not any(path.open("rb").read(3) == codecs.BOM_UTF8 for path in texts):
+    kinds = (".json", ".jinja", ".txt", ".model")
+    texts = [path for path in Path(source).glob("*") if path.suffix in kinds and path.is_file()]
+    if not any(_begins(path, codecs.BOM_UTF8) for path in texts):
         yield source
         return
     with TemporaryDirectory() as folder:

@@ -1,6 +1,7 @@
 """What fails while a checkpoint is opened: each cause in its own sentence, chained to its error."""
 
 import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import isfunction
 
@@ -8,10 +9,18 @@ import torch
 
 from . import hub
 from .files import cause, first_line
+from .finite import NotFinite
 
 
 @contextmanager
-def told(name, family, device, damage, absent=None, own=()):
+def told(
+    name: str,
+    family: type,
+    device: torch.device,
+    damage: str | Callable[[Exception], str],
+    absent: str | None = None,
+    own: type[Exception] | tuple[()] = (),
+) -> Iterator[None]:
     """An error within becomes a sentence, and is chained to it.
 
     damage: what it most likely was where it is none of the known causes: a sentence, or a function
@@ -22,6 +31,8 @@ def told(name, family, device, damage, absent=None, own=()):
         yield
     except own:
         raise
+    except NotFinite as error:
+        raise ValueError(f"'{name}' was asked a first question, in vain. {error}") from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise MemoryError(
             f"'{name}' does not fit into the memory of {device}: take dtype='float16' or '4-bit', "
@@ -32,9 +43,7 @@ def told(name, family, device, damage, absent=None, own=()):
             f"'{name}' needs something that is not installed here, or too old. "
             f"({first_line(error)})"
         ) from cause(error)
-    except (
-        Exception
-    ) as error:  # safetensors, tokenizers, templates, torch and transformers each raise their own
+    except Exception as error:  # safetensors, tokenizers, templates and torch raise their own
         if absent and (isinstance(error, OSError) or hub.refusal(error, name)):
             raise FileNotFoundError(f"'{name}' {absent}. {hub.reason(error, name)}") from cause(
                 error

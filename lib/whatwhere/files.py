@@ -69,7 +69,7 @@ def alone(folder):
         os.close(handle)
 
 
-def read_text(path):
+def read_text(path: str | Path) -> str:
     """The text in a file, without the mark that Windows' editors begin it with. Raises ValueError with a sentence."""
     try:
         return Path(path).read_text(encoding="utf-8-sig")
@@ -95,13 +95,13 @@ def parsed(text, name):
         raise ValueError(f"{name} is damaged or cut short: {first_line(error)}.") from cause(error)
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
     """What an error says, in a line of bearable length; its kind if it says nothing."""
     line = (_discreet(str(error)).strip().splitlines() or [type(error).__name__])[0]
     return line if len(line) <= LONGEST else f"{line[:LONGEST]} …"
 
 
-def cause(error):
+def cause(error: BaseException) -> BaseException:
     """The error, to be chained to the sentence that tells of it; in short, where its text is endless or holds a secret."""
     chain, each = [], error
     while each is not None and each not in chain:

@@ -50,7 +50,7 @@ def refusal(error, name):
     return None
 
 
-def part_of(source, name, file, revision=None):
+def part_of(source: str, name: str, file: str, revision: str | None = None) -> str | None:
     """The path of one file of a checkpoint, a folder or a hub id; None where it has no such file.
 
     Raises FileNotFoundError with a sentence where that could not be found out.

@@ -11,6 +11,7 @@ the connector's output). Nothing here changes a weight or leaves a hook behind.
 
 import warnings
 from collections import namedtuple
+from collections.abc import Iterable
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -312,12 +313,12 @@ class VLM:
         before, after = self.token_ids(self.adapter.around) or ([], [])
         return [*ids[:at], *before, *[image] * n, *after, *ids[at + 1 :]]
 
-    def as_chat(self, prompt):
+    def as_chat(self, prompt: str) -> str:
         """The text of a question about one image, as the chat template writes it; the image is one placeholder there."""
         message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
         return self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
 
-    def token_ids(self, texts):
+    def token_ids(self, texts: Iterable[str]) -> list[list[int]]:
         """Token ids of each text as it is, without the chat template: a list of lists."""
         return [self._with_rows(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
 

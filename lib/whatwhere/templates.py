@@ -7,7 +7,9 @@ IN_JSON = "processor_config.json", "chat_template.json"
 ALONE = "chat_template.jinja", "additional_chat_templates/default.jinja"
 
 
-def chat_template(source, name, own=None, revision=None) -> str:
+def chat_template(
+    source: str, name: str, own: str | dict | None = None, revision: str | None = None
+) -> str:
     """The template that a model is asked with: a processor's, else the tokenizer's `own`.
 
     The order is that of transformers' `ProcessorMixin.get_processor_dict`. A tokenizer may bring
