@@ -402,6 +402,14 @@ FILES = [
 
 
 @pytest.mark.parametrize("benchmark, name", FILES)
+def test_the_mark_that_editors_of_windows_begin_a_text_with_is_read_over(tmp_path, benchmark, name):
+    WRITERS[benchmark](tmp_path, False)
+    whole, asked = (tmp_path / name).read_bytes(), benchmarks.items(benchmark, tmp_path)
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + whole)
+    assert benchmarks.items(benchmark, tmp_path) == asked
+
+
+@pytest.mark.parametrize("benchmark, name", FILES)
 def test_files_that_are_cut_short_empty_or_no_text_are_refused_by_name(tmp_path, benchmark, name):
     WRITERS[benchmark](tmp_path, False)
     whole = (tmp_path / name).read_bytes()

@@ -23,7 +23,7 @@ from PIL import Image
 
 import whatwhere as ww
 from test_benchmarks import FILES, PARQUETS, WRITERS
-from whatwhere import benchmarks, compress, hub, images, ledger, loading, stats
+from whatwhere import benchmarks, compress, hub, images, ledger, stats, templates
 from whatwhere.benchmarks.items import is_row
 from whatwhere.training import Stage, build, checkpoints, scaling, stages
 from whatwhere.training.towers import Tower
@@ -330,7 +330,7 @@ NOTES = {  # {what: (what stands there, how it is read, as what)}
     "what was downloaded": ({"a/b": PIN, "c/d": PIN}, hub._read, dict),
     "what a study has found": ({"none": {"found": 1.5, "seconds": 3.0}}, lambda path: scaling.Notes(path).found, dict),
     "how a model was asked once": (
-        {"chat_template": "{{ messages }}"}, lambda path: loading._old_chat_template(str(path.parent), "a model"), str
+        {"chat_template": "{{ messages }}"}, lambda path: templates.chat_template(str(path.parent), "a model"), str
     ),
 }  # fmt: skip
 

@@ -26,7 +26,7 @@ def chances(vlm, inputs, options, visual=None):
     """
     if visual is not None and vlm.adapter.vision._forward_pre_hooks:
         raise ValueError("The ViT is being changed, and `visual` is what it gave before: leave that out, and it runs again.")
-    tokens = vlm.tokenizer(list(options), add_special_tokens=False)["input_ids"] if len(options) else []
+    tokens = vlm.token_ids(options)
     first = [ids[0] if ids else None for ids in tokens]
     if None in first or not first or len(set(first)) < len(first):
         raise ValueError(f"Options are words that begin with different tokens; {', '.join(map(repr, options)) or 'none'} do not.")
@@ -57,7 +57,7 @@ class Exam:
         self.vlm, self.n, self.batches = vlm, len(questions), []
         end = vlm.model.generation_config.eos_token_id
         stop = [end[0] if isinstance(end, list) else end]
-        self.due = [ids + stop for ids in vlm.tokenizer(list(answers), add_special_tokens=False)["input_ids"]]
+        self.due = [ids + stop for ids in vlm.token_ids(answers)]
         asked = {}  # the questions about each image
         for n, image in enumerate(images):
             asked.setdefault(id(image), []).append(n)

@@ -7,6 +7,8 @@ import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+LONGEST = 300  # characters of another's error in a sentence
+
 try:
     import fcntl  # not on Windows, where nothing keeps two processes from one file
 except ImportError:
@@ -30,7 +32,7 @@ def write(path, text):
             raise
         said = type(error)(f"'{path}' could not be written ({error.strerror or error}); what was there before is as it was.")
         said.strerror = error.strerror
-        raise said from None
+        raise said from error
 
 
 @contextmanager
@@ -49,7 +51,7 @@ def together(folder):
     except Exception as error:
         if not isinstance(error, OSError) and "os error" not in str(error):  # which is how safetensors tells of one
             raise
-        raise OSError(f"'{folder}' could not be written ({first_line(error)}); what it held before is as it was.") from None
+        raise OSError(f"'{folder}' could not be written ({first_line(error)}); what it held before is as it was.") from error
 
 
 @contextmanager
@@ -67,15 +69,19 @@ def alone(folder):
         os.close(handle)
 
 
+def read_text(path: str | Path) -> str:
+    """The text in a file, without the mark that Windows' editors begin it with. Raises ValueError with a sentence."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is damaged: it holds no UTF-8 text.") from error
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be read ({error.strerror}).") from error
+
+
 def read_json(path):
     """The value in a file of JSON. Raises ValueError with a sentence that names the file."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"'{path}' is damaged: it holds no UTF-8 text.") from None
-    except OSError as error:
-        raise ValueError(f"'{path}' cannot be read ({error.strerror}).") from None
-    return parsed(text, f"'{path}'")
+    return parsed(read_text(path), f"'{path}'")
 
 
 def parsed(text, name):
@@ -86,9 +92,26 @@ def parsed(text, name):
             json.dumps(value, ensure_ascii=False).encode()
         return value
     except (ValueError, RecursionError) as error:  # no JSON, numbers of thousands of digits, thousands of lists in each other
-        raise ValueError(f"{name} is damaged or cut short: {first_line(error)}.") from None
+        raise ValueError(f"{name} is damaged or cut short: {first_line(error)}.") from cause(error)
 
 
-def first_line(error):
-    """What an error says, in a line; its kind if it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def first_line(error: BaseException) -> str:
+    """What an error says, in a line of bearable length; its kind if it says nothing."""
+    line = (_discreet(str(error)).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} …"
+
+
+def cause(error: BaseException) -> BaseException:
+    """The error, to be chained to the sentence that tells of it; in short, where its text is endless or holds a secret."""
+    chain, each = [], error
+    while each is not None and each not in chain:
+        chain.append(each)
+        each = each.__cause__ or each.__context__
+    if all(len(str(each)) <= 10 * LONGEST and _discreet(str(each)) == str(each) for each in chain):
+        return error
+    return RuntimeError(f"{type(error).__name__}: {first_line(error)}").with_traceback(error.__traceback__)
+
+
+def _discreet(text):
+    """A text without the hub's tokens and the signatures in its addresses."""
+    return re.sub(r"\bhf_\w{8,}", "hf_…", re.sub(r"(https?://[^\s?]+)\?[^\s'\"]+", r"\1?…", text))

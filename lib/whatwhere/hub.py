@@ -11,15 +11,16 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub import errors as hub
+from transformers.utils import cached_file
 
-from .files import alone, first_line, read_json, write
+from .files import alone, cause, first_line, read_json, write
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def reason(error, name):
     """Why `name` could not be had, as a sentence: what the hub or the disk said, or else the error's first line."""
-    return refusal(error, name) or first_line(error)
+    return refusal(error, name) or first_line(error).rstrip(".") + "."
 
 
 def refusal(error, name):
@@ -47,6 +48,17 @@ def refusal(error, name):
     if found(hub.LocalEntryNotFoundError, ConnectionError, TimeoutError, hub.HTTPError) and not refused:
         return f"'{name}' is not on this machine, and the hub could not be reached: no network, or it is switched off."
     return None
+
+
+def part_of(source: str, name: str, file: str, revision: str | None = None) -> str | None:
+    """The path of one file of a checkpoint, a folder or a hub id; None where it has no such file.
+
+    Raises FileNotFoundError with a sentence where that could not be found out.
+    """
+    try:
+        return cached_file(source, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise FileNotFoundError(f"'{file}' of '{name}' is not to be had. {reason(error, name)}") from cause(error)
 
 
 def _chain(error):
@@ -86,7 +98,7 @@ def dataset(name, patterns, revision=None):
                 )
         _note(name, revision, sums)
     except (hub.HTTPError, OSError, RuntimeError) as error:  # RuntimeError is how the hub's own downloader says that it failed
-        raise ConnectionError(reason(error, name)) from None
+        raise ConnectionError(reason(error, name)) from cause(error)
     root = got[0]
     for _ in Path(wanted[0]).parts:
         root = root.parent

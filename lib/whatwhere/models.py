@@ -11,6 +11,7 @@ the connector's output). Nothing here changes a weight or leaves a hook behind.
 
 import warnings
 from collections import namedtuple
+from collections.abc import Iterable
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -64,6 +65,7 @@ class VLM:
     """
 
     def __init__(self, model, tokenizer, image_processor, name="model"):
+        _check_is_here(model, name)
         self.model, self.tokenizer, self.image_processor, self.name = model, tokenizer, image_processor, name
         self.family = model.config.model_type
         self.adapter = FAMILIES[self.family](model, image_processor)
@@ -91,7 +93,7 @@ class VLM:
     def words(self):
         """(vocabulary,) array of strings: each token as a reader reads it."""
         n = self.unembedding.weight.shape[0]
-        known = min(n, len(self.tokenizer))  # the unembedding may be padded beyond the vocabulary
+        known = min(n, 1 + max(self.tokenizer.get_vocab().values()))  # either may have ids that the other lacks
         pieces = self.tokenizer.convert_ids_to_tokens(list(range(known)))
         return readable(pieces + [None] * (n - known))
 
@@ -295,18 +297,42 @@ class VLM:
         if not isinstance(prompt, str) or any("\ud800" <= c <= "\udfff" for c in prompt):
             raise ValueError(f"A prompt is a question in words, and of whole characters, not {prompt!r}.")
         image = self.model.config.image_token_id
-        message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
-        text = self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+        text = self.as_chat(prompt)
         start = self.tokenizer.bos_token  # some templates write it, others leave it to the tokenizer
-        ids = self.tokenizer(text, add_special_tokens=not (start and text.startswith(start)))["input_ids"]
-        if ids.count(image) != 1:
+        ids = self._with_rows(self.tokenizer(text, add_special_tokens=not (start and text.startswith(start)))["input_ids"])
+        if image not in ids:
+            raise ValueError(
+                f"The chat template writes no {self.tokenizer.decode([image])!r}, so that an image has no place in it."
+            )
+        if ids.count(image) > 1:
             raise ValueError(
                 f"A prompt holds words only; the image's own token {self.tokenizer.decode([image])!r} is "
                 f"put in by the chat template, and after it this prompt has {ids.count(image)} of them."
             )
         at = ids.index(image)
-        before, after = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in self.adapter.around] or ([], [])
+        before, after = self.token_ids(self.adapter.around) or ([], [])
         return [*ids[:at], *before, *[image] * n, *after, *ids[at + 1 :]]
+
+    def as_chat(self, prompt: str) -> str:
+        """The text of a question about one image, as the chat template writes it; the image is one placeholder there."""
+        message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
+        return self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+
+    def token_ids(self, texts: Iterable[str]) -> list[list[int]]:
+        """Token ids of each text as it is, without the chat template: a list of lists."""
+        return [self._with_rows(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+
+    def _with_rows(self, ids):
+        """The ids, if the model has an embedding for all of them: a tokenizer may know tokens that were added after training."""
+        rows = len(self.model.get_input_embeddings().weight)
+        strange = next((each for each in ids if each >= rows), None)
+        if strange is not None:
+            raise ValueError(
+                f"A prompt holds only what the model has an embedding for; its tokenizer knows "
+                f"{self.tokenizer.decode([strange])!r} (id {strange}), and its embeddings end at id {rows - 1}. "
+                "Leave that token out."
+            )
+        return ids
 
     def after_image(self, prompt):
         """Token ids of what comes after the image in a prompt: the question, and what calls for an answer."""
@@ -315,8 +341,10 @@ class VLM:
 
     @property
     def _pad(self):
-        pad = self.tokenizer.pad_token_id
-        return pad if pad is not None else self.tokenizer.eos_token_id or 0
+        """What rows are filled up with, and masked: of the tokens made for it, the first that has an embedding."""
+        rows = len(self.model.get_input_embeddings().weight)
+        named = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+        return next((each for each in named if each is not None and each < rows), 0)
 
     def _say_what_it_knows(self, given, image):
         """An organism has seen one small world; say so, once, when it is shown something else."""
@@ -329,6 +357,22 @@ class VLM:
                 "on. It will answer about any picture, in that world's words, whether they fit or not.",
                 stacklevel=2,
             )
+
+
+def _check_is_here(model, name):
+    """Refuse a model some of whose weights are offloaded, or whose unembedding holds no plain numbers."""
+    away = next((part for part, each in model.named_parameters() if each.is_meta), None)
+    if away is not None:
+        raise ValueError(
+            f"'{away}' of '{name}' is offloaded, to the disk or another memory, and whatwhere reads all "
+            "weights: load it without device_map. Where it is too large, take dtype='float16' or '4-bit'."
+        )
+    weight = getattr(model.get_output_embeddings(), "weight", None)
+    if weight is None or not weight.is_floating_point():
+        raise ValueError(
+            f"The unembedding of '{name}' (lm_head) is quantised, and words are read through it: take a "
+            "checkpoint that leaves it whole, as dtype='4-bit' does."
+        )
 
 
 def _check_prompts(prompts):

@@ -39,7 +39,7 @@ class Folder:
 
     def text(self, path):
         try:
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
         except UnicodeDecodeError:
             raise ValueError(f"'{path}' is not UTF-8 text, so it is no file of {self.benchmark}.") from None
         except OSError as error:
