@@ -12,7 +12,7 @@ from tokenizers.models import Unigram
 from transformers import PreTrainedTokenizerFast
 
 import whatwhere as ww
-from whatwhere import lens, stages, tokens, world
+from whatwhere import lens, rehearsal, stages, tokens, world
 from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
 
 SHAPES = {
@@ -24,10 +24,13 @@ SHAPES = {
     "qwen2.5vl": (qwen2vl, dict(window=2)),
     "internvl": (internvl, {}),
 }
+HUB = [f"hub/{family}" for family in rehearsal.FAMILIES]
 
 
-@pytest.fixture(scope="module", params=SHAPES)
-def vlm(request, tmp_path_factory):
+@pytest.fixture(scope="module", params=[*SHAPES, *HUB])
+def vlm(request, tmp_path_factory, folders):
+    if request.param in HUB:
+        return ww.load(folders / request.param)
     make, options = SHAPES[request.param]
     folder = tmp_path_factory.mktemp("checkpoint")
     make(folder, **options)
@@ -48,7 +51,8 @@ def token(vlm):
 
 def picture(vlm, seed=0, scale=1):
     """Of the size the ViT takes, and not square where it need not be."""
-    size = (24, 24) if "qwen" not in vlm.family else (6 * scale * token(vlm), 4 * scale * token(vlm))
+    size = vlm.seen(Image.new("RGB", (24, 24))).size if "qwen" not in vlm.family else None
+    size = size or (6 * scale * token(vlm), 4 * scale * token(vlm))
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8))
 
 
