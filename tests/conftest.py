@@ -82,12 +82,15 @@ def chapters_executed(pytestconfig):
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
-    """One checkpoint of each family."""
-    from whatwhere.rehearsal.checkpoints import llava, qwen2vl  # after the environment is set, above
+    """Checkpoints of two families as transformers saves them, and of all families as the hub has them, in hub/."""
+    from whatwhere import rehearsal  # after the environment is set, above
+    from whatwhere.rehearsal.checkpoints import llava, qwen2vl
 
     root = tmp_path_factory.mktemp("families")
     llava(root / "llava")
     qwen2vl(root / "qwen2vl")
+    for family in rehearsal.FAMILIES:
+        rehearsal.checkpoint(root / "hub" / family, family)
     return root
 
 

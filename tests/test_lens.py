@@ -1,14 +1,18 @@
 """The lens is exact where it can be checked, puts words in the right cells, and keeps its memory small."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import Unigram
+from transformers import PreTrainedTokenizerFast
 
 import whatwhere as ww
-from whatwhere import lens, tokens
+from whatwhere import lens, rehearsal, stages, tokens, world
 from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
 
 SHAPES = {
@@ -20,10 +24,13 @@ SHAPES = {
     "qwen2.5vl": (qwen2vl, dict(window=2)),
     "internvl": (internvl, {}),
 }
+HUB = [f"hub/{family}" for family in rehearsal.FAMILIES]
 
 
-@pytest.fixture(scope="module", params=SHAPES)
-def vlm(request, tmp_path_factory):
+@pytest.fixture(scope="module", params=[*SHAPES, *HUB])
+def vlm(request, tmp_path_factory, folders):
+    if request.param in HUB:
+        return ww.load(folders / request.param)
     make, options = SHAPES[request.param]
     folder = tmp_path_factory.mktemp("checkpoint")
     make(folder, **options)
@@ -44,7 +51,8 @@ def token(vlm):
 
 def picture(vlm, seed=0, scale=1):
     """Of the size the ViT takes, and not square where it need not be."""
-    size = (24, 24) if "qwen" not in vlm.family else (6 * scale * token(vlm), 4 * scale * token(vlm))
+    size = vlm.seen(Image.new("RGB", (24, 24))).size if "qwen" not in vlm.family else None
+    size = size or (6 * scale * token(vlm), 4 * scale * token(vlm))
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8))
 
 
@@ -225,6 +233,46 @@ def test_hits_are_whole_words():
     assert maps.hits({"BEAR"}).sum() == 2
     assert maps.hits({""}).sum() == maps.hits(set()).sum() == maps.hits({"polar bear"}).sum() == 0
     assert maps.hits({"bear"}, k=2).all()
+
+
+def llama_like(words):
+    """A tokenizer as LLaMA's: SentencePiece's marks, and pieces for the words that it does not know."""
+    core = Tokenizer(Unigram([("<unk>", 0.0), *((word, -1.0) for word in words)], unk_id=0))
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    core.decoder = decoders.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+
+
+def test_forms_of_words():
+    pieces = ["▁bear", "bear", "▁Bear", "▁bears", "▁bearing", "▁cand", "le", "▁m", "ug", "▁str", "iped", "ange", "▁dot", "ted",
+              "▁berries", "▁box", "▁boxes", "▁a", "s", "▁as", "▁blue", "▁polar", "▁"]  # fmt: skip
+    model = SimpleNamespace(tokenizer=llama_like(pieces))
+    names = model.tokenizer.convert_ids_to_tokens(range(len(model.tokenizer)))
+    model.words = tokens.readable(names)
+
+    def shows(*words):
+        return {word: {names[n] for n in ids} for word, ids in lens.forms(model, words).ids.items()}
+
+    assert shows("bear", "Bear") == {each: {"▁bear", "bear", "▁Bear", "▁bears"} for each in ("bear", "Bear")}
+    assert shows("box", "berry", "a") == {"box": {"▁box", "▁boxes"}, "berry": {"▁berries"}, "a": {"▁a"}}
+    assert shows("candle", "dotted") == {"candle": {"▁cand"}, "dotted": {"▁dot"}}
+    assert lens.forms(model, "striped")["striped"].tolist() == [names.index("▁str")]
+    both = lens.forms(model, ["striped", "strange", "dotted", "dot", "blue", "mug", "polar bear", ""])
+    assert both.collisions == {"str": ("striped", "strange"), "dot": ("dotted", "dot")}
+    assert both.missing == ("striped", "strange", "dotted", "mug", "polar bear", "") and set(both.ids) == {"dot", "blue"}
+    ids = np.array([[[[names.index(piece)] for piece in ("▁cand", "▁str", "▁m")]]])
+    maps = lens.TokenMaps(ids, np.ones(ids.shape), [0], 1, None, model.words, model.tokenizer)
+    assert maps.hits("candle").tolist() == [[[True, False, False]]]
+    assert maps.hits(["striped", "mug"]).tolist() == [[[False, True, False]]]
+
+
+@pytest.mark.parametrize("name", ["toy-llava", "toy-qwen2vl"])
+def test_every_word_of_the_organisms_world_is_one_token(name):
+    vlm = ww.load(name, device="cpu", dtype="float32")
+    words = [word for own in stages.world_words().values() for word in own] + list(world.CHARACTERS)
+    found = lens.forms(vlm, words)
+    assert not found.missing and not found.collisions
+    assert {word: vlm.words[ids].tolist() for word, ids in found.ids.items()} == {word: [word] for word in words}
 
 
 def test_refusals(small):

@@ -166,16 +166,21 @@ LANGUAGES = {
     "qwen2vl, no merging, eight heads": (qwen2vl, dict(merge=1, hidden=64, heads=8, kv_heads=2)),
     "toy-llava": (None, {}),
     "toy-qwen2vl": (None, {}),
+    "hub/llava": (None, {}),
+    "hub/qwen2_vl": (None, {}),
+    "hub/qwen2_5_vl": (None, {}),
+    "hub/internvl": (None, {}),
 }
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_the_whole_attention_of_the_language_model(name, tmp_path):
+def test_the_whole_attention_of_the_language_model(name, tmp_path, folders):
     """From queries, keys and values before rotation to what the attention of every layer puts out, text and image alike."""
     make, options = LANGUAGES[name]
     if make:
         make(tmp_path, **options)
-    vlm = ww.load(tmp_path if make else name, device="cpu", dtype="float32")
+    source = tmp_path if make else folders / name if name.startswith("hub/") else name
+    vlm = ww.load(source, device="cpu", dtype="float32")
     image = np.random.default_rng(0).integers(0, 255, (144, 144, 3) if make is None else (24, 36, 3), dtype=np.uint8)
     question, out = "where is the mug relative to the lamp ?", []
     attention = [layer.self_attn for layer in vlm.lm_layers]
@@ -186,7 +191,7 @@ def test_the_whole_attention_of_the_language_model(name, tmp_path):
     length, config = vlm.prepare(image, question)["input_ids"].shape[1], vlm.lm.config
     shape = (vlm.n_layers, config.num_attention_heads, length, config.hidden_size // config.num_attention_heads)
     assert heads.q.shape == heads.k.shape == heads.v.shape == shape and rotary.head_size == shape[-1]
-    assert heads.at.shape == (length, 3 if vlm.family == "qwen2_vl" else 1)
+    assert heads.at.shape == (length, 3 if "qwen" in vlm.family else 1)
     later = torch.ones(length, length, dtype=torch.bool).triu(1)
 
     def off(q, k, v, really, at=heads.at):
@@ -195,7 +200,7 @@ def test_the_whole_attention_of_the_language_model(name, tmp_path):
 
     found = [off(*each) for each in zip(heads.q, heads.k, heads.v, out, strict=True)]
     assert max(found) <= 1e-4
-    elsewhere = heads.at[:, [0, 2, 1]] if vlm.family == "qwen2_vl" else heads.at.flip(0)  # row for column
+    elsewhere = heads.at[:, [0, 2, 1]] if "qwen" in vlm.family else heads.at.flip(0)  # row for column
     assert max(off(*each, elsewhere) for each in zip(heads.q, heads.k, heads.v, out)) > 1e-3
     assert not any(part._forward_hooks for each in attention for part in (each.q_proj, each.k_proj, each.v_proj))
 

@@ -153,9 +153,25 @@ def test_cover_sums_to_one(many):
         assert cover.shape == (len(scene.things) + 1, rows, columns) and np.allclose(cover.sum(0), 1)
         cell = scene.owner[: 144 // rows, -(144 // columns) :]
         assert np.allclose(cover[:-1, 0, -1], [(cell == i).mean() for i in range(len(scene.things))])
-    for grid in [(7, 12), (12, 7), (0, 12), (-12, 12)]:
-        with pytest.raises(ValueError, match="does not divide a 144 x 144 picture evenly"):
+    for grid in [(0, 12), (-12, 12), (12, 2.5), (True, 12)]:
+        with pytest.raises(ValueError, match="whole number of rows and of columns, 1 or more; got"):
             many[0].cover(*grid)
+
+
+def test_a_grid_need_not_divide_the_picture(many):
+    """Each pixel cut into as many as the grid has cells: then it does."""
+    for scene, (rows, columns) in itertools.product(many[:4], [(5, 5), (7, 12), (10, 10), (3, 11), (150, 1)]):
+        fine = scene.owner.repeat(rows, 0).repeat(columns, 1).reshape(rows, 144, columns, 144)
+        cover = scene.cover(rows, columns)
+        assert cover.shape == (len(scene.things) + 1, rows, columns)
+        for share, index in zip(cover, [*range(len(scene.things)), -1]):
+            assert (share == (fine == index).mean((1, 3))).all()
+
+
+def test_an_even_grid_gives_plain_means_bit_for_bit(many):
+    for scene, (rows, columns) in itertools.product(many[:10], [(12, 12), (8, 8), (16, 16), (9, 24)]):
+        cells = scene.masks.reshape(-1, rows, 144 // rows, columns, 144 // columns)
+        assert (scene.cover(rows, columns)[:-1] == cells.mean((2, 4))).all()
 
 
 def test_far_is_higher_and_smaller(many):

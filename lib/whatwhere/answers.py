@@ -100,6 +100,7 @@ class Exam:
 
         families: {name: kinds of questions}, the kinds being `world.FAMILIES`.
         """
+        scenes = list(scenes)  # which may be an iterator, as `world.scenes` is
         asked = [
             (n, f, image, question)
             for n, (scene, image) in enumerate((scene, scene.image) for scene in scenes)

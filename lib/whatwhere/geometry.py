@@ -30,6 +30,7 @@ def masks(scene, grid, least=0.25):
 
 def has_patches(vlm, scene, about=(0, 1), least=0.25):
     """Do the things `about` of a scene have patches of their own, in the ViT and as visual tokens?"""
+    vlm.check_whole(scene.image)
     return all(masks(scene, grid, least)[list(about)].any((1, 2)).all() for grid in set(grids(vlm, scene.image)))
 
 
@@ -48,15 +49,26 @@ def patches(vlm, scenes, thing, place, least=0.25):
     """For each scene the mask of one thing's patches on the grid of a place, as `intervene` takes it. least: as for `masks`."""
     scenes = list(scenes)
     sizes = {(scene.width, scene.height): scene.image for scene in scenes}
+    for image in sizes.values():
+        vlm.check_whole(image)
     known = {size: grids(vlm, image)[place.startswith("LM")] for size, image in sizes.items()}
     return [masks(scene, known[scene.width, scene.height], least)[thing] for scene in scenes]
 
 
 def ground(vlm, scenes, thing, place):
-    """For each scene a mask of as many patches as `patches` gives the thing, but of no thing at all: a control."""
+    """For each scene a mask of as many patches as `patches` gives the thing, but of no thing at all: a control.
+
+    Raises ValueError for a scene that has not so many.
+    """
     scenes = list(scenes)
     own = patches(vlm, scenes, thing, place)
     free = [~masks(scene, mask.shape, 0.01).any(0) for scene, mask in zip(scenes, own)]
+    for scene, bare, mask in zip(scenes, free, own):
+        if bare.sum() < mask.sum():
+            raise ValueError(
+                f"Scene {scene.seed} has {mask.sum()} patches of thing {thing}, and of {mask.size} in all only {bare.sum()} of "
+                "no thing: too few for this control. Leave it out, or take a larger picture (world.scene(…, size=))."
+            )
     return [bare & (bare.cumsum().reshape(bare.shape) <= mask.sum()) for bare, mask in zip(free, own)]
 
 
@@ -92,6 +104,8 @@ def thing_vectors(vlm, scenes, about=(0, 1), least=0.25):
     least: as for `masks`. Raises ValueError for a thing that has no patch.
     """
     found, scenes = {place: [] for place in places(vlm)}, list(scenes)
+    for scene in scenes:
+        vlm.check_whole(scene.image)
     for scene, seen in zip(scenes, states(vlm, [scene.image for scene in scenes])):
         own = {each.shape[:2]: masks(scene, each.shape[:2], least) for each in seen.values()}
         for grid, mask in own.items():

@@ -9,6 +9,7 @@ unembedding: without it the last layer would not give the model's own logits.
 """
 
 from collections import namedtuple
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from numbers import Integral
 
@@ -20,11 +21,25 @@ from torch.nn import functional as F
 from . import slider
 from .finite import not_finite
 from .streams import check_range
+from .tokens import Forms
+from .tokens import forms as _forms
 
 MOST = 16  # sequences in the LM at once, unless asked for more
 
 Reading = namedtuple("Reading", "ids words probabilities")
 Reading.__doc__ = "The top words of hidden states, best first: three arrays of shape (…, top_k)."
+
+
+def forms(vlm, words: str | Iterable[str]) -> Forms:
+    """The tokens by which words can show in a token map of this model: `forms(vlm, "candle")["candle"]` are their ids.
+
+    A word shows as a token that spells it, in any case, with or without the blank before it; as its regular plural; and, where
+    the tokenizer has no token that spells it, as the first piece that it is split into, of three letters at least and half of
+    the word's ("cand" for "candle"). A piece is weaker evidence than a word: others may begin alike. So compare with chance, on
+    shuffled maps or those of other pictures (`stages.Readings`), and give all words at once, so that `collisions` between them
+    are found. A word that has no such token is `missing`, and so are phrases ("traffic light").
+    """
+    return _forms(vlm.words, words, vlm.tokenizer)
 
 
 @torch.no_grad()
@@ -116,7 +131,7 @@ def _token_maps(vlm, images, prompt, layer, depths, top_k, norm, batch_size, dec
         ids, _, probabilities = logit_lens(vlm, hidden, top_k, norm, decoder)
         shape = (len(batch), len(depths), *grid, top_k)
         found += [
-            TokenMaps(i, p, list(depths), layer, vlm.seen(picture), (decoder or vlm).words)
+            TokenMaps(i, p, list(depths), layer, vlm.seen(picture), (decoder or vlm).words, vlm.tokenizer)
             for i, p, picture in zip(ids.reshape(shape), probabilities.reshape(shape), batch)
         ]
     return found
@@ -175,7 +190,7 @@ class TokenMaps:
 
     top_ids, probabilities: (depth, row, column, rank) token ids and their probabilities, best first.
     depths: the ViT depth of each map. layer: the LM layer read. image: the picture as the ViT saw it.
-    vocabulary: (vocabulary,) what each id looks like.
+    vocabulary: (vocabulary,) what each id looks like. tokenizer: the model's, for words that are several tokens.
     """
 
     top_ids: np.ndarray
@@ -184,6 +199,7 @@ class TokenMaps:
     layer: int
     image: Image.Image
     vocabulary: np.ndarray = field(repr=False)
+    tokenizer: object = field(default=None, repr=False)
 
     def __repr__(self):
         depths, rows, columns, ranks = self.top_ids.shape
@@ -211,16 +227,14 @@ class TokenMaps:
         return self.words[:, row, column]
 
     def hits(self, words, k=1):
-        """(depth, row, column) true where one of the patch's `k` best words is in `words`.
+        """(depth, row, column) true where one of the patch's `k` best tokens is one by which one of `words` can show.
 
-        Whole words, in any case: "b" does not hit "bear". Where the vocabulary is made of pieces (BPE,
-        SentencePiece), a token is compared as one whole string, so a word that the tokenizer splits is
-        never hit, and a piece inside a longer word is if it is spelled like a word.
+        Whole words, in any case: "b" does not hit "bear". A word that the tokenizer splits is hit by its first piece, if that
+        is long enough; `forms(vlm, words)` tells by which tokens each word can show, and which words have none. Tokens are
+        compared as strings, so that a piece inside a longer word is a hit if it is spelled like the word.
         """
-        wanted = {word.lower() for word in ([words] if isinstance(words, str) else words)}
-        ids, at = np.unique(self.top_ids[..., :k], return_inverse=True)
-        hit = np.array([word.lower() in wanted for word in self.vocabulary[ids]], dtype=bool)
-        return hit[at].reshape(self.top_ids[..., :k].shape).any(-1)
+        ids = _forms(self.vocabulary, words, self.tokenizer).ids
+        return np.isin(self.top_ids[..., :k], np.concatenate([[], *ids.values()])).any(-1)
 
     def to_pandas(self):
         """A long table: depth, row, column, rank (1 is best), word, probability."""

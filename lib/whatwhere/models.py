@@ -118,6 +118,16 @@ class VLM:
         """The picture that reaches the ViT, resized (and for CLIP cropped), as a PIL image."""
         return self.adapter.seen(self._read(image))
 
+    def check_whole(self, image):
+        """Refuse a picture of which this model never sees a part: what is known of all of it would be laid over another grid."""
+        image = self._read(image)
+        crops = getattr(self.adapter, "crops", None)
+        if crops and crops(image.size):
+            raise ValueError(
+                f"{self.name} sees the middle of this picture of {image.width} × {image.height} pixels alone and crops the rest "
+                "away, so that truth about all of it does not belong to its patches. Give a square picture."
+            )
+
     def positions(self, image, prompt=""):
         """Where the visual tokens of `image` stand in the sequence and in the ViT: a `Positions`."""
         inputs = self.prepare(image, prompt)

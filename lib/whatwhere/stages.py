@@ -9,6 +9,8 @@ words are whole, scenes are hundreds with the truth known for each patch, and ev
 that cannot know the scene (`Readings.of_other_scenes`, `Readings.shuffled`).
 """
 
+import warnings
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +21,7 @@ from tqdm import tqdm  # plain text: a notebook's widget would ask the built pag
 from . import images as pictures
 from . import lens, world
 from .stats import interval, share
+from .tokens import forms
 
 KINDS = ("attribute", "object", "background", "function")  # and "other", which is all the rest
 
@@ -30,6 +33,7 @@ class Readings:
     ids: (images, depths, rows, columns) the best id of each patch. asked: words whose presence was asked after.
     scores: (images, depths, asked) the largest log-probability that any patch gives to each of them.
     vocabulary: (vocabulary,) what each id looks like. depths: the ViT depths. layer: the LM layer read.
+    tokenizer: the model's, for words that are several tokens.
     """
 
     ids: np.ndarray
@@ -38,6 +42,7 @@ class Readings:
     vocabulary: np.ndarray
     depths: tuple
     layer: int
+    tokenizer: object = None
 
     def __repr__(self):
         images, depths, rows, columns = self.ids.shape
@@ -47,6 +52,10 @@ class Readings:
     def words(self):
         """(images, depths, rows, columns) the best word of each patch."""
         return self.vocabulary[self.ids]
+
+    def forms(self, words):
+        """The tokens by which words can show in these maps: `lens.forms`."""
+        return forms(self.vocabulary, words, self.tokenizer)
 
     def of_other_scenes(self):
         """Each image is given the maps of the image before it: same model, same words, wrong picture."""
@@ -64,17 +73,22 @@ def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=N
     """Token maps of many images at many ViT depths in one pass over them: `Readings`.
 
     images: anything `images.read` takes, scenes or Gestalt probes; all of one patch grid. layer, depths, norm, batch_size,
-    decoder: as for `lens.token_maps`. asked: words to keep scores of. Raises ValueError where grids differ or a word is not in
-    the vocabulary.
+    decoder: as for `lens.token_maps`. asked: words to keep scores of; the score of a word is that of the best token by which it
+    can show (`lens.forms`). Raises ValueError where grids differ, a word has no such token, or the model crops a scene.
     """
+    images = list(images)
+    for scene in images:
+        if hasattr(scene, "image"):
+            vlm.check_whole(scene.image)  # its truth is of all of it
     images = [pictures.read(getattr(each, "image", each)) for each in images]
     grids = {vlm.patch_grid(each) for each in images}
     if len(grids) != 1:
         raise ValueError(f"stages.read takes images of one patch grid; these have {sorted(grids) or 'no image among them'}.")
     depths = tuple(range(vlm.depths + 1) if depths is None else depths)
     layer, vocabulary = lens.read_at(vlm, layer, decoder), (decoder or vlm).words
-    wanted = [np.flatnonzero(lowered(vocabulary) == word.lower()) for word in asked]
-    _refuse_unknown(asked, wanted, vlm.name)
+    found = forms(vocabulary, asked, vlm.tokenizer)
+    _refuse_missing(found, vlm.name)
+    wanted = [found[word] for word in asked]
     of_any, sizes = np.concatenate([[], *wanted]).astype(int), list(map(len, wanted))
     ids, scores = [], []
     with tqdm(total=len(images), desc=f"{vlm.name}, token maps", leave=False) as bar:
@@ -88,7 +102,7 @@ def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=N
             scores.append(torch.cat(found).reshape(*shape[:2], -1, len(wanted)).amax(2).cpu().numpy() if wanted else
                           np.zeros((*shape[:2], 0)))  # fmt: skip
             bar.update(len(batch))
-    return Readings(np.concatenate(ids), np.concatenate(scores), tuple(asked), vocabulary, depths, layer)
+    return Readings(np.concatenate(ids), np.concatenate(scores), tuple(asked), vocabulary, depths, layer, vlm.tokenizer)
 
 
 def world_words():
@@ -102,42 +116,46 @@ def world_words():
 FUNCTION = tuple(". , ? : a an the is are does there what where how many to".split())
 
 
-def kinds_of(vocabulary, words):
-    """(vocabulary,) the kind of each id as an index into KINDS, -1 for other; whole words, in any case.
+def kinds_of(vocabulary, words, tokenizer=None):
+    """(vocabulary,) the kind of each id as an index into KINDS, -1 for other; a word counts by all its `lens.forms`.
 
-    words: {kind: words}. Raises ValueError for a kind that is not in KINDS, for a word that is no token of the
-    vocabulary (no patch could ever say it), and for one that is listed under two kinds.
+    words: {kind: words}. tokenizer: the model's, for words that are several tokens. Raises ValueError for a kind that is not
+    in KINDS, for a word that no token can stand for (no patch could ever say it), and for one that is listed twice.
     """
     unknown = set(words) - set(KINDS)
     if unknown:
         raise ValueError(f"No kind of word {sorted(unknown)}; there are {', '.join(KINDS)}.")
-    kinds, lower = np.full(len(vocabulary), -1), lowered(vocabulary)
-    for kind, listed in words.items():
-        same = [np.flatnonzero(lower == word.lower()) for word in listed]
-        _refuse_unknown(listed, same, "this model")
-        for word, at in zip(listed, same):
-            if (kinds[at] >= 0).any():
-                raise ValueError(f"The word {word!r} is listed twice; one word counts once.")
-            kinds[at] = KINDS.index(kind)
+    listed = [word for each in words.values() for word in each]
+    twice = [word for word, n in Counter(word.lower() for word in listed).items() if n > 1]
+    if twice:
+        raise ValueError(f"The word {twice[0]!r} is listed twice; one word counts once.")
+    found = forms(vocabulary, listed, tokenizer)
+    _refuse_missing(found, "this model")
+    kinds = np.full(len(vocabulary), -1)
+    for kind, own in words.items():
+        for word in own:
+            kinds[found[word]] = KINDS.index(kind)
     return kinds
 
 
-def lowered(vocabulary):
-    return np.array([word.lower() for word in vocabulary])
-
-
-def _refuse_unknown(listed, found, name):
-    missing = [word for word, at in zip(listed, found) if not len(at)]
-    if missing:
+def _refuse_missing(found, name):
+    if found.missing:
         raise ValueError(
-            f"{', '.join(map(repr, missing))}: no single token of {name}, so that no patch can decode to it. "
-            "Leave it out, or list a word that is one token (see vlm.words)."
+            f"{', '.join(map(repr, found.missing))}: no token of {name}, nor a first piece that is long enough, so that no patch "
+            "can decode to it. Leave it out, or list a word that can show (see lens.forms)."
+        )
+
+
+def _say_missing(found, what):
+    if found.missing:
+        warnings.warn(
+            f"No token of this model can stand for {', '.join(map(repr, found.missing))} (see lens.forms): {what}", stacklevel=3
         )
 
 
 def owners(scene, grid):
     """(rows, columns) whose patch it is: the index of the thing that covers half of it or more, -1 for the ground, -2 for
-    neither. Raises ValueError where the grid does not divide the picture."""
+    neither. The grid need not divide the picture."""
     cover = scene.cover(*grid)
     whose = np.where(cover.max(0) >= 0.5, cover.argmax(0), -2)
     return np.where(whose == len(scene.things), -1, whose)
@@ -155,17 +173,25 @@ def counts(readings, scenes, words=None):
     Columns: scene, depth; `patches`, and of these the numbers of "attribute", "object", "background", "function" and
     "other"; "object patches", and of these those that say an "own word" of any kind, an "attribute, own" or
     "attribute, other's", and the same for "object". A word is the patch's own if it is a word of the thing that covers half
-    of the patch: its category, an attribute, or a letter of its sign.
+    of the patch: its category, an attribute, or a letter of its sign. A word is said by any of its tokens (`lens.forms`).
 
-    words: {kind: words}, by default the organisms' own (`world_words`).
+    words: {kind: words}, by default the organisms' own (`world_words`), as far as the model has tokens for them: a warning names
+    those for which it has none, which are then said nowhere.
     """
-    kind_of = kinds_of(readings.vocabulary, world_words() if words is None else words)
-    lower, rows = lowered(readings.vocabulary), []
+    scenes = list(scenes)
+    if words is None:
+        words = world_words()
+        known = readings.forms([word for own in words.values() for word in own])
+        _say_missing(known, "it counts nowhere, and what shows it counts as saying nothing of its own.")
+        words = {kind: [word for word in own if word in known.ids] for kind, own in words.items()}
+    kind_of = kinds_of(readings.vocabulary, words, readings.tokenizer)
+    said_by = _forms_of_things(readings, scenes, words)
+    rows = []
     for n, (maps, scene) in enumerate(_pairs(readings.ids, scenes)):
         whose, kinds = owners(scene, maps.shape[1:]), kind_of[maps]
         own = np.zeros(maps.shape, bool)
         for i, thing in enumerate(scene.things):
-            own |= (whose == i) & np.isin(maps, np.flatnonzero(np.isin(lower, thing.words)))
+            own |= (whose == i) & np.isin(maps, _any_of(said_by, thing.words))
         on_things = whose >= 0
         for at, depth in enumerate(readings.depths):
             row = {"scene": n, "depth": depth, "patches": whose.size}
@@ -181,14 +207,26 @@ def counts(readings, scenes, words=None):
 def segments(readings, scenes):
     """(images, depths, rows, columns) the thing that each patch's word names: its index, or -1.
 
-    A word names a thing if it is a word of that thing and of no other in the scene.
+    A word names a thing if it is a word of that thing and of no other in the scene; it is said by any of its `lens.forms`.
     """
-    lower, found = lowered(readings.vocabulary), np.full(readings.ids.shape, -1)
+    scenes = list(scenes)
+    said_by, found = _forms_of_things(readings, scenes), np.full(readings.ids.shape, -1)
     for (maps, scene), names in zip(_pairs(readings.ids, scenes), found):
         for i, thing in enumerate(scene.things):
             others = {word for j, other in enumerate(scene.things) if j != i for word in other.words}
-            names[np.isin(maps, np.flatnonzero(np.isin(lower, list(set(thing.words) - others))))] = i
+            names[np.isin(maps, _any_of(said_by, set(thing.words) - others))] = i
     return found
+
+
+def _forms_of_things(readings, scenes, words=None):
+    """The forms of all words of all things, told apart from each other and from other `words`, {kind: words}."""
+    of_things = [word for scene in scenes for thing in scene.things for word in thing.words]
+    return readings.forms([*of_things, *(word for own in (words or {}).values() for word in own)])
+
+
+def _any_of(found, words):
+    """The ids by which any of some words can show."""
+    return np.concatenate([np.array([], int), *(found[word] for word in words)])
 
 
 def overlap(predicted, scenes):
@@ -217,15 +255,19 @@ def existence(readings, scenes, kind="random"):
 
     Columns: scene, depth, word, there (the truth), hit (some patch decodes to the word), score (the largest
     log-probability of the word over patches; the word must have been `asked` for when the maps were read).
-    kind: "random", "popular" or "adversarial", how absentees are drawn.
+    kind: "random", "popular" or "adversarial", how absentees are drawn. A question about a word for which the model has no
+    token (`lens.forms`) is left out, with a warning that names the word.
     """
-    lower, rows = lowered(readings.vocabulary), []
-    for n, (maps, scene) in enumerate(_pairs(readings.ids, scenes)):
-        for question in world.existence(scene, kind):
-            word = question.text.split()[-2]
+    rows = []
+    asked = [(n, maps, q) for n, (maps, scene) in enumerate(_pairs(readings.ids, scenes)) for q in world.existence(scene, kind)]
+    found = readings.forms([*readings.asked, *(question.text.split()[-2] for *_, question in asked)])
+    _say_missing(found, "the questions about it are left out.")
+    for n, maps, question in asked:
+        word = question.text.split()[-2]
+        if word in found.ids:
             if word not in readings.asked:
                 raise ValueError(f"The maps were read without asking for {word!r}: read(…, asked={(*readings.asked, word)}).")
-            hit = np.isin(maps, np.flatnonzero(lower == word)).any((1, 2))
+            hit = np.isin(maps, found[word]).any((1, 2))
             score = readings.scores[n, :, readings.asked.index(word)]
             rows += [
                 {"scene": n, "depth": depth, "word": word, "there": question.answer == "yes", "hit": h, "score": s}
@@ -256,6 +298,7 @@ def labelled(vlm, scenes, batch_size=50):
     truth, states = {kind: [] for kind in ("colour", "texture", "category")}, []
     grid = vlm.patch_grid(scenes[0].image)
     for scene in scenes:
+        vlm.check_whole(scene.image)
         whose = owners(scene, grid).ravel()
         for kind, rows in truth.items():
             names = [getattr(thing, kind) or "" for thing in scene.things] + ["", ""]  # -1 is the ground, -2 a bit of each
@@ -287,5 +330,8 @@ def says(vlm, probes, which, words, depths=None):
     """
     readings = read(vlm, probes, depths=depths)
     cells = np.array([probe.cells(which, readings.ids.shape[2:]) for probe in probes])[:, None]
-    said = np.array([np.isin(maps, words(probe.thing)) for maps, probe in zip(readings.words, probes)]) & cells
+    listed = [words(probe.thing) for probe in probes]
+    found = readings.forms([word for own in listed for word in own])
+    _say_missing(found, "no patch can say it.")
+    said = np.array([np.isin(maps, _any_of(found, own)) for maps, own in zip(readings.ids, listed)]) & cells
     return np.array([share(hits, cells.sum((1, 2, 3))) for hits in said.sum((2, 3)).T]).T

@@ -1,6 +1,8 @@
-"""Tokens as a reader reads them."""
+"""Tokens as a reader reads them, and the tokens by which a word can show."""
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -54,3 +56,63 @@ def _byte_alphabet():
 
 
 _BYTES = _byte_alphabet()
+
+
+LONG = 3  # letters of the shortest first piece that may stand for its word, and of the shortest word that has a plural
+
+
+@dataclass(frozen=True)
+class Forms:
+    """By which tokens each of some words can show: `forms["candle"]` are their ids.
+
+    ids: {word: (n,) ids} of the words that can show at all. collisions: {token: words} of tokens by which several of the words
+    could show. Such a token counts for the word that it spells; else for the one whose plural it is; and for none if it is the
+    first piece of several. missing: the words that have no token.
+    """
+
+    ids: dict[str, np.ndarray]
+    collisions: dict[str, tuple[str, ...]]
+    missing: tuple[str, ...]
+
+    def __getitem__(self, word: str) -> np.ndarray:
+        """(n,) ids; none for a word that cannot show."""
+        return self.ids.get(word, np.array([], dtype=int))
+
+
+def forms(vocabulary: np.ndarray, words: str | Iterable[str], tokenizer=None) -> Forms:
+    """The tokens of a vocabulary (what each id looks like) by which words can show; see `lens.forms`.
+
+    tokenizer: it splits the words that are no token; without one, these have no first piece.
+    """
+    words = list(dict.fromkeys([words] if isinstance(words, str) else words))
+    known: dict[str, list[int]] = {}
+    for n, token in enumerate(vocabulary):
+        known.setdefault(token.lower(), []).append(n)
+    spelled: dict[str, dict[str, int]] = {}  # {token: {word: how near it is to the word: itself 0, plural 1, piece 2}}
+    for word in words:
+        for token, distance in _spellings(word.lower(), known, tokenizer).items():
+            spelled.setdefault(token, {})[word] = distance
+    collisions = {token: tuple(whose) for token, whose in spelled.items() if len({word.lower() for word in whose}) > 1}
+    at: dict[str, list[int]] = {}
+    for token, near in spelled.items():
+        nearest = [word for word, distance in near.items() if distance == min(near.values())]
+        if len({word.lower() for word in nearest}) == 1:
+            for word in nearest:
+                at.setdefault(word, []).extend(known[token])
+    found = {word: np.array(sorted(at[word])) for word in words if word in at}
+    return Forms(found, collisions, tuple(word for word in words if word not in found))
+
+
+def _spellings(word, known, tokenizer):
+    """{token: 0, 1 or 2}: the word itself and its plurals, where they are tokens; or else the first pieces it is split into."""
+    plurals = [word + "s", word + "es"] + [word[:-1] + "ies"] * word.endswith("y") if len(word) >= LONG else []
+    tokens = {each: n for each, n in [(word, 0), *((each, 1) for each in plurals)] if each in known}
+    if word in tokens or tokenizer is None or not word.isalpha():
+        return tokens
+    texts = [mark + each for mark in ("", " ") for each in (word, word.capitalize())]
+    for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
+        pieces = (tokenizer.decode([n]).strip().lower() for n in ids)
+        piece = next((each for each in pieces if each), "")  # the blank before a word may be a token of its own
+        if len(piece) >= max(LONG, len(word) / 2) and word.startswith(piece) and piece in known:
+            tokens.setdefault(piece, 2)
+    return tokens

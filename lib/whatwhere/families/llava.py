@@ -98,5 +98,18 @@ class Llava:
         raw = self._processed([image], do_rescale=False, do_normalize=False)
         return picture(np.asarray(raw["pixel_values"][0]))
 
+    def crops(self, size):
+        """Is a picture of this (width, height) not seen whole, because it is cropped (or laid on a larger, black one)?"""
+        processor = self.image_processor
+        if not processor.do_center_crop:
+            return False
+        crop = (processor.crop_size["width"], processor.crop_size["height"])
+        edge = processor.size.get("shortest_edge") if processor.do_resize else None
+        if not processor.do_resize:
+            return tuple(size) != crop
+        if edge is None:
+            return (processor.size["width"], processor.size["height"]) != crop
+        return tuple(int(edge * side / min(size)) for side in size) != crop
+
     def _processed(self, images, **how):
         return self.image_processor(images, input_data_format="channels_last", **how)

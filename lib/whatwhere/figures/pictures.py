@@ -119,8 +119,8 @@ def mosaic(image, groups, grid):
     groups: (rows × columns,) whole numbers as `compress` gives them, below zero for no group. grid: (rows, columns).
     """
     picture = np.asarray(image, float)
-    side = picture.shape[0] // grid[0], picture.shape[1] // grid[1]
-    cells = np.kron(np.reshape(groups, grid), np.ones(side, int))
+    at = (np.arange(side) * cells // side for side, cells in zip(picture.shape, grid))
+    cells = np.reshape(groups, grid)[np.ix_(*at)]
     for group in np.unique(groups):
         own = cells == group
         picture[own] = picture[own].mean(0) if group >= 0 else picture[own] * 0.15

@@ -4,7 +4,8 @@
     rehearsal.tour(vlm, picture)                     # which chapters' calls work on this family
 
 What such a model says means nothing; that it says it by the very code that a real one runs is what is rehearsed. `make rehearse`
-does the same at full size.
+does the same at full size. A checkpoint is laid out as the hub's own of its family (`hub`), or as today's transformers saves one
+(`checkpoints`), with a vocabulary of some forty whole words.
 """
 
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from transformers.utils import logging
 
+from . import hub
 from .checkpoints import internvl, llava, qwen2vl
 from .tour import tour
 
@@ -25,14 +27,27 @@ FAMILIES = {
 }
 
 
-def checkpoint(folder, family="qwen2_vl"):
-    """Write a small random checkpoint of a family, with tokenizer, image processor and chat template; returns its folder."""
+LAYOUTS = ("hub", "transformers")
+
+
+def checkpoint(folder: str | Path, family: str = "qwen2_vl", layout: str = "hub") -> str:
+    """Write a small random checkpoint of a family, with tokenizer, image processor and chat template; returns its folder.
+
+    layout: "hub", files, names and settings as in the family's repository on the hub; or "transformers", as
+    `save_pretrained` writes them today. Raises ValueError for a family or a layout that is not known.
+    """
     if family not in FAMILIES:
         raise ValueError(f"There is no rehearsal for the family {family!r}; there are {', '.join(FAMILIES)}.")
+    if layout not in LAYOUTS:
+        raise ValueError(f"There is no layout {layout!r} of a rehearsal; there are {' and '.join(LAYOUTS)}.")
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # it takes no time, and the bar would stay on the page
     try:
-        FAMILIES[family](Path(folder), about={"rehearsal": True})  # so that nobody takes it for a real one: vlm.about
+        about = {"rehearsal": True}  # so that nobody takes it for a real one: vlm.about
+        if layout == "hub":
+            hub.build(folder, family, about=about)
+        else:
+            FAMILIES[family](Path(folder), about=about)
     finally:
         if shown:
             logging.enable_progress_bar()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from .scenes import Scene, Thing, dress, guard
+from .scenes import Scene, Thing, covered, dress, guard
 from .sprites import BACKGROUNDS, PORTABLE, SIZE
 
 EXTENT = 46  # pixels: as large as things get in scenes
@@ -35,9 +35,7 @@ class Probe:
 
     def cells(self, which, grid):
         """(rows, columns) true where what is "shown" or "hidden" fills 30% of a cell or more: things are thin in places."""
-        mask, (rows, columns) = getattr(self, which), grid
-        height, width = mask.shape
-        return mask.reshape(rows, height // rows, columns, width // columns).mean((1, 3)) >= 0.3
+        return covered(getattr(self, which), *grid) >= 0.3
 
 
 def lone(seed, split="test"):
@@ -98,24 +96,27 @@ def occluded(scene, grid, present=True, board=True):
     board and `hidden`: the twin with nothing to complete.
     """
     mask = scene.masks[0]
-    cell = mask.shape[0] // grid[0], mask.shape[1] // grid[1]
     spans = [(seen[0], seen[-1] + 1) for seen in (np.flatnonzero(mask.any(axis)) for axis in (1, 0))]
     along = int(np.argmax([b - a for a, b in spans]))
-    cover = np.ix_(*(_band(*span, size, middle=axis == along) for axis, (span, size) in enumerate(zip(spans, cell))))
-    covered = np.zeros_like(mask)
-    covered[cover] = True
+    band = np.zeros_like(mask)
+    band[np.ix_(*(_band(*spans[axis], mask.shape[axis], grid[axis], middle=axis == along) for axis in (0, 1)))] = True
     ground = replace(scene, things=()).pixels
-    shown = mask & present & ~covered
+    shown = mask & present & ~band
     pixels = np.where(shown[..., None], scene.pixels, ground)
     if board:
-        pixels = np.where(covered[..., None], np.uint8(BOARD), pixels)
-    return Probe(pixels, shown, mask & covered, scene.things[0])
+        pixels = np.where(band[..., None], np.uint8(BOARD), pixels)
+    return Probe(pixels, shown, mask & band, scene.things[0])
 
 
-def _band(start, stop, size, middle):
-    """The pixels of whole cells of `size` pixels: those that hold start … stop, or a band of them about its middle."""
+def _band(start, stop, side, cells, middle):
+    """The pixels of those of `cells` along `side` pixels that hold start … stop, or of a few of them about its middle.
+
+    A pixel on the border of two cells belongs to both.
+    """
     if middle:
-        n = max(1, 24 // size)
-        start = round((start + stop) / 2 / size - n / 2) * size
-        stop = start + n * size
-    return np.arange(start // size * size, -(-stop // size) * size)
+        n = max(1, 24 * cells // side)
+        first = round((start + stop) / 2 * cells / side - n / 2)
+        last = first + n
+    else:
+        first, last = start * cells // side, -(-stop * cells // side)
+    return np.arange(first * side // cells, -(-last * side // cells))

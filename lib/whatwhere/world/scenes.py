@@ -168,13 +168,26 @@ class Scene:
     def cover(self, rows, columns):
         """`(things + 1, rows, columns)` floats: the share of each grid cell that each thing covers, background last.
 
-        Raises ValueError where the grid does not divide the picture evenly.
+        The grid is laid over the whole picture, as a model's is that resizes and crops nothing. It need not divide the
+        picture evenly: a pixel on the border of cells belongs to each of them by its area there.
         """
-        if min(rows, columns) < 1 or self.height % rows or self.width % columns:
-            raise ValueError(f"A {rows} x {columns} grid does not divide a {self.height} x {self.width} picture evenly.")
-        one_hot = np.concatenate([self.masks, self.owner[None] < 0])
-        cells = one_hot.reshape(len(one_hot), rows, self.height // rows, columns, self.width // columns)
-        return cells.mean((2, 4))
+        if not (_whole(rows) and _whole(columns) and min(rows, columns) >= 1):
+            raise ValueError(f"A grid has a whole number of rows and of columns, 1 or more; got {rows!r} x {columns!r}.")
+        return covered(np.concatenate([self.masks, self.owner[None] < 0]), rows, columns)
+
+
+def covered(masks, rows, columns):
+    """`(…, rows, columns)` floats: what share of each cell of a grid laid over it a mask `(…, height, width)` fills."""
+    height, width = masks.shape[-2:]
+    # whole numbers as long as they are added up, so that the shares are exact: an even grid gives plain means, bit for bit
+    parts = _overlaps(height, rows) @ masks.astype(float) @ _overlaps(width, columns).T
+    return parts / (height * width)
+
+
+def _overlaps(side, cells):
+    """`(cells, side)`: how much of each of `side` pixels is in each cell, where a pixel is `cells` long and a cell `side`."""
+    cell, pixel = np.arange(cells)[:, None] * side, np.arange(side) * cells
+    return (np.minimum(cell + side, pixel + cells) - np.maximum(cell, pixel)).clip(0).astype(float)
 
 
 def relation(a, b):

@@ -1,0 +1,96 @@
+"""Small tokenizers of the two kinds that the hub's checkpoints have, learnt from the world's words in a moment.
+
+    byte_level(("<|endoftext|>", "<|im_start|>"))   # Qwen's: bytes, merged; added tokens after the last merge
+    pieces(("<image>", "<pad>"))                    # Llama's: "▁" for a blank, bytes for what has no piece
+"""
+
+import json
+
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+
+from ..stages import FUNCTION
+from ..world import words_of
+
+QWEN2_SPECIAL = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
+    "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+    "<|image_pad|>", "<|video_pad|>",
+)  # fmt: skip
+QWEN25_PLAIN = (
+    "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>",
+    "<|file_sep|>",
+)  # fmt: skip
+INTERNVL_SPECIAL = (
+    "<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>", "<video>",
+)  # fmt: skip
+SEVERAL = ("boot", "bowl", "candle", "mug", "stool", "striped", "dotted", "checked", "purple")  # pieces of Llama's
+WORDS = (
+    "Is Are What Which How The A Answer system user assistant You helpful USER ASSISTANT yes no Yes No zero one two three "
+    "four five of on in front behind left right under bear cup picture object colour color question word there not and"
+).split()
+# what splits a text before bytes are merged, as in Qwen2's tokenizer.json: a letter's run keeps the blank before it
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def text(without=()):
+    """Lines to learn from, in which each word is common but those `without`."""
+    kinds = ("category", "attribute", "background", "character")
+    world = [word for kind in kinds for word in words_of(kind) if word not in without]
+    return [f"a {word} {word}" for word in (*world, *FUNCTION, *WORDS)]
+
+
+def _learn(core, lines, alphabet=()):
+    """Merge what occurs twice until nothing does: every word of the lines that stands after a blank is one piece."""
+    how = dict(vocab_size=10_000, min_frequency=2, initial_alphabet=list(alphabet), show_progress=False)
+    core.train_from_iterator(lines, trainers.BpeTrainer(**how))
+
+
+def byte_level(special, plain=(), more=()):
+    """A byte-level BPE with added tokens in this order, of which `plain` are none that decoding skips."""
+    core = Tokenizer(models.BPE())
+    core.normalizer, core.decoder = normalizers.NFC(), decoders.ByteLevel()
+    core.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])  # fmt: skip
+    core.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
+    _learn(core, text(), pre_tokenizers.ByteLevel.alphabet())
+    for names, skipped in ((special, True), (plain, False), (more, True)):
+        core.add_tokens([AddedToken(name, normalized=False, special=skipped) for name in names])
+    return core
+
+
+def pieces(more):
+    """A BPE of SentencePiece's kind: <unk>, <s>, </s>, 256 bytes, pieces, letters; then added tokens.
+
+    A blank is written "▁", one is put before the text, and a letter without a piece of its own falls back to bytes.
+    Some of the world's words are several pieces, as in Llama's vocabulary.
+    """
+    learnt = Tokenizer(models.BPE())
+    learnt.pre_tokenizer = pre_tokenizers.Metaspace()
+    _learn(learnt, text(without=SEVERAL))
+    merges = [tuple(pair) for pair in json.loads(learnt.to_str())["model"]["merges"]]
+    letters = sorted({letter for line in text() for letter in line} - {" "})
+    start = ("<unk>", "<s>", "</s>")
+    known = [*start, *(f"<0x{byte:02X}>" for byte in range(256)), *map("".join, merges), "▁", *letters]
+    vocabulary = {piece: n for n, piece in enumerate(dict.fromkeys(known))}
+    core = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    core.post_processor = processors.TemplateProcessing("<s> $A", "<s> $A <s>:1 $B:1", [("<s>", 1)])
+    core.decoder = decoders.Sequence([
+        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)
+    ])  # fmt: skip
+    core.add_tokens([AddedToken(name, normalized=False, special=True) for name in (*start, *more)])
+    return core
