@@ -1,9 +1,11 @@
 """The lens is exact where it can be checked, puts words in the right cells, and keeps its memory small."""
 
 import copy
+import sys
 
 import numpy as np
 import pytest
+import regex
 import torch
 from PIL import Image
 
@@ -319,17 +321,17 @@ def test_byte_level_is_readable(piece, shown):
 
 
 def test_nothing_in_a_word_is_unseen_or_turns_the_text():
-    """Over all of Unicode: what is left has a width and a shape, or a mark in its place."""
-    unseen = {chr(code) for code in range(sys.maxunicode + 1) if not chr(code).isprintable()}
-    shown = tokens.readable([*map(chr, range(sys.maxunicode + 1))])
-    assert not any(char in word for word in shown for char in word if char in unseen)
-    kept = [word for code, word in enumerate(shown) if word == chr(code)]
-    assert not any(unicodedata.category(word) in ("Cc", "Cf", "Cs", "Cn", "Zs", "Zl", "Zp") for word in kept)
-    assert not any(unicodedata.bidirectional(word) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI") for word in kept)
-    assert {"é", "ש", "中", "😀", "ก", "a", "$", "\\"} <= set(kept)
+    """Over all of Unicode, by the properties that another package's tables give."""
+    every = [chr(code) for code in range(sys.maxunicode + 1) if chr(code) != "Ġ"]  # which means bytes
+    shown = "".join(tokens.readable(every))
+    assert not regex.findall(r"[\p{Default_Ignorable_Code_Point}\p{White_Space}\p{Bidi_Control}\p{C}\p{Z}]", shown)
+    assert set("éש中😀กa$\\") <= set(shown)
 
 
-@pytest.mark.parametrize("word, wide", [("", 0), ("bear", 4), ("中文", 4), ("😀", 2), ("e\u0301", 1), ("‹U+200B›", 8), ("שלום", 4)])
+@pytest.mark.parametrize(
+    "word, wide",
+    [("", 0), ("bear", 4), ("中文", 4), ("😀", 2), ("e\u0301", 1), ("‹U+200B›", 8), ("שלום", 4)],
+)
 def test_the_width_of_a_word_is_in_letters(word, wide):
     assert tokens.columns(word) == wide
 

@@ -35,8 +35,8 @@ def drawable(texts: list[str], caller: int = 2) -> list[str]:
     named = ", ".join(f"{char if char.isprintable() else '?'} (U+{ord(char):04X})" for char in missing[:3])
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     warnings.warn(
-        f"No installed font that matplotlib can draw with has {named}{more}, so that the figure shows numbers in their place. "
-        f"Install {_remedy(missing)} and draw the figure again.",
+        f"No installed font that matplotlib can draw with has {named}{more}, so that the figure shows numbers in their place."
+        + _remedy(missing),
         stacklevel=caller + 1,
     )
     run = re.compile("[" + "".join(map(re.escape, missing)) + "]+")
@@ -109,9 +109,9 @@ def _mark(run):
 
 
 def _remedy(chars):
-    """What to install for these characters, with the names of Debian's packages."""
+    """A sentence on what to install for these characters, with the names of Debian's packages."""
     wanted = []
-    for char in chars:
+    for char in filter(str.isprintable, chars):  # no font has what Unicode assigns to no character
         if 0x1F000 <= ord(char) < 0x20000 or unicodedata.category(char) == "So":
             font = "Symbola or Noto Emoji, not its coloured form (apt install fonts-symbola)"
         elif unicodedata.east_asian_width(char) in "WF":
@@ -119,4 +119,4 @@ def _remedy(chars):
         else:
             font = "the Noto Sans fonts (apt install fonts-noto-core fonts-noto-extra)"
         wanted += [font] if font not in wanted else []
-    return " and ".join(wanted)
+    return f" Install {' and '.join(wanted)} and draw the figure again." if wanted else ""
