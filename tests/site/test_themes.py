@@ -123,3 +123,28 @@ def test_everything_can_be_read(program, theme, system, chromium):
         wrong += [f"{what}: {each}" for each in found]
     window.close()
     nothing(wrong, f"{program}, {theme}, and the system likes {system}")
+
+
+# where each piece of a line begins, from the left
+BEGINS = """line => [...line.childNodes].filter(piece => piece.textContent.trim()).map(piece => {
+    const range = document.createRange();
+    range.selectNodeContents(piece);
+    return Math.round(range.getBoundingClientRect().left);
+})"""
+
+
+def test_words_from_right_to_left_leave_everything_else_in_its_order(chromium):
+    """Hebrew, Arabic, and a sign that would turn all that follows."""
+    words = np.array(["שלום", "مرحبا", "\u202eabc", "cup"], dtype=object).reshape(1, 2, 2, 1)[..., [0, 0, 0]]
+    made = Slider(Image.new("RGB", (60, 60)), words, np.full(words.shape, 0.5), [0], [3]).html()
+    doses = Doses(Image.new("RGB", (9, 9)), "?", ["שלום", "مرحبا"], [0, 1], {"none": np.full((2, 2), 0.5)})._repr_html_()
+    window = context(chromium)
+    page = window.new_page()
+    page.set_content("<!doctype html><meta charset=utf-8><style>p, figcaption { white-space: nowrap }</style>" + made + doses)
+    page.locator("[role=cell]").nth(0).click()
+    lines = [page.locator(line).evaluate(BEGINS) for line in (".ww-told", ".ww-patch", ".ww-doses figcaption")]
+    cells = page.locator("[role=cell]").evaluate_all("all => all.map(each => each.getBoundingClientRect().left)")
+    window.close()
+    assert [len(line) for line in lines] == [9, 7, 7], "words and what stands between them are pieces of their own"
+    assert all(line == sorted(line) for line in lines), "from left to right"
+    assert cells[0] == cells[2] < cells[1] == cells[3], "a word is in the patch that it belongs to"
