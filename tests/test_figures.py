@@ -8,10 +8,15 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager, get_data_path
+from matplotlib.text import Text
 from PIL import Image
 
 import browser
 from whatwhere import figures, slider
+from whatwhere.figures import fonts
 
 ALT = "Hits rise from 6% at depth 0 to 63% at depth 6."
 WORDS = np.array("red blue green cup bear bowl table grass striped yellow book wood".split(), dtype=object)
@@ -75,7 +80,9 @@ def test_figures_become_images(name):
     (image,) = Page(figures.html(FIGURES[name](), ALT)).find("img")
     assert image["alt"] == ALT and "dark-light" in image["class"] and "max-width:100%" in image["style"]
     data = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
-    assert Image.open(BytesIO(data)).width > 300 and len(data) < 300_000
+    drawn = Image.open(BytesIO(data))
+    assert drawn.width > 300 and len(data) < 300_000
+    assert drawn.convert("RGBA").getextrema()[3] == (255, 255), "opaque: no theme shines through"
 
 
 def test_the_same_bytes_every_time():
@@ -104,10 +111,151 @@ def test_show_displays_once(monkeypatch):
     assert not pyplot.get_fignums(), "a pyplot figure is closed, or the notebook would show it again without alt text"
 
 
-@pytest.mark.filterwarnings("error")  # a missing glyph is no news to a reader
 def test_dollars_and_long_words_are_drawn():
-    words = np.array([["$x", "$", "_^{"], ["a" * 40, "日本", "<s>"]], dtype=object)
-    assert figures.html(figures.word_map(words, example()[0]), ALT)
+    words = np.array([["$x$", "$", "_^{"], ["a" * 40, "\\frac", "<s>"]], dtype=object)
+    fig = figures.word_map(words, example()[0], title="$y$")
+    fig.axes[0].set_axis_on()
+    fig.axes[0].set_xticks([0, 1], ["$z$", "10^2"])
+    assert figures.html(fig, ALT)
+    shown = [text.get_text() for text in fig.axes[0].texts]
+    assert shown == ["$x$", "$", "_^{", "a" * 13 + "…", "\\frac", "<s>"]
+    dollars = [text for text in fig.findobj(Text) if "$" in text.get_text()]
+    assert {text.get_text() for text in dollars} == {"$x$", "$", "$y$", "$z$"}
+    assert not any(text.get_parse_math() for text in dollars), "a word is no formula"
+
+
+def font_of(folder, name, characters):
+    """The file of a font that draws these characters as bars, and nothing else."""
+    glyphs = {f"g{ord(char):X}": char for char in characters}
+    pen = TTGlyphPen(None)
+    for move, point in (("moveTo", (0, 0)), ("lineTo", (0, 700)), ("lineTo", (500, 0))):
+        getattr(pen, move)(point)
+    pen.closePath()
+    bar, made = pen.glyph(), FontBuilder(1000, isTTF=True)
+    made.setupGlyphOrder([".notdef", *glyphs])
+    made.setupCharacterMap({ord(char): glyph for glyph, char in glyphs.items()})
+    made.setupGlyf({glyph: bar for glyph in (".notdef", *glyphs)})
+    made.setupHorizontalMetrics({glyph: (600, 0) for glyph in (".notdef", *glyphs)})
+    made.setupHorizontalHeader(ascent=800, descent=-200)
+    made.setupNameTable({"familyName": name, "styleName": "Regular"})
+    made.setupOS2()
+    made.setupPost()
+    made.save(folder / f"{name}.ttf")
+    return str(folder / f"{name}.ttf")
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """A machine that has matplotlib's own fonts; others are installed by appending their files to this list."""
+    files = []
+    own = [each for each in font_manager.fontManager.ttflist if each.fname.startswith(get_data_path())]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: list(files))
+    monkeypatch.setattr(fonts, "_seen", set())
+    fonts._draws.cache_clear()
+    yield files
+    fonts._draws.cache_clear()
+    font_manager.fontManager._findfont_cached.cache_clear()
+
+
+CHINESE = np.array([["中", "中文字"], ["a中b", "🍎"]], dtype=object)
+
+
+@pytest.mark.filterwarnings("error")
+def test_words_are_drawn_in_a_font_that_has_them(installed, tmp_path):
+    installed += [font_of(tmp_path, "Testing Sans", "中文字"), font_of(tmp_path, "Fruit", "🍎")]
+    fig = figures.word_map(CHINESE, IMAGE, {"中": "kind"}, title="字")
+    fig.axes[0].set_axis_on()
+    fig.axes[0].set_yticks([0, 1], ["文", "b"])
+    assert figures.html(fig, ALT), "and matplotlib says nothing of missing glyphs"
+    assert [text.get_text() for text in fig.axes[0].texts] == CHINESE.ravel().tolist()
+    used = {text.get_text(): text.get_fontfamily()[1:] for text in fig.findobj(Text)}
+    assert used["中"] == used["a中b"] == used["文"] == used["字"] == ["Testing Sans"] and used["🍎"] == ["Fruit"]
+    assert used["b"] == []
+
+
+def test_words_that_no_font_has_are_numbered_and_one_sentence_names_a_font(installed, tmp_path):
+    with pytest.warns(UserWarning) as told:
+        fig = figures.word_map(CHINESE, IMAGE)
+        figures.html(fig, ALT)
+    (told,) = told
+    assert re.search(r"No installed font .* has 中 \(U\+4E2D\), .* and 1 more", str(told.message))
+    assert "fonts-noto-cjk" in str(told.message) and "fonts-symbola" in str(told.message)
+    assert told.filename == __file__, "the warning points at who called"
+    shown = [text.get_text() for text in fig.axes[0].texts]
+    assert shown == ["‹U+4E2D›", "‹U+4E2D…›", "a‹U+4E2D›b", "‹U+1F34E›"]
+    with pytest.warns(UserWarning, match="U\\+4E2D") as told:
+        ticks = figures.heatmap(np.eye(2), title="中", xticks=["中", "a"])
+        figures.html(ticks, ALT)
+    assert [label.get_text() for label in ticks.axes[0].get_xticklabels()] == ["‹U+4E2D›", "a"]
+    installed.append(font_of(tmp_path, "Late Sans", "中文字🍎"))  # while the kernel runs
+    fig = figures.word_map(CHINESE, IMAGE)
+    assert [text.get_text() for text in fig.axes[0].texts] == CHINESE.ravel().tolist()
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: figures.lines_with_intervals(range(2), {"a line": [NAN, 1]}, "x", "y"),
+        lambda: figures.lines_with_intervals(range(2), {"a line": ([1, INF], [0, 0], [2, 2])}, "x", "y"),
+        lambda: figures.panels_with_intervals(range(2), {"panel": {"a line": [1, NAN]}}, "x", "y"),
+        lambda: figures.trade_offs({"panel": {"a line": ([0, 1], [0, NAN], [0, 0], [1, 1])}}, "x", "y"),
+        lambda: figures.in_words({"panel": {"a line": [0.5, NAN]}}),
+        lambda: figures.scatters({"a line": (np.ones((2, 2)), [1, NAN])}),
+        lambda: figures.clouds({"panel": {"a line": [[1, INF], [0, 0]]}}),
+    ],
+)
+def test_figures_refuse_numbers_that_are_not(draw):
+    with pytest.raises(ValueError, match=r"finite numbers; 'a line' has (nan|inf) at .*1 of \d are not finite"):
+        draw()
+
+
+def test_a_matrix_may_have_gaps_and_nothing_worse():
+    figures.heatmap([[NAN, 1]])
+    figures.lines_with_intervals(range(2), {"one scene": ([1, 1], [NAN, NAN], [NAN, NAN])}, "x", "y")
+    for values in ([[NAN, NAN]], [[INF, 1]], np.zeros((0, 2)), [1, 2]):
+        with pytest.raises(ValueError, match="heatmap takes a matrix"):
+            figures.heatmap(values)
+
+
+@pytest.mark.parametrize("words", [[], [[]], ["a"], np.full((0, 3), "a"), np.full((1, 1, 1), "a")])
+def test_a_map_without_words_is_refused(words):
+    with pytest.raises(ValueError, match="words in rows and columns"):
+        figures.word_map(words, IMAGE)
+    words = np.asarray(words)
+    with pytest.raises(ValueError, match=r"an array \(depth, row, column, rank\)"):
+        slider.Slider(IMAGE, words, np.zeros(words.shape), [0], [3])
+
+
+@pytest.mark.parametrize("wrong", [NAN, INF, -0.5, 1.5])
+def test_a_map_refuses_what_is_no_probability(wrong):
+    image, words, probabilities = example(depths=4, rows=2, columns=3)
+    probabilities[3, 1, 2, 4] = wrong
+    for make in (slider.Slider, slider.widget):
+        with pytest.raises(ValueError, match=f"ViT depth 6, LM layer 2, row 1, column 2 it is {wrong:g}, and 1 of 120"):
+            make(image, words, probabilities, [0, 6], [1, 2])
+    with pytest.raises(ValueError, match="do not fit together"):
+        slider.Slider(image, words, probabilities[..., :3], [0, 6], [1, 2])
+    with pytest.raises(ValueError, match="do not fit together"):
+        slider.Slider(image, words, example(4, 2, 3)[2], [0, 6, 7], [1, 2])
+
+
+def luminance(colour):
+    values = np.array([int(colour[n : n + 2], 16) for n in (1, 3, 5)]) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_words_can_be_read_on_any_picture(grey):
+    """WCAG's contrast of every colour of words with the dimmed picture, as the still figure has it."""
+    fig = figures.word_map(TOP[0, ..., 0], Image.new("RGB", (12, 12), (grey,) * 3))
+    dimmed = "#" + bytes(fig.axes[0].images[0].get_array()[0, 0]).hex()
+    for colour in (*slider.KIND_COLOURS, "#e4e6ea"):
+        assert (luminance(colour) + 0.05) / (luminance(dimmed) + 0.05) >= 4.5, colour
 
 
 def test_panels_are_said_in_words():
@@ -158,11 +306,11 @@ def test_slider_is_small_closed_and_says_what_it_shows():
     assert (span["min"], span["max"], span["value"], span["aria-valuetext"]) == ("0", "6", "6", "6 of 6")
     assert len(page.cells) == 144 and page.cells == made.words[-1, ..., 0].reshape(-1).tolist()
     assert "12 rows and 12 columns" in next(a for a in page.find("div") if a.get("role") == "table")["aria-label"]
-    assert re.search(r"ViT depth 6 of 6, LM layer 3. Most common: \w+ \(\d+\)", made.html())
+    assert re.search(r"ViT depth 6 of 6, LM layer 3. Most common: <bdi>\w+</bdi> \(\d+\)", made.html())
     assert not re.search(r"https?://|<link|src=", made.html()), "nothing is fetched"
     kinds = {cell: kind for cell, kind in zip(page.cells, [a.get("class") for a in page.find("span") if a.get("role")])}
     assert kinds["red"] == kinds["blue"] == "ww-k0" and kinds["cup"] == "ww-k1" and kinds["table"] is None
-    assert page.find("figure")[0]["class"] == "ww-map" and "colour" in made.html()
+    assert page.find("figure")[0]["class"].startswith("ww-map ") and "colour" in made.html()
 
 
 def test_slider_carries_every_depth():
@@ -173,7 +321,7 @@ def test_slider_carries_every_depth():
         told = [data["words"][word] for word in data["ids"][depth]]
         assert told == words[depth, ..., :3].reshape(-1).tolist()
         assert np.allclose(data["percent"][depth], 100 * probabilities[depth, ..., :3].reshape(-1), atol=0.5)
-    assert [told.split(".")[0] for told in data["told"]] == [f"ViT depth {n}, LM layer 3" for n in (0, 2, 5)]
+    assert [told[0].split(".")[0] for told in data["told"]] == [f"ViT depth {n}, LM layer 3" for n in (0, 2, 5)]
     assert Page(made.html(at=0)).cells == words[0, ..., 0].reshape(-1).tolist()
 
 

@@ -1,10 +1,12 @@
 """The lens is exact where it can be checked, puts words in the right cells, and keeps its memory small."""
 
 import copy
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import regex
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -311,6 +313,32 @@ def test_any_picture(small, tmp_path):
         ("<0x0A>", "⏎"),
         ("<0x41>", "A"),
         ("<0xE4>", "‹E4›"),
+        ("<0x00>", "‹00›"),
+        ("\u200b", "‹U+200B›"),
+        ("▁\u200b", "‹U+200B›"),
+        ("▁\u3000", "␣‹U+3000›"),
+        ("a\u202ecba", "a‹U+202E›cba"),
+        ("\ufeffcat", "‹U+FEFF›cat"),
+        ("co\xadop", "co‹U+00AD›op"),
+        ("\xa0", "‹U+00A0›"),
+        ("\u2028", "‹U+2028›"),
+        ("\x7f", "‹U+007F›"),
+        ("\ue000", "‹U+E000›"),
+        ("\ud800", "‹U+D800›"),
+        ("\u0378", "‹U+0378›"),
+        ("\u3164", "‹U+3164›"),
+        ("\u2800", "‹U+2800›"),
+        ("❤\ufe0f", "❤‹U+FE0F›"),
+        ("\u0301", "◌\u0301"),
+        ("▁\u0301a", "◌\u0301a"),
+        ("\u200b\u0301", "‹U+200B›◌\u0301"),
+        ("e\u0301\u0302", "e\u0301\u0302"),
+        ("ा", "◌ा"),
+        ("हिन्दी", "हिन्दी"),
+        ("שלום", "שלום"),
+        ("中文", "中文"),
+        ("😀", "😀"),
+        ("naïve", "naïve"),
         ("<s>", "<s>"),
         (None, "‹0›"),
     ],
@@ -330,10 +358,30 @@ def test_sentencepiece_is_readable(piece, shown):
         ("<|im_end|>", "<|im_end|>"),
         ("ĠĠ", "␣␣"),
         ("ĉ", "⇥"),
+        ("âĢĭ", "‹U+200B›"),
+        ("ãĢĢ", "‹U+3000›"),
+        ("Ā", "‹U+0000›"),
+        ("Ġ×©", "ש"),
     ],
 )
 def test_byte_level_is_readable(piece, shown):
     assert tokens.readable([piece, "Ġis"]).tolist() == [shown, "is"]
+
+
+def test_nothing_in_a_word_is_unseen_or_turns_the_text():
+    """Over all of Unicode, by the properties that another package's tables give."""
+    every = [chr(code) for code in range(sys.maxunicode + 1) if chr(code) != "Ġ"]  # which means bytes
+    shown = "".join(tokens.readable(every))
+    assert not regex.findall(r"[\p{Default_Ignorable_Code_Point}\p{White_Space}\p{Bidi_Control}\p{C}\p{Z}]", shown)
+    assert set("éש中😀กa$\\") <= set(shown)
+
+
+@pytest.mark.parametrize(
+    "word, wide",
+    [("", 0), ("bear", 4), ("中文", 4), ("😀", 2), ("e\u0301", 1), ("‹U+200B›", 8), ("שלום", 4)],
+)
+def test_the_width_of_a_word_is_in_letters(word, wide):
+    assert tokens.columns(word) == wide
 
 
 def test_the_picture_under_the_words_is_the_picture(vlm):

@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from .slider import OWN_KEYS, data_uri, tight
+from .page import OWN_KEYS, PAPER_STYLE, data_uri, tight
 
 
 class Doses:
@@ -42,7 +42,7 @@ class Doses:
         percent = [np.round(100 * values, 1).tolist() for values in self.curves.values()]
         data = json.dumps({"doses": self.doses.round(4).tolist(), "options": self.options, "percent": percent})
         return (
-            f'<figure class="ww-doses" data-doses="{escape(data)}"><style>{STYLE}</style><div class="ww-sides">'
+            f'<figure class="ww-doses ww-paper" data-doses="{escape(data)}"><style>{STYLE}</style><div class="ww-sides">'
             f'<img alt="The picture that is asked about: {escape(self.question)}" src="{data_uri(self.image)}"><div>'
             f"<p>{escape(self.question)}</p>{bars}<label><span>what is done</span><select {change}>{kinds}</select></label>"
             f'<label><span>dose</span><input type="range" min="0" max="{last}" step="1" value="{none}" {change}>'
@@ -52,27 +52,21 @@ class Doses:
         )
 
 
-# light paper of its own in both themes, like the book's other figures
-STYLE = tight("""
-    .ww-doses { margin: 1em 0 !important; padding: .9em 1em; background: #fbfaf7; border-radius: 6px; color: #1d1f24;
-        font: 15px/1.4 system-ui, sans-serif; text-align: left }
+STYLE = PAPER_STYLE + tight("""
     .ww-doses .ww-sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(13em, 1fr)); gap: 1em 1.6em;
         align-items: center }
     .ww-doses img { width: 100%; max-width: 20em; image-rendering: pixelated; border-radius: 4px; background: none }
-    .ww-doses p { margin: 0 0 .5em; font-weight: 600; color: #1d1f24 }
+    .ww-doses p { margin: 0 0 .5em; font-weight: 600 }
     .ww-doses .ww-answer, .ww-doses label { display: grid; grid-template-columns: 5.5em minmax(4em, 1fr) 3.2em; gap: .7em;
-        align-items: center; margin: 0 0 .25em; color: #1d1f24 }
+        align-items: center; margin: 0 0 .25em }
     .ww-doses label { margin-top: .5em }
-    .ww-doses select { grid-column: 2 / 4; font: inherit; min-height: 28px; min-width: 0; width: 100%; color: #1d1f24;
-        background: #fff; border: 1px solid #9a9a94; border-radius: 4px }
+    .ww-doses select { grid-column: 2 / 4; font: inherit; min-height: 28px; min-width: 0; width: 100%; background: #fff;
+        border: 1px solid #9a9a94; border-radius: 4px }
     .ww-doses .ww-answer i { background: #e6e3da; border-radius: 3px; height: 1.1em; overflow: hidden }
     .ww-doses .ww-answer b { display: block; height: 100%; background: #0072b2; width: 0 }
-    .ww-doses input { width: 100%; accent-color: #0072b2; min-height: 24px }
-    .ww-doses input:focus-visible, .ww-doses select:focus-visible { outline: 3px solid #d98200; outline-offset: 2px }
+    .ww-doses input { width: 100%; min-height: 24px }
     .ww-doses output { font-variant-numeric: tabular-nums; text-align: right }
-    .ww-doses figcaption { margin: .6em 0 0; max-width: none; font: inherit; text-align: left; color: #1d1f24 }
-    html[data-theme=dark] .bd-content div.cell_output .text_html:has(.ww-doses) {
-        background: none !important; padding: 0 !important }
+    .ww-doses figcaption { margin: .6em 0 0 }
     html[data-theme=dark] .bd-content .ww-doses img { background: none !important; padding: 0 !important;
         filter: none !important; box-shadow: none !important }
 """)
@@ -88,8 +82,10 @@ SCRIPT = tight("""
         });
         root.querySelector('label:last-of-type output').textContent = said;
         range.setAttribute('aria-valuetext', 'dose ' + said);
-        root.querySelector('figcaption').textContent = kind.selectedOptions[0].text + ', dose ' + said + ': '
-            + data.options.map((option, n) => option + ' ' + percent[n].toFixed(0) + '%').join(', ') + '.';
+        // each answer is an island, so that one that is read from right to left leaves the numbers in their places
+        const island = text => Object.assign(document.createElement('bdi'), { textContent: text });
+        root.querySelector('figcaption').replaceChildren(kind.selectedOptions[0].text + ', dose ' + said + ': ',
+            ...data.options.flatMap((option, n) => [n ? ', ' : '', island(option), ' ' + percent[n].toFixed(0) + '%']), '.');
     };
     document.querySelectorAll('.ww-doses').forEach(window.whatwhereDoses);
 """)

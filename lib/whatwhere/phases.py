@@ -7,8 +7,8 @@ the same strength and the same phase of q k*, which no trained head has; what it
 import json
 from html import escape
 
+from .page import OWN_KEYS, PAPER_STYLE, tight
 from .rope import frequencies
-from .slider import OWN_KEYS, tight
 
 # name, label, lowest, highest, step, what is set first; "frequency" gets its highest from the head
 SLIDERS = (
@@ -44,29 +44,24 @@ class Phases:
         panels = "".join(f'<div><p>{said}</p><div class="ww-{name}"></div></div>' for name, said in PANELS)
         data = escape(json.dumps({"theta": self.theta}))
         return (
-            f'<figure class="ww-phases" data-phases="{data}"><style>{STYLE}</style><div class="ww-sliders">{sliders}</div>'
-            f'<div class="ww-panels">{panels}</div><figcaption aria-live="polite">The pictures are drawn by a script, which does '
-            f"not run here; the figures of this chapter show some settings.</figcaption><script>{SCRIPT}</script></figure>"
+            f'<figure class="ww-phases ww-paper" data-phases="{data}"><style>{STYLE}</style>'
+            f'<div class="ww-sliders">{sliders}</div><div class="ww-panels">{panels}</div><figcaption aria-live="polite">'
+            "The pictures are drawn by a script, which does not run here; the figures of this chapter show some settings."
+            f"</figcaption><script>{SCRIPT}</script></figure>"
         )
 
 
-# light paper of its own in both themes, like the book's other figures
-STYLE = tight("""
-    .ww-phases { margin: 1em 0 !important; padding: .9em 1em; background: #fbfaf7; border-radius: 6px; color: #1d1f24;
-        font: 15px/1.4 system-ui, sans-serif; text-align: left }
+STYLE = PAPER_STYLE + tight("""
     .ww-phases label { display: grid; grid-template-columns: minmax(6em, 13.5em) minmax(5em, 17em) 3em; gap: .8em;
-        align-items: center; margin: 0; color: #1d1f24 }
-    .ww-phases input { width: 100%; accent-color: #0072b2; min-height: 24px }
-    .ww-phases input:focus-visible { outline: 3px solid #d98200; outline-offset: 2px }
+        align-items: center; margin: 0 }
+    .ww-phases input { width: 100%; min-height: 24px }
     .ww-phases output { font-variant-numeric: tabular-nums }
     .ww-phases .ww-panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(13em, 1fr)); gap: .5em 1.2em;
         margin-top: .6em }
-    .ww-phases p { margin: 0 0 .2em; font-size: 13px; line-height: 1.3; min-height: 2.6em; color: #1d1f24 }
-    .ww-phases svg { width: 100%; max-width: 22em; height: auto; display: block; font: 11px system-ui, sans-serif }
-    .ww-phases figcaption { margin: .5em 0 0; max-width: none; font: inherit; text-align: left; color: #1d1f24;
-        min-height: 4.2em }
-    html[data-theme=dark] .bd-content div.cell_output .text_html:has(.ww-phases) {
-        background: none !important; padding: 0 !important }
+    .ww-phases p { margin: 0 0 .2em; font-size: 13px; line-height: 1.3; min-height: 2.6em }
+    .ww-phases svg { width: 100%; max-width: 22em; height: auto; display: block; font: 11px system-ui, sans-serif;
+        fill: currentColor }
+    .ww-phases figcaption { margin: .5em 0 0; min-height: 4.2em }
 """)
 
 # Blue with a square is left, orange with a dot is right; a black bar has gone past half a turn.

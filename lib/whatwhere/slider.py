@@ -5,22 +5,21 @@ input (arrow keys), the map a table that a screen reader can walk and in which a
 changed is said in a live region. Without a script, and on paper, the deepest map stays as a plain figure.
 """
 
-import base64
 import json
-import re
 from collections import Counter
 from html import escape
-from io import BytesIO
 
 import numpy as np
 
+from .page import INK, OWN_KEYS, PAPER, PAPER_STYLE, SOFT, data_uri, tight
+from .tokens import columns as width_of
+
 # Okabe–Ito, lightened where needed to be read as text on a dark picture
 KIND_COLOURS = ("#6cc5f5", "#f5a623", "#2fd6a3", "#f5a0d0", "#f0e442", "#ff9a6b", "#b9b4ff", "#d0d0d0")
+VEIL = 0.78  # how opaque the dark veil is that dims the picture: a word of any colour has contrast 4.5 on white
 SHOWN = 3  # words told for a picked patch
+ROUNDING = 1e-3  # by which a softmax in half precision may exceed one
 HINT = "Point at a patch, or walk over the map with the arrow keys, for its best words."
-# JupyterLab takes the arrow keys for itself, except from what bears this mark
-OWN_KEYS = "data-lm-suppress-shortcuts"
-PICTURE = 768  # pixels, the longest side of the picture that is carried along
 
 
 class Slider:
@@ -28,12 +27,40 @@ class Slider:
 
     image: PIL. words, probabilities: (depth, row, column, rank). depths: the number of each map. layers: of which LM
     layers; where there are several, all depths of the first come first, and the page has a second slider.
-    kinds: {word: kind} or None.
+    kinds: {word: kind} or None. Raises ValueError where there is no word to show, where shapes do not agree, or where a
+    probability is none.
     """
 
     def __init__(self, image, words, probabilities, depths, layers, kinds=None):
-        self.image, self.words, self.probabilities = image, words, probabilities
+        self.image, self.words, self.probabilities = image, np.asarray(words), np.asarray(probabilities)
         self.depths, self.layers, self.kinds = list(depths), list(layers), kinds or {}
+        self._check()
+
+    def _check(self):
+        shape, maps = self.words.shape, len(self.depths) * len(self.layers)
+        if len(shape) != 4 or not self.words.size:
+            raise ValueError(
+                "A map shows words, one or more for each depth, row and column, best first: an array "
+                f"(depth, row, column, rank); the one given has shape {shape}."
+            )
+        if self.probabilities.shape != shape or len(self.words) != maps:
+            raise ValueError(
+                "Words have a probability each, and there is a map for each depth and layer; words of "
+                f"shape {shape}, probabilities of shape {self.probabilities.shape}, {len(self.depths)} "
+                f"depths and {len(self.layers)} layers do not fit together."
+            )
+        told = self.probabilities.astype(float)
+        wrong = np.argwhere(~((told >= 0) & (told <= 1 + ROUNDING)))  # nan among them
+        if len(wrong):
+            at, row, column, rank = wrong[0]
+            layer, depth = divmod(at, len(self.depths))
+            raise ValueError(
+                f"A probability is a number from 0 to 1; at ViT depth {self.depths[depth]}, LM layer "
+                f"{self.layers[layer]}, row {row}, column {column} it is "
+                f"{told[at, row, column, rank]:g}, and {len(wrong)} of {told.size} are no "
+                "probabilities. States that overflow in float16 give such numbers: load the model with "
+                'dtype="float32" or "bfloat16".'
+            )
 
     def __repr__(self):
         rows, columns = self.words.shape[1:3]
@@ -55,6 +82,7 @@ class Slider:
         data = {
             "words": list(vocabulary),
             "kinds": kind,
+            "sizes": [_size(word) for word in vocabulary],
             "columns": columns,
             "told": told,
             "names": [[_name(axis, n) for n in range(len(axis))] for axis in (self.depths, self.layers)],
@@ -73,17 +101,18 @@ class Slider:
         )
         width, height = self.image.size
         return (
-            f'<figure class="ww-map" data-map="{escape(json.dumps(data, ensure_ascii=False, separators=(",", ":")))}" '
+            f'<figure class="ww-map ww-paper" data-map="{escape(json.dumps(data, ensure_ascii=False, separators=(",", ":")))}" '
             f'style="--columns:{columns};--ratio:{width / columns:.4g}/{height / rows:.4g};'
-            f'--wide:{min(960, max(560, 40 * columns))}px"><style>{STYLE}</style>'
+            f'--wide:{min(960, max(560, 40 * columns))}px"><style>{PAPER_STYLE}{STYLE}</style>'
             f'<div class="ww-bar">{self._ranges(at)}'
-            f'<label class="ww-only"><input type="checkbox" {OWN_KEYS} onchange="whatwhereMap(this)"> picture only</label></div>'
+            f'<label class="ww-only"><input type="checkbox" {OWN_KEYS} onchange="window.whatwhereMap?.(this)"> '
+            "picture only</label></div>"
             f'<div class="ww-scroll"><div class="ww-box"><div class="ww-grid" role="table" tabindex="0" {OWN_KEYS} '
-            f'onclick="whatwhereMap(this,event)" '
-            f'onpointerover="whatwhereMap(this,event)" onkeydown="whatwhereMap(this,event)" '
+            f'onclick="window.whatwhereMap?.(this,event)" '
+            f'onpointerover="window.whatwhereMap?.(this,event)" onkeydown="window.whatwhereMap?.(this,event)" '
             f'aria-label="{rows} rows and {columns} columns of words on the picture; arrow keys pick a patch" '
             f'style="background-image:url({data_uri(self.image)})">{body}</div></div></div>'
-            f'<figcaption><p class="ww-told" aria-live="polite">{escape(told[at])}</p>'
+            f'<figcaption><p class="ww-told" aria-live="polite">{_islands(told[at])}</p>'
             f'<p class="ww-patch" aria-live="polite">{HINT}</p>'
             f"{f'<p>{legend}</p>' if legend else ''}</figcaption>"
             f"<noscript><style>.ww-bar,.ww-patch{{display:none!important}}</style></noscript>"
@@ -96,21 +125,21 @@ class Slider:
         axes = [("ViT depth", self.depths, depth), ("LM layer", self.layers, layer)][: 2 if len(self.layers) > 1 else 1]
         return "".join(
             f'<span><label>{label} <input type="range" {OWN_KEYS} min="0" max="{len(axis) - 1}" step="1" value="{n}" '
-            f'aria-valuetext="{escape(_name(axis, n))}" oninput="whatwhereMap(this)"></label> '
+            f'aria-valuetext="{escape(_name(axis, n))}" oninput="window.whatwhereMap?.(this)"></label> '
             f"<output>{escape(_name(axis, n))}</output></span>"
             for label, axis, n in axes
         )
 
     def _told(self, at):
-        """One map in a sentence."""
+        """One map in a sentence, in pieces of which every second one is a word."""
         counts = Counter(self.words[at, ..., 0].reshape(-1).tolist())
         common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:4]
         layer, depth = divmod(at, len(self.depths))
-        return (
-            f"ViT depth {_name(self.depths, depth)}, LM layer {self.layers[layer]}. Most common: "
-            + ", ".join(f"{word} ({n})" for word, n in common)
-            + f"; {len(counts)} different words."
-        )
+        pieces = [f"ViT depth {_name(self.depths, depth)}, LM layer {self.layers[layer]}. Most common: "]
+        for word, n in common:
+            pieces += [str(word), f" ({n}), "]
+        pieces[-1] = f" ({common[-1][1]}); {len(counts)} different words."
+        return pieces
 
 
 def widget(image, words, probabilities, depths, layers, kinds=None):
@@ -131,12 +160,13 @@ def widget(image, words, probabilities, depths, layers, kinds=None):
     def draw(_=None):
         # the page's own sliders would say the same thing twice
         at = layer.value * len(shown.depths) + depth.value
-        picture.value = shown.html(at).replace('class="ww-bar"', 'class="ww-bar" hidden')
+        picture.value = f"<style>{WIDGET_STYLE}</style>" + shown.html(at).replace('class="ww-bar"', 'class="ww-bar" hidden')
 
     depth.observe(draw, "value")
     layer.observe(draw, "value")
     draw()
-    return ipywidgets.VBox([depth, *([layer] if len(shown.layers) > 1 else []), picture])
+    box = ipywidgets.VBox([depth, *([layer] if len(shown.layers) > 1 else []), picture])
+    return box.add_class("ww-widget")
 
 
 def _name(axis, at):
@@ -148,33 +178,28 @@ def _kind(n):
     return f' class="ww-k{n}"' if n >= 0 else ""
 
 
+def _size(word):
+    """For how many letters a word is set: long words are set smaller rather than broken."""
+    return min(max(width_of(word), 5), 12)
+
+
 def _narrow(word):
-    """Long words are set smaller rather than broken."""
-    return f' style="--n:{min(len(word), 12)}"' if len(word) > 5 else ""
+    return f' style="--n:{_size(word)}"' if _size(word) > 5 else ""
 
 
-def data_uri(image):
-    image = image.copy()
-    image.thumbnail((PICTURE, PICTURE))
-    buffer = BytesIO()
-    image.save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+def _islands(pieces):
+    """Every second piece is a word, isolated: one that is read from right to left leaves the rest in its order."""
+    return "".join(f"<bdi>{escape(piece)}</bdi>" if n % 2 else escape(piece) for n, piece in enumerate(pieces))
 
 
-def tight(text):
-    """Without the indentation that is for us: every map on a page carries this."""
-    return re.sub(r"\n\s*", "\n", text).strip()
-
-
-# The map is dark in both themes, so that words are light on any picture; only the text around it follows the theme.
+# Words are light on the dimmed picture, which is dark enough for every colour even where it is white.
 STYLE = """
-    .ww-map { --ink: #1d1f24; --soft: #5b6068; margin: 1em 0 !important; max-width: var(--wide); text-align: left;
-        color: var(--ink); font: 15px/1.45 system-ui, sans-serif }
+    .ww-map { max-width: var(--wide) }
     .ww-map .ww-bar { display: flex; flex-wrap: wrap; gap: .3em 1em; align-items: center; margin-bottom: .5em }
     .ww-map .ww-bar[hidden] { display: none }
     .ww-map label { display: inline-flex; gap: .6em; align-items: center; margin: 0; font-weight: 600 }
     .ww-map .ww-only { font-weight: 400; margin-left: auto; gap: .35em }
-    .ww-map input[type=range] { width: min(15em, 42vw); accent-color: #0072b2; min-height: 24px }
+    .ww-map input[type=range] { width: min(15em, 42vw); min-height: 24px }
     .ww-map output { min-width: 4em; font-variant-numeric: tabular-nums }
     .ww-map .ww-scroll { overflow-x: auto }
     .ww-map .ww-box { container-type: inline-size; min-width: calc(var(--columns) * 25px) }
@@ -183,28 +208,22 @@ STYLE = """
         print-color-adjust: exact; -webkit-print-color-adjust: exact }
     .ww-map [role=row] { display: contents }
     .ww-map [role=cell] { aspect-ratio: var(--ratio); display: flex; align-items: center; justify-content: center;
-        overflow: hidden; background: rgba(14, 16, 20, .62); box-shadow: inset 0 0 0 .5px rgba(255, 255, 255, .22);
+        overflow: hidden; background: rgba(14, 16, 20, VEIL); box-shadow: inset 0 0 0 .5px rgba(255, 255, 255, .22);
         color: #e4e6ea; text-align: center; line-height: 1; overflow-wrap: anywhere; --c: calc(100cqw / var(--columns));
         font-size: max(7px, min(calc(var(--c) * .28), calc(var(--c) * 1.42 / var(--n, 5)))) }
     @container (max-width: 440px) { .ww-map [role=cell] { letter-spacing: -.04em;
         font-size: max(7px, min(calc(var(--c) * .33), calc(var(--c) * 1.55 / var(--n, 5)))) } }
     .ww-map [role=cell].ww-on { outline: 2px solid #fff; outline-offset: -2px }
     .ww-map.ww-bare [role=cell] { background: none; color: transparent; box-shadow: none }
-    .ww-map input:focus-visible, .ww-map .ww-grid:focus-visible { outline: 3px solid #e69f00; outline-offset: 2px }
-    .ww-map figcaption { display: block; margin: 0; padding: 0; max-width: none; font: inherit; text-align: left }
-    .ww-map figcaption p { display: block; margin: .35em 0 0; font: inherit; text-align: left; color: var(--soft) }
-    .ww-map figcaption .ww-patch { color: var(--ink); min-height: 1.45em }
+    .ww-map .ww-grid:focus-visible { outline: 3px solid #e69f00; outline-offset: 2px }
+    .ww-map figcaption { display: block; margin: 0; padding: 0 }
+    .ww-map figcaption p { display: block; margin: .35em 0 0; font: inherit; text-align: left; color: SOFT }
+    .ww-map figcaption .ww-patch { color: INK; min-height: 1.45em }
     .ww-map .ww-key { display: inline-flex; align-items: center; gap: .4em; margin-right: 1.1em }
     .ww-map .ww-key i { width: .9em; height: .9em; border-radius: 2px; background: currentColor; box-shadow: 0 0 0 1px #555 }
     KINDS
-    html[data-theme=dark] .ww-map, body[data-jp-theme-light=false] .ww-map { --ink: #eceef2; --soft: #b4b9c2 }
-    @media (prefers-color-scheme: dark) {
-        html:not([data-theme]) body:not([data-jp-theme-light=true]) .ww-map { --ink: #eceef2; --soft: #b4b9c2 } }
-    /* pydata-sphinx-theme puts a light card behind HTML outputs in dark mode */
-    html[data-theme=dark] .bd-content div.cell_output .text_html:has(.ww-map) {
-        background: none !important; padding: 0 !important }
     @media print {
-        .ww-map { --ink: #000 !important; --soft: #000 !important; break-inside: avoid }
+        .ww-map { break-inside: avoid }
         .ww-map .ww-bar, .ww-map .ww-patch { display: none } }
 """
 KIND = """
@@ -212,7 +231,17 @@ KIND = """
     .ww-map:not(.ww-bare) [role=cell].ww-k{n} { font-weight: 700; box-shadow: inset 0 0 0 1.5px {colour}99 }
 """
 _KINDS = "".join(KIND.replace("{n}", str(n)).replace("{colour}", colour) for n, colour in enumerate(KIND_COLOURS))
-STYLE = tight(STYLE.replace("KINDS", _KINDS))
+STYLE = tight(STYLE.replace("KINDS", _KINDS).replace("VEIL", f"{VEIL}").replace("SOFT", SOFT).replace("INK", INK))
+
+# ipywidgets takes its colours from JupyterLab's variables, which VS Code, Colab and marimo set to others or not at all
+WIDGET_STYLE = tight(f"""
+    .ww-widget {{ --jp-widgets-color: {INK}; --jp-widgets-label-color: {INK}; --jp-widgets-readout-color: {INK};
+        --jp-widgets-slider-handle-background-color: #fff; --jp-widgets-slider-handle-border-color: #6b7078;
+        --jp-layout-color3: #cfcdc6; background: {PAPER} !important; color: {INK}; color-scheme: light; border-radius: 6px;
+        padding: .6em 0 0 }}
+    .ww-widget :is(.widget-label, .widget-readout) {{ color: {INK} !important }}
+    .ww-widget .ww-map {{ margin: 0 !important }}
+""")
 
 # Called by the slider, the check box and the map itself; everything is found from the element that called.
 SCRIPT = tight("""
@@ -221,14 +250,15 @@ SCRIPT = tight("""
         const ranges = [...map.querySelectorAll('input[type=range]')], [depth, layer] = ranges.map(range => +range.value);
         const at = (layer || 0) * data.names[0].length + depth;
         const cells = [...map.querySelectorAll('[role=cell]')];
-        const tell = (part, text) => { map.querySelector(part).textContent = text };
+        const island = text => Object.assign(document.createElement('bdi'), { textContent: text });
+        const tell = (part, pieces) => map.querySelector(part).replaceChildren(...pieces.map((p, n) => n % 2 ? island(p) : p));
         if (el.type === 'checkbox') { map.classList.toggle('ww-bare', el.checked); return }
         if (el.type === 'range') {
             cells.forEach((cell, n) => {
                 const word = data.ids[at][n * data.ranks], text = data.words[word], kind = data.kinds[word];
                 cell.textContent = text;
                 cell.className = kind < 0 ? '' : 'ww-k' + kind;
-                cell.style.setProperty('--n', Math.min(Math.max(text.length, 5), 12));
+                cell.style.setProperty('--n', data.sizes[word]);
             });
             tell('.ww-told', data.told[at]);
             const name = data.names[ranges.indexOf(el)][+el.value];
@@ -246,10 +276,10 @@ SCRIPT = tight("""
         }
         if (map.picked == null) return;
         cells.forEach((cell, n) => cell.classList.toggle('ww-on', n === map.picked));
-        const words = [];
-        for (let n = map.picked * data.ranks; n < (map.picked + 1) * data.ranks; n++)
-            words.push(data.words[data.ids[at][n]] + ' ' + data.percent[at][n] + '%');
         const row = Math.floor(map.picked / data.columns), column = map.picked % data.columns;
-        tell('.ww-patch', 'Row ' + row + ', column ' + column + ': ' + words.join(', '));
+        const pieces = ['Row ' + row + ', column ' + column + ': '], first = map.picked * data.ranks;
+        for (let n = first; n < first + data.ranks; n++)
+            pieces.push(data.words[data.ids[at][n]], ' ' + data.percent[at][n] + '%' + (n < first + data.ranks - 1 ? ', ' : ''));
+        tell('.ww-patch', pieces);
     };
 """)

@@ -1,20 +1,27 @@
 """Tokens as a reader reads them, and the tokens by which a word can show."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 VISIBLE = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍", "": "∅"}
+# What Python calls printable and is drawn as nothing: fillers, selectors of variants (Unicode's Default_Ignorable_Code_Point)
+# and the blank pattern of Braille
+UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+CIRCLE = "◌"  # what Unicode puts under a combining mark that stands alone
 
 
 def readable(pieces):
     """(vocabulary,) array of strings from a tokenizer's raw pieces.
 
     The mark of a word's start is dropped ("▁bear", "Ġbear" → "bear"), bytes become the characters they spell
-    or, where they are part of one, their hexadecimal value ("‹E4›"), and blanks are made visible ("⏎"). None
-    stands for an id that has a row in the unembedding but no token.
+    or, where they are part of one, their hexadecimal value ("‹E4›"), and blanks are made visible ("⏎"). Whatever nobody
+    would see is named by its number ("‹U+200B›"): spaces of other widths, characters of control and of format (such as those
+    that turn the direction of reading), selectors of variants, and what is assigned to no character. A combining mark that
+    has nothing to combine with gets a circle ("◌́"). None stands for an id that has a row in the unembedding but no token.
     """
     if any(piece and piece.startswith("Ġ") for piece in pieces):
         words = [_byte_level(piece) for piece in pieces]
@@ -23,9 +30,34 @@ def readable(pieces):
     return np.array([f"‹{i}›" if word is None else _show(word) for i, word in enumerate(words)], dtype=object)
 
 
+def columns(word: str) -> int:
+    """How wide a word is drawn, in letters: characters of Chinese, Japanese, Korean and emoji count two, marks on others none."""
+    return len(word) if word.isascii() else sum(_columns(c) for c in word)
+
+
+def _columns(char):
+    if unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
 def _show(word):
     word = word[1:] if word[:1] == " " and word.strip() else word
-    return "".join(VISIBLE.get(c, c) for c in word) or VISIBLE[""]
+    if word.isascii() and word.isprintable() and " " not in word:
+        return word or VISIBLE[""]
+    shown, base = "", False  # base: whether there is something for a combining mark to stand on
+    for char in word:
+        if char in VISIBLE or not char.isprintable() or UNSEEN.match(char):
+            shown, base = shown + (VISIBLE.get(char) or numbered(char)), False
+        else:
+            alone = unicodedata.category(char)[0] == "M" and not base
+            shown, base = shown + CIRCLE * alone + char, True
+    return shown
+
+
+def numbered(char: str) -> str:
+    """A character that cannot be shown, by its number: "‹U+200B›"."""
+    return f"‹U+{ord(char):04X}›"
 
 
 def _sentencepiece(piece):

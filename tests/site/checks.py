@@ -97,6 +97,54 @@ THEME = """([theme, dark, readable]) => {
     return found;
 }"""
 
+# every text that is seen, with WCAG's contrast to what lies behind it: colours are laid over each other from the first opaque
+# ground on, and where a picture is that ground, the worse of a white and a black one counts
+CONTRASTS = """([readable, within]) => {
+    const canvas = Object.assign(document.createElement('canvas'), { width: 1, height: 1 });
+    const pen = canvas.getContext('2d', { willReadFrequently: true });
+    const numbers = colour => {  // of any notation, by having it painted
+        pen.clearRect(0, 0, 1, 1);
+        pen.fillStyle = colour;
+        pen.fillRect(0, 0, 1, 1);
+        const [r, g, b, a] = pen.getImageData(0, 0, 1, 1).data;
+        return [r, g, b, a / 255];
+    };
+    const over = ([r, g, b, a], below) => [r, g, b].map((c, n) => a * c + (1 - a) * below[n]);
+    const luminance = colour => {
+        const [r, g, b] = colour.map(n => n / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const grounds = each => {
+        const veils = [];
+        for (; each; each = each.parentElement) {
+            const { backgroundColor, backgroundImage } = getComputedStyle(each), colour = numbers(backgroundColor);
+            if (backgroundImage.includes('url(')) return [[255, 255, 255], [0, 0, 0]].map(
+                below => veils.reduceRight((below, veil) => over(veil, below), below));
+            veils.push(colour);
+            if (colour[3] > 0.99) break;
+        }
+        return [veils.reduceRight((below, veil) => over(veil, below), [255, 255, 255])];
+    };
+    const found = new Set(), root = within ? document.querySelector(within) : document.body;
+    const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    let looked = 0;
+    while (texts.nextNode()) {
+        const text = texts.currentNode, each = text.parentElement, style = getComputedStyle(each);
+        if (!text.data.trim() || each.closest('style, script, noscript')) continue;
+        if (!each.checkVisibility({ visibilityProperty: true })) continue;
+        looked += 1;
+        for (const ground of grounds(each)) {
+            const ink = over(numbers(each.closest('svg') ? style.fill : style.color), ground);
+            const [low, high] = [luminance(ground), luminance(ink)].sort((a, b) => a - b);
+            const contrast = (high + 0.05) / (low + 0.05);
+            if (contrast >= readable) continue;
+            found.add('"' + text.data.trim().slice(0, 30) + '" (' + each.tagName.toLowerCase() + ') has contrast '
+                + contrast.toFixed(1) + ': rgb(' + ink.map(Math.round) + ') on rgb(' + ground.map(Math.round) + ')');
+        }
+    }
+    return [[...found], looked];
+}"""
+
 BARRIERS = """async only => {
     const options = { resultTypes: ['violations'], preload: false, ...(only ? { runOnly: { type: 'rule', values: only } } : {}) };
     const { violations } = await axe.run(document, options);
@@ -168,6 +216,11 @@ def shifts(page):
 def theme(page, name):
     """The page is in another theme, on a wrong ground, or its text cannot be told from the ground."""
     return page.evaluate(THEME, [name, DARK, READABLE])
+
+
+def contrasts(page, within=""):
+    """([complaints], how many texts were looked at): texts that cannot be told from their ground. within: a selector."""
+    return page.evaluate(CONTRASTS, [READABLE, within])
 
 
 def flash(page):

@@ -1,5 +1,6 @@
-"""The widgets where people run the chapters: in JupyterLab and in Notebook 7."""
+"""The widgets where people run the chapters: in JupyterLab and in Notebook 7, in the light and in the dark."""
 
+import json
 import os
 import socket
 import subprocess
@@ -8,10 +9,12 @@ import time
 from contextlib import closing, contextmanager
 from urllib.request import urlopen
 
+import checks
 import nbformat
 import pytest
 from nbformat import v4
 from playwright.sync_api import expect
+from visits import THEMES, nothing
 
 TOKEN = "trial"
 IDLE = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
@@ -19,13 +22,16 @@ CODE = """
 import whatwhere as ww
 from whatwhere.phases import Phases
 maps = ww.lens.token_maps(ww.load("toy-llava"), ww.world.scene(seed=1).image)
-display(maps.show(), Phases(), maps.show(widget=True))
+display(maps.show(), Phases(), maps.show(widget=True), maps.to_pandas().head())
 """
 
 
 @contextmanager
-def jupyter(program, folder):
-    """The address of a Jupyter server that shows one notebook."""
+def jupyter(program, folder, theme):
+    """The address of a Jupyter server that shows one notebook, to a user who has chosen this theme."""
+    chosen = folder / "JUPYTER_CONFIG_DIR" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    chosen.mkdir(parents=True)
+    (chosen / "themes.jupyterlab-settings").write_text(json.dumps({"theme": f"JupyterLab {theme.title()}"}), encoding="utf-8")
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell(CODE)], metadata=kernel), folder / "trial.ipynb")
     with socket.socket() as free:
@@ -52,9 +58,12 @@ def jupyter(program, folder):
             server.wait(20)
 
 
+@pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize(("program", "path"), [("lab", "lab/tree"), ("notebook", "notebooks")])
-def test_widgets_work_in_jupyter(program, path, tmp_path, chromium):
-    with jupyter(program, tmp_path) as address, closing(chromium.new_context(viewport={"width": 1300, "height": 1400})) as window:
+def test_widgets_work_in_jupyter(program, path, theme, tmp_path, chromium):
+    other = THEMES[theme == THEMES[0]]  # what the system likes
+    sight = {"viewport": {"width": 1300, "height": 1400}, "color_scheme": other}
+    with jupyter(program, tmp_path, theme) as address, closing(chromium.new_context(**sight)) as window:
         page = window.new_page()
         page.set_default_timeout(60_000)
         page.goto(f"{address}/{path}/trial.ipynb?token={TOKEN}")
@@ -79,3 +88,9 @@ def test_widgets_work_in_jupyter(program, path, tmp_path, chromium):
         widget.focus()
         widget.press("ArrowLeft")
         expect(picture).not_to_have_text(drawn)
+        assert page.locator("body").get_attribute("data-jp-theme-light") == str(theme == "light").lower()
+        page.locator("table.dataframe").wait_for()
+        found, looked = checks.contrasts(page, ".jp-OutputArea")
+        assert looked > 300, "the words of two maps are among what was looked at"
+        page.screenshot(path=f"/tmp/jl-{program}-{theme}.png"); page.locator(".ww-widget").screenshot(path=f"/tmp/jlw-{program}-{theme}.png")
+        nothing(found, f"jupyter {program}, {theme}, and the system likes {other}")

@@ -3,7 +3,8 @@
     fig = lines_with_intervals(range(7), {"trained": (mean, low, high)}, "ViT depth", "hits")
     show(fig, alt=f"Hits rise from {mean[0]:.0%} at depth 0 to {mean[-1]:.0%} at depth 6.")
 
-Figures are drawn on light paper of their own, so that they read the same on a light and on a dark page.
+Figures are drawn on light paper of their own, so that they read the same on a light and on a dark page, and words in
+any script for which a font is installed.
 Colours are Okabe and Ito's, which stay apart for colour-blind eyes; series differ in marker as well.
 """
 

@@ -40,6 +40,7 @@ def trade_offs(panels, xlabel, ylabel, ylim=None):
     fig, axes = _axes((8.4, 4.4), xlabel, ylabel, list(panels))
     for ax, curves in zip(axes, panels.values()):
         for (name, points), colour, marker in zip(curves.items(), PALETTE.values(), MARKERS):
+            _finite(points[:2], name)
             x, mean, low, high = np.asarray(points)[:, np.argsort(points[0])]
             style = {"marker": marker, "color": colour, "label": name, "linewidth": 1.8, "markersize": 5.5}
             ax.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=0.8, **style)
@@ -56,20 +57,33 @@ def in_words(panels, percent=False):
     """The numbers of such panels as sentences, for alt text."""
     said = "{:.0%}" if percent else "{:.2f}"
     return " ".join(
-        f"{title}, {name}: " + ", ".join(said.format(v) for v in _mean_and_interval(values)[0]) + "."
+        f"{title}, {name}: " + ", ".join(said.format(v) for v in _mean_and_interval(values, name)[0]) + "."
         for title, series in panels.items()
         for name, values in series.items()
     )
 
 
-def _mean_and_interval(values):
-    """[mean, low, high], or [mean] where there is no interval."""
-    return list(values) if np.ndim(values[0]) else [values]
+def _mean_and_interval(values, name=""):
+    """[mean, low, high], or [mean] where there is no interval. An interval may be nan, as that of a single scene is."""
+    mean, *interval = list(values) if np.ndim(values[0]) else [values]
+    _finite(mean, name)
+    return [mean, *interval]
+
+
+def _finite(values, name):
+    """Raises ValueError, with the place, where a number is nan or infinite: a gap in a line says nothing about its cause."""
+    wrong = np.argwhere(~np.isfinite(np.asarray(values, float)))
+    if len(wrong):
+        where = ", ".join(str(n) for n in wrong[0])
+        raise ValueError(
+            f"A figure shows finite numbers; {name!r} has {np.asarray(values)[tuple(wrong[0])]} at {where} "
+            f"({len(wrong)} of {np.size(values)} are not finite). Leave such points out, or mend what computed them."
+        )
 
 
 def _draw_lines(ax, x, series, percent, ylim):
     for (name, values), colour, marker in zip(series.items(), PALETTE.values(), MARKERS):
-        mean, *interval = _mean_and_interval(values)
+        mean, *interval = _mean_and_interval(values, name)
         ax.plot(x, mean, marker=marker, color=colour, label=name, linewidth=2, markersize=5.5)
         if interval:
             ax.fill_between(x, *interval, color=colour, alpha=0.18, linewidth=0)
@@ -92,6 +106,9 @@ def scatters(panels, columns=3, label="", size=2.9):
     rows = -(-len(panels) // columns)
     fig = Figure(figsize=(size * columns + 0.6, size * rows), layout="constrained", facecolor=PAPER)
     axes = fig.subplots(rows, columns, squeeze=False)
+    for title, (points, values) in panels.items():
+        _finite(points, title)
+        _finite(values, title)
     low, high = (f(np.min(v) if f is min else np.max(v) for _, v in panels.values()) for f in (min, max))
     for ax in axes.flat:
         ax.set_axis_off()
@@ -114,6 +131,7 @@ def clouds(panels, columns=3, size=2.9):
         ax.set_axis_off()
     for ax, (title, kinds) in zip(axes.flat, panels.items()):
         for (name, points), colour, marker in zip(kinds.items(), PALETTE.values(), MARKERS):
+            _finite(points, name)
             ax.scatter(*np.asarray(points).T, color=colour, marker=marker, s=16, linewidths=0, alpha=0.75, label=name)
         ax.set_aspect("equal", adjustable="datalim")
         ax.set_title(title, fontsize=10, color=INK)
@@ -131,6 +149,11 @@ def heatmap(
     default if few. limits: (lowest, highest) colour. label: what the colours stand for.
     """
     values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or np.isinf(values).any() or np.isnan(values).all():
+        raise ValueError(
+            "heatmap takes a matrix (rows, columns) of finite numbers, or nan for an empty cell, one number at least; "
+            f"this one has shape {values.shape}, {np.isnan(values).sum()} nan and {np.isinf(values).sum()} infinite."
+        )
     rows, columns = values.shape
     size = size or (min(9, max(3.6, 0.5 * columns + 1.8)), min(7, max(2.8, 0.42 * rows + 1.2)))
     fig, (ax,) = _axes(size, xlabel, ylabel, [title])

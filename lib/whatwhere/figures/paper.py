@@ -1,13 +1,14 @@
 """The paper that figures are drawn on, its colours, and how a figure gets onto a page: with alt text or not at all."""
 
 import base64
-import warnings
 from html import escape
 from io import BytesIO
 
 from matplotlib.text import Text
 
-PAPER, INK, SOFT = "#fbfaf7", "#1d1f24", "#5b6068"
+from ..page import INK, PAPER, PAPER_STYLE, SOFT  # noqa: F401  (all figures are drawn with them)
+from . import fonts
+
 PALETTE = {
     "blue": "#0072b2",
     "orange": "#d98200",
@@ -18,9 +19,6 @@ PALETTE = {
     "black": "#000000",
 }  # Okabe–Ito; orange a little darker, and no yellow, on paper
 MARKERS = "osD^vPX"
-NO_CARD = (
-    "html[data-theme=dark] .bd-content div.cell_output .text_html:has(.ww-figure){background:none!important;padding:0!important}"
-)
 SHORTEST_ALT = 20  # characters
 
 
@@ -43,23 +41,39 @@ def html(fig, alt, width=None):
             "A figure needs alt text: a sentence that says what it shows, with its numbers, for a reader who "
             f"cannot see it (at least {SHORTEST_ALT} characters; got {len(alt)})."
         )
-    for text in fig.findobj(Text):  # a word may hold dollars, and means no formula by them; a logarithmic axis does
-        if "$" in text.get_text() and "mathdefault" not in text.get_text():
-            text.set_parse_math(False)
+    _spell(fig)
     buffer = BytesIO()
-    with warnings.catch_warnings():  # a word in a script that the font lacks is drawn as a box
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        # no software version in the file: the same figure gives the same bytes
+    with fonts.quiet():  # no software version in the file: the same figure gives the same bytes
         fig.savefig(buffer, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
     _forget(fig)
     data = base64.b64encode(buffer.getvalue()).decode()
     width = width or round(fig.get_size_inches()[0] * 96)
     # in dark mode pydata-sphinx-theme dims pictures, "dark-light" excepted, and puts a light card behind outputs
     return (
-        f'<style>{NO_CARD}</style><img class="dark-light ww-figure" alt="{escape(alt)}" src="data:image/png;base64,{data}" '
+        f'<style>{PAPER_STYLE}</style><img class="dark-light ww-figure" alt="{escape(alt)}" src="data:image/png;base64,{data}" '
         f'style="width:{escape(str(width))}px;max-width:100%;height:auto;padding:0;'
-        f'background:{PAPER};border-radius:6px">'
+        f'background:{PAPER};color:{INK};border-radius:6px">'
     )
+
+
+def _spell(fig):
+    """Have every text drawn as it is written: in fonts that have its characters, and as no formula.
+
+    Labels of ticks are made as they are drawn, and made again from what their axis says: that is where they are changed.
+    """
+    for axis in (axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis)):
+        labels = [label.get_text() for label in axis.get_ticklabels()]
+        marked = fonts.drawable(labels, caller=4)
+        if marked != labels:
+            axis.set_ticks(axis.get_ticklocs(), marked)
+            axis.get_ticklabels()
+    texts = [text for text in fig.findobj(Text) if text.get_text()]
+    for text, marked in zip(texts, fonts.drawable([text.get_text() for text in texts], caller=4)):
+        text.set_text(marked)
+        text.set_fontfamily([*text.get_fontfamily(), *fonts.families(marked)])
+        # a word may hold dollars, and means no formula by them; a logarithmic axis does
+        if "$" in marked and "mathdefault" not in marked:
+            text.set_parse_math(False)
 
 
 def _forget(fig):

@@ -4,8 +4,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..slider import KIND_COLOURS
+from ..slider import KIND_COLOURS, VEIL
+from ..tokens import columns as width_of
+from .fonts import drawable
 from .paper import INK, PALETTE, PAPER
+
+LONGEST = 14  # letters of a word that are written into a patch
 
 
 def scene(image, grid=None, boxes=None, title="", size=4.2, order=()):
@@ -57,24 +61,32 @@ def image_grid(images, titles=None, columns=4, size=2.0):
 def word_map(words, image, kinds=None, title="", size=6.0):
     """One token map as a still figure: `words` (rows, columns) on the dimmed picture, coloured by kind.
 
-    kinds: {word: kind}; a word of no kind stays grey.
+    kinds: {word: kind}; a word of no kind stays grey. A long word is cut, and ends in dots. Raises ValueError where there are
+    no rows and columns of words.
     """
     words = np.asarray(words)
+    if words.ndim != 2 or not words.size:
+        raise ValueError(
+            "word_map takes words in rows and columns, one for each patch, such as "
+            f"maps.words[-1]; the array given has shape {words.shape}."
+        )
     rows, columns = words.shape
     image = np.asarray(image)
     height, width = image.shape[:2]
-    dimmed = (image[..., :3] * 0.34 + 10).astype(np.uint8)
+    dimmed = (image[..., :3] * (1 - VEIL) + 16 * VEIL).astype(np.uint8)
     fig, ax = _picture(dimmed, size, size * height / width + (0.55 if kinds else 0), title)
     names = list(dict.fromkeys((kinds or {}).values()))
     colours = {word.lower(): KIND_COLOURS[names.index(kind) % len(KIND_COLOURS)] for word, kind in (kinds or {}).items()}
     cell = size * 72 / columns  # points
-    for (row, column), word in np.ndenumerate(words):
+    written = drawable([str(word) for word in words.flat])
+    for ((row, column), word), shown in zip(np.ndenumerate(words), written):
         colour = colours.get(str(word).lower())
-        fontsize = min(0.3 * cell, 1.35 * cell / max(1, len(str(word))))
+        shown = shown if width_of(shown) <= LONGEST else _cut(shown)
+        fontsize = min(0.3 * cell, 1.35 * cell / max(1, width_of(shown)))
         ax.text(
             (column + 0.5) * width / columns - 0.5,
             (row + 0.5) * height / rows - 0.5,
-            str(word),
+            shown,
             ha="center",
             va="center",
             fontsize=fontsize,
@@ -93,6 +105,13 @@ def word_map(words, image, kinds=None, title="", size=6.0):
         ]
         fig.legend(keys, names, loc="outside lower center", ncols=min(3, len(names)), frameon=False, labelcolor=INK, fontsize=10)
     return fig
+
+
+def _cut(word):
+    """As much of a word as fits."""
+    while width_of(word) >= LONGEST:
+        word = word[:-1]
+    return word + "…"
 
 
 def label_maps(maps, names, titles, image=None, columns=7):
