@@ -1,7 +1,8 @@
 """What a run is of: everything that can change an answer, in short, so that answers of two kinds are not mixed.
 
-A folder's spelling, a device, the number of processes and the time are not among it. What the model is called is only a label:
-`models/m`, `./models/m` and a copy of that folder hold one model.
+What stands in WORDS is compared. A folder's spelling, a device, the number of processes and the time are not among it, and what
+the model is called is only a label: `models/m`, `./models/m` and a copy of that folder hold one model. Pictures have names of
+their own, in the rows (`picture`): one that is not asked about yet may still be mended.
 """
 
 import hashlib
@@ -16,13 +17,10 @@ from .. import images
 from ..rope import scaling
 
 PIECE = 2**18  # 32-bit numbers in a piece of a tensor, which has a checksum of its own
-# {library: what of an answer it makes}. Their third number, of releases that mend faults, may differ.
-LIBRARIES = {
-    "torch": "the arithmetic", "transformers": "the models and image processors", "tokenizers": "a prompt's tokens",
-    "pillow": "a picture's pixels, once it is decoded and resized", "whatwhere": "how the model is asked",
-}  # fmt: skip
-LABELS = {"model", "revision", "limit", "device"}  # what a reader wants to know, and no answer depends on
-# {what is compared: in words, and what it follows from if that differs as well}
+# The arithmetic; models and image processors; a prompt's tokens; a picture's pixels, decoded and resized; and 4-bit matrices.
+# Of their versions the first two numbers count: a release that only mends faults should not end a run that is half done.
+LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "bitsandbytes")
+# {what is compared: (in words, from which other differences it would follow)}
 WORDS = {
     "benchmark": ("the benchmark", ()), "protocol": ("the protocol", ()), "questions": ("the number of questions", ()),
     "blind": ("whether each question is put beside another scene's picture (blind)", ()),
@@ -31,12 +29,14 @@ WORDS = {
     "arithmetic": ("how exactly matrices are multiplied (float32 matmul precision, autocast)", ()),
     "quantisation": ("the quantisation", ()), "attention": ("the implementation of attention", ()),
     "scale": ("RoPE scaling (scale)", ()), "frequencies": ("the ViT's rotary frequencies", ("scale", "family")),
-    "config": ("the model's config", ("family", "quantisation")), "weights": ("the model's weights", ("family", "dtype", "quantisation")),
-    "image processor": ("the image processor's settings", ("protocol", "family")), "tokenizer": ("the tokenizer", ("family",)),
-    "chat template": ("the chat template", ("family",)), "decoding": ("how answers are decoded", ("protocol", "family")),
-    "max_new_tokens": ("the most tokens of an answer", ("benchmark", "protocol")), "batch_size": ("the number of questions at once", ()),
-    "compress": ("the compression (compress)", ()), "decoder": ("the visual decoder", ("compress",)),
-    "versions": ("the versions of libraries", ()),
+    "config": ("the model's config", ("family", "quantisation", "versions")),
+    "weights": ("the model's weights", ("family", "dtype", "quantisation")),
+    "image processor": ("the image processor's settings", ("protocol", "family", "versions")),
+    "tokenizer": ("the tokenizer", ("family", "versions")), "chat template": ("the chat template", ("family",)),
+    "decoding": ("how answers are decoded", ("protocol", "family")),
+    "max_new_tokens": ("the most tokens of an answer", ("benchmark", "protocol")),
+    "batch_size": ("the number of questions at once", ()), "compress": ("the compression (compress)", ()),
+    "decoder": ("the visual decoder", ("compress",)), "versions": ("the versions of libraries", ()),
 }  # fmt: skip
 
 
@@ -49,10 +49,20 @@ def of(vlm, plain=True):
     model, tokenizer = vlm.model, vlm.tokenizer
     config = model.config.to_dict()
     quantisation = config.pop("quantization_config", None)
-    parts = {"": model.config, **{name: getattr(model.config, name) for name in model.config.sub_configs}}
-    tensors = {**dict(model.named_buffers()), **model.state_dict()}  # which has a quantised matrix's scales as well
+    parts = {
+        "model": model.config,
+        **{name: getattr(model.config, name, None) for name in model.config.sub_configs},
+    }
+    tensors = {
+        **dict(model.named_buffers()),
+        **model.state_dict(),
+    }  # which has a quantised matrix's scales as well
     rotary = getattr(vlm.adapter.rotary, "inv_freq", None)
-    rest = {name: tensor for name, tensor in tensors.items() if rotary is None or tensor.data_ptr() != rotary.data_ptr()}
+    rest = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if rotary is None or tensor.data_ptr() != rotary.data_ptr()
+    }
     kind = vlm.device.type
     cast = str(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else None
     own = model.generation_config.to_dict()
@@ -60,13 +70,13 @@ def of(vlm, plain=True):
         "family": vlm.family, "dtype": str(vlm.dtype).removeprefix("torch."),
         "arithmetic": {"float32": torch.get_float32_matmul_precision(), "autocast": cast},
         "quantisation": None if quantisation is None else short(quantisation),
-        "attention": {name or "model": part._attn_implementation for name, part in parts.items()},
+        "attention": {name: part._attn_implementation for name, part in parts.items() if part is not None},
         "scale": scaling.settings(vlm), "frequencies": None if rotary is None else checksum({"frequencies": rotary}),
         "config": short([_without(config), model.training]), "weights": checksum(rest),
         "image processor": short(_without(vlm.image_processor.to_dict())),
         "tokenizer": short(_tokenizer(tokenizer)), "chat template": short(tokenizer.chat_template),
         "decoding": {"greedy": "plain" if plain else short(_without(own)), "ends": sorted(vlm.ends)},
-        "versions": {name: found for name in (*LIBRARIES, *["bitsandbytes"] * bool(quantisation)) if (found := _version(name))},
+        "versions": {name: _version(name) for name in LIBRARIES[: 5 if quantisation else 4]},
     }  # fmt: skip
 
 
@@ -76,8 +86,12 @@ def _without(settings):
               "_attn_implementation", "attn_implementation", "_commit_hash", "_processor_class", "processor_class",
               "_attn_implementation_internal", "_attn_implementation_autoset"}  # fmt: skip
     if isinstance(settings, dict):
-        return {str(name): _without(value) for name, value in settings.items() if name not in labels}
-    return [_without(value) for value in settings] if isinstance(settings, (list, tuple)) else settings
+        return {
+            str(name): _without(value) for name, value in settings.items() if name not in labels
+        }
+    return (
+        [_without(value) for value in settings] if isinstance(settings, (list, tuple)) else settings
+    )
 
 
 def _tokenizer(tokenizer):
@@ -87,15 +101,15 @@ def _tokenizer(tokenizer):
     if backend is None:  # one in Python
         return [special, tokenizer.get_vocab(), str(tokenizer.init_kwargs)]
     made = json.loads(backend.to_str())
-    return [special, getattr(tokenizer, "clean_up_tokenization_spaces", None),
-            {name: value for name, value in made.items() if name not in ("padding", "truncation")}]  # of the last call alone  # fmt: skip
+    rest = {name: value for name, value in made.items() if name not in ("padding", "truncation")}  # those of the last call
+    return [special, getattr(tokenizer, "clean_up_tokenization_spaces", None), rest]
 
 
 def _version(name):
     try:
-        return version(name).split("+")[0]  # not which build of it
+        return version(name).partition("+")[0]  # not which build of it
     except PackageNotFoundError:
-        return None
+        return "none"
 
 
 def short(value):
@@ -114,33 +128,49 @@ def checksum(tensors):
     found, odd = hashlib.sha256(), _odd()
     for name, tensor in sorted(tensors.items()):
         if tensor.is_meta:
-            raise ValueError(f"'{name}' is not in memory (offloaded), so that it cannot be said which model's answers these are.")
+            raise ValueError(
+                f"'{name}' is not in memory (offloaded), so that it cannot be said which model's answers these are."
+            )
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {_sums(tensor, odd)}".encode())
     return found.hexdigest()[:16]
 
 
 def _sums(tensor, odd):
     """One whole number below 2³² for each piece of a tensor."""
-    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8) if tensor.numel() else torch.zeros(0, dtype=torch.uint8)
+    flat = (
+        tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+        if tensor.numel()
+        else torch.zeros(0, dtype=torch.uint8)
+    )
     if len(flat) % 4:
         flat = torch.cat([flat, flat.new_zeros(-len(flat) % 4)])
     pieces = flat.view(torch.int32).split(PIECE)
-    if flat.device.type == "cpu":
-        return [int(np.dot(each, odd[: len(each)])) for each in (piece.numpy().view(np.uint32) for piece in pieces)]
+    if on_the_cpu(flat):
+        return [
+            int(np.dot(each, odd[: len(each)]))
+            for each in (piece.numpy().view(np.uint32) for piece in pieces)
+        ]
     there = torch.from_numpy(odd.view(np.int32)).to(flat.device)
     sums = [(piece * there[: len(piece)]).sum(dtype=torch.int64) for piece in pieces]
     return [each % 2**32 for each in torch.stack(sums).tolist()]
 
 
+def on_the_cpu(tensor):
+    return tensor.device.type == "cpu"
+
+
 def _odd():
     """(PIECE,) odd 32-bit numbers, all different, and without a pattern of their own."""
-    return (np.arange(PIECE, dtype=np.uint32) * np.uint32(2654435761)) << np.uint32(1) | np.uint32(1)
+    return (np.arange(PIECE, dtype=np.uint32) * np.uint32(2654435761)) << np.uint32(1) | np.uint32(
+        1
+    )
 
 
 def decoder(made):
-    """A short name for a visual decoder: its weights, its words, and which of them it takes for punctuation."""
-    ids = [] if made.ids is None else [int(each) for each in made.ids]
-    return short([checksum({"weight": made.weight}), ids, [bool(each) for each in made.punctuation]])
+    """A short name for a visual decoder: its weights, and its words, which say what is equal and what is punctuation."""
+    return short(
+        [checksum({"weight": made.weight}), list(map(str, getattr(made, "texts", made.words)))]
+    )
 
 
 def picture(image):
@@ -152,42 +182,90 @@ def picture(image):
         return hashlib.sha256(bytes(image)).hexdigest()[:16]
     try:
         return hashlib.sha256(image.read_bytes()).hexdigest()[:16]
-    except (AttributeError, OSError):  # no path, or none that can be read, as `images` says in a sentence
+    except (
+        AttributeError,
+        OSError,
+    ):  # no path, or none that can be read, as `images` says in a sentence
         seen = images.read(image)
     return hashlib.sha256(f"{seen.size}".encode() + seen.tobytes()).hexdigest()[:16]
 
 
 def changing(model):
     """The names of functions that others hung into the model, and that may change what it answers."""
-    own = ("torch.", "transformers.", "accelerate.")
-    hooks = [hook for part in model.modules() for hung in (part._forward_hooks, part._forward_pre_hooks) for hook in hung.values()]
-    return sorted({f"{hook.__module__}.{hook.__qualname__}" for hook in hooks if not str(hook.__module__).startswith(own)})
+    hooks = [
+        hook
+        for part in model.modules()
+        for hung in (part._forward_hooks, part._forward_pre_hooks)
+        for hook in hung.values()
+    ]
+    names = {
+        f"{getattr(hook, '__module__', '')}.{getattr(hook, '__qualname__', type(hook).__name__)}"
+        for hook in hooks
+    }
+    return sorted(
+        name
+        for name in names
+        if not name.startswith(("torch.", "transformers.", "accelerate.", "bitsandbytes."))
+    )
 
 
-def differences(before, now):
-    """[sentence part] of what changes answers and differs between two runs' settings; [] where one may go on with the other."""
-    found = {name for name in WORDS if not _alike(name, before.get(name), now.get(name))}
-    said = [name for name in WORDS if name in found and not found & set(WORDS[name][1])]
-    return [f"{WORDS[name][0]} ({_values(name, before.get(name), now.get(name))})" for name in said]
+def refusal(before, now):
+    """Why answers with settings `now` may not join those that were begun with `before`, and what to do; None if they may."""
+    lacking = [WORDS[name][0] for name in WORDS if name in now and name not in before]
+    if lacking:
+        return (
+            f"a run that an earlier version of this package began, which did not write down {', '.join(lacking)}: it cannot be "
+            "said whether this one would go on with it. Its answers are all there, for `benchmarks.load` and `whatwhere table`; "
+            "name another folder for new ones."
+        )
+    other = [name for name in WORDS if not _alike(name, before.get(name), now.get(name))]
+    if not other:
+        return None
+    told = [
+        name for name in other if not {*other} & {*WORDS[name][1]}
+    ]  # what follows from another difference is no second one
+    differ = "; ".join(
+        f"{WORDS[name][0]} ({_values(name, before.get(name), now.get(name))})" for name in told
+    )
+    again = _newer(before, now)
+    back = (
+        f", or install those of then (pip install {' '.join(again)})" if "versions" in other else ""
+    )
+    hint = (
+        f" It may be the doing of {' '.join(again)}, which were installed then."
+        if again and not back
+        else ""
+    )
+    return (
+        f"a run of something else, and answers that do not belong together are not mixed. What differs: {differ}.{hint} Name "
+        f"another folder, delete that one{back}; `whatwhere table` shows what it holds."
+    )
+
+
+def _newer(before, now):
+    """["pillow==12.1.0", …]: what was installed then and is another version now."""
+    then, today = before.get("versions") or {}, now.get("versions") or {}
+    return [f"{name}=={number}" for name, number in then.items() if number != today.get(name)]
 
 
 def _alike(name, before, now):
-    if name != "versions":
-        return before == now
-    series = [{each: _series(found) for each, found in (side or {}).items()} for side in (before, now)]
-    return series[0] == series[1]
+    return _series(before) == _series(now) if name == "versions" else before == now
 
 
-def _series(number):
-    return re.findall(r"\d+", number)[:2]
+def _series(versions):
+    """{library: [first number, second number]}"""
+    return {name: re.findall(r"\d+", number)[:2] for name, number in (versions or {}).items()}
 
 
 def _values(name, before, now):
     """What was and what is, where a reader can do something with it."""
     if name == "versions":
-        pairs = ((each, (before or {}).get(each, "none"), (now or {}).get(each, "none")) for each in {**(before or {}), **(now or {})})
-        return ", ".join(f"{each} {old} then, {new} now" for each, old, new in pairs if _series(old) != _series(new))
-    if isinstance(before, str) and re.fullmatch("[0-9a-f]{16}", before):
+        was, is_ = _series(before), _series(now)
+        return ", ".join(f"{each} {before.get(each)} then, {now.get(each)} now" for each in {**was, **is_}
+                         if was.get(each) != is_.get(each))  # fmt: skip
+    if all(
+        isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) for value in (before, now)
+    ):
         return "not those of then"
     return f"{plainly(before)} then, {plainly(now)} now"
 
@@ -195,10 +273,8 @@ def _values(name, before, now):
 def plainly(value):
     """{"alpha": 99.0, "p": 8.0} as "alpha 99, p 8"; None as "none"."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {plainly(each)}" for name, each in value.items() if each is not None) or "none"
+        return (
+            ", ".join(f"{name} {plainly(each)}" for name, each in value.items() if each is not None)
+            or "none"
+        )
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def lacking(settings):
-    """What an earlier version of this package did not write down of a run, in words."""
-    return [words for name, (words, _) in WORDS.items() if name not in settings]
