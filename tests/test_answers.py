@@ -3,6 +3,7 @@
 And the chances of words: those of the logits, in a batch as alone.
 """
 
+import json
 from contextlib import nullcontext
 
 import numpy as np
@@ -28,6 +29,75 @@ def test_an_exam_is_right_where_greedy_decoding_is(name):
             with pytest.raises(ValueError, match="needs a question after the image") if asks else nullcontext():
                 assert shared.right().tolist() == right.tolist()
         assert 0.1 < right.mean() < 1 and right.tolist() == [one == answer for one, (*_, answer) in zip(said, asked)]
+
+
+def by_hand(vlm, image, question, ends, most):
+    """Token ids: the likeliest next one, again and again, each from a forward pass of its own; without what ends them."""
+    inputs, said = vlm.prepare(image, question), []
+    with torch.no_grad():
+        embedded, positions = vlm.embed(inputs), vlm.position_ids(inputs)
+        while len(said) < most:
+            hidden = vlm.lm_hidden(embedded, torch.ones(embedded.shape[:2]).long(), positions)
+            said.append(int(vlm.unembedding(vlm.final_norm(hidden))[0, -1].argmax()))
+            if said[-1] in ends:
+                return said[:-1]
+            embedded = torch.cat([embedded, vlm.model.get_input_embeddings()(torch.tensor([said[-1:]]))], 1)
+            positions = torch.cat([positions, torch.full_like(positions[..., :1], int(positions.max()) + 1)], -1)
+    return said
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2vl"])
+def test_answers_are_plainly_greedy_whatever_the_checkpoint_asks_for(folders, tmp_path, family):
+    """Qwen2.5-VL's checkpoints ask for a penalty on repetition: with it, `answer` and `Exam` were of different answers."""
+    plain = ww.load(folders / family, device="cpu", dtype="float32")
+    asked = [(image, question) for image in pictures() for question in (*QUESTIONS, "what is it ?")]
+    free = [by_hand(plain, *each, (), 5) for each in asked]
+    ends = [plain.tokenizer.eos_token_id, {"llava": 34, "qwen2vl": 40}[family]]  # of several, as real checkpoints have
+    due = [by_hand(plain, *each, ends, 5) for each in asked]
+    assert {0, 5} < {len(ids) for ids in due}, "some end at once, some later, some not at all"
+    often = free[0][0]
+    plain.model.generation_config.update(
+        eos_token_id=ends, repetition_penalty=1.9, no_repeat_ngram_size=1, bad_words_ids=[[often]], suppress_tokens=[often],
+        begin_suppress_tokens=[often], min_new_tokens=4, forced_bos_token_id=7, forced_eos_token_id=7, num_beams=3,
+        length_penalty=3.0, exponential_decay_length_penalty=(1, 2.0), do_sample=True, temperature=9.0, top_p=0.1, top_k=1,
+        renormalize_logits=True, sequence_bias=[[[often], -50.0]], stop_strings=["a"], use_cache=False,
+    )  # fmt: skip
+    asks = plain.model.generation_config
+    path = plain.save(tmp_path / "asks")
+    (path / "generation_config.json").write_text(json.dumps(asks.to_diff_dict()))  # transformers refuses to write some of it
+    vlm = ww.load(path, device="cpu", dtype="float32")
+    before = vlm.model.generation_config, vlm.model.generation_config.to_dict()
+    assert before[1]["repetition_penalty"] == 1.9 and before[1]["suppress_tokens"] == [often]
+    said = vlm.answer([image for image, _ in asked], [question for _, question in asked], max_new_tokens=5)
+    assert said == [vlm.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in due]
+    assert vlm.model.generation_config is before[0] and before[0].to_dict() == before[1], "and the model keeps what it asks for"
+    stopped = [len(ids) < 5 and vlm.tokenizer(text, add_special_tokens=False)["input_ids"] == ids for text, ids in zip(said, due)]
+    exam = answers.Exam(vlm, *map(list, zip(*asked)), said)
+    assert exam.right().tolist() == stopped and any(stopped)
+    vlm.model.generation_config.update(forced_bos_token_id=None, forced_eos_token_id=None, stop_strings=None)
+    assert vlm.answer(*map(list, zip(*asked)), max_new_tokens=5, plain=False) != said, "which can be had"
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 2.0, "8", None])
+def test_numbers_of_questions_and_tokens_are_whole_and_above_zero(vlm, wrong):
+    for name in ("batch_size", "max_new_tokens"):
+        with pytest.raises(ValueError, match=f"{name} is a whole number from 1 up, not {wrong!r}"):
+            vlm.answer(pictures()[0], "what ?", **{name: wrong})
+    calls = [lambda: answers.Exam(vlm, pictures(), QUESTIONS, OPTIONS[:3], batch_size=wrong)]
+    calls += [lambda: compress.lessons(vlm, pictures(), batch_size=wrong)]
+    calls += [lambda: ww.stages.labelled(vlm, [ww.world.scene(1)], batch_size=wrong)]
+    if wrong is not None:  # which there means: as many as go in
+        calls += [lambda: ww.lens.token_maps(vlm, pictures()[0], batch_size=wrong)]
+        calls += [lambda: ww.stages.read(vlm, pictures()[:1], batch_size=wrong)]
+    for call in calls:
+        with pytest.raises(ValueError, match=f"batch_size is a whole number from 1 up, not {wrong!r}"):
+            call()
+
+
+def test_a_model_whose_answers_never_end_is_not_examined(vlm):
+    vlm.model.generation_config.eos_token_id = None
+    with pytest.raises(ValueError, match="names no eos_token_id, so no answer of its would ever end"):
+        answers.Exam(vlm, pictures(), QUESTIONS, OPTIONS[:3])
 
 
 def test_an_exam_needs_an_answer_for_each_question():

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -16,6 +17,7 @@ import threading
 import time
 import weakref
 from functools import cache
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ import torch
 import whatwhere as ww
 from whatwhere import benchmarks, compress
 from whatwhere.__main__ import main
-from whatwhere.benchmarks import running, tabletop
+from whatwhere.benchmarks import identity, running, tabletop
 from whatwhere.benchmarks.items import Item, blinded
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore:(Out of memory|.* has only ever seen)")]
@@ -236,41 +238,286 @@ def test_an_interrupt_from_the_keyboard_keeps_what_was_answered(tmp_path, whole)
 # -- settings ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, change", [
-    ("seed", {"seed": 1}), ("limit", {"limit": N + 4}), ("batch_size", {"batch_size": 5}), ("scale", {"scale": (99, 8)}),
-    ("compress", {"compress": "random", "keep": 0.5}), ("benchmark", {"benchmark": "tabletop-a"}),
+def refused(call, *words):
+    """The sentence with which a run does not go on with another's."""
+    with pytest.raises(ValueError, match="holds a run of something else, and answers that do not belong together") as caught:
+        call()
+    said = str(caught.value)
+    assert "What differs: " in said and re.search(r"Name\s+another folder, delete that one", said), said
+    differs = re.search(r"What differs: (.*?)\. ", said)[1]
+    assert re.fullmatch("; ".join(rf"[^;]*{re.escape(word)}[^;]*" for word in words), differs), differs
+    return said
+
+
+@pytest.mark.parametrize("words, change", [
+    (["the seed (0 then, 1 now)"], {"seed": 1}), (["the number of questions (16 then, 20 now)"], {"limit": N + 4}),
+    (["the number of questions at once (4 then, 5 now)"], {"batch_size": 5}),
+    (["RoPE scaling (scale) (none then, alpha 99, p 8 now)"], {"scale": (99, 8)}),
+    (["RoPE scaling (scale) (none then, alpha 99, k 40, c 0.6 now)"], {"scale": {"alpha": 99, "k": 40, "c": 0.6}}),
+    (["compression (compress) (none then, method random, keep 0.5"], {"compress": "random", "keep": 0.5}),
+    (["the benchmark (tabletop-b then, tabletop-a now)"], {"benchmark": "tabletop-a"}),
+    (["beside another scene's picture (blind) (False then, True now)"], {"blind": True}),
 ])  # fmt: skip
-def test_other_settings_are_refused_and_change_nothing(whole, vlm, name, change):
+def test_other_settings_are_refused_and_change_nothing(whole, vlm, words, change):
     before = {path: path.read_bytes() for path in whole.iterdir()}
-    with pytest.raises(
-        ValueError, match=rf"holds a run with (data|questions|{name}) = .*, and this one has .*Name another folder"
-    ):
-        run(vlm, whole, **change)
+    refused(lambda: run(vlm, whole, **change), *words)
     assert {path: path.read_bytes() for path in whole.iterdir()} == before
 
 
-def test_other_weights_and_another_decoder_are_refused(tmp_path, whole, vlm):
-    weight = vlm.connector.parameters().__next__()
-    kept = weight.clone()
-    try:
-        weight.mul_(1.01)
-        with pytest.raises(ValueError, match="holds a run with weights = "):
-            run(vlm, whole)
-    finally:
-        weight.copy_(kept)
+def test_every_way_of_compressing_counts(tmp_path, vlm):
     first, second = (compress.Decoder(vlm.unembedding.weight.detach() * f, vlm.words) for f in (1.0, 1.5))
-    run(vlm, tmp_path / "run", compress=1, decoder=first, limit=4)
-    run(vlm, tmp_path / "run", compress=1, decoder=first, limit=4)
-    with pytest.raises(ValueError, match="holds a run with decoder = "):
-        run(vlm, tmp_path / "run", compress=1, decoder=second, limit=4)
+    how = {"compress": 1, "decoder": first, "limit": 4}
+    for _ in range(2):
+        assert "compressed: method 1\n" in repr(run(vlm, tmp_path / "run", **how)), "what is as always is not said"
+    for change in ({"shape": "regions"}, {"pool": "first"}, {"same": 2}, {"positions": "renumbered"}, {"lengths": "kept"}):
+        ((name, value),) = change.items()
+        said = refused(lambda change=change: run(vlm, tmp_path / "run", **how, **change), "compression (compress) (method 1")
+        assert f"{name} {value}" in said
+    refused(lambda: run(vlm, tmp_path / "run", **{**how, "compress": 2}), "(method 1, same 1, shape rows, pool mean, ")
+    refused(lambda: run(vlm, tmp_path / "run", **{**how, "decoder": second}), "the visual decoder (not those of then)")
+    other = run(vlm, None, **how, positions="renumbered", shape="raster")
+    assert "compressed: method 1, shape raster, positions renumbered\n" in repr(other)
+    assert other.settings["compress"]["positions"] == "renumbered" and other.removed >= run(vlm, None, **how).removed
+    with pytest.raises(TypeError, match="run takes no 'form'; what it hands on to compress.method is same, shape, pool"):
+        run(vlm, None, **how, form="rows")
+
+
+# -- the identity of a run: what can change an answer, and nothing else --------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A folder with a small model, one with pictures, and that of a run on them."""
+    from whatwhere.rehearsal.checkpoints import qwen2vl
+
+    root = tmp_path_factory.mktemp("identity")
+    qwen2vl(root / "m")
+    tabletop.write(root / "data", "B", 2)
+    asked(root / "m", root, root / "run")
+    return root
+
+
+def asked(model, root, out, **more):
+    return run(model, out, "whatsup-b", data=root / "data", **{"limit": 6, **more})
+
+
+def edited(path, change):
+    """A JSON file with something in it changed."""
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def nudged(model, name, at):
+    """One bit of one number of one tensor."""
+    model.get_parameter(name).data.view(-1).view(torch.int32)[at] += 1
+
+
+def reworded(folder):
+    """A tokenizer whose pieces are all there, and which makes other ones of a text."""
+    edited(folder / "tokenizer.json", lambda made: made.update(normalizer={"type": "Sequence", "normalizers": [
+        {"type": "NFD"}, {"type": "Lowercase"}]}))  # fmt: skip
+
+
+def grown(folder):
+    token = {"id": 45, "content": "four", "normalized": True}  # which is a word, and now a piece of "fourth"
+    token |= dict.fromkeys(("single_word", "lstrip", "rstrip", "special"), False)
+    edited(folder / "tokenizer.json", lambda made: made["added_tokens"].append(token))
+
+
+def swapped(folder):
+    def swap(made):
+        words = made["model"]["vocab"]
+        words["red"], words["blue"] = words["blue"], words["red"]
+
+    edited(folder / "tokenizer.json", swap)
+
+
+NUDGES = [(0, 0), (1, -1), (2, 7), (-1, -1), (-2, 0), (5, 1)]  # (which tensor, which of its numbers)
+IN_FILES = {
+    "image processor": (lambda f: edited(f / "preprocessor_config.json", lambda p: p.update(image_mean=[0.4, 0.4, 0.4])),
+                        "the image processor's settings"),
+    "normaliser": (reworded, "the tokenizer"), "added token": (grown, "the tokenizer"), "vocabulary": (swapped, "the tokenizer"),
+    "template": (lambda f: (f / "chat_template.jinja").write_text((f / "chat_template.jinja").read_text() + "!"),
+                 "the chat template"),
+    "config": (lambda f: edited(f / "config.json", lambda c: c["text_config"].update(rms_norm_eps=1e-4)), "the model's config"),
+    "ends": (lambda f: edited(f / "generation_config.json", lambda g: g.update(eos_token_id=[2, 5])), "how answers are decoded"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", IN_FILES)
+def test_whatever_in_a_checkpoints_files_can_change_an_answer_is_noticed(tmp_path, small, what):
+    change, word = IN_FILES[what]
+    folder = shutil.copytree(small / "m", tmp_path / "m")
+    change(folder)
+    refused(lambda: asked(folder, small, small / "run"), word)
+
+
+def test_one_bit_of_one_weight_is_noticed_wherever_it_is(small):
+    names = [name for name, _ in ww.load(small / "m", device="cpu").model.named_parameters()]
+    for which, at in NUDGES:
+        vlm = ww.load(small / "m", device="cpu")
+        nudged(vlm.model, names[which], at)
+        refused(lambda vlm=vlm: asked(vlm, small, small / "run"), "the model's weights (not those of then)")
+
+
+IN_MEMORY = {
+    "size": (lambda v: setattr(v.image_processor, "size", {"shortest_edge": 64, "longest_edge": 2304}), "the image processor's"),
+    "max_pixels": (lambda v: setattr(v.image_processor, "max_pixels", 64 * 16), "the image processor's"),
+    "attention": (lambda v: v.model.set_attn_implementation("eager"), "attention (model sdpa"),
+    "frequencies": (lambda v: v.adapter.rotary.inv_freq.mul_(1.01), "the ViT's rotary frequencies"),
+    "lm frequencies": (lambda v: v.lm.rotary_emb.inv_freq.mul_(1.01), "the model's weights"),
+    "template": (lambda v: setattr(v.tokenizer, "chat_template", v.tokenizer.chat_template + "!"), "the chat template"),
+    "added": (lambda v: v.tokenizer.add_tokens(["zebra"]), "the tokenizer"),
+    "training": (lambda v: v.model.train(), "the model's config"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", IN_MEMORY)
+def test_whatever_of_a_loaded_model_can_change_an_answer_is_noticed(small, what):
+    """For one the size of pictures: old answers came back, 1.0 in place of 0.28."""
+    change, word = IN_MEMORY[what]
+    vlm = ww.load(small / "m", device="cpu")
+    change(vlm)
+    refused(lambda: asked(vlm, small, small / "run"), word)
+
+
+def test_precision_is_noticed(small):
+    refused(lambda: asked(small / "m", small, small / "run", dtype="bfloat16"), "precision (dtype) (float32 then, bfloat16 now)")
+    usual = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        refused(lambda: asked(small / "m", small, small / "run"), "(float32 highest then, float32 medium now)")
+    finally:
+        torch.set_float32_matmul_precision(usual)
+    with torch.autocast("cpu", torch.bfloat16):
+        refused(lambda: asked(small / "m", small, small / "run"), "autocast torch.bfloat16 now")
+
+
+def test_the_papers_protocol_is_one_of_its_own(tmp_path, small):
+    """Its words, its pixels, its ten tokens; and with it, all that a checkpoint asks for in decoding counts."""
+    folder, out = shutil.copytree(small / "m", tmp_path / "m"), tmp_path / "run"
+    found = asked(folder, small, out, protocol="paper")
+    assert found.rows["question"][0].strip().startswith("Please choose the best") and found.settings["max_new_tokens"] == 10
+    assert found.settings["decoding"]["greedy"] != "plain" and "decoded greedily, by what else" in repr(found)
+    assert "who always says A" in found.scores and found.settings["protocol"] == "paper" == benchmarks.load(out).settings["protocol"]
+    assert asked(folder, small, out, protocol="paper").complete
+    refused(lambda: asked(folder, small, out), "the protocol (paper then, ours now)")
+    edited(folder / "generation_config.json", lambda asks: asks.update(repetition_penalty=1.05))
+    refused(lambda: asked(folder, small, out, protocol="paper"), "how answers are decoded (greedy ")
+    vlm, seen = ww.load(small / "m", device="cpu"), []
+    had, pixels = vlm.image_processor.size, vlm.adapter.pixels
+    vlm.adapter.pixels = lambda images: seen.append(pixels(images)) or seen[-1]
+    asked(vlm, small, None, protocol="paper", limit=4)
+    assert {256 <= rows * columns <= 1280 for each in seen for rows, columns in vlm.adapter.grids(each)} == {True}
+    assert vlm.image_processor.size is had
+
+
+def test_words_and_options_are_noticed(tmp_path, small):
+    data = shutil.copytree(small / "data", tmp_path / "data")
+    edited(data / "controlled_clevr_dataset.json", lambda rows: rows[0]["caption_options"].reverse())
+    refused(lambda: run(small / "m", small / "run", "whatsup-b", data=data, limit=6), "the questions, options or right answers")
+
+
+def test_a_picture_that_was_asked_about_is_noticed_and_one_that_was_not_may_be_mended(tmp_path, small):
+    data, out = shutil.copytree(small / "data", tmp_path / "data"), shutil.copytree(small / "run", tmp_path / "run")
+    pictures = [data / Path(row["image_path"]).relative_to("data")
+                for row in json.loads((data / "controlled_clevr_dataset.json").read_text())]  # fmt: skip
+    again = lambda: run(small / "m", out, "whatsup-b", data=data, limit=6)  # noqa: E731
+    ids = list(benchmarks.load(out).rows["id"])
+    path = pictures[int(ids[1].rpartition("/")[2])]
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\0")
+    with pytest.raises(ValueError, match=f"picture of question '{ids[1]}' is not the one that was answered about.*Name another"):
+        again()
+    kept = (out / "rows-0.jsonl").read_bytes()
+    (out / "rows-0.jsonl").write_bytes(kept[: kept.index(b"\n") + 1])
+    again()
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match=f"picture of question '{ids[1]}' is not the one"):
+        again()
+    row = json.loads(kept.splitlines()[0])
+    assert len(row.pop("picture")) == 16
+    (out / "rows-0.jsonl").write_bytes(json.dumps(row).encode() + b"\n" + kept[kept.index(b"\n") + 1 :])
+    assert again().complete, "rows of an earlier version say nothing of their pictures"
+
+
+def test_versions_are_noticed_by_their_first_two_numbers_and_it_is_said_what_to_install(tmp_path, small):
+    for name, number, counts in (("torch", "2.1.9", True), ("tokenizers", "0.1.0", True), ("pillow", "9.5.0", True),
+                                 ("transformers", "5.23.99", False)):  # fmt: skip
+        out = shutil.copytree(small / "run", tmp_path / name)
+        if name == "transformers":
+            number = ".".join(json.loads((out / "run.json").read_text())["versions"][name].split(".")[:2]) + ".99"
+        edited(out / "run.json", lambda settings, name=name, number=number: settings["versions"].update({name: number}))
+        if not counts:
+            assert asked(small / "m", small, out).complete
+            continue
+        said = refused(lambda out=out: asked(small / "m", small, out), f"the versions of libraries ({name} {number} then, ")
+        assert f"or install those of then (pip install {name}=={number})" in said
+
+
+def test_what_cannot_change_an_answer_is_not_noticed(tmp_path, small, monkeypatch):
+    """Another spelling, a copy, a moved folder, another device's name, other labels, other defaults that do not count."""
+    monkeypatch.chdir(small)
+    before = (small / "run" / "run.json").read_bytes(), (small / "run" / "rows-0.jsonl").read_bytes()
+    copy = shutil.copytree(small / "m", tmp_path / "another name")
+    (copy / "README.md").write_text("A card.")
+    edited(copy / "config.json", lambda config: config.update(whatwhere={"organism": False}, transformers_version="5.4.0"))
+    edited(copy / "generation_config.json", lambda asks: asks.update(repetition_penalty=1.05, do_sample=True, temperature=0.1))
+    for model in ("m", "m/", "./m", "../" + small.name + "/m", str(small / "m"), small / "m", copy, str(copy) + "/"):
+        assert asked(model, small, small / "run").complete, model
+    data = shutil.copytree(small / "data", tmp_path / "elsewhere")
+    vlm = ww.load("m", device="cpu")
+    vlm.name = "another"
+    vlm.tokenizer(["a", "b c"], padding=True, truncation=True, max_length=3)  # of one call, which the tokenizer remembers
+    vlm.answer(ww.world.scene(1).image, "what ?", max_new_tokens=3)
+    moved = shutil.copytree(small / "run", tmp_path / "moved")
+    assert run(vlm, moved, "whatsup-b", data=data, limit=6).complete
+    edited(moved / "run.json", lambda settings: settings.update(device="cuda:7", model="x", revision="abc", limit=None))
+    assert run(vlm, moved, "whatsup-b", data=data, limit=6).complete
+    assert ((small / "run" / "run.json").read_bytes(), (small / "run" / "rows-0.jsonl").read_bytes()) == before
+
+
+def test_a_run_of_an_earlier_version_is_kept_and_not_gone_on_with(tmp_path, small):
+    out = shutil.copytree(small / "run", tmp_path / "run")
+    old = ("benchmark", "model", "weights", "dtype", "scale", "compress", "decoder", "blind", "limit", "seed", "batch_size",
+           "max_new_tokens", "revision", "questions", "data")  # fmt: skip
+    edited(out / "run.json", lambda settings: [settings.pop(name) for name in set(settings) - set(old)])
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(ValueError, match="an earlier version of this package began, which did not write .*image proc") as said:
+        asked(small / "m", small, out)
+    assert "Its answers are all there, for `benchmarks.load` and `whatwhere table`; name another folder" in str(said.value)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert benchmarks.load(out).complete and len(benchmarks.compare([out])) == 1
+
+
+def test_a_model_that_is_changed_from_outside_is_recorded_as_it_is(tmp_path, small, vlm):
+    """The sigmoid's form, applied by hand, was recorded as unscaled, and shown beside the paper's unscaled figure."""
+    with ww.rope.scaled(vlm, 99, k=40, c=0.6):
+        outside = run(vlm, tmp_path / "run", limit=4)
+        with pytest.raises(ValueError, match="scaled already"):
+            run(vlm, None, limit=4, scale=(99, 8))
+    assert outside.settings["scale"] == {"alpha": 99.0, "k": 40.0, "c": 0.6} and "alpha 99, k 40, c 0.6" in repr(outside)
+    inside = run(vlm, tmp_path / "run", limit=4, scale={"alpha": 99, "k": 40, "c": 0.6})
+    assert inside.settings == outside.settings, "one identity"
+    refused(lambda: run(vlm, tmp_path / "run", limit=4, scale=(99, 8)), "(alpha 99, k 40, c 0.6 then, alpha 99, p 8 now)")
+    with compress.method(vlm, "random", keep=0.5):
+        assert any("_Shortener" in name for name in run(vlm, None, limit=4).settings["hooks"])
+        with pytest.raises(ValueError, match="is being changed by .*_Shortener.*a folder could not say what that does"):
+            run(vlm, tmp_path / "other", limit=4)
+    assert "hooks" not in run(vlm, None, limit=4).settings and not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("wrong, words", [
     ({"compress": "randm", "keep": 0.5}, "compress is 1, 2, 3, random"), ({"compress": "random"}, "'random' needs keep="),
     ({"compress": 1}, "give decoder="), ({"compress": len, "keep": 3}, "compress is 1, 2, 3"),
     ({"keep": 0.5}, "say which by compress"), ({"decoder": "folder"}, "say which by compress"),
+    ({"shape": "rows"}, "say which by compress"),
+    ({"compress": "random", "keep": 3, "pool": "best"}, "No choice of pool 'best'"),
+    ({"protocol": "lmms"}, "no protocol 'lmms'; there are ours and paper"), ({"protocol": "paper"}, "has no protocol for"),
     ({"decoder": "nowhere", "compress": 1}, "holds no decoder"), ({"compress": "grid", "keep": "half"}, "keep is a whole number"),
     ({"compress": "random", "keep": 1.5}, "keep is a whole number"), ({"scale": (1, 2, 3)}, "scale is two numbers"),
+    ({"scale": {"alpha": 9}}, "scale is two numbers"), ({"scale": {"alpha": 9, "k": "4", "c": 1}}, "scale is two numbers"),
     ({"scale": 5}, "scale is two numbers"), ({"scale": ("a", "b")}, "scale is two numbers"),
     ({"scale": (float("nan"), 8)}, "alpha|finite|number"), ({"batch_size": 0}, "batch_size is a whole number"),
     ({"batch_size": 2.0}, "batch_size is a whole number"), ({"limit": 0}, "limit is a whole number"),
@@ -301,12 +548,35 @@ def test_a_folder_that_is_no_run(tmp_path, whole, vlm):
         run(vlm, tmp_path / "file" / "below")
 
 
-def test_large_tensors_have_fingerprints_too():
-    """Places in a tensor of more than 2²⁴ numbers are no float32 numbers."""
-    n = 2**24 + 4
-    ends = torch.zeros(1).expand(n)
-    assert benchmarks._digest({"w": ends}) == benchmarks._digest({"w": ends}) != benchmarks._digest({"v": ends})
-    assert benchmarks._digest({"w": torch.arange(3)}) != benchmarks._digest({"w": torch.arange(1, 4)})
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.uint8, torch.float64, torch.bool])
+def test_a_checksum_is_of_every_number_in_its_place(dtype):
+    values = (torch.arange(3 * identity.PIECE + 5) * 7 % 251 > 100).to(dtype)
+    first, n = identity.checksum({"w": values}), len(values)
+    assert first == identity.checksum({"w": values.clone()}) == identity.checksum({"w": values[None].mT.contiguous()[:, 0]})
+    for at in (0, 1, 2, 3, identity.PIECE - 1, identity.PIECE, n // 2, n - 2, n - 1):
+        other = values.clone()
+        other[at] = not other[at]
+        assert identity.checksum({"w": other}) != first, at
+        swapped = values.clone()  # two numbers in each other's place
+        one, two = at, next(i % n for i in range(at + 1, at + n) if values[i % n] != values[at])
+        swapped[[one, two]] = values[[two, one]]
+        assert identity.checksum({"w": swapped}) != first, at
+    for other in ({"v": values}, {"w": values[None]}, {"w": values[:-1]}):
+        assert identity.checksum(other) != first
+    assert identity.checksum({"w": values[:0]}) == identity.checksum({"w": values[:0]}), "and of none"
+
+
+def test_a_checksum_is_the_same_by_torch_as_by_numpy(monkeypatch):
+    """On a GPU it is torch that counts."""
+    values = {"w": torch.randn(identity.PIECE + 77), "half": torch.randn(1001).bfloat16(), "b": torch.arange(6).reshape(2, 3).mT}
+    due = identity.checksum(values)
+    monkeypatch.setattr(identity, "on_the_cpu", lambda tensor: False)
+    assert identity.checksum(values) == due
+
+
+def test_weights_that_are_not_in_memory_have_no_identity():
+    with pytest.raises(ValueError, match=r"'w' is not in memory \(offloaded\), so that it cannot be said which model's"):
+        identity.checksum({"w": torch.empty(3, device="meta")})
 
 
 # -- several processes ---------------------------------------------------------------------------------------------------
@@ -501,7 +771,8 @@ def test_a_random_compression_draws_the_same_however_it_is_interrupted(tmp_path,
     plain = run(vlm, tmp_path / "plain", **how)
     asked, _ = benchmarks.items("tabletop-b", limit=12)
     alone = running.Processes(0, 1, None)
-    other = running.Runner(vlm, asked, SIZE, 16, ("random", None, 0.5), seed=1).run(None, alone, progress=False)
+    how_else = {"which": "random", "keep": 0.5}
+    other = running.Runner(vlm, asked, SIZE, 16, how_else, seed=1).run(None, alone, progress=False)
     assert [row["answer"] for row in other] != list(plain.rows["answer"]), "another seed draws others"
     assert plain.removed == pytest.approx(0.5, abs=0.01) and (plain.rows["given"] > plain.rows["kept"]).all()
     out = shutil.copytree(tmp_path / "plain", tmp_path / "cut")
@@ -530,8 +801,6 @@ def test_a_blind_run_shows_pictures_of_other_scenes_and_is_not_mixed_with_one_th
         assert all(whose[id(item.image)] != item.group for item in shown)
     with pytest.raises(ValueError, match="take more of them"):
         blinded(asked[:4], 0)
-    with pytest.raises(ValueError, match="holds a run with blind = False, and this one has True"):
-        run(vlm, whole, blind=True)
     result = run(vlm, tmp_path / "run", blind=True)
     assert result.accuracy < 0.8 and "blind" in repr(result)
 
@@ -609,7 +878,11 @@ def test_the_command_prints_one_table_of_several_runs(capsys, whole, tmp_path, v
     (["bench", "toy-qwen2vl", "tabletop-b", "--compress", "random", "--keep", "inf"], "a whole number of visual tokens"),
     (["bench", "toy-qwen2vl", "tabletop-b", "--compress", "²", "--keep", "2"], "compress is 1, 2, 3"),
     (["bench", "toy-qwen2vl", "tabletop-b", "--revision", "abc"], "takes neither data nor a revision"),
-    (["table", "/nowhere"], "'/nowhere' holds no run"),
+    (["table", "/nowhere"], "'/nowhere' holds no run"), (["table", "nowhere/*"], "'nowhere/*' holds no run"),
+    (["bench", "toy-qwen2vl", "tabletop-b", "--scale", "9", "2", "--sigmoid", "9", "4", "1"], "two forms of one thing"),
+    (["bench", "toy-qwen2vl", "tabletop-b", "--protocol", "paper"], "The paper has no protocol for tabletop-b"),
+    (["bench", "toy-qwen2vl", "tabletop-b", "--pool", "first"], "say which by compress"),
+    (["distil", "toy-qwen2vl", ".", "--limit", "0", "--out", "x"], "--limit is a whole number from 1 up"),
 ])  # fmt: skip
 def test_the_command_says_in_a_sentence_what_is_wrong(capsys, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
@@ -636,7 +909,65 @@ def test_the_command_names_a_folder_by_what_it_does(capsys, tmp_path, monkeypatc
     said(capsys, 0, *BENCH[:3], "--compress", "2", "--decoder", "d")
     assert (asked["compress"], asked["keep"], asked["decoder"]) == (2, None, "d")
     said(capsys, 0, *BENCH[:3], "--compress", "attended", "--keep", "32")
-    assert asked["keep"] == 32 and isinstance(asked["keep"], int)
+    assert asked["keep"] == 32 and isinstance(asked["keep"], int) and asked["protocol"] == "ours"
+    more = "--sigmoid 99 40 0.6 --protocol paper --compress 1 --decoder d --positions renumbered --shape raster"
+    printed = said(capsys, 0, *BENCH[:3], *more.split(), *"--pool random --lengths kept --same 2".split())
+    due = {"positions": "renumbered", "shape": "raster", "pool": "random", "lengths": "kept", "same": 2, "protocol": "paper"}
+    assert {name: asked[name] for name in due} == due and asked["scale"] == {"alpha": 99, "k": 40, "c": 0.6}
+    ways = "shape-raster-pool-random-positions-renumbered-lengths-kept-same-2"
+    assert str(Path(f"toy-qwen2vl-tabletop-b-sigmoid-99-40-0.6-compressed-1-{ways}-paper")) in printed
+
+
+def test_a_pattern_that_the_shell_left_as_it_is_means_all_runs(capsys, whole, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        shutil.copytree(whole, tmp_path / "results" / name)
+    (tmp_path / "results" / "notes.txt").write_text("no run")
+    monkeypatch.chdir(tmp_path)
+    table = said(capsys, 0, "table", "results/*").splitlines()
+    assert len(table) == 3 and table[1].endswith("one") and table[2].endswith("two")
+    shutil.copytree(whole, tmp_path / "odd[1]")
+    assert said(capsys, 0, "table", "odd[1]").splitlines()[1].endswith("odd[1]"), "a folder that is called like a pattern"
+
+
+@pytest.mark.parametrize("codec", ["cp1252", "ascii"])
+def test_a_terminal_that_lacks_a_character_is_no_reason_to_fail(tmp_path, whole, monkeypatch, codec):
+    """A console on Windows often knows 256 characters; 日本 is not among them."""
+    out = shutil.copytree(whole, tmp_path / "日本-α")
+    for arguments, code in (([*BENCH, str(out)], 0), (["table", str(out)], 0), (["table", "/日本"], 1)):
+        streams = [TextIOWrapper(BytesIO(), encoding=codec) for _ in range(2)]
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", streams[0])
+            patched.setattr(sys, "stderr", streams[1])
+            assert main(arguments) == code
+        for stream in streams:
+            stream.flush()
+        said = streams[code].buffer.getvalue()
+        assert b"\\u65e5\\u672c" in said and (code or b"tabletop-b" in said)
+
+
+def test_distil_skips_what_is_no_picture_and_says_so(capsys, tmp_path, monkeypatch):
+    """One bad file among thousands ended it; so did the ._x.jpg that macOS writes beside each x.jpg."""
+    pictures, taught = tmp_path / "pictures", []
+    (pictures / ".thumbnails").mkdir(parents=True)
+    for n in range(4):
+        ww.world.scene(n).image.save(pictures / f"{n}.jpg")
+    for name in ("._0.jpg", ".thumbnails/1.jpg", ".hidden.png"):
+        (pictures / name).write_bytes(b"Mac OS X")
+    (pictures / "bad.jpg").write_bytes((pictures / "0.jpg").read_bytes()[:400])
+    (pictures / "empty.png").write_bytes(b"")
+    ww.images.read(pictures / "1.jpg").resize((900, 2)).save(pictures / "line.png")
+    monkeypatch.setattr(compress, "distil", lambda vlm, paths, folder: taught.append([path.name for path in paths]))
+    command = ["distil", "toy-qwen2vl", str(pictures), "--out", str(tmp_path / "decoder")]
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert taught == [["0.jpg", "1.jpg", "2.jpg", "3.jpg"]]
+    assert "taught by 4 pictures (3 that could not be read were skipped)" in out
+    skipped = [line for line in err.splitlines() if line.startswith("skipped: ")]
+    assert len(skipped) == 3 and [name in line for name, line in zip(("bad.jpg", "empty.png", "900"), skipped)] == [True] * 3
+    assert main([*command, "--limit", "2"]) == 0 and taught[1] == ["0.jpg", "1.jpg"]
+    for path in pictures.glob("[0-9].jpg"):
+        path.write_bytes(b"none")
+    assert main(command) == 1 and "None of the 7 pictures in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error, code, words", [

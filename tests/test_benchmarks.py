@@ -7,6 +7,7 @@ import re
 from io import BytesIO, StringIO
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from whatwhere import benchmarks, images
-from whatwhere.benchmarks import scoring, tabletop
+from whatwhere.benchmarks import paper, scoring, tabletop
 from whatwhere.benchmarks.files import Folder, check_pictures
 from whatwhere.benchmarks.items import Item, read
 from whatwhere.benchmarks.results import Result
@@ -919,18 +920,158 @@ def test_groups_widen_an_interval():
     assert wide > 2 * narrow
 
 
+# -- the paper's protocol, and its figures -------------------------------------------------------------------------------
+
+
+def asked_by_paper(benchmark, folder, **more):
+    return benchmarks.items(benchmark, folder, protocol="paper", **more)[0]
+
+
+def test_the_papers_words(folders):
+    """As its public code puts them: indented, with empty lines between options, questions and what follows run together."""
+    assert asked_by_paper("gqa", folders["gqa", False])[1].question == (
+        "Who wears the dress?Please answer with a single word in lowercase."
+    )
+    assert asked_by_paper("textvqa", folders["textvqa", False])[1].question == (
+        "WHAT year is it?Please answer with a single word in lowercase."
+    )
+    assert asked_by_paper("pope", folders["pope", False])[0].question == (
+        "Is there a cat in the image?\n\nPlease answer with either 'yes' or 'no'. Your answer is:"
+    )
+    item, blanks = asked_by_paper("whatsup-b", folders["whatsup-b", False])[0], "\n" + 12 * " "
+    options = "".join(f"\n{blanks}{letter}: {text}" for letter, text in item.options.items())
+    which = "Please choose the best decription for the image from the following 4 options:"
+    ask = f"\n{blanks}Please answer with A, B, C or D.\nYour answer is:"
+    assert item.question == f"{blanks}{which}{options}{ask}{blanks}"
+    two = asked_by_paper("gqa-spatial", folders["gqa-spatial", False])[0]
+    assert "the following 2 options:" in two.question and "answer with A or B.\n" in two.question
+    first = asked_by_paper("mmbench", folders["mmbench", False])[0]
+    assert first.question.startswith(f"\n{20 * ' '}Which is warm?\n\n{20 * ' '}A: ice\n") and "is on" not in first.question
+    for family, due in (("llava", "return only the letter of the option.\nYour choice is:"), ("qwen2_vl", "A, B, C or D.\n")):
+        told_ = paper.asked_of(family, [item])[0]
+        assert due in told_.question and ("A, B, C or D" in told_.question) == (family != "llava")
+    assert paper.asked_of("llava", asked_by_paper("gqa", folders["gqa", False])) == asked_by_paper("gqa", folders["gqa", False])
+
+
+def test_the_papers_samples(folders, tmp_path):
+    assert len(asked_by_paper("pope", folders["pope", False])) == len(asked("pope", folders["pope", False]))
+    assert [item.id for item in asked_by_paper("mmbench", folders["mmbench", True])] == ["241", "242"], "without rotated copies"
+    textvqa(tmp_path, False)
+    path = tmp_path / "TextVQA_0.5.1_val.json"
+    data = json.loads(path.read_text())
+    data["data"].append({**data["data"][0], "question_id": 34699, "question": "is it new?"})
+    path.write_text(json.dumps(data))
+    assert [item.id for item in asked_by_paper("textvqa", tmp_path)] == ["34699", "34603"], "the last about each picture"
+    items = [Item(str(n), None, "?", "word", "x") for n in range(5000)]
+    first, again, other = (paper.drawn(items, "gqa", seed) for seed in (0, 0, 1))
+    assert first == again != other and len(first) == 1000 and len({item.id for item in first}) == 1000
+    assert paper.drawn(items[:900], "gqa", 0) == items[:900] and paper.drawn(items, "pope", 0) == items
+    assert len(asked_by_paper("gqa", folders["gqa", False], limit=1)) == 1
+
+
+def test_coco_spatial_is_not_shuffled_and_the_table_says_what_always_saying_a_earns(folders, many):
+    for name in ("coco-spatial", "gqa-spatial"):
+        golds = [[item.gold for item in asked_by_paper(name, folders[name, False], seed=seed)] for seed in range(8)]
+        assert (golds == [["A"] * 3] * 8) == (name == "coco-spatial"), "GQA's are shuffled there too"
+    items = asked_by_paper("coco-spatial", folders["coco-spatial", False])
+    found = inside(result("coco-spatial", items, ["A", "B", "A. A cat"], protocol="paper", family="qwen2_vl"))
+    assert values(found)["who always says A"] == 1 and found.accuracy == 0.25 and found.unparsed == pytest.approx(1 / 3)
+    assert "who always says A" in repr(found) and "protocol: paper" in repr(found)
+    items = asked_by_paper("whatsup-b", many)
+    found = inside(result("whatsup-b", items, ["B"] * 400, protocol="paper"))
+    assert 0.18 < values(found)["who always says A"] < 0.32 and values(found)["pairs"] < 0.2
+    ours = asked("coco-spatial", folders["coco-spatial", False])
+    assert "who always says A" not in values(result("coco-spatial", ours, ["A"] * 3))
+
+
+@pytest.mark.parametrize("family, answer, parsed, right", [
+    ("qwen2_vl", "B", "B", 1), ("qwen2_vl", "B.", None, 0), ("qwen2_vl", "b", None, 0), ("qwen2_vl", "B: a cat", None, 0),
+    ("llava", "B", "B", 1), ("llava", "B: a cat", "B", 1), ("llava", "B  ", "B", 1), ("llava", "B. a cat", None, 0),
+    ("internvl", "A: yes", "A", 0), ("llava", "b", None, 0), ("llava", "", None, 0), ("llava", "E", None, 0),
+])  # fmt: skip
+def test_letters_are_read_as_the_paper_reads_them(family, answer, parsed, right):
+    assert paper.read(Item("1", None, "?", "letter", "B", CAPTIONS).row(answer), family) == (parsed, right)
+
+
+@pytest.mark.parametrize("kind, gold, family, answer, parsed, right", [
+    ("yes/no", "yes", "qwen2_vl", "yes", "yes", 1), ("yes/no", "yes", "qwen2_vl", "Yes", None, 0),
+    ("yes/no", "yes", "llava", "Yes", "yes", 1), ("yes/no", "yes", "llava", "Yes.", None, 0),
+    ("yes/no", "no", "llava", "NO", "no", 1),
+    ("word", "woman", "qwen2_vl", "woman", "woman", 1), ("word", "woman", "qwen2_vl", "Woman", "Woman", 0),
+    ("word", "woman", "llava", "Woman", "woman", 1), ("word", "t-shirt", "llava", "t-shirt.", "t-shirt.", 0),
+    ("soft", TEN, "qwen2_vl", "nokia", "nokia", 1), ("soft", TEN, "qwen2_vl", "Nokia", "Nokia", 0),
+    ("soft", TEN, "qwen2_vl", "toshiba", "toshiba", 1 / 3), ("soft", TEN, "llava", "Nokia 3310", "nokia 3310", 0),
+    ("soft", TEN, "llava", "", None, 0),
+])  # fmt: skip
+def test_words_are_read_as_the_paper_reads_them(kind, gold, family, answer, parsed, right):
+    row = Item("1", None, "?", kind, gold).row(answer)
+    assert paper.read(row, family) == (parsed, pytest.approx(right))
+    settings = {"benchmark": "gqa", "model": "m", "protocol": "paper", "family": family}
+    assert Result(settings, [row]).accuracy == pytest.approx(right)
+
+
+def test_pictures_are_bounded_as_in_the_paper_and_afterwards_as_before():
+    class Processor:
+        patch_size, merge_size, size = 14, 2, {"shortest_edge": 3136, "longest_edge": 12845056}
+
+    for family in ("qwen2_vl", "qwen2_5_vl", "llava", "internvl"):
+        vlm = SimpleNamespace(family=family, image_processor=Processor())
+        with pytest.raises(KeyError), paper.bounded(vlm):
+            within = {"shortest_edge": 200704, "longest_edge": 1003520} if "qwen" in family else Processor.size
+            assert vlm.image_processor.size == within
+            raise KeyError
+        assert vlm.image_processor.size is Processor.size
+
+
+TWO_B, SCALED = "Qwen/Qwen2-VL-2B-Instruct", {"alpha": 99.0, "p": 8.0}
+PUBLISHED = "Qwen2-VL-2B-Instruct as it was published"
+P, OWN = "p 6, 8 or 10 (not said which)", "its own protocol"
+
+
+@pytest.mark.parametrize("benchmark, settings, due", [
+    ("whatsup-b", {"model": TWO_B, "protocol": "paper"}, "53.16"), ("whatsup-b", {"model": TWO_B}, f"53.16 with {OWN}"),
+    ("whatsup-b", {"model": TWO_B, "protocol": "paper", "limit": 40}, "53.16 with all of its questions"),
+    ("whatsup-b", {"model": TWO_B, "protocol": "paper", "scale": SCALED}, f"58.25 with {P}"),
+    ("whatsup-b", {"model": TWO_B, "scale": SCALED}, f"58.25 with {P}, {OWN}"),
+    ("whatsup-b", {"model": TWO_B, "protocol": "paper", "scale": {"alpha": 9.0, "p": 2.0}}, f"58.25 with α 99, {P}"),
+    ("whatsup-b", {"model": TWO_B, "protocol": "paper", "scale": {"alpha": 99.0, "k": 40.0, "c": 0.6}}, f"58.25 with α 99, {P}"),
+    ("whatsup-b", {"model": "models/Qwen2-VL-2B-Instruct/", "protocol": "paper"}, "53.16"),
+    ("whatsup-b", {"model": "C:\\models\\Qwen2-VL-2B-Instruct", "protocol": "paper"}, "53.16"),
+    ("whatsup-b", {"model": "me/Qwen2-VL-2B-Instruct-sft", "protocol": "paper"}, f"53.16 with {PUBLISHED}"),
+    ("whatsup-b", {"model": "Qwen/Qwen2-VL-2B", "protocol": "paper"}, f"53.16 with {PUBLISHED}"),
+    ("whatsup-b", {"model": TWO_B, "protocol": "paper", "quantisation": "ab"}, "53.16 with weights that are not rounded"),
+    ("whatsup-b", {"model": TWO_B, "protocol": "paper", "blind": True}, ""), ("whatsup-b", {"model": "toy-qwen2vl"}, ""),
+    ("whatsup-b", {"model": TWO_B, "protocol": "paper", "hooks": ["somebody"]}, ""), ("gqa", {"model": TWO_B}, ""),
+    ("coco-spatial", {"model": TWO_B, "protocol": "paper"}, "49.84 with one object and two joined in a way that is not said"),
+    ("gqa", {"model": "llava-hf/llava-1.5-7b-hf", "protocol": "paper"}, "60.50"),
+    ("gqa", {"model": "llava-hf/llava-1.5-7b-hf", "protocol": "paper",
+             "compress": {"method": 1, "keep": None, **paper.COMPRESSED}}, "61.32 with a decoder of its own"),
+    ("gqa", {"model": "llava-hf/llava-1.5-7b-hf", "protocol": "paper",
+             "compress": {"method": 1, "keep": None, **paper.COMPRESSED, "pool": "mean", "positions": "kept"}},
+     "61.32 with pool random, positions renumbered, a decoder of its own"),
+    ("gqa", {"model": "llava-hf/llava-1.5-7b-hf", "compress": {"method": "random", "keep": 9}}, ""),
+    ("gqa", {"model": "llava-hf/llava-1.5-7b-hf", "scale": SCALED}, ""),
+])  # fmt: skip
+def test_the_papers_figure_stands_alone_only_beside_the_very_same(benchmark, settings, due):
+    """Else the table says what is otherwise there: a model called …-sft stood beside the training-free figure."""
+    items, answers = set_of(0, ["left"]) if benchmark == "whatsup-b" else ([Item("1", None, "?", "word", "x")], ["x"])
+    if benchmark == "coco-spatial":
+        items = [Item("1", None, "?", "letter", "A", {"A": "x"}, about={"part": "one object"})]
+    found = result(benchmark, items, answers, **settings)
+    assert found.beside == due and found.paper == (float(due) if re.fullmatch(r"[\d.]+", due) else None)
+    assert (f"the paper has {due}\n" in f"{found!r}\n") == bool(due)
+
+
 def test_a_table_and_what_is_printed():
     sets = [set_of(n, ["left"] if n % 2 else ["left", "right", "front", "behind"]) for n in range(6)]
     items, answers = (sum(part, []) for part in zip(*sets))
     found = result("whatsup-b", items, answers, model="Qwen/Qwen2-VL-2B-Instruct", scale={"alpha": 99.0, "p": 8.0})
     table = found.table()
     assert list(table.index) == ["accuracy", "pairs", "sets of four"] and list(table["%"]) == [62.5, 50.0, 50.0]
-    assert found.paper == 58.25 and "the paper has 58.25%" in repr(found) and "62.5" in repr(found)
-    assert result("whatsup-b", items, answers, model="Qwen/Qwen2-VL-2B-Instruct").paper == 53.16
-    assert result("whatsup-b", items, answers, model="toy-qwen2vl").paper is None
-    squeezed = {"method": 1, "keep": None}
-    assert result("gqa", items, answers, model="llava-hf/llava-1.5-7b-hf", compress=squeezed).paper == 61.32
-    assert result("gqa", items, answers, model="llava-hf/llava-1.5-7b-hf", compress={"method": "random", "keep": 9}).paper is None
+    assert "scaled: alpha 99, p 8" in repr(found) and "62.5" in repr(found) and "decoded" not in repr(found)
+    plain, not_plain = ({"decoding": {"greedy": how, "ends": [2]}} for how in ("plain", "0" * 16))
+    assert repr(result("whatsup-b", items, answers, **plain)).endswith("decoded greedily")
+    assert "decoded greedily, by what else the checkpoint asks for" in repr(result("whatsup-b", items, answers, **not_plain))
 
 
 def test_a_gain_is_paired_and_only_between_the_same_questions():

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from glob import glob, has_magic
 from pathlib import Path
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -19,10 +20,13 @@ def main(arguments=None):
     distil.add_argument("--dtype", default="auto")
     distil.add_argument("--out", required=True, metavar="DECODER", help="the decoder's folder, where an interrupted run goes on")
     table = commands.add_parser("table", help="one table of several runs, beside the paper's figures")
-    table.add_argument("runs", nargs="+", metavar="RUN", help="a folder that `whatwhere bench` wrote")
+    table.add_argument("runs", nargs="+", metavar="RUN", help="a folder that `whatwhere bench` wrote; results/* for all")
     commands.add_parser("benchmarks", help="list the benchmarks")
     commands.add_parser("tasks", help="print the folder of task files that lmms-eval's --include_path takes")
     chosen = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a character that a terminal lacks, as α does on Windows, is no reason to fail
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         {"bench": _run, "distil": _distil, "table": _table, "benchmarks": _list, "tasks": _tasks}[chosen.command](chosen)
     except KeyboardInterrupt:
@@ -39,9 +43,16 @@ def _bench(commands):
     bench.add_argument("model", help="an organism, a checkpoint folder, or a hub id such as Qwen/Qwen2-VL-2B-Instruct")
     bench.add_argument("benchmark", help="one of those that `whatwhere benchmarks` lists")
     bench.add_argument("--scale", nargs=2, type=float, metavar=("ALPHA", "P"), help="RoPE scaling of the ViT, such as 99 8")
+    bench.add_argument("--sigmoid", nargs=3, type=float, metavar=("ALPHA", "K", "C"), help="its other form, such as 99 40 0.6")
     bench.add_argument("--compress", metavar="METHOD", help="1, 2 or 3, the paper's methods, or random, grid, similar, attended")
     bench.add_argument("--decoder", metavar="FOLDER", help="the visual decoder that methods 1 to 3 read with")
     bench.add_argument("--keep", type=float, help="what the others keep: a number of visual tokens, or a share below 1")
+    bench.add_argument("--shape", help="of what is a neighbour in methods 1 to 3: rows, raster or regions (rows)")
+    bench.add_argument("--pool", help="what goes on for a group: mean, first or random (mean)")
+    bench.add_argument("--positions", help="of what is kept: kept or renumbered (kept)")
+    bench.add_argument("--lengths", help="of groups: dropped, or kept as so many copies would be attended to (dropped)")
+    bench.add_argument("--same", type=int, metavar="N", help="how many best words make two tokens equal (1)")
+    bench.add_argument("--protocol", default="ours", help="ours, or paper: its prompts, reading, samples, pixels (ours)")
     bench.add_argument("--data", metavar="FOLDER", help="the benchmark's own files; else they are fetched from the hub")
     bench.add_argument("--revision", help="of the hub's data set, instead of the pinned one")
     bench.add_argument("--limit", type=int, metavar="N", help="a sample of about N questions")
@@ -55,7 +66,11 @@ def _bench(commands):
 def _run(chosen):
     from . import benchmarks
 
-    compress, keep = chosen.compress, chosen.keep
+    compress, keep, scale = chosen.compress, chosen.keep, chosen.scale
+    if chosen.sigmoid:
+        if scale:
+            raise ValueError("--scale and --sigmoid are two forms of one thing: give one of them.")
+        scale = dict(zip(("alpha", "k", "c"), chosen.sigmoid))
     if compress is not None and compress.isdecimal():
         compress = int(compress)
     if keep is not None and keep > 1 and not keep.is_integer():
@@ -64,21 +79,31 @@ def _run(chosen):
         keep = int(keep)
     out = Path(chosen.out or Path("results") / _name(chosen))
     result = benchmarks.run(
-        chosen.model, chosen.benchmark, scale=chosen.scale, compress=compress, decoder=chosen.decoder, keep=keep,
+        chosen.model, chosen.benchmark, scale=scale, compress=compress, decoder=chosen.decoder, keep=keep,
         data=chosen.data, limit=chosen.limit, seed=chosen.seed, out=out, batch_size=chosen.batch_size,
-        revision=chosen.revision, dtype=chosen.dtype, blind=chosen.blind,
+        revision=chosen.revision, dtype=chosen.dtype, blind=chosen.blind, protocol=chosen.protocol, **_ways(chosen),
     )  # fmt: skip
     if benchmarks.processes().rank == 0:
         print(result)
         print(f"answers: {out}")
 
 
+def _ways(chosen):
+    """What else is said of compression, by name."""
+    named = {name: getattr(chosen, name) for name in ("shape", "pool", "positions", "lengths", "same")}
+    return {name: value for name, value in named.items() if value is not None}
+
+
 def _name(chosen):
     parts = [Path(chosen.model).name, chosen.benchmark]
-    if chosen.scale:
-        parts.append("scaled-" + "-".join(f"{x:g}" for x in chosen.scale))
+    for what, numbers in (("scaled", chosen.scale), ("sigmoid", chosen.sigmoid)):
+        if numbers:
+            parts.append("-".join([what, *(f"{x:g}" for x in numbers)]))
     if chosen.compress:
         parts.append(f"compressed-{chosen.compress}" + (f"-{chosen.keep:g}" if chosen.keep else ""))
+        parts += [f"{name}-{value}" for name, value in _ways(chosen).items()]
+    if chosen.protocol != "ours":
+        parts.append(chosen.protocol)
     if chosen.blind:
         parts.append("blind")
     if chosen.limit:
@@ -88,19 +113,46 @@ def _name(chosen):
 
 def _distil(chosen):
     from . import compress, models
+    from .streams import check_count
 
-    paths = sorted(path for path in Path(chosen.pictures).rglob("*") if path.suffix.lower() in PICTURES)[: chosen.limit]
-    if not paths:
-        raise FileNotFoundError(f"'{chosen.pictures}' holds no pictures ({', '.join(PICTURES)}).")
+    root, wanted = Path(chosen.pictures), chosen.limit
+    if wanted is not None:
+        check_count("--limit", wanted)
+    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURES and not _hidden(path.relative_to(root)))
+    if not found:
+        raise FileNotFoundError(f"'{root}' holds no pictures ({', '.join(PICTURES)}).")
     vlm = models.load(chosen.model, dtype=chosen.dtype)
+    paths, skipped = [], 0
+    for path in found:
+        if len(paths) == wanted:
+            break
+        try:
+            vlm._read(path)  # decoded once more than needed, since learning takes hours and should not end at a picture
+            paths.append(path)
+        except (ValueError, OSError) as error:  # one bad file among thousands is no reason to learn from none
+            skipped += 1
+            print(f"skipped: {error}", file=sys.stderr)
+    if not paths:
+        raise ValueError(f"None of the {skipped} pictures in '{root}' can be read; the reasons stand above.")
     compress.distil(vlm, paths, folder=chosen.out)
-    print(f"decoder, taught by {len(paths)} pictures: {chosen.out}")
+    left = f" ({skipped} that could not be read were skipped)" if skipped else ""
+    print(f"decoder, taught by {len(paths)} pictures{left}: {chosen.out}")
+
+
+def _hidden(path):
+    """Is it a system's own, such as the ._x.jpg that macOS writes beside x.jpg?"""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _table(chosen):
     from . import benchmarks
 
-    print(benchmarks.compare(chosen.runs).to_string(index=False))
+    runs = []
+    for run in chosen.runs:
+        # a shell on Windows leaves * to the command
+        several = sorted(each for each in glob(run) if Path(each).is_dir()) if has_magic(run) and not Path(run).exists() else []
+        runs += several or [run]
+    print(benchmarks.compare(runs).to_string(index=False))
 
 
 def _list(_):

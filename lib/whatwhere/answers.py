@@ -14,6 +14,7 @@ from transformers import DynamicCache
 from . import world
 from .finite import check_finite
 from .stats import interval
+from .streams import check_count
 
 AT_ONCE = 16  # images
 
@@ -42,9 +43,9 @@ class Exam:
     shared: what the LM makes of an image is computed once for all questions about it, which is several times faster. That is
     exact, since attention looks only back; but nothing that chooses by the question can be examined so.
 
-    `exam.right()` is (questions,) booleans: would greedy decoding give exactly this answer, and then stop? The vision tower
-    runs when the exam is made, the language model when it is sat: to change the former, make the exam inside the change.
-    Raises ValueError where the lists do not match.
+    `exam.right()` is (questions,) booleans: would greedy decoding, as `VLM.answer` does it, give exactly this answer, and then
+    stop? The vision tower runs when the exam is made, the language model when it is sat: to change the former, make the exam
+    inside the change. Raises ValueError where the lists do not match, or the model has no token that ends an answer.
     """
 
     @torch.no_grad()
@@ -54,10 +55,11 @@ class Exam:
                 f"An exam takes an image and an answer for each question; got {len(images)} images, {len(questions)} questions "
                 f"and {len(answers)} answers."
             )
+        check_count("batch_size", batch_size)
         self.vlm, self.n, self.batches = vlm, len(questions), []
-        end = vlm.model.generation_config.eos_token_id
-        stop = [end[0] if isinstance(end, list) else end]
-        self.due = [ids + stop for ids in vlm.token_ids(answers)]
+        if not vlm.ends:
+            raise ValueError(f"The generation_config of {vlm.name} names no eos_token_id, so no answer of its would ever end.")
+        self.due = vlm.token_ids(answers)
         asked = {}  # the questions about each image
         for n, image in enumerate(images):
             asked.setdefault(id(image), []).append(n)
@@ -88,7 +90,7 @@ class Exam:
             positions, mask, ids = positions[..., :end], mask[:, :end], ids[:, :end]
         for ns in about:
             asked = [vlm.after_image(questions[n]) if questions is not None else [] for n in ns]
-            rows += [(n, len(ask), ask + self.due[n][:-1]) for n, ask in zip(ns, asked)]
+            rows += [(n, len(ask), ask + self.due[n]) for n, ask in zip(ns, asked)]
             rows += [(None, 0, [])] * (width - len(ns))  # as many for each image: some are nobody's
         longest = max(len(fed) for *_, fed in rows)
         fed = torch.tensor([fed + [0] * (longest - len(fed)) for *_, fed in rows], dtype=torch.long, device=mask.device)
@@ -145,7 +147,8 @@ class Exam:
             check_finite(best, "the logits of an answer")
             for (n, start), row in zip(rows, said.tolist()):
                 if n is not None:
-                    right[n] = row[start : start + len(self.due[n])] == self.due[n]
+                    end = start + len(self.due[n])
+                    right[n] = row[start:end] == self.due[n] and row[end] in self.vlm.ends
         return right
 
 

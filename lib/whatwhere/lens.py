@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from . import slider
 from .finite import not_finite
-from .streams import check_range
+from .streams import check_count, check_range
 from .tokens import Forms
 from .tokens import forms as _forms
 
@@ -158,6 +158,7 @@ def visual_states(vlm, images, prompt, layer, depths, batch_size=None):
     if not images or not depths:
         raise ValueError("A token map needs at least one image and one depth.")
     batch_size = _at_once(vlm, images[0]) if batch_size is None else batch_size
+    check_count("batch_size", batch_size)
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         inputs = vlm.prepare(batch, [prompt] * len(batch))

@@ -12,11 +12,14 @@ the connector's output). Nothing here changes a weight or leaves a hook behind.
 import warnings
 from collections import namedtuple
 from collections.abc import Iterable
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
+from itertools import takewhile
 from numbers import Integral
 from pathlib import Path
 
 import torch
+from transformers import GenerationConfig
 
 from . import images as _images
 from .families import FAMILIES
@@ -24,7 +27,7 @@ from .files import together
 from .finite import Watch, check_finite, extremes, first_bad, not_finite
 from .loading import load_parts
 from .rope import scaling
-from .streams import check_range, residual_stream
+from .streams import check_count, check_range, residual_stream
 from .tokens import readable
 
 Positions = namedtuple("Positions", "index lm vit")
@@ -163,20 +166,30 @@ class VLM:
     # -- running ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def answer(self, image, question, max_new_tokens=40, batch_size=16):
-        """The model's own answer, decoded greedily: a string, or a list where a list was given."""
+    def answer(self, image, question, max_new_tokens=40, batch_size=16, plain=True):
+        """The model's own answer, decoded greedily: a string, or a list where a list was given.
+
+        Each token is the likeliest one, up to the first that ends an answer. What else the checkpoint's generation_config
+        asks for (a penalty on repetition in Qwen2.5-VL, words that are forced or forbidden, a least length) is left aside;
+        plain=False does as it asks, but for sampling and beams.
+        """
         images, questions, many = _pair(image, question)
         _check_prompts(questions)
+        check_count("max_new_tokens", max_new_tokens)
+        check_count("batch_size", batch_size)
         answers = []
         for start in range(0, len(images), batch_size):
             inputs = self.prepare(images[start : start + batch_size], questions[start : start + batch_size])
-            greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
             watch = Watch()
-            greedy["logits_processor"] = [watch]
-            ids = self.model.generate(**inputs, **greedy, max_new_tokens=max_new_tokens, pad_token_id=self._pad)
+            greedy = {"do_sample": False, "num_beams": 1, "max_new_tokens": max_new_tokens, "pad_token_id": self._pad}
+            with _by_likelihood_alone(self.model) if plain else nullcontext():
+                ids = self.model.generate(
+                    **inputs, **greedy, temperature=None, top_p=None, top_k=None, logits_processor=[watch]
+                )
             watch.check()
-            new = ids[:, inputs["input_ids"].shape[1] :]
-            answers += [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
+            new = ids[:, inputs["input_ids"].shape[1] :].tolist()
+            said = [list(takewhile(lambda token: token not in self.ends, row)) for row in new]
+            answers += [text.strip() for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)]
         return answers if many else answers[0]
 
     @torch.no_grad()
@@ -350,6 +363,12 @@ class VLM:
         return ids[ids.index(image) + 1 :]
 
     @property
+    def ends(self):
+        """The ids of the tokens that end an answer, by the checkpoint's generation_config: a set."""
+        named = self.model.generation_config.eos_token_id
+        return set(named if isinstance(named, (list, tuple)) else () if named is None else [named])
+
+    @property
     def _pad(self):
         """What rows are filled up with, and masked: of the tokens made for it, the first that has an embedding."""
         rows = len(self.model.get_input_embeddings().weight)
@@ -383,6 +402,20 @@ def _check_is_here(model, name):
             f"The unembedding of '{name}' (lm_head) is quantised, and words are read through it: take a "
             "checkpoint that leaves it whole, as dtype='4-bit' does."
         )
+
+
+@contextmanager
+def _by_likelihood_alone(model):
+    """Within this context nothing of the model's generation_config counts but the tokens that end an answer.
+
+    `generate` fills in from it whatever its caller leaves open, so that a config that is given as well would not do.
+    """
+    own = model.generation_config
+    model.generation_config = GenerationConfig(eos_token_id=own.eos_token_id)
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _check_prompts(prompts):

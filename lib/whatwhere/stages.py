@@ -21,6 +21,7 @@ from tqdm import tqdm  # plain text: a notebook's widget would ask the built pag
 from . import images as pictures
 from . import lens, world
 from .stats import interval, share
+from .streams import check_count
 from .tokens import forms
 
 KINDS = ("attribute", "object", "background", "function")  # and "other", which is all the rest
@@ -295,6 +296,7 @@ def labelled(vlm, scenes, batch_size=50):
 
     The truth is the category, colour or texture of the thing that covers half of a patch, "" where there is none.
     """
+    check_count("batch_size", batch_size)
     truth, states = {kind: [] for kind in ("colour", "texture", "category")}, []
     grid = vlm.patch_grid(scenes[0].image)
     for scene in scenes:

@@ -58,3 +58,9 @@ def check_range(what, value, highest):
     """Refuse a depth or layer that the model does not have."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value <= highest:
         raise ValueError(f"The {what} is a whole number from 0 to {highest} in this model, not {value!r}.")
+
+
+def check_count(what, value, least=1):
+    """Refuse what is no number of things, such as a batch of 0 or of 2.0 images."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{what} is a whole number from {least} up, not {value!r}.")

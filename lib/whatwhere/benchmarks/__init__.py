@@ -8,28 +8,30 @@ where it was; under `accelerate launch` it is split over all GPUs; the rows are 
 book: they are fetched from the hub, or read from a folder in the benchmark's original layout.
 """
 
-import hashlib
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 
-import torch
-
 from .. import compress as _compress
 from .. import hub, models, rope
-from . import formats, running, tabletop
+from ..streams import check_count
+from . import formats, identity, paper, prompts, running, tabletop
 from .files import Folder, check_pictures
 from .items import Item, blinded, digest, sample
 from .results import Result, Score, compare, gain, load
 from .running import processes
 
-__all__ = ["BENCHMARKS", "Item", "Result", "Score", "compare", "gain", "items", "load", "processes", "run", "tabletop"]
+__all__ = [
+    "BENCHMARKS", "PROTOCOLS", "Item", "Result", "Score", "compare", "gain", "items", "load", "paper", "processes", "run",
+    "tabletop",
+]  # fmt: skip
+PROTOCOLS = {"ours": prompts, "paper": paper}  # whose words, samples, reading of answers, pixels and decoding
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """title: what it asks. read: (Folder, name, seed) → items. hub: its data set there, with the files that are needed.
+    """title: what it asks. read: (Folder, name, seed, protocol) → items. hub: its data set there, with the files that are needed.
 
     layout: what a folder in its original layout holds. words: how many new tokens an answer may have.
     """
@@ -68,22 +70,27 @@ BENCHMARKS = {
 }  # fmt: skip
 
 
-def items(benchmark, data=None, seed=0, limit=None, revision=None):
+def items(benchmark, data=None, seed=0, limit=None, revision=None, protocol="ours"):
     """(items, revision) of a benchmark: a list of `Item`, and the revision of the hub's data set that they are of, or None.
 
     data: a folder in the original layout, or of the hub's files; fetched from the hub if None. seed: shuffles the options
-    of those who choose among captions, and draws the sample. limit: a sample of about so many questions.
+    of those who choose among captions, and draws the sample. limit: a sample of about so many questions. protocol: "ours"
+    (lmms-eval's words), or "paper", whose own samples are then drawn (see `paper`).
 
     Raises ValueError, FileNotFoundError or ConnectionError with a sentence.
     """
     if not isinstance(benchmark, str) or benchmark not in BENCHMARKS:
         raise ValueError(f"There is no benchmark {benchmark!r}; there are {', '.join(BENCHMARKS)}.")
+    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
+        raise ValueError(f"There is no protocol {protocol!r}; there are {' and '.join(PROTOCOLS)}.")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed is a whole number from 0 up, not {seed!r}.")
     known = BENCHMARKS[benchmark]
     if data is not None and revision is not None:
         raise ValueError("A revision is one of the hub's data sets: give either data, a folder of your own, or a revision.")
     if known.read is None:
+        if protocol != "ours":
+            raise ValueError(f"The paper has no protocol for {benchmark}, whose questions are ours: leave protocol out.")
         if data is not None or revision is not None:
             raise ValueError(f"{benchmark} is drawn on the spot: it takes neither data nor a revision.")
         _, which, *spacing = benchmark.split("-")
@@ -91,7 +98,7 @@ def items(benchmark, data=None, seed=0, limit=None, revision=None):
     else:
         if data is None:
             data, revision = hub.dataset(known.hub, known.patterns, revision)
-        found = check_pictures(known.read(Folder(data, benchmark), benchmark, seed), benchmark)
+        found = check_pictures(known.read(Folder(data, benchmark), benchmark, seed, PROTOCOLS[protocol]), benchmark)
     if not found:
         raise ValueError(f"The files of {benchmark} hold no question.")
     names = [item.id for item in found]
@@ -100,55 +107,63 @@ def items(benchmark, data=None, seed=0, limit=None, revision=None):
     if len(set(names)) < len(names):
         twice = next(name for n, name in enumerate(names) if name in names[:n])
         raise ValueError(f"The files of {benchmark} hold question '{twice}' twice.")
+    if protocol == "paper":
+        found = paper.drawn(found, benchmark, seed)
     return (sample(found, limit, seed) if limit is not None else found), revision
 
 
 def run(
     model, benchmark, *, scale=None, compress=None, decoder=None, keep=None, data=None, limit=None, seed=0, out=None,
-    batch_size=8, revision=None, dtype="auto", blind=False, progress=True,
+    batch_size=8, revision=None, dtype="auto", blind=False, progress=True, protocol="ours", **ways,
 ):  # fmt: skip
     """Put a benchmark to a model: a `Result`.
 
-    model: a `VLM`, or what `load` takes, as is dtype. scale: (alpha, p), what `rope.scaled` takes. compress, decoder, keep:
-    what `compress.method` takes. data, limit, seed, revision: see `items`. out: the folder that every answer is written to
-    at once; a run that was killed goes on there. None keeps nothing. batch_size: questions at once; halved where memory ends.
-    blind: put each question beside the picture of another scene, as a control: what is right then is habit or luck.
+    model: a `VLM`, or what `load` takes, as is dtype. scale: what `rope.scaled` takes, (alpha, p) or a dictionary such as
+    {"alpha": 99, "k": 40, "c": 0.6}. compress, decoder, keep, ways: what `compress.method` takes; ways are same, shape, pool,
+    positions, lengths and so on. data, limit, seed, revision, protocol: see `items`. out: the folder that every answer is
+    written to at once; a run that was killed goes on there, if nothing has changed that can change an answer. None keeps
+    nothing. batch_size: questions at once; halved where memory ends. blind: put each question beside the picture of another
+    scene, as a control: what is right then is habit or luck.
 
-    Under `accelerate launch`, each process answers its share, and all return the result of all.
+    Answers are decoded greedily, as `VLM.answer` does it; with protocol="paper" by the checkpoint's generation_config too.
+    A model that is scaled already is asked, and recorded, as it is. Under `accelerate launch`, each process answers its
+    share, and all return the result of all.
     """
     mine = processes()
     if mine.count > 1 and out is None:
         raise ValueError("A run that is split over several processes needs out=, the folder in which their rows come together.")
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size is a whole number of questions from 1 up, not {batch_size!r}.")
-    if scale is not None and (not isinstance(scale, (tuple, list)) or [isinstance(x, Real) for x in scale] != [True, True]):
-        raise ValueError(f"scale is two numbers, alpha and p, not {scale!r}.")
-    if compress is None and (keep is not None or decoder is not None):
-        raise ValueError("keep and decoder belong to a way of compressing: say which by compress.")
-    if compress is not None and compress not in (1, 2, 3, *_compress.BASELINES):
-        raise ValueError(f"compress is 1, 2, 3, {', '.join(_compress.BASELINES)}, not {compress!r}.")
-    if compress in (1, 2, 3) and decoder is None:
-        raise ValueError(f"Method {compress} reads with a visual decoder: give decoder=, a folder that `whatwhere distil` wrote.")
-    if compress in _compress.BASELINES and keep is None:
-        raise ValueError(f"'{compress}' needs keep=, how many visual tokens are to be left: a number, or a share such as 0.5.")
-    asked, found = items(benchmark, data, seed, limit, revision)  # before the model, which may be large
+    check_count("batch_size", batch_size)
+    scale, compressed = _scaling(scale), _compression(compress, decoder, keep, ways)
+    asked, found = items(benchmark, data, seed, limit, revision, protocol)  # before the model, which may be large
     vlm = model if isinstance(model, models.VLM) else models.load(model, device=mine.device or "auto", dtype=dtype)
     if isinstance(decoder, (str, Path)):
         decoder = _compress.load_decoder(decoder, vlm)
-    settings = {
-        "benchmark": benchmark, "model": vlm.name, "weights": fingerprint(vlm), "dtype": str(vlm.dtype).removeprefix("torch."),
-        "scale": None if scale is None else {"alpha": float(scale[0]), "p": float(scale[1])},
-        "compress": None if compress is None else {"method": compress, "keep": keep},
-        "decoder": None if decoder is None else _digest({"weight": decoder.weight}),
-        "blind": blind, "limit": limit, "seed": seed, "batch_size": batch_size, "max_new_tokens": BENCHMARKS[benchmark].words,
-        "revision": found, "questions": len(asked), "data": digest(asked),
-    }  # fmt: skip
-    if blind:
-        asked = blinded(asked, seed)
-    how = None if compress is None else (compress, decoder, keep)
-    runner = running.Runner(vlm, asked, batch_size, settings["max_new_tokens"], how, seed)
-    runner.try_first()
-    with rope.scaled(vlm, *scale) if scale is not None else nullcontext():
+    plain = PROTOCOLS[protocol].PLAIN
+    with ExitStack() as changes:
+        if scale is not None:
+            changes.enter_context(rope.scaled(vlm, **scale))
+        if protocol == "paper":
+            changes.enter_context(paper.bounded(vlm))
+            asked = paper.asked_of(vlm.family, asked)
+        settings = {
+            "benchmark": benchmark, "protocol": protocol, "model": vlm.name, **identity.of(vlm, plain), "compress": compressed,
+            "decoder": None if decoder is None else identity.decoder(decoder),
+            "blind": blind, "limit": limit, "seed": seed, "batch_size": batch_size,
+            "max_new_tokens": paper.WORDS if protocol == "paper" else BENCHMARKS[benchmark].words,
+            "revision": found, "questions": len(asked), "data": digest(asked), "device": str(vlm.device),
+        }  # fmt: skip
+        hooks = identity.changing(vlm.model)
+        if hooks and out is not None:
+            raise ValueError(
+                f"{vlm.name} is being changed by {', '.join(hooks)}, and a folder could not say what that does: leave its "
+                "context first, say the same by compress= or scale=, or keep nothing (out=None)."
+            )
+        settings |= {"hooks": hooks} if hooks else {}
+        if blind:
+            asked = blinded(asked, seed)
+        how = None if compress is None else {"which": compress, "decoder": decoder, "keep": keep, **ways}
+        runner = running.Runner(vlm, asked, batch_size, settings["max_new_tokens"], how, seed, plain)
+        runner.try_first()
         with runner.shortened(0):  # what cannot be asked for is refused before there is a folder that says it was
             pass
         folder = running.begin(out, settings) if out is not None else None
@@ -157,19 +172,28 @@ def run(
     return Result(settings, [rows[item.id] for item in asked if item.id in rows])
 
 
-@torch.no_grad()
-def fingerprint(vlm):
-    """A short name for a checkpoint's weights, from a few numbers of every tensor, so that results of two are not mixed."""
-    tensors = dict(vlm.model.named_parameters())
-    if vlm.adapter.rotary is not None:
-        tensors["frequencies"] = vlm.adapter.rotary.inv_freq
-    return _digest(tensors)
+def _scaling(scale):
+    """What `rope.scaled` takes by name, of two numbers or of a dictionary; None for none."""
+    named = dict(zip(("alpha", "p"), scale)) if isinstance(scale, (tuple, list)) and len(scale) == 2 else scale
+    if named is None:
+        return None
+    known = isinstance(named, dict) and set(named) in ({"alpha", "p"}, {"alpha", "k", "c"})
+    if not known or not all(isinstance(each, Real) for each in named.values()):
+        raise ValueError(f"scale is two numbers, alpha and p, or a dictionary of alpha, k and c, the sigmoid's; not {scale!r}.")
+    return named
 
 
-def _digest(tensors):
-    found = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        flat = tensor.detach().flatten()
-        some = flat[[i * (len(flat) - 1) // 7 for i in range(8)]]
-        found.update(name.encode() + str(some.double().cpu().tolist()).encode())
-    return found.hexdigest()[:16]
+def _compression(compress, decoder, keep, ways):
+    """What a run's settings say of its compression, everything that was left open included; None for none."""
+    unknown = [name for name in ways if name not in running.WAYS]
+    if unknown:
+        raise TypeError(f"run takes no {unknown[0]!r}; what it hands on to compress.method is {', '.join(running.WAYS)}.")
+    if compress is None and (keep is not None or decoder is not None or ways):
+        raise ValueError(f"keep, decoder, {', '.join(running.WAYS)} belong to a way of compressing: say which by compress.")
+    if compress is not None and compress not in (1, 2, 3, *_compress.BASELINES):
+        raise ValueError(f"compress is 1, 2, 3, {', '.join(_compress.BASELINES)}, not {compress!r}.")
+    if compress in (1, 2, 3) and decoder is None:
+        raise ValueError(f"Method {compress} reads with a visual decoder: give decoder=, a folder that `whatwhere distil` wrote.")
+    if compress in _compress.BASELINES and keep is None:
+        raise ValueError(f"'{compress}' needs keep=, how many visual tokens are to be left: a number, or a share such as 0.5.")
+    return None if compress is None else {"method": compress, "keep": keep, **running.WAYS, **ways}

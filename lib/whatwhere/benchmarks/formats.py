@@ -1,7 +1,8 @@
 """The benchmarks' own files → items: their original layout in a folder, or the hub's parquet files.
 
-Each reader takes a `Folder`, finds out which of the two lies there, and refuses what it does not understand with a sentence
-that names the file. Nothing is downloaded here.
+Each reader takes a `Folder`, a benchmark's name, the seed of the options' order, and in whose words it asks: those of
+`prompts`, which are lmms-eval's, or of `paper`. It finds out which of the two lies there, and refuses what it does not
+understand with a sentence that names the file. Nothing is downloaded here.
 """
 
 import re
@@ -24,7 +25,7 @@ _RELATIONS = {
 OPPOSITE = {"left": "right", "right": "left", "on": "under", "under": "on", "behind": "front", "front": "behind"}
 
 
-def whatsup(folder, benchmark, seed):
+def whatsup(folder, benchmark, seed, ask=prompts):
     """What's Up's controlled images: four captions, the first of which is right; the same two things in four relations."""
     stem, split = WHATSUP[benchmark]
 
@@ -37,10 +38,10 @@ def whatsup(folder, benchmark, seed):
 
     rows = _captioned(folder, split)
     rows = original() if rows is None else rows
-    return [controlled(f"{split}/{n}", image, captions, seed, at) for n, (at, image, captions) in enumerate(rows)]
+    return [controlled(f"{split}/{n}", image, captions, seed, at, ask) for n, (at, image, captions) in enumerate(rows)]
 
 
-def controlled(name, image, captions, seed, at):
+def controlled(name, image, captions, seed, at, ask=prompts):
     """The item of one controlled picture, from its four captions."""
     captions = _captions(captions, 4, at)
     (first, relation, second), *others = [_related(caption, at) for caption in captions]
@@ -49,10 +50,10 @@ def controlled(name, image, captions, seed, at):
     about = {"relation": relation}
     if name.startswith("Controlled_Images_A") and (first, second) == ("pillow", "chair") and relation in ("left", "right"):
         about["swapped"] = True  # these two pictures carry each other's label: amitakamath/whatsup_vlms, issue 4
-    return by_letter(name, image, captions, seed, group=f"{first} and {second}", about=about)
+    return by_letter(name, image, captions, seed, ask.captions, group=f"{first} and {second}", about=about)
 
 
-def spatial(folder, benchmark, seed):
+def spatial(folder, benchmark, seed, ask=prompts):
     """COCO- and GQA-spatial of What's Up: a right and a wrong caption, about one thing or about two."""
     stem, split, pictures = SPATIAL[benchmark]
 
@@ -64,19 +65,19 @@ def spatial(folder, benchmark, seed):
             name = f"{str(row[0]).zfill(12 if benchmark == 'coco-spatial' else 0)}.jpg"
             yield at, folder.picture(f"{pictures}/{name}", name), row[1:]
 
-    items = []
+    items, seed = [], seed if ask.shuffled(benchmark) else None
     for part in ("one", "two"):
         rows = _captioned(folder, f"{split}_{part}_obj")
         rows = enumerate(original(part) if rows is None else rows)
-        items += [placed(f"{split}_{part}_obj/{n}", image, captions, seed, at) for n, (at, image, captions) in rows]
+        items += [placed(f"{split}_{part}_obj/{n}", image, captions, seed, at, ask) for n, (at, image, captions) in rows]
     return _whole(items, ("one object", "two objects"), benchmark)
 
 
-def placed(name, image, captions, seed, at):
+def placed(name, image, captions, seed, at, ask=prompts):
     """The item of one picture of COCO- or GQA-spatial, from its right and its wrong caption."""
     group = getattr(image, "stem", name)  # questions about one picture are drawn together, where its name is known
     part = "one object" if "_one_obj/" in name else "two objects"
-    return by_letter(name, image, _captions(captions, 2, at), seed, group=group, about={"part": part})
+    return by_letter(name, image, _captions(captions, 2, at), seed, ask.captions, group=group, about={"part": part})
 
 
 def _captioned(folder, split):
@@ -86,7 +87,7 @@ def _captioned(folder, split):
     return [(at, from_column(row["image_options"], at), row["caption_options"]) for at, row in rows] if paths else None
 
 
-def pope(folder, benchmark, seed):
+def pope(folder, benchmark, seed, ask=prompts):
     """POPE: is it there? Half the things asked about are; the others are random, popular or adversarial."""
     pictures = {}  # each is asked about many times
 
@@ -114,12 +115,12 @@ def pope(folder, benchmark, seed):
         gold = str(label).strip().lower()
         if gold not in ("yes", "no") or part not in POPE:
             raise ValueError(f"{at}: a label is yes or no, in one of {', '.join(POPE)}; not {label!r} in {part!r}.")
-        asked = prompts.briefly(_text(question, "question", at))
+        asked = ask.pope(_text(question, "question", at))
         items.append(Item(f"{part}/{number}", image, asked, "yes/no", gold, group=source, about={"part": part}))
     return _whole(items, POPE, benchmark)
 
 
-def gqa(folder, benchmark, seed):
+def gqa(folder, benchmark, seed, ask=prompts):
     """GQA, test-dev balanced: one right answer, a word or two."""
     questions = folder.find("testdev_balanced_instructions/*.parquet")
     if questions:
@@ -138,11 +139,11 @@ def gqa(folder, benchmark, seed):
         if image is None:
             raise ValueError(f"{at}: the picture '{name}' is not among those of the hub's files; fetch them again.")
         question, gold = (_text(field(row, each, str, at), each, at) for each in ("question", "answer"))
-        items.append(Item(str(number), image, prompts.briefly(question), "word", gold, group=name))
+        items.append(Item(str(number), image, ask.gqa(question), "word", gold, group=name))
     return items
 
 
-def textvqa(folder, benchmark, seed):
+def textvqa(folder, benchmark, seed, ask=prompts):
     """TextVQA, validation: ten people's answers each."""
     parquet = folder.find("validation-*.parquet")
     if parquet:
@@ -158,12 +159,12 @@ def textvqa(folder, benchmark, seed):
             raise ValueError(f"{at} has not the ten people's answers that TextVQA has, but {str(row['answers'])[:80]!r}.")
         if image is None:
             image = folder.picture(f"train_images/{name}.jpg", f"images/{name}.jpg", f"{name}.jpg")
-        question = prompts.briefly(_text(row.get("question"), "question", at).capitalize())
+        question = ask.textvqa(_text(row.get("question"), "question", at))
         items.append(Item(str(field(row, "question_id", (str, int), at)), image, question, "soft", answers, group=name))
     return items
 
 
-def mmbench(folder, benchmark, seed):
+def mmbench(folder, benchmark, seed, ask=prompts):
     """MMBench-EN, dev: options in the given order, each question also with its options rotated (index + millions)."""
     parquet, needed = folder.find("dev-*.parquet"), ["index", "question", "hint", "answer", "A", "B", "C", "D", "image"]
     if parquet:
@@ -195,7 +196,7 @@ def mmbench(folder, benchmark, seed):
         else:
             image = from_column(image, at)
         hint = "" if empty(row["hint"]) else _text(row["hint"], "hint", at)
-        question, index = prompts.mmbench(_text(row["question"], "question", at), options, hint), int(row["index"])
+        question, index = ask.mmbench(_text(row["question"], "question", at), options, hint), int(row["index"])
         about = {"part": str(row.get("category", ""))}
         items.append(Item(str(index), image, question, "letter", gold, options, group=str(index % 1_000_000), about=about))
     return items

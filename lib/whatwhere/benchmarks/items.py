@@ -55,9 +55,13 @@ def _texts(values):
 
 
 def by_letter(id, image, texts, seed, ask=prompts.captions, right=0, **more):
-    """An item whose options are shuffled, by its id and the seed alone. texts: the options, the `right`-th of which is right."""
+    """An item whose options are shuffled, by its id and the seed alone. texts: the options, the `right`-th of which is right.
+
+    seed: None leaves them in their order. ask: what makes a question of options.
+    """
     order = list(range(len(texts)))
-    random.Random(f"{id}/{seed}").shuffle(order)
+    if seed is not None:
+        random.Random(f"{id}/{seed}").shuffle(order)
     texts = [texts[i] for i in order]
     options = dict(zip(prompts.LETTERS, texts))
     return Item(id, image, ask(texts), "letter", prompts.LETTERS[order.index(right)], options, **more)

@@ -4,6 +4,7 @@ The wordings are those of lmms-eval, the field's own engine, so that its figures
 """
 
 LETTERS = "ABCDEFGHIJ"
+PLAIN = True  # greedy decoding, whatever else a checkpoint's generation_config asks for
 BRIEFLY = "Answer the question using a single word or phrase."
 BY_LETTER = "Answer with the option's letter from the given choices directly."
 WHICH_CAPTION = "Which caption describes the image?"
@@ -12,6 +13,18 @@ WHICH_CAPTION = "Which caption describes the image?"
 def briefly(question):
     """A question to be answered in a word: POPE, GQA, TextVQA."""
     return f"{question.strip()}\n{BRIEFLY}"
+
+
+pope = gqa = briefly
+
+
+def textvqa(question):
+    return briefly(question.capitalize())
+
+
+def shuffled(benchmark):
+    """Are the options of a benchmark by letter shuffled? Of all whose files have the right one always in one place."""
+    return True
 
 
 def captions(options):

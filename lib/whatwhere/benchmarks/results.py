@@ -8,34 +8,15 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from .. import stats
-from . import running
+from . import identity, paper, running
 from .formats import OPPOSITE
 from .items import read
 
 Score = namedtuple("Score", "value low high n")
 Score.__doc__ = """A share in [0, 1], or a mean of such; its 95% interval by bootstrap over groups (scenes); of n questions."""
 
-# Table 1 of the paper: accuracy, and the share of visual tokens removed, in percent
-TABLE_1 = {
-    ("llava-1.5-7b", None): dict(gqa=60.50, textvqa=45.01, mmbench=53.73, pope=85.96),
-    ("llava-1.5-7b", 1): dict(gqa=61.32, textvqa=43.16, mmbench=51.40, pope=86.00, removed=27.83),
-    ("llava-1.5-7b", 2): dict(gqa=60.14, textvqa=35.04, mmbench=47.33, pope=85.66, removed=58.35),
-    ("llava-1.5-7b", 3): dict(gqa=61.06, textvqa=38.53, mmbench=50.45, pope=85.90, removed=48.55),
-    ("qwen2.5-vl-7b", None): dict(gqa=61.20, textvqa=78.21, mmbench=84.68, pope=89.23),
-    ("qwen2.5-vl-7b", 1): dict(gqa=60.80, textvqa=76.33, mmbench=84.27, pope=87.46, removed=16.19),
-    ("qwen2.5-vl-7b", 3): dict(gqa=60.03, textvqa=74.78, mmbench=83.58, pope=86.83, removed=32.09),
-}
-# Table 2, training-free; the paper's code has these powers, and the text does not say which gave which figure
-POWERS = (6, 8, 10)
-TABLE_2 = {
-    ("qwen2-vl-2b", False): {"whatsup-a": 74.61, "whatsup-b": 53.16, "coco-spatial": 49.84, "gqa-spatial": 76.61},
-    ("qwen2-vl-2b", True): {"whatsup-a": 77.27, "whatsup-b": 58.25, "coco-spatial": 50.24, "gqa-spatial": 78.22},
-    ("qwen2-vl-7b", False): {"whatsup-a": 98.06, "whatsup-b": 87.84, "coco-spatial": 88.79, "gqa-spatial": 92.84},
-    ("qwen2-vl-7b", True): {"whatsup-a": 98.86, "whatsup-b": 88.97, "coco-spatial": 89.27, "gqa-spatial": 94.31},
-}
-
-
-UNSAID = {"model": "a model", "scale": None, "compress": None, "blind": False}
+# what an earlier version did not write down
+UNSAID = {"model": "a model", "scale": None, "compress": None, "blind": False, "protocol": "ours", "limit": None}
 
 
 class Result:
@@ -43,7 +24,8 @@ class Result:
 
     settings: what was asked of whom. rows: a DataFrame with a row for each question, its answer as it came, what was read
     in it (`parsed`, None where nothing that counts), and how `right` that is. scores: {name: Score}. complete: is every
-    question answered?
+    question answered? By the paper's protocol answers are read as there, and a score says what a model would get that always
+    says "A".
     """
 
     def __init__(self, settings, rows):
@@ -51,10 +33,16 @@ class Result:
             raise ValueError("No question has been answered yet, so there is nothing to score.")
         self.settings = settings = UNSAID | {"questions": len(rows)} | settings
         self.rows = pd.DataFrame(rows)
-        self.rows[["parsed", "right"]] = [read(row) for row in rows]
+        theirs = settings["protocol"] == "paper"
+        reading = paper.reader(settings.get("family")) if theirs else read
+        self.rows[["parsed", "right"]] = [reading(row) for row in rows]
         self.rows["right"] = self.rows["right"].astype(float)
         self.complete = len(rows) >= settings["questions"]
-        self.scores = _SCORES.get(settings["benchmark"], _plain)(self.rows)
+        score = _SCORES.get(settings["benchmark"], _plain)
+        self.scores = score(self.rows)
+        if theirs and any(self.rows["options"]):
+            always = self.rows.assign(parsed="A", right=(self.rows["gold"] == "A").astype(float))
+            self.scores["who always says A"] = score(always)["accuracy"]
 
     @property
     def accuracy(self):
@@ -73,8 +61,14 @@ class Result:
 
     @property
     def paper(self):
-        """The paper's accuracy for this model, method and benchmark, in percent; None where it has none."""
-        return _paper(self.settings)
+        """The paper's accuracy, in percent, where it is of the very same thing; None where it has none, or something differs."""
+        value, otherwise = paper.figure(self.settings)
+        return None if otherwise else value
+
+    @property
+    def beside(self):
+        """The paper's figure in words, with all that is otherwise there; "" where it has none."""
+        return paper.beside(self.settings)
 
     def table(self):
         """A DataFrame with a row for each score, in percent."""
@@ -89,7 +83,10 @@ class Result:
     def __repr__(self):
         """What `whatwhere bench` prints."""
         s, said = self.settings, []
-        changes = {"scaled: ": _in_words(s["scale"]), "compressed: ": _in_words(s["compress"]), "": "blind" * s["blind"]}
+        changes = {"scaled: ": identity.plainly(s["scale"]), "compressed: ": _compressed(s["compress"])}
+        changes = {what: words for what, words in changes.items() if words != "none"}
+        changes |= {"": "blind" * s["blind"], "protocol: ": s["protocol"] * (s["protocol"] != "ours")}
+        changes |= {"changed by: ": ", ".join(s.get("hooks", ()))}
         how = [f", {what}{words}" for what, words in changes.items() if words]
         said.append(f"{s['model']} on {s['benchmark']}{''.join(how)}")
         if not self.complete:
@@ -97,8 +94,11 @@ class Result:
         said += [self.table().to_string(), f"unparsed answers: {self.unparsed:.1%} (counted as their benchmark does)"]
         if s["compress"]:
             said.append(f"visual tokens removed: {self.removed:.1%}")
-        if self.paper is not None:
-            said.append(f"the paper has {self.paper:.2f}%")
+        if "decoding" in s:
+            plain = s["decoding"].get("greedy") == "plain"
+            said.append(f"decoded greedily{'' if plain else ', by what else the checkpoint asks for'}")
+        if self.beside:
+            said.append(f"the paper has {self.beside}")
         return "\n".join(said)
 
 
@@ -116,11 +116,12 @@ def compare(folders):
         s, score = result.settings, result.scores["accuracy"]
         lines.append({
             "model": s["model"], "benchmark": s["benchmark"],
-            "scaled": _in_words(s["scale"]), "compressed": _in_words(s["compress"]),
+            "scaled": identity.plainly(s["scale"] or ""), "compressed": _compressed(s["compress"]).replace("none", ""),
+            "protocol": s["protocol"],
             "questions": score.n if result.complete else f"{len(result.rows)} of {s['questions']}",
             "accuracy": round(100 * score.value, 2),
             "95% interval": _interval(score), "unparsed": round(100 * result.unparsed, 1),
-            "removed": round(100 * result.removed, 2), "paper": "" if result.paper is None else result.paper,
+            "removed": round(100 * result.removed, 2), "paper": result.beside,
             "run": Path(folder).name,
         })  # fmt: skip
     return pd.DataFrame(lines)
@@ -130,10 +131,10 @@ def _interval(score):
     return "–" if score.low != score.low else f"{100 * score.low:.1f} to {100 * score.high:.1f}"
 
 
-def _in_words(change):
-    """{"alpha": 99.0, "p": 8.0} as "alpha 99, p 8"; nothing as ""."""
-    numbers = ((name, f"{value:g}" if isinstance(value, float) else value) for name, value in (change or {}).items())
-    return ", ".join(f"{name} {value}" for name, value in numbers if value is not None)
+def _compressed(settings):
+    """What a run's settings say of its compression, in words, less what `compress.method` does unless told otherwise."""
+    named = (settings or {}).items()
+    return identity.plainly({name: value for name, value in named if name not in running.WAYS or value != running.WAYS[name]})
 
 
 def gain(before, after):
@@ -146,20 +147,6 @@ def gain(before, after):
     (was, n), (now, _) = (_headline(each.rows, each.settings["benchmark"]) for each in (before, after))
     value, low, high = stats.interval(lambda b, a, c: _macro(a, c) - _macro(b, c), was, now, n)
     return Score(float(value), float(low), float(high), len(after.rows))
-
-
-def _paper(settings):
-    if settings["blind"]:
-        return None
-    name = settings["model"].lower()
-    size = next((known for known in {k for k, _ in (*TABLE_1, *TABLE_2)} if known in name), None)
-    compressed, scaled, which = settings["compress"], settings["scale"], settings["benchmark"]
-    if scaled and not (scaled["alpha"] == 99 and scaled["p"] in POWERS):
-        return None
-    method = compressed["method"] if compressed else None
-    if which in ("gqa", "textvqa", "mmbench", "pope") and not scaled:
-        return TABLE_1.get((size, method), {}).get(which)
-    return TABLE_2.get((size, bool(scaled)), {}).get(which) if not compressed else None
 
 
 # -- scores ----------------------------------------------------------------------------------------------------------

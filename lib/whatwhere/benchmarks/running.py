@@ -11,6 +11,7 @@ import time
 import warnings
 from collections import namedtuple
 from contextlib import contextmanager, nullcontext
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from .. import compress, images
 from ..files import parsed, read_json, write
+from . import identity
 from .items import is_row
 
 try:
@@ -27,6 +29,9 @@ except ImportError:
 
 SETTINGS = "run.json"
 PATIENCE = 1800  # seconds without a new answer from any process, after which the others are taken for dead
+# how `compress.method` does what a run leaves open, by name
+WAYS = {name: each.default for name, each in signature(compress.method).parameters.items()
+        if each.kind == each.KEYWORD_ONLY and name not in ("keep", "seed")}  # fmt: skip
 Processes = namedtuple("Processes", "rank count device")
 Processes.__doc__ = """Which of how many processes this is, and the device that is its own (None: any)."""
 
@@ -61,18 +66,20 @@ def gathered(folder, asked):
 class Runner:
     """Answers a list of items, batch by batch, each of which is kept in a folder as soon as it is there.
 
-    how: what `compress.method` takes besides the model and a seed, as (method, decoder, keep); None for none.
+    how: what `compress.method` takes besides the model and a seed, by name; None for none. plain: what `VLM.answer` takes.
     """
 
-    def __init__(self, vlm, items, batch_size, max_new_tokens, how=None, seed=0):
-        self.vlm, self.how, self.seed, self.max_new_tokens = vlm, how, seed, max_new_tokens
+    def __init__(self, vlm, items, batch_size, max_new_tokens, how=None, seed=0, plain=True):
+        self.vlm, self.how, self.seed, self.max_new_tokens, self.plain = vlm, how, seed, max_new_tokens, plain
+        self.pictures = {}  # their names, once each
         self.batches = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
         self.at_once = batch_size  # fewer, once the memory has turned out too small
 
     def run(self, folder, mine, progress=True):
         """Answer what is not answered yet of this process's share of the batches; returns the rows where there is no folder."""
-        done = {row["id"] for row in rows(folder)} if folder else set()
+        done = {row["id"]: row for row in rows(folder)} if folder else {}
         share = list(enumerate(self.batches))[mine.rank :: mine.count]
+        self._same_pictures([item for _, batch in share for item in batch if item.id in done], done)
         open_ = [(n, batch) for n, batch in share if any(item.id not in done for item in batch)]
         kept = sum(len(batch) for _, batch in share) - sum(len(batch) for _, batch in open_)
         quiet = {} if progress and mine.rank == 0 else {"disable": True}  # not False: TQDM_DISABLE may say so for all
@@ -123,16 +130,32 @@ class Runner:
         """The context in which batch `n` is asked, with a seed of its own: its rows do not depend on what came before."""
         if self.how is None:
             return nullcontext()
-        method, decoder, keep = self.how
-        return compress.method(self.vlm, method, decoder, keep=keep, seed=1_000_003 * self.seed + n)
+        return compress.method(self.vlm, **self.how, seed=1_000_003 * self.seed + n)
 
     def _ask(self, n, part):
         with _naming_pictures(part), self.shortened(n) as log:
-            said = self.vlm.answer([i.image for i in part], [i.question for i in part], self.max_new_tokens, len(part))
-        made = [item.row(answer) for item, answer in zip(part, said)]
+            asked = [i.image for i in part], [i.question for i in part]
+            said = self.vlm.answer(*asked, self.max_new_tokens, len(part), self.plain)
+            made = [item.row(answer) | {"picture": self._picture(item.image)} for item, answer in zip(part, said)]
         for row, kept, given in zip(made, *((log.kept, log.given) if log else ([], []))):
             row |= {"kept": int(kept), "given": int(given)}
         return made
+
+    def _picture(self, image):
+        key = image if isinstance(image, (str, Path)) else id(image)
+        if key not in self.pictures:
+            self.pictures[key] = identity.picture(image)
+        return self.pictures[key]
+
+    def _same_pictures(self, items, done):
+        """Refuse to go on where a picture that was asked about is another one now; what is not answered yet may change."""
+        for item in items:
+            with _naming_pictures([item]):
+                if done[item.id].get("picture", "") not in ("", self._picture(item.image)):
+                    raise ValueError(
+                        f"The picture of question '{item.id}' is not the one that was answered about before: answers to two sets "
+                        "of pictures are not mixed. Name another folder, or put the old pictures back."
+                    )
 
 
 @contextmanager
@@ -160,7 +183,7 @@ def out_of_memory(error):
 
 
 def begin(folder, settings):
-    """Make the folder of a run, or enter that of one which was begun with the same settings; ValueError if with others."""
+    """Make the folder of a run, or enter that of one of the same identity; ValueError if of another."""
     folder = Path(folder).expanduser()
     path = folder / SETTINGS
     try:
@@ -173,13 +196,9 @@ def begin(folder, settings):
             return folder
     except OSError as error:
         raise OSError(f"'{folder}' cannot be a folder for answers ({error.strerror}); name another.") from None
-    before = read_settings(folder)
-    for name in {**settings, **before}:
-        if before.get(name) != settings.get(name):
-            raise ValueError(
-                f"'{folder}' holds a run with {name} = {before.get(name)!r}, and this one has {settings.get(name)!r}: results "
-                "that do not belong together are not mixed. Name another folder, or delete that one."
-            )
+    refusal = identity.refusal(read_settings(folder), settings)
+    if refusal:
+        raise ValueError(f"'{folder}' holds {refusal}")
     return folder
 
 
@@ -204,7 +223,7 @@ def _are_settings(value):
     return (
         isinstance(value["benchmark"], str) and isinstance(value["model"], str)
         and type(value["questions"]) is int and isinstance(value.get("blind", False), bool)
-        and (scale is None or isinstance(scale, dict) and {type(scale.get(name)) for name in ("alpha", "p")} <= {int, float})
+        and (scale is None or isinstance(scale, dict) and {type(scale.get(name)) for name in ("alpha", *scale)} <= {int, float})
         and (compressed is None or isinstance(compressed, dict) and isinstance(compressed.get("method"), (int, str)))
     )  # fmt: skip
 

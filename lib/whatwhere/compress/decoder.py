@@ -23,6 +23,7 @@ from tqdm import tqdm  # plain text: a notebook's widget would ask the built pag
 
 from ..files import first_line, read_json, together
 from ..finite import check_finite, not_finite
+from ..streams import check_count
 
 WEIGHTS, CARD, UNFINISHED = "decoder.safetensors", "decoder.json", "unfinished.safetensors"
 SAVED = 200  # steps between two states kept
@@ -137,6 +138,7 @@ def lessons(vlm, images, batch_size=16, progress=True):
     """
     if not len(images):
         raise ValueError("A decoder needs images to learn from; it was given none.")
+    check_count("batch_size", batch_size)
     taught = []
     quiet = {} if progress else {"disable": True}  # not False: TQDM_DISABLE may say so for all
     with tqdm(total=len(images), desc=f"{vlm.name}, lessons", leave=False, **quiet) as bar:
@@ -183,6 +185,7 @@ def distil(vlm, taught, alpha=0.7, temperature=2.5, lr=1e-4, epochs=2, batch=16,
             f"α is from 0 to 1, τ above 0, and there is an epoch and a lesson at least, not α {alpha!r}, τ {temperature!r}, "
             f"{epochs!r} epochs, {len(taught)} lessons."
         )
+    check_count("batch", batch)
     about = {"model": vlm.name, "mark": _mark(vlm), "alpha": alpha, "temperature": temperature, "lr": lr, "epochs": epochs,
              "batch": batch, "start": start, "seed": seed, "images": len(taught)}  # fmt: skip
     weight = _start(vlm, start, seed).requires_grad_()

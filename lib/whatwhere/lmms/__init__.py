@@ -39,7 +39,7 @@ class WhatWhere(lmms):
         self.scale, self.batch_size = None if p is None else (alpha, p), int(batch_size)
         self.how = None
         if method is not None:
-            self.how = (method, decoder and compress.load_decoder(decoder, self.vlm), keep)
+            self.how = {"which": method, "decoder": decoder and compress.load_decoder(decoder, self.vlm), "keep": keep}
         if mine.count > 1:
             from accelerate import Accelerator
 

@@ -1,0 +1,280 @@
+"""What a run is of: everything that can change an answer, in short, so that answers of two kinds are not mixed.
+
+What stands in WORDS is compared. A folder's spelling, a device, the number of processes and the time are not among it, and what
+the model is called is only a label: `models/m`, `./models/m` and a copy of that folder hold one model. Pictures have names of
+their own, in the rows (`picture`): one that is not asked about yet may still be mended.
+"""
+
+import hashlib
+import json
+import re
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import torch
+
+from .. import images
+from ..rope import scaling
+
+PIECE = 2**18  # 32-bit numbers in a piece of a tensor, which has a checksum of its own
+# The arithmetic; models and image processors; a prompt's tokens; a picture's pixels, decoded and resized; and 4-bit matrices.
+# Of their versions the first two numbers count: a release that only mends faults should not end a run that is half done.
+LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "bitsandbytes")
+# {what is compared: (in words, from which other differences it would follow)}
+WORDS = {
+    "benchmark": ("the benchmark", ()), "protocol": ("the protocol", ()), "questions": ("the number of questions", ()),
+    "blind": ("whether each question is put beside another scene's picture (blind)", ()),
+    "seed": ("the seed", ()), "data": ("the questions, options or right answers", ("benchmark", "protocol", "questions", "seed")),
+    "family": ("the model's family", ()), "dtype": ("the precision (dtype)", ()),
+    "arithmetic": ("how exactly matrices are multiplied (float32 matmul precision, autocast)", ()),
+    "quantisation": ("the quantisation", ()), "attention": ("the implementation of attention", ()),
+    "scale": ("RoPE scaling (scale)", ()), "frequencies": ("the ViT's rotary frequencies", ("scale", "family")),
+    "config": ("the model's config", ("family", "quantisation", "versions")),
+    "weights": ("the model's weights", ("family", "dtype", "quantisation")),
+    "image processor": ("the image processor's settings", ("protocol", "family", "versions")),
+    "tokenizer": ("the tokenizer", ("family", "versions")), "chat template": ("the chat template", ("family",)),
+    "decoding": ("how answers are decoded", ("protocol", "family")),
+    "max_new_tokens": ("the most tokens of an answer", ("benchmark", "protocol")),
+    "batch_size": ("the number of questions at once", ()), "compress": ("the compression (compress)", ()),
+    "decoder": ("the visual decoder", ("compress",)), "versions": ("the versions of libraries", ()),
+}  # fmt: skip
+
+
+def of(vlm, plain=True):
+    """{name: value} of a model as it is now, scaled or not: all of it that can change what it answers.
+
+    plain: does it decode by likelihood alone? Else all of its generation_config counts.
+    Raises ValueError where a part of the model is not in memory.
+    """
+    model, tokenizer = vlm.model, vlm.tokenizer
+    config = model.config.to_dict()
+    quantisation = config.pop("quantization_config", None)
+    parts = {
+        "model": model.config,
+        **{name: getattr(model.config, name, None) for name in model.config.sub_configs},
+    }
+    tensors = {
+        **dict(model.named_buffers()),
+        **model.state_dict(),
+    }  # which has a quantised matrix's scales as well
+    rotary = getattr(vlm.adapter.rotary, "inv_freq", None)
+    rest = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if rotary is None or tensor.data_ptr() != rotary.data_ptr()
+    }
+    kind = vlm.device.type
+    cast = str(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else None
+    own = model.generation_config.to_dict()
+    return {
+        "family": vlm.family, "dtype": str(vlm.dtype).removeprefix("torch."),
+        "arithmetic": {"float32": torch.get_float32_matmul_precision(), "autocast": cast},
+        "quantisation": None if quantisation is None else short(quantisation),
+        "attention": {name: part._attn_implementation for name, part in parts.items() if part is not None},
+        "scale": scaling.settings(vlm), "frequencies": None if rotary is None else checksum({"frequencies": rotary}),
+        "config": short([_without(config), model.training]), "weights": checksum(rest),
+        "image processor": short(_without(vlm.image_processor.to_dict())),
+        "tokenizer": short(_tokenizer(tokenizer)), "chat template": short(tokenizer.chat_template),
+        "decoding": {"greedy": "plain" if plain else short(_without(own)), "ends": sorted(vlm.ends)},
+        "versions": {name: _version(name) for name in LIBRARIES[: 5 if quantisation else 4]},
+    }  # fmt: skip
+
+
+def _without(settings):
+    """Settings less what is no more than a label, or stands elsewhere, at any depth."""
+    labels = {"_name_or_path", "name_or_path", "transformers_version", "whatwhere", "dtype", "torch_dtype", "architectures",
+              "_attn_implementation", "attn_implementation", "_commit_hash", "_processor_class", "processor_class",
+              "_attn_implementation_internal", "_attn_implementation_autoset"}  # fmt: skip
+    if isinstance(settings, dict):
+        return {
+            str(name): _without(value) for name, value in settings.items() if name not in labels
+        }
+    return (
+        [_without(value) for value in settings] if isinstance(settings, (list, tuple)) else settings
+    )
+
+
+def _tokenizer(tokenizer):
+    """All that makes tokens of a text and a text of tokens."""
+    special = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # one in Python
+        return [special, tokenizer.get_vocab(), str(tokenizer.init_kwargs)]
+    made = json.loads(backend.to_str())
+    rest = {name: value for name, value in made.items() if name not in ("padding", "truncation")}  # those of the last call
+    return [special, getattr(tokenizer, "clean_up_tokenization_spaces", None), rest]
+
+
+def _version(name):
+    try:
+        return version(name).partition("+")[0]  # not which build of it
+    except PackageNotFoundError:
+        return "none"
+
+
+def short(value):
+    """A short name for a value of JSON."""
+    told = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@torch.no_grad()
+def checksum(tensors):
+    """A short name for {name: tensor}: of every bit of them, wherever they are. Any one number changed gives another name.
+
+    Each piece is summed up, every 32 bits times an odd number of their own, modulo 2³²: a change of one of them, times an odd
+    number, is not zero. That is several times faster than a cryptographic checksum, and on a GPU nothing need be copied.
+    """
+    found, odd = hashlib.sha256(), _odd()
+    for name, tensor in sorted(tensors.items()):
+        if tensor.is_meta:
+            raise ValueError(
+                f"'{name}' is not in memory (offloaded), so that it cannot be said which model's answers these are."
+            )
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {_sums(tensor, odd)}".encode())
+    return found.hexdigest()[:16]
+
+
+def _sums(tensor, odd):
+    """One whole number below 2³² for each piece of a tensor."""
+    flat = (
+        tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+        if tensor.numel()
+        else torch.zeros(0, dtype=torch.uint8)
+    )
+    if len(flat) % 4:
+        flat = torch.cat([flat, flat.new_zeros(-len(flat) % 4)])
+    pieces = flat.view(torch.int32).split(PIECE)
+    if on_the_cpu(flat):
+        return [
+            int(np.dot(each, odd[: len(each)]))
+            for each in (piece.numpy().view(np.uint32) for piece in pieces)
+        ]
+    there = torch.from_numpy(odd.view(np.int32)).to(flat.device)
+    sums = [(piece * there[: len(piece)]).sum(dtype=torch.int64) for piece in pieces]
+    return [each % 2**32 for each in torch.stack(sums).tolist()]
+
+
+def on_the_cpu(tensor):
+    return tensor.device.type == "cpu"
+
+
+def _odd():
+    """(PIECE,) odd 32-bit numbers, all different, and without a pattern of their own."""
+    return (np.arange(PIECE, dtype=np.uint32) * np.uint32(2654435761)) << np.uint32(1) | np.uint32(
+        1
+    )
+
+
+def decoder(made):
+    """A short name for a visual decoder: its weights, and its words, which say what is equal and what is punctuation."""
+    return short(
+        [checksum({"weight": made.weight}), list(map(str, getattr(made, "texts", made.words)))]
+    )
+
+
+def picture(image):
+    """A short name for a picture: of its file's bytes, or of the pixels of one in memory.
+
+    Raises ValueError or OSError with a sentence, as `images.read` does, where there is no such picture.
+    """
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return hashlib.sha256(bytes(image)).hexdigest()[:16]
+    try:
+        return hashlib.sha256(image.read_bytes()).hexdigest()[:16]
+    except (
+        AttributeError,
+        OSError,
+    ):  # no path, or none that can be read, as `images` says in a sentence
+        seen = images.read(image)
+    return hashlib.sha256(f"{seen.size}".encode() + seen.tobytes()).hexdigest()[:16]
+
+
+def changing(model):
+    """The names of functions that others hung into the model, and that may change what it answers."""
+    hooks = [
+        hook
+        for part in model.modules()
+        for hung in (part._forward_hooks, part._forward_pre_hooks)
+        for hook in hung.values()
+    ]
+    names = {
+        f"{getattr(hook, '__module__', '')}.{getattr(hook, '__qualname__', type(hook).__name__)}"
+        for hook in hooks
+    }
+    return sorted(
+        name
+        for name in names
+        if not name.startswith(("torch.", "transformers.", "accelerate.", "bitsandbytes."))
+    )
+
+
+def refusal(before, now):
+    """Why answers with settings `now` may not join those that were begun with `before`, and what to do; None if they may."""
+    lacking = [WORDS[name][0] for name in WORDS if name in now and name not in before]
+    if lacking:
+        return (
+            f"a run that an earlier version of this package began, which did not write down {', '.join(lacking)}: it cannot be "
+            "said whether this one would go on with it. Its answers are all there, for `benchmarks.load` and `whatwhere table`; "
+            "name another folder for new ones."
+        )
+    other = [name for name in WORDS if not _alike(name, before.get(name), now.get(name))]
+    if not other:
+        return None
+    told = [
+        name for name in other if not {*other} & {*WORDS[name][1]}
+    ]  # what follows from another difference is no second one
+    differ = "; ".join(
+        f"{WORDS[name][0]} ({_values(name, before.get(name), now.get(name))})" for name in told
+    )
+    again = _newer(before, now)
+    back = (
+        f", or install those of then (pip install {' '.join(again)})" if "versions" in other else ""
+    )
+    hint = (
+        f" It may be the doing of {' '.join(again)}, which were installed then."
+        if again and not back
+        else ""
+    )
+    return (
+        f"a run of something else, and answers that do not belong together are not mixed. What differs: {differ}.{hint} Name "
+        f"another folder, delete that one{back}; `whatwhere table` shows what it holds."
+    )
+
+
+def _newer(before, now):
+    """["pillow==12.1.0", …]: what was installed then and is another version now."""
+    then, today = before.get("versions") or {}, now.get("versions") or {}
+    return [f"{name}=={number}" for name, number in then.items() if number != today.get(name)]
+
+
+def _alike(name, before, now):
+    return _series(before) == _series(now) if name == "versions" else before == now
+
+
+def _series(versions):
+    """{library: [first number, second number]}"""
+    return {name: re.findall(r"\d+", number)[:2] for name, number in (versions or {}).items()}
+
+
+def _values(name, before, now):
+    """What was and what is, where a reader can do something with it."""
+    if name == "versions":
+        was, is_ = _series(before), _series(now)
+        return ", ".join(f"{each} {before.get(each)} then, {now.get(each)} now" for each in {**was, **is_}
+                         if was.get(each) != is_.get(each))  # fmt: skip
+    if all(
+        isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) for value in (before, now)
+    ):
+        return "not those of then"
+    return f"{plainly(before)} then, {plainly(now)} now"
+
+
+def plainly(value):
+    """{"alpha": 99.0, "p": 8.0} as "alpha 99, p 8"; None as "none"."""
+    if isinstance(value, dict):
+        return (
+            ", ".join(f"{name} {plainly(each)}" for name, each in value.items() if each is not None)
+            or "none"
+        )
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
