@@ -15,6 +15,7 @@ from functools import cached_property
 from numbers import Integral
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from . import images as _images
@@ -23,7 +24,7 @@ from .files import together
 from .loading import load_parts
 from .rope import scaling
 from .streams import check_range, residual_stream
-from .tokens import readable
+from .tokens import readable, spelt
 
 Positions = namedtuple("Positions", "index lm vit")
 Positions.__doc__ = """Where an image's tokens are.
@@ -89,10 +90,17 @@ class VLM:
     @cached_property
     def words(self):
         """(vocabulary,) array of strings: each token as a reader reads it."""
+        return readable(self._pieces())
+
+    @cached_property
+    def texts(self) -> np.ndarray:
+        """(vocabulary,) array of strings: what each token adds to a text, where `words` makes its blanks visible."""
+        return spelt(self._pieces())
+
+    def _pieces(self):
         n = self.unembedding.weight.shape[0]
         known = min(n, len(self.tokenizer))  # the unembedding may be padded beyond the vocabulary
-        pieces = self.tokenizer.convert_ids_to_tokens(list(range(known)))
-        return readable(pieces + [None] * (n - known))
+        return self.tokenizer.convert_ids_to_tokens(list(range(known))) + [None] * (n - known)
 
     def save(self, folder):
         """Write a checkpoint folder that `load` opens: weights as safetensors, tokenizer, image processor. Returns its path."""
