@@ -1,6 +1,7 @@
 """The visual decoder: what it learns, what it remembers, and whom it serves."""
 
 import json
+import string
 
 import numpy as np
 import pytest
@@ -220,9 +221,38 @@ def test_bad_settings_are_refused(vlm, options):
         compress.lessons(vlm, [])
 
 
-def test_what_punctuation_is():
-    words = np.array([".", "...", "?!", "a.", "", "⏎", "-", "—", "‹3›", "</s>", "、"], object)
-    assert compress.punctuation(words).tolist() == [True, True, True, False, False, False, True, True, False, False, True]
+TEXTS = [".", "...", "?!", "a.", "", " ", "\n", " .", "-", "$", "+", "<", "=", ">", "^", "`", "|", "~", "—", "、", " «", "in",
+         " in", "In", "‹3›", "</s>", "1", "\u3000"]  # fmt: skip
+
+
+BY_THE_PAPER = {".", "...", "?!", "", " ", "\n", " .", "-", *"$+<=>^`|~", "\u3000"}
+
+
+@pytest.mark.parametrize("marks, due", [
+    ("paper", BY_THE_PAPER), ("paper and in", BY_THE_PAPER | {"in", " in"}),
+    ("unicode", {".", "...", "?!", " .", "-", "—", "、", " «"}),
+])  # fmt: skip
+def test_what_punctuation_is(marks, due):
+    found = compress.punctuation(TEXTS, marks)
+    assert {text for text, is_one in zip(TEXTS, found) if is_one} == due
+    assert set(compress.MARKS) == {"paper", "paper and in", "unicode"}
+
+
+def test_all_of_string_punctuation_is_the_papers_and_an_unknown_set_is_refused():
+    assert compress.punctuation(list(string.punctuation + string.whitespace)).all()
+    for unknown in ("papers", None, ["paper"]):
+        with pytest.raises(ValueError, match="^No set of punctuation marks .*; there are 'paper', 'paper and in', 'unicode'[.]$"):
+            compress.punctuation(["."], unknown)
+
+
+def test_a_decoder_knows_what_its_words_spell(vlm, tmp_path):
+    """Made, kept, read and narrowed, its punctuation is by the model's own texts, not by how they are shown."""
+    decoder = compress.distil(vlm, compress.lessons(vlm, pictures(2)), epochs=1)
+    decoder.save(tmp_path)
+    for made in (decoder, compress.load_decoder(tmp_path, vlm)):
+        assert list(made.texts) == list(vlm.texts) and list(made.narrowed([4, 1, 3]).texts) == list(vlm.texts[[4, 1, 3]])
+    made.narrowed([4, 1, 3]).save(tmp_path / "narrow")
+    assert list(compress.load_decoder(tmp_path / "narrow", vlm).texts) == list(vlm.texts[[4, 1, 3]])
 
 
 def test_speed_is_measured_for_the_way_and_its_ideal(vlm):

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import WordLevel
 
+import whatwhere as ww
 from whatwhere import compress
 from whatwhere.compress import groups
+from whatwhere.tokens import readable, spelt
 
 
 def sight(tokens, grid, attention=None, seed=0):
@@ -48,6 +52,67 @@ def test_the_papers_methods_by_hand():
     assert groups.count(np.array(found[3])) == 4
     strict = compress.by_words(decoder, 1, same=2)(sight(tokens, (2, 4)))
     assert groups.count(strict) == 8, "equal in both words: none of these neighbours are"
+
+
+# the same words in two vocabularies: each as a tokenizer keeps it, with what it spells
+LLAMA = {"<unk>": "<unk>", "</s>": "</s>", "▁cat": " cat", "cat": "cat", "▁Cat": " Cat", "▁": " ", "▁▁": "  ", "": "",
+         "<0x0A>": "\n", ".": ".", "<0x2E>": ".", "▁.": " .", "▁$": " $", "▁in": " in", "...": "...", "`": "`"}  # fmt: skip
+BYTES = {"<|im_end|>": "<|im_end|>", "<unk>": "<unk>", "Ġcat": " cat", "cat": "cat", "ĠCat": " Cat", "Ġ": " ", "ĠĠ": "  ", "": "",
+         "Ċ": "\n", ".": ".", "..": "..", "Ġ.": " .", "Ġ$": " $", "Ġin": " in", "...": "...", "`": "`"}  # fmt: skip
+
+
+@pytest.mark.parametrize("spelling", [LLAMA, BYTES], ids=["like Llama's", "byte-level"])
+def test_texts_are_what_the_tokenizer_itself_spells(spelling):
+    assert spelt(list(spelling)).tolist() == list(spelling.values())
+    own = Tokenizer(WordLevel({piece: n for n, piece in enumerate(spelling)}, unk_token="<unk>"))
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    own.decoder = decoders.Sequence(steps) if spelling is LLAMA else decoders.ByteLevel()
+    assert [own.decode([n], skip_special_tokens=False) for n in range(len(spelling))] == list(spelling.values())
+    assert spelt(["▁a", None]).tolist() == [" a", "‹1›"]
+
+
+@pytest.mark.parametrize("spelling", [LLAMA, BYTES], ids=["like Llama's", "byte-level"])
+def test_methods_go_by_what_words_spell(spelling):
+    """One patch for each word of a vocabulary of pieces, and which of them is said second."""
+    pieces, n = list(spelling), len(spelling)
+    decoder = compress.Decoder(torch.eye(n), readable(pieces), texts=spelt(pieces))
+
+    def chosen(number, first, second=None, **how):
+        tokens = torch.eye(n)[[pieces.index(each) for each in first]]
+        if second is not None:
+            tokens = tokens + torch.eye(n)[[pieces.index(each) for each in second]] / 2
+        return compress.by_words(decoder, number, **how)(sight(tokens, (1, len(tokens)))).tolist()
+
+    cat, other, capital, blank = pieces[2], pieces[3], pieces[4], pieces[5]
+    inside, newline, dollar = pieces[13], pieces[8], pieces[12]
+    assert chosen(1, [cat, other, cat, capital]) == [0, 0, 0, 1], "a word's start is the same word, a capital is not"
+    assert chosen(1, [".", pieces[11], ".", blank, ""]) == [0, 0, 0, 1, 1]
+    kept = [group >= 0 for group in chosen(2, pieces)]
+    assert [piece for piece, stays in zip(pieces, kept) if stays] == [*pieces[:5], inside]
+    kept = [group >= 0 for group in chosen(2, pieces, marks="paper and in")]
+    assert [piece for piece, stays in zip(pieces, kept) if stays] == pieces[:5]
+    kept = [group >= 0 for group in chosen(2, [newline, dollar, "`", blank, "", ".", "..."], marks="unicode")]
+    assert kept == [True] * 5 + [False] * 2
+    assert [group >= 0 for group in chosen(3, [".", ".", cat], [dollar, other, "."])] == [False, True, True]
+    twice = chosen(1, [cat, other, cat], [".", pieces[11], dollar], same=2)
+    assert twice == [0, 0, 1], "two words are the same if both are spelt the same"
+
+
+def test_a_byte_that_is_no_character_stays_itself():
+    pieces = ["▁a", "<0xE4>", "<0xB8>"]
+    decoder = compress.Decoder(torch.eye(3), readable(pieces), texts=spelt(pieces))
+    assert not decoder.punctuation.any()
+    assert compress.by_words(decoder, 1)(sight(torch.eye(3), (1, 3))).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["toy-llava", "toy-qwen2vl"])
+def test_in_the_organisms_all_sets_and_both_ways_to_compare_are_one(name):
+    """So that chapter 5's rows are what they were before words were compared by what they spell."""
+    vlm = ww.load(name)
+    texts = list(vlm.texts)
+    assert texts == list(vlm.words) and len(set(texts)) == len(texts)
+    sets = {marks: compress.punctuation(texts, marks).tolist() for marks in ("paper", "unicode")}
+    assert sets["paper"] == sets["unicode"] and [t for t, one in zip(texts, sets["paper"]) if one] == [".", ",", "?", ":"]
 
 
 @pytest.mark.parametrize("name", compress.BASELINES)

@@ -18,6 +18,7 @@ from itertools import takewhile
 from numbers import Integral
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import GenerationConfig
 
@@ -28,7 +29,7 @@ from .finite import Watch, check_finite, extremes, first_bad, not_finite
 from .loading import load_parts
 from .rope import scaling
 from .streams import check_count, check_range, residual_stream
-from .tokens import readable
+from .tokens import readable, spelt
 
 Positions = namedtuple("Positions", "index lm vit")
 Positions.__doc__ = """Where an image's tokens are.
@@ -95,10 +96,17 @@ class VLM:
     @cached_property
     def words(self):
         """(vocabulary,) array of strings: each token as a reader reads it."""
+        return readable(self._pieces())
+
+    @cached_property
+    def texts(self) -> np.ndarray:
+        """(vocabulary,) array of strings: what each token adds to a text, where `words` makes its blanks visible."""
+        return spelt(self._pieces())
+
+    def _pieces(self):
         n = self.unembedding.weight.shape[0]
         known = min(n, 1 + max(self.tokenizer.get_vocab().values()))  # either may have ids that the other lacks
-        pieces = self.tokenizer.convert_ids_to_tokens(list(range(known)))
-        return readable(pieces + [None] * (n - known))
+        return self.tokenizer.convert_ids_to_tokens(list(range(known))) + [None] * (n - known)
 
     def save(self, folder):
         """Write a checkpoint folder that `load` opens: weights as safetensors, tokenizer, image processor. Returns its path."""

@@ -23,11 +23,22 @@ def readable(pieces):
     that turn the direction of reading), selectors of variants, and what is assigned to no character. A combining mark that
     has nothing to combine with gets a circle ("◌́"). None stands for an id that has a row in the unembedding but no token.
     """
-    if any(piece and piece.startswith("Ġ") for piece in pieces):
-        words = [_byte_level(piece) for piece in pieces]
-    else:
-        words = [_sentencepiece(piece) for piece in pieces]
-    return np.array([f"‹{i}›" if word is None else _show(word) for i, word in enumerate(words)], dtype=object)
+    words = [f"‹{i}›" if word is None else _show(word) for i, word in enumerate(_spelt(pieces))]
+    return np.array(words, dtype=object)
+
+
+def spelt(pieces: list[str | None]) -> np.ndarray:
+    """(vocabulary,) array of strings from a tokenizer's raw pieces: what each adds to a text, blanks and all.
+
+    The mark of a word's start is a blank ("▁bear", "Ġbear" → " bear"), bytes are as in `readable`. None becomes "‹id›".
+    """
+    texts = [f"‹{i}›" if text is None else text for i, text in enumerate(_spelt(pieces))]
+    return np.array(texts, dtype=object)
+
+
+def _spelt(pieces):
+    byte_level = any(piece and piece.startswith("Ġ") for piece in pieces)
+    return [(_byte_level if byte_level else _sentencepiece)(piece) for piece in pieces]
 
 
 def columns(word: str) -> int:

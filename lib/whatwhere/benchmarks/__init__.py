@@ -33,7 +33,8 @@ PROTOCOLS = {"ours": prompts, "paper": paper}  # whose words, samples, reading o
 class Benchmark:
     """title: what it asks. read: (Folder, name, seed, protocol) → items. hub: its data set there, with the files that are needed.
 
-    layout: what a folder in its original layout holds. words: how many new tokens an answer may have.
+    layout: what a folder in its original layout holds. words: how many new tokens an answer may have, as many as in lmms-eval
+    (which leaves TextVQA's to the model: 128 for Qwen2-VL, 1,024 for LLaVA; no right answer is as long as either).
     """
 
     title: str
@@ -55,14 +56,14 @@ BENCHMARKS = {
     "gqa-spatial": Benchmark("where things are in GQA's pictures", formats.spatial, _WHATSUP, ("*VG_QA_*",),
                              "vg_qa_one_obj.json, vg_qa_two_obj.json, vg_images/"),
     "pope": Benchmark("is it there?", formats.pope, "lmms-lab/POPE", ("Full/*.parquet",),
-                      "coco_pope_random.json, …_popular.json, …_adversarial.json, val2014/", 64),
+                      "coco_pope_random.json, …_popular.json, …_adversarial.json, val2014/", 128),
     "gqa": Benchmark("questions about scenes, test-dev balanced", formats.gqa, "lmms-lab/GQA",
                      ("testdev_balanced_instructions/*.parquet", "testdev_balanced_images/*.parquet"),
                      "testdev_balanced_questions.json, images/"),
     "textvqa": Benchmark("questions about what is written, validation", formats.textvqa, "lmms-lab/textvqa",
-                         ("data/validation-*.parquet",), "TextVQA_0.5.1_val.json, train_images/"),
+                         ("data/validation-*.parquet",), "TextVQA_0.5.1_val.json, train_images/", 128),
     "mmbench": Benchmark("a bit of everything, by letter, English, dev", formats.mmbench, "lmms-lab/MMBench_EN",
-                         ("data/dev-*.parquet",), "one .tsv"),
+                         ("data/dev-*.parquet",), "one .tsv", 1024),
     "tabletop-a": Benchmark("on, under, left or right, in the organisms' world", None, "", (), ""),
     "tabletop-b": Benchmark("behind, in front, left or right, in the organisms' world", None, "", (), ""),
     "tabletop-b-narrow": Benchmark("the same, with things that touch or overlap", None, "", (), ""),

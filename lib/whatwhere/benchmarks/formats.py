@@ -198,7 +198,7 @@ def mmbench(folder, benchmark, seed, ask=prompts):
         hint = "" if empty(row["hint"]) else _text(row["hint"], "hint", at)
         question, index = ask.mmbench(_text(row["question"], "question", at), options, hint), int(row["index"])
         about = {"part": str(row.get("category", ""))}
-        items.append(Item(str(index), image, question, "letter", gold, options, group=str(index % 1_000_000), about=about))
+        items.append(Item(str(index), image, question, "choice", gold, options, group=str(index % 1_000_000), about=about))
     return items
 
 

@@ -13,8 +13,8 @@ class Item:
     """One question about one picture.
 
     id: its name, the only one in its benchmark. image: anything `images.read` takes. question: as the model is asked.
-    kind: how its answer is read: "letter", "yes/no", "word" or "soft". gold: the right letter, "yes" or "no", the right word,
-    or everyone's answers.
+    kind: how its answer is read: "letter" (strictly), "choice" (a letter, as MMBench reads it), "yes/no", "word" or "soft".
+    gold: the right letter, "yes" or "no", the right word, or everyone's answers.
     options: {letter: text}, of a question by letter. group: what is drawn together when intervals are made, a scene or a set.
     about: what else scoring or a reader needs: the part of the benchmark, the relation, whom it is paired with.
     """
@@ -46,7 +46,7 @@ def is_row(row):
             return False
     if row["kind"] == "soft":
         return isinstance(gold, list) and bool(gold) and _texts(gold)
-    known = {"letter": options, "yes/no": ("yes", "no"), "word": (gold,)}
+    known = {"letter": options, "choice": options, "yes/no": ("yes", "no"), "word": (gold,)}
     return isinstance(gold, str) and gold in known.get(row["kind"], ())
 
 
@@ -67,19 +67,28 @@ def by_letter(id, image, texts, seed, ask=prompts.captions, right=0, **more):
     return Item(id, image, ask(texts), "letter", prompts.LETTERS[order.index(right)], options, **more)
 
 
-def read(row):
-    """(parsed, right) of a row: what the answer says, None if it says nothing that counts, and how right that is in [0, 1]."""
-    kind, gold, answer = row["kind"], row["gold"], row["answer"]
-    if kind == "letter":
-        parsed = scoring.letter(answer, row["options"])
-        return parsed, float(parsed == gold)
-    if kind == "yes/no":  # read as POPE does, whatever it is; what holds neither word is counted as unparsed all the same
-        return (scoring.yes_or_no(answer) if scoring.says_yes_or_no(answer) else None), float(scoring.yes_or_no(answer) == gold)
-    if kind == "word":
+def read(row: dict) -> tuple[str | None, float]:
+    """(parsed, right) of a row: what the answer says, None if it says nothing that counts, and how right that is in [0, 1].
+
+    By the rules of `scoring`, each kind by its own.
+    """
+    kind, gold, answer = row["kind"], row["gold"], scoring.said(row["answer"])
+    if kind == "soft":
+        parsed, right = scoring.vqa(answer), scoring.soft(answer, gold)
+    elif kind == "word":
         parsed = scoring.word(answer)
-        return parsed or None, float(bool(parsed) and parsed == scoring.word(gold))
-    parsed = scoring.vqa(answer)
-    return parsed or None, scoring.soft(answer, gold) if parsed else 0.0
+        right = float(parsed == scoring.word(gold))
+    else:
+        parsed = _READERS[kind](answer, row["options"])
+        right = float(parsed == gold)
+    return (parsed if parsed or right else None), right  # "A" is read as nothing, and right where people say "a"
+
+
+_READERS = {
+    "letter": scoring.letter,
+    "choice": scoring.choice,
+    "yes/no": lambda answer, _: scoring.only_yes_or_no(answer),
+}
 
 
 def digest(items):

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from .. import stats
-from . import identity, paper, running
+from . import identity, paper, running, scoring
 from .formats import OPPOSITE
 from .items import read
 
@@ -227,11 +227,16 @@ def _parts(rows):
 
 
 def _pope(rows):
-    """Accuracy, precision, recall and F1 ("yes" is positive) and the share of yes, in each part and on average over them."""
+    """Accuracy, precision, recall and F1 ("yes" is positive) and the share of yes, in each part and on average over them.
+
+    As in lmms-eval, what is neither yes nor no is wrong, and left out of the recall. The accuracy by POPE's own evaluation,
+    which takes whatever is not a no for a yes, stands beside.
+    """
     rows = rows.assign(part=_about(rows, "part"))
-    yes = (rows["gold"] == "yes") == (rows["right"] == 1)
-    rows = rows.assign(yes=yes.astype(float), due=(rows["gold"] == "yes").astype(float))
-    scores = {"accuracy": _mean(rows, "pope")}
+    yes, due = rows["parsed"] == "yes", (rows["gold"] == "yes") & rows["parsed"].notna()
+    rows = rows.assign(yes=yes.astype(float), due=due.astype(float))
+    own = [float(scoring.yes_or_no(answer) == gold) for answer, gold in zip(rows["answer"], rows["gold"])]
+    scores = {"accuracy": _mean(rows, "pope"), "accuracy, read as POPE does": _mean(rows.assign(right=own), "pope")}
     for part, some in rows.groupby("part", sort=False):
         wide = some.assign(hit=some["yes"] * some["due"]).groupby("group")[["hit", "yes", "due"]].sum().to_numpy()
         scores[f"{part}: accuracy"] = _share(some)

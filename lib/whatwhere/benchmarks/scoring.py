@@ -1,50 +1,137 @@
-"""From what a model said to right or wrong, by each benchmark's own definition.
+"""From what a model said to right or wrong.
 
-An answer that its benchmark's rules cannot read counts as wrong, and is counted: `unparsed` says how many there were.
+| benchmark | read by the rule of | function |
+|---|---|---|
+| MMBench | lmms-eval's task mmbench_en_dev_static | `choice` |
+| POPE | lmms-eval; POPE's own evaluation is a second score | `only_yes_or_no`, `yes_or_no` |
+| GQA | lmms-eval | `word` |
+| TextVQA | lmms-eval: the VQA challenge's | `soft`, `vqa` |
+| What's Up, COCO- and GQA-spatial | our own, strict | `letter` |
+
+`make agreement` holds the first four to lmms-eval on 100,000 generated answers each. An answer that its rule cannot read counts
+as wrong, and is counted: `unparsed` says how many there were.
 """
 
 import re
 import string
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_THOUGHTS = (("<think>", "</think>"), ("<analysis>", "</analysis>"))
 
 
-def letter(answer, options):
+def said(answer: str) -> str:
+    """An answer without outer blanks, and without what a model thinks aloud between tags before it answers."""
+    for start, end in _THOUGHTS:
+        answer = re.sub(f"{start}.*?{end}", "", answer, flags=re.DOTALL)
+        if start not in answer:  # the prompt may have begun the thought
+            answer = answer.rpartition(end)[2]
+    return answer.strip()
+
+
+# -- by letter -------------------------------------------------------------------------------------------------------
+
+
+def letter(answer: str, options: dict[str, str]) -> str | None:
     """The letter that an answer gives, or None: "B", "(B)", "B.", "B. the caption", or the caption alone, and nothing else.
 
-    options: {letter: text}.
+    options: {letter: text}. Strict on purpose, for What's Up, COCO- and GQA-spatial, which have no rule of their own for words:
+    a guess at what a sentence means would be right in a quarter or half of all cases. `choice` is MMBench's more lenient rule.
     """
-    said = answer.strip()
-    found = re.fullmatch(r"\(?([A-Za-z])\)?[.:)]?(?:\s+(.+))?", said, flags=re.DOTALL)
+    given = answer.strip()
+    found = re.fullmatch(r"\(?([A-Za-z])\)?[.:)]?(?:\s+(.+))?", given, flags=re.DOTALL)
     if found:
         chosen, rest = found[1].upper(), found[2]
         if chosen in options and (rest is None or _plain(rest) == _plain(options[chosen])):
             return chosen
-    alike = [each for each, text in options.items() if _plain(text) == _plain(said)]
+    alike = [each for each, text in options.items() if _plain(text) == _plain(given)]
     return alike[0] if len(alike) == 1 else None
 
 
-def yes_or_no(answer):
-    """POPE's official reading: of the first sentence; "no" if No, no or not is among its words, else "yes"."""
+def choice(answer: str, options: dict[str, str]) -> str | None:
+    """MMBench's reading: the letter that an answer gives, among whatever else it says, or None.
+
+    options: {letter: text}. Three rules, of which the first that finds a letter decides: the only letter that stands as a
+    word; the only option whose text occurs; the place where a letter is most likely meant as the answer. The first two are
+    MMBench's own, and lmms-eval then asks a language model (or, where it reaches none, draws a letter). The third is that
+    of lmms-eval's task without such a judge, and guesses: a capital A to D anywhere will do where there is nothing better.
+    """
+    return _lone_letter(answer.split()) or _lone_text(answer.lower(), options) or _likeliest_letter(answer, sorted(options))
+
+
+# how a letter may stand as a word of its own, in the order in which these are tried
+_ALONE = ("{}", "{}.", "{},", "{}:", "{})", "{}).", "({})", "({}).", ":{}", ":{},", ":{}.", ":{})", ":{}).")
+
+
+def _lone_letter(words):
+    """The letter of A to E that alone stands in one of the forms; E is no option, but makes "B or E" two letters."""
+    for form in _ALONE:
+        found = [each for each in "ABCDE" if form.format(each) in words]
+        if len(found) == 1 and not (form == "{}" and found == ["A"] and len(words) > 3):  # "A" may be the article
+            return found[0]
+    return None
+
+
+def _lone_text(answer, options):
+    found = [each for each, text in options.items() if text.lower() in answer]
+    return found[0] if len(found) == 1 else None
+
+
+_PHRASES = (
+    "answer is", "the answer is", "correct answer is", "the correct answer is", "best answer is", "the best answer is",
+    "my answer is", "correct option is", "the correct option is", "best option is", "the best option is", "choice is",
+    "the choice is", "correct choice is", "the correct choice is", "my choice is", "i choose", "i select", "i pick",
+    "옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは",
+)  # fmt: skip
+
+
+def _likeliest_letter(answer, letters):
+    """The letter in the most telling place, the last one where several places tell as much."""
+    text = answer.strip()
+    for mark in ",.!?;:'\"":
+        text = text.strip(mark)
+    text, bare = f" {text} ", text.strip()
+    lowered, found = text.lower(), []  # (how telling, where, letter)
+    after = [lowered.find(phrase) + len(phrase) for phrase in _PHRASES if phrase in lowered]
+    for each in letters:
+        if bare.startswith(each) and not bare[1:2].isalpha():
+            found.append((7, 0, each))
+        if bare.endswith(each) and not bare[-2:-1].isalpha():
+            found.append((6, 0, each))
+        found += [(5, text.find(each, start), each) for start in after if each in text[start:]]
+        forms = f"({each})", f"{each}.", f"{each}:", f"{each})", f"{each} ", each
+        found += [(4 - n, text.rfind(form), each) for n, form in enumerate(forms) if form in text]
+    return max(found)[2] if found else None
+
+
+# -- yes or no -------------------------------------------------------------------------------------------------------
+
+
+def only_yes_or_no(answer: str) -> str | None:
+    """lmms-eval's reading of POPE: "yes" or "no" where that is all that was said, in any case, else None: "Yes." is neither."""
+    word = answer.strip().lower()
+    return word if word in ("yes", "no") else None
+
+
+def yes_or_no(answer: str) -> str:
+    """POPE's own reading: of the first sentence; "no" if No, no or not is among its words, else "yes"."""
     words = answer.split(".")[0].replace(",", "").split(" ")
     return "no" if {"No", "no", "not"} & set(words) else "yes"
 
 
-def says_yes_or_no(answer):
-    """Does an answer hold yes, no or not as a word at all? POPE's reading takes any other for a yes."""
-    return bool(re.search(r"\b(yes|no|not)\b", answer, flags=re.IGNORECASE))
+# -- in a word -------------------------------------------------------------------------------------------------------
 
 
-def word(answer):
-    """GQA's reading: case, punctuation and outer blanks do not count."""
-    return answer.lower().translate(_PUNCTUATION).strip()
+def word(answer: str) -> str:
+    """GQA's reading: case and punctuation do not count, blanks do, but for outer ones of the whole answer."""
+    lowered = answer.lower()[: len(answer)]  # "İ" becomes two characters; lmms-eval's arrays keep their width
+    return lowered.translate(_PUNCTUATION).rstrip("\0")  # and end before the first of the last zeros
 
 
-def soft(answer, answers):
+def soft(answer: str, answers: list[str]) -> float:
     """VQA's soft accuracy in [0, 1]: the mean, over every nine of ten people, of min(1, how many said the same / 3)."""
-    said, people = vqa(answer), [vqa(each) for each in answers]
-    same = people.count(said)
-    without = [same - (each == said) for each in people]
+    own, people = vqa(answer), [vqa(each) for each in answers]
+    same = people.count(own)
+    without = [same - (each == own) for each in people]
     return sum(min(1.0, n / 3) for n in without) / len(people)
 
 
@@ -64,19 +151,20 @@ _CONTRACTED = """
 """.split()  # not all there are: those that the definition mends
 
 
-# {a contraction with one apostrophe too few: the contraction}
+# {a contraction with one apostrophe too few: the contraction}; and the one that the definition mends the wrong way round
 _SLIPS = {full[:i] + full[i + 1 :]: full for full in _CONTRACTED for i, c in enumerate(full) if c == "'"}
+_SLIPS |= {"somebody'd": "somebodyd"}
 
 
-def vqa(answer):
+def vqa(answer: str) -> str:
     """An answer as VQA compares it: lower case, no articles, digits for number words, punctuation gone, apostrophes mended."""
-    said = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's")
-    said = re.sub(r"[\n\t]", " ", said).strip()
-    closed = said
+    lowered = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's")
+    lowered = re.sub(r"[\n\t]", " ", lowered).strip()
+    closed = lowered
     for mark in _MARKS:
-        loose = f"{mark} " in said or f" {mark}" in said
+        loose = f"{mark} " in lowered or f" {mark}" in lowered
         closed = closed.replace(mark, "" if loose else " ")
-    closed = re.sub(r"\.(?!\d)", "", closed)
+    closed = re.sub(r"\.(?!\d)", "", closed, count=32)  # the definition gives re.UNICODE, which is 32, where a count belongs
     words = (_NUMBERS.get(each, each) for each in closed.split())
     return " ".join(_SLIPS.get(each, each) for each in words if each not in _ARTICLES)
 

@@ -8,11 +8,11 @@
 The visual decoder and methods 1 to 3 of *Reading Images Like Texts* (arXiv 2509.19191), and what to hold them against.
 """
 
-from .decoder import Decoder, distil, lessons, load_decoder, punctuation
+from .decoder import MARKS, Decoder, distil, lessons, load_decoder, punctuation
 from .groups import BASELINES, SHAPES, Sight, by_words
 from .within import LENGTHS, POOLS, POSITIONS, Log, method
 
 __all__ = [
-    "BASELINES", "LENGTHS", "POOLS", "POSITIONS", "SHAPES", "Decoder", "Log", "Sight", "by_words", "distil", "lessons",
+    "BASELINES", "LENGTHS", "MARKS", "POOLS", "POSITIONS", "SHAPES", "Decoder", "Log", "Sight", "by_words", "distil", "lessons",
     "load_decoder", "method", "punctuation",
 ]  # fmt: skip

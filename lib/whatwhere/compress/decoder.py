@@ -10,6 +10,7 @@ the LM's final logits at the visual positions with unlabelled images only.
 
 import json
 import math
+import string
 import unicodedata
 from pathlib import Path
 
@@ -33,15 +34,17 @@ LARGEST = 2**23  # numbers in one piece of logits: 32 MiB in float32, whatever t
 class Decoder(torch.nn.Module):
     """Reads visual tokens as words, before the language model: `decoder(tokens)` are logits (…, vocabulary).
 
-    weight: (vocabulary, hidden). words: (vocabulary,) what each id looks like. punctuation: (vocabulary,) which of them are.
+    weight: (vocabulary, hidden). words: (vocabulary,) what each id looks like. texts: (vocabulary,) what each adds to a text,
+    as `vlm.texts`; the words themselves if None. punctuation: (vocabulary,) which of them are, by the paper's set.
     history: the losses of its distillation by step. about: how it was made. ids: None, or where its words stand in the model's
     vocabulary, if it was `narrowed` to some of them.
     """
 
-    def __init__(self, weight, words, about=None, history=None, ids=None):
+    def __init__(self, weight, words, about=None, history=None, ids=None, texts=None):
         super().__init__()
         self.weight = torch.nn.Parameter(weight, requires_grad=False)
-        self.words, self.punctuation = words, punctuation(words)
+        self.words, self.texts = words, words if texts is None else texts
+        self.punctuation = punctuation(self.texts)
         self.about, self.history, self.ids = about or {}, history, ids
 
     def forward(self, tokens):
@@ -60,8 +63,9 @@ class Decoder(torch.nn.Module):
         Its words are counted anew, from 0. Raises ValueError unless `ids` are two at least and all different.
         """
         ids = np.array(ids)
-        words = _chosen(self.words, ids)
-        return Decoder(self.weight[ids], words, self.about, self.history, ids if self.ids is None else self.ids[ids])
+        words, texts = (_chosen(each, ids) for each in (self.words, self.texts))
+        there = ids if self.ids is None else self.ids[ids]
+        return Decoder(self.weight[ids], words, self.about, self.history, there, texts)
 
     def check_fits(self, vlm):
         """This decoder, if `vlm` is the model that it can read; otherwise a ValueError."""
@@ -99,14 +103,14 @@ def load_decoder(folder, vlm):
     try:
         about, tensors = read_json(folder / CARD), load_file(folder / WEIGHTS)
         weight, ids = tensors["weight"], tensors["ids"].numpy() if "ids" in tensors else None
-        words = vlm.words if ids is None else _chosen(vlm.words, ids)
+        words, texts = (each if ids is None else _chosen(each, ids) for each in (vlm.words, vlm.texts))
         mark = np.asarray(about.get("mark", [0] * 16), float)
         fits = weight.ndim == 2 and mark.shape == (16,) and (ids is None or len(ids) == len(weight))
         if not fits or not weight.isfinite().all() or not np.isfinite(mark).all():
             raise ValueError("its numbers are not those of a decoder")
     except Exception as error:  # safetensors and json raise each their own for a broken file
         raise ValueError(f"The decoder in '{folder}' could not be read; make it again. ({error})") from None
-    return Decoder(weight.to(vlm.device, vlm.dtype), words, about, ids=ids).check_fits(vlm)
+    return Decoder(weight.to(vlm.device, vlm.dtype), words, about, ids=ids, texts=texts).check_fits(vlm)
 
 
 def _chosen(words, ids):
@@ -125,9 +129,35 @@ def _mark(vlm):
     return vector[np.linspace(0, len(vector) - 1, 16).astype(int)].tolist()
 
 
-def punctuation(words):
-    """(vocabulary,) true where a word is made of punctuation marks and nothing else."""
-    return np.array([bool(word) and all(unicodedata.category(c)[0] == "P" for c in word) for word in words])
+def _ascii(text):
+    return all(c in string.punctuation or c.isspace() for c in text)
+
+
+def _unicode(text):
+    text = text.removeprefix(" ")  # the mark of a word's start
+    return bool(text) and all(unicodedata.category(c)[0] == "P" for c in text)
+
+
+# What counts as punctuation. The paper's code drops `string.punctuation`, white space and the empty string, and in some
+# variants the word "in"; we take what is made of several such marks along. Unicode's own punctuation is narrower in ASCII,
+# where it has no $ + < = > ^ ` | ~ and no white space, and wider elsewhere (— 、 «).
+MARKS = {
+    "paper": _ascii,
+    "paper and in": lambda text: _ascii(text) or text.strip() == "in",
+    "unicode": _unicode,
+}
+
+
+def punctuation(texts, marks: str = "paper") -> np.ndarray:
+    """(vocabulary,) true where a text (of `vlm.texts`) is punctuation.
+
+    marks: by which set of MARKS: "paper", made of ASCII punctuation marks and white space alone, or empty; "paper and in",
+    also the word "in"; "unicode", made of what Unicode calls punctuation, without the blank of a word's start.
+    Raises ValueError for another set.
+    """
+    if not isinstance(marks, str) or marks not in MARKS:
+        raise ValueError(f"No set of punctuation marks {marks!r}; there are {', '.join(map(repr, MARKS))}.")
+    return np.array([MARKS[marks](text) for text in texts], bool)
 
 
 def lessons(vlm, images, batch_size=16, progress=True):
@@ -210,7 +240,7 @@ def distil(vlm, taught, alpha=0.7, temperature=2.5, lr=1e-4, epochs=2, batch=16,
             if folder and (step + 1) % SAVED == 0:
                 _keep(folder, about, weight, optimiser, history)
     history = pd.DataFrame(history, columns=["soft", "hard"]).rename_axis("step")
-    decoder = Decoder(weight.detach().to(vlm.dtype), vlm.words, about, history)
+    decoder = Decoder(weight.detach().to(vlm.dtype), vlm.words, about, history, texts=vlm.texts)
     if folder:
         decoder.save(folder)
         (Path(folder) / UNFINISHED).unlink(missing_ok=True)

@@ -12,6 +12,8 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from .decoder import punctuation
+
 Sight = namedtuple("Sight", "tokens grid attention rng")
 Sight.__doc__ = """What a way of choosing may look at: one image in its prompt.
 
@@ -48,23 +50,30 @@ def regions(labels):
 SHAPES = {"rows": rows, "raster": raster, "regions": regions}
 
 
-def by_words(decoder, number, shape="rows", same=1):
+def by_words(decoder, number, shape="rows", same=1, marks="paper"):
     """The paper's methods 1, 2 and 3: equal neighbours go on as one, patches of punctuation are dropped.
 
     decoder: a `Decoder`, which says each token's best words. number: 1 drops nothing, 2 drops tokens whose first word is
     punctuation, 3 those whose first and second are. shape: what counts as neighbours, one of SHAPES. same: how many of two
-    tokens' best words must be the same, in order, for them to be equal.
+    tokens' best words must be the same, in order, for them to be equal. marks: what `punctuation` is.
+
+    Words are the same if they are spelt the same, as in the paper's code: a tokenizer's "cat" and its "cat" at a word's start
+    ("▁cat", "Ġcat") are one word, and so are "." and the byte that spells it.
     """
     check(number, (1, 2, 3), "method")
     check(shape, SHAPES, "shape")
     if isinstance(same, bool) or not isinstance(same, Integral) or not 1 <= same <= len(decoder.words):
         raise ValueError(f"same is a whole number of words from 1 to {len(decoder.words)}, not {same!r}.")
 
+    blanks, first = punctuation(decoder.texts, marks), {}
+    words = np.array([first.setdefault(text.removeprefix(" "), n) for n, text in enumerate(decoder.texts)])
+
     def choose(sight):
         best = decoder.top(sight.tokens, max(2, same))
-        blank = decoder.punctuation[best]
+        blank = blanks[best]
         dropped = {1: np.zeros(len(best), bool), 2: blank[:, 0], 3: blank[:, :2].all(1)}[number]
-        labels = best[:, 0] if same == 1 else np.unique(best[:, :same], axis=0, return_inverse=True)[1]
+        said = words[best[:, :same]]
+        labels = said[:, 0] if same == 1 else np.unique(said, axis=0, return_inverse=True)[1]
         groups = SHAPES[shape](np.where(dropped, -1, labels).reshape(sight.grid))
         return np.where(dropped, -1, groups)
 

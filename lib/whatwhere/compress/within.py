@@ -38,7 +38,8 @@ class Log:
 
 @contextmanager
 def method(
-    vlm, which, decoder=None, *, same=1, shape="rows", pool="mean", positions="kept", lengths="dropped", keep=None, seed=0
+    vlm, which, decoder=None, *, same=1, shape="rows", pool="mean", positions="kept", lengths="dropped", keep=None, seed=0,
+    marks="paper",
 ):  # fmt: skip
     """Within this context `vlm` is given fewer visual tokens, however it is run; afterwards it is as before, bit for bit.
 
@@ -56,10 +57,13 @@ def method(
     keep: for the baselines, how many tokens an image keeps: a number, a share, or another way (such as
         `by_words(decoder, 1)`), to be equalled image by image.
 
+    marks: for methods 2 and 3, what punctuation is: the "paper"'s set, "paper and in" with that word, or "unicode"'s
+        (`punctuation` has them).
+
     Yields a `Log`. An image that would lose all its tokens keeps the middle one, with a warning. Prompts of any batch and any
     grid, padded on the left; greedy decoding and sampling with the usual growing cache.
     """
-    way = _way(vlm, which, decoder, same, shape, keep)
+    way = _way(vlm, which, decoder, same, shape, keep, marks)
     for name, value, known in (("pool", pool, POOLS), ("positions", positions, POSITIONS), ("lengths", lengths, LENGTHS)):
         ways.check(value, known, f"choice of {name}")
     if lengths == "kept" and vlm.lm.config._attn_implementation not in ("sdpa", "eager"):
@@ -81,7 +85,7 @@ def at_work(vlm):
     return any(isinstance(getattr(hook, "__self__", None), _Shortener) for hook in vlm.lm._forward_pre_hooks.values())
 
 
-def _way(vlm, which, decoder, same, shape, keep):
+def _way(vlm, which, decoder, same, shape, keep, marks):
     if callable(which):
         return which
     ways.check(which, (1, 2, 3, *ways.BASELINES), "method")
@@ -90,7 +94,7 @@ def _way(vlm, which, decoder, same, shape, keep):
         return ways.BASELINES[which](keep)
     if decoder is None or keep is not None:
         raise ValueError(f"Method {which} takes a decoder and no keep: the words decide how many tokens go.")
-    return ways.by_words(decoder.check_fits(vlm), which, shape, same)
+    return ways.by_words(decoder.check_fits(vlm), which, shape, same, marks)
 
 
 class _Shortener:
