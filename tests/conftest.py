@@ -47,6 +47,11 @@ def is_here(host):
 sys.addaudithook(stay_here)  # for good: unlike a patch, it cannot be undone, or gone round by another name
 
 
+if os.environ.get("WHATWHERE_LAST_BITS"):  # as on another processor
+    import last_bits
+
+    last_bits.begin()
+
 SITE = Path(__file__).parent / "site"
 
 
