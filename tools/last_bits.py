@@ -34,7 +34,8 @@ CURVES = (
     "exp log log2 log10 log1p expm1 sin cos tan tanh sigmoid erf erfinv pow rsqrt gelu gelu_backward silu silu_backward "
     "atan2 acos asin softplus log_sigmoid_forward polar sigmoid_backward tanh_backward"
 )
-INEXACT = frozenset(f"{SUMS} {CURVES}".split())
+DRAWS = "normal randn randn_like exponential"  # by logarithms and cosines
+INEXACT = frozenset(f"{SUMS} {CURVES} {DRAWS}".split())
 NOISE = torch.rand(1 << 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
 RARE = 0.95  # half a precision rounds most last bits of the sums behind it away: only so many of its numbers in twenty move
 
@@ -49,10 +50,12 @@ class LastBits(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         found = operation(*args, **(kwargs or {}))
         name = operation._schema.name.removeprefix("aten::")
+        if name.endswith("_") and name[:-1] in INEXACT:  # in place
+            return found.copy_(self.moved(found, name))
         if name not in INEXACT or operation._overloadname == "out":
             return found
         if isinstance(found, tuple):
-            return type(found)(self.moved(each, name) for each in found) if type(found) is tuple else found
+            return tuple(self.moved(each, name) for each in found)
         return self.moved(found, name)
 
     def moved(self, found, name):
