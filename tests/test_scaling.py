@@ -125,8 +125,8 @@ def test_the_formula_in_place(turning, chosen):
 
 
 def test_the_gains_by_hand():
-    assert rope.gains(4, 99, 2).tolist() == [1, 1 + 99 / 16, 1 + 99 / 4, 1 + 99 * 9 / 16]
-    assert rope.sigmoid_gains(4, 9, 20, 0.5)[2] == 5.5  # half way where 2i/d is c
+    assert rope.gains(4, 99, 2).tolist() == pytest.approx([1, 1 + 99 / 16, 1 + 99 / 4, 1 + 99 * 9 / 16])
+    assert rope.sigmoid_gains(4, 9, 20, 0.5)[2] == pytest.approx(5.5)  # half way where 2i/d is c
     rising = rope.sigmoid_gains(64, 9, 5, 0.5)
     assert (rising.diff() > 0).all() and 1 < rising[0] and rising[-1] < 10
     steep = rope.sigmoid_gains(64, 9, 1e4, 0.505)

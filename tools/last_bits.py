@@ -5,10 +5,10 @@
 
 Processors agree on +, ×, ÷ and √ to the last bit. They differ in the order in which the terms of a dot product, a mean or a norm
 are added, and in the polynomials of exp, sin and their like. Here each number that such an operation returns is moved by up to
-one unit in the last place of its row's typical size: of the row's, since a sum whose terms cancel keeps their rounding errors. As
-on a real processor, the same operation on tensors of the same shape moves them alike, so the same computation gives the same bits
-twice, and one with another batch size does not. Whole numbers stay, since their sums are exact on any processor, and so do zeros,
-such as those of a masked softmax.
+one unit in its last place; for sums, in the last place of its row's typical size, since a sum whose terms cancel keeps their
+rounding errors. As on a real processor, the same operation on tensors of the same shape moves them alike, so the same computation
+gives the same bits twice, and one with another batch size does not. Whole numbers stay, since their sums are exact on any
+processor, and so do zeros, such as those of a masked softmax.
 """
 
 import os
@@ -24,7 +24,7 @@ SUMS = (
     "convolution_backward linear_backward matmul_backward sum mean var var_mean std cumsum logsumexp prod norm "
     "linalg_vector_norm linalg_norm _euclidean_dist _cdist_forward cosine_similarity layer_norm native_layer_norm "
     "native_layer_norm_backward _fused_rms_norm rms_norm native_group_norm softmax _softmax _softmax_backward_data "
-    "log_softmax _log_softmax _log_softmax_backward_data scaled_dot_product_attention "
+    "log_softmax _log_softmax _log_softmax_backward_data _safe_softmax scaled_dot_product_attention "
     "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention_for_cpu_backward "
     "_scaled_dot_product_attention_math embedding_dense_backward nll_loss cross_entropy_loss kl_div mse_loss avg_pool2d "
     "adaptive_avg_pool2d _adaptive_avg_pool2d upsample_bilinear2d upsample_bicubic2d _upsample_bilinear2d_aa "
@@ -35,7 +35,8 @@ CURVES = (
     "atan2 acos asin softplus log_sigmoid_forward polar sigmoid_backward tanh_backward"
 )
 DRAWS = "normal randn randn_like exponential"  # by logarithms and cosines
-INEXACT = frozenset(f"{SUMS} {CURVES} {DRAWS}".split())
+ONE_BY_ONE = frozenset(f"{CURVES} {DRAWS}".split())  # a number each for a number
+INEXACT = ONE_BY_ONE | frozenset(SUMS.split())
 NOISE = torch.rand(1 << 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
 RARE = 0.95  # half a precision rounds most last bits of the sums behind it away: only so many of its numbers in twenty move
 
@@ -64,7 +65,8 @@ class LastBits(TorchDispatchMode):
         exact = torch.where(found.isfinite(), found, 0).double()
         if (exact == exact.round()).all():
             return found
-        size = exact.square().mean(-1, keepdim=True).sqrt() if exact.dim() else exact.abs()
+        alone = not exact.dim() or name.removesuffix("_") in ONE_BY_ONE
+        size = exact.abs() if alone else exact.square().mean(-1, keepdim=True).sqrt()
         start, count = zlib.crc32(f"{name} {tuple(found.shape)}".encode()) % (len(NOISE) // 2), found.numel()
         noise = NOISE[start : start + count] if start + count <= len(NOISE) else NOISE.repeat(1 + count // len(NOISE))[:count]
         if found.dtype in (torch.float16, torch.bfloat16):

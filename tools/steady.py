@@ -56,7 +56,7 @@ TRIALS = {
     **{name: SETTINGS[name][0] for name in ("no vectors", "AVX2", "old libraries", "last bits")},
     "tests": "every file of tests that computes, in each setting of a processor",
 }
-COMPUTES = re.compile(r"^import (numpy|torch)|^from transformers|ww\.load\(", flags=re.MULTILINE)
+COMPUTES = re.compile(r"^import (numpy|torch)\b|^from transformers|ww\.load\(", flags=re.MULTILINE)
 FILES = [  # of tests, by their names without test_; the chapters' are the other trials
     path.stem.removeprefix("test_")
     for path in sorted((ROOT / "tests").glob("test_*.py"))
