@@ -68,7 +68,7 @@ $(READY)-bench: $(READY)
 bench: $(READY)-bench  ## time the lens beside its alternatives, compression, scaling and the book itself (an hour; 16 GB)
 	env -u OMP_WAIT_POLICY PYTHONPATH=tools $(BIN)/python -m bench $(PARTS) $(if $(SAVE),--save)
 
-steady: $(READY)  ## execute all chapters four times, each time something else changed that should not matter (an hour)
+steady: $(READY)  ## execute all chapters and the tests, each time something else changed that should not matter (some hours)
 	$(BIN)/python tools/steady.py
 
 rehearse: $(READY)  ## build two real models at full size with random weights, and time them (16 GB of free memory)

@@ -38,7 +38,7 @@ def test_sums_and_curves_are_moved_in_their_last_bits(dtype, inference):
             with LastBits():
                 there, again = act(), act()
         assert torch.equal(there, again) and there.dtype == dtype, "a processor repeats itself"
-        assert 0 < apart(here, there) < 20 * torch.finfo(dtype).eps
+        assert 0 < apart(here, there) < 30 * torch.finfo(dtype).eps
 
 
 def test_what_is_exact_on_any_processor_stays():
