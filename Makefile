@@ -1,7 +1,9 @@
 # Everything here runs inside .venv, which the first target you ask for creates (a few minutes, once).
 # Another environment: make book VENV=/path/to/it      Another Python: make book PYTHON=python3.12
+# Without an NVIDIA GPU on Linux, torch comes without CUDA; to choose: make book TORCH=cpu, or TORCH=cuda
 PYTHON ?= python3
 VENV   ?= .venv
+TORCH  ?= auto
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.whatwhere
 # glibc gives large blocks back after every use; keeping them makes a training step a quarter shorter (others ignore this)
@@ -22,6 +24,7 @@ help:  ## show this list
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This book needs Python 3.11 or newer: make PYTHON=python3.12 …")'
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python tools/torch_build.py $(TORCH)
 	@echo "Installing the book's packages into $(VENV), at the versions in constraints.txt"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test]'
 	@touch $@
@@ -65,7 +68,7 @@ $(READY)-bench: $(READY)
 bench: $(READY)-bench  ## time the lens beside its alternatives, compression, scaling and the book itself (an hour; 16 GB)
 	env -u OMP_WAIT_POLICY PYTHONPATH=tools $(BIN)/python -m bench $(PARTS) $(if $(SAVE),--save)
 
-steady: $(READY)  ## execute all chapters four times, each time something else changed that should not matter (an hour)
+steady: $(READY)  ## execute all chapters and the tests, each time something else changed that should not matter (some hours)
 	$(BIN)/python tools/steady.py
 
 rehearse: $(READY)  ## build two real models at full size with random weights, and time them (16 GB of free memory)

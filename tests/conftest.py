@@ -47,14 +47,41 @@ def is_here(host):
 sys.addaudithook(stay_here)  # for good: unlike a patch, it cannot be undone, or gone round by another name
 
 
-SITE = Path(__file__).parent / "site"
+if os.environ.get("WHATWHERE_LAST_BITS"):  # as on another processor
+    import last_bits
+
+    last_bits.begin()
+
+SITE, ELSEWHERE = Path(__file__).parent / "site", pytest.StashKey()
 
 
 def pytest_ignore_collect(collection_path, config):
     """The built book in a browser is looked at only where it is asked for: make test-site."""
     if collection_path == SITE:
         named = [(config.invocation_params.dir / name.split("::")[0]).resolve() for name in config.args]
-        return None if any(path.is_relative_to(SITE) for path in named) else True
+        if any(path.is_relative_to(SITE) for path in named):
+            return None
+        config.stash[ELSEWHERE] = any(SITE.is_relative_to(path) for path in named)
+        return True
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around all other summaries: the last lines before the closing one
+def pytest_terminal_summary(terminalreporter, config):
+    result = yield
+    places = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = str(report.longrepr[-1]).removeprefix("Skipped: ").splitlines()[0]
+        places.setdefault(reason, []).append(Path(report.location[0]).name)
+    lines = [
+        f"{len(files)} {'test' if len(files) == 1 else 'tests'} in {', '.join(sorted(set(files)))}: {reason}"
+        for reason, files in places.items()
+    ]
+    if config.stash.get(ELSEWHERE, False):
+        lines.append("the built book in a browser, tests/site: it has a command of its own, make test-site")
+    if lines:
+        terminalreporter.section("not run, and why")
+        terminalreporter.write("\n".join(lines) + "\n")
+    return result
 
 
 def pytest_collection_modifyitems(items):

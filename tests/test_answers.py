@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
+from closeness import OTHER, SAME, apart
 from whatwhere import answers, compress, intervene
 
 
@@ -145,12 +146,12 @@ def test_chances_are_those_of_the_logits(vlm):
     said = answers.chances(vlm, vlm.prepare(pictures(), QUESTIONS), OPTIONS)
     ids = vlm.tokenizer.convert_tokens_to_ids(OPTIONS)
     assert said.shape == (3, 4) and (said.sum(1) < 0.9).all() and said.std(0).min() > 1e-4
-    assert torch.allclose(said, vlm.logits(pictures(), QUESTIONS)[:, -1].softmax(-1)[:, ids], rtol=1e-4, atol=1e-7)
+    assert apart(said, vlm.logits(pictures(), QUESTIONS)[:, -1].softmax(-1)[:, ids]) < SAME
     for row, image, question in zip(said, pictures(), QUESTIONS):
-        assert torch.allclose(answers.chances(vlm, vlm.prepare(image, question), OPTIONS)[0], row, rtol=1e-3, atol=1e-6)
-        assert torch.allclose(vlm.logits(image, question)[-1].softmax(-1)[ids], row, rtol=1e-3, atol=1e-6)
+        assert apart(answers.chances(vlm, vlm.prepare(image, question), OPTIONS)[0], row) < SAME
+        assert apart(vlm.logits(image, question)[-1].softmax(-1)[ids], row) < SAME
     of_one = answers.chances(vlm, vlm.prepare(pictures()[0], QUESTIONS), OPTIONS[::-1])
-    assert torch.allclose(of_one[0].flip(0), said[0], rtol=1e-3, atol=1e-6) and not torch.allclose(of_one[1].flip(0), said[1])
+    assert apart(of_one[0].flip(0), said[0]) < SAME < OTHER < apart(of_one[1].flip(0), said[1])
 
 
 def test_chances_see_what_is_done_to_the_model(vlm):
@@ -165,8 +166,9 @@ def test_chances_see_what_is_done_to_the_model(vlm):
         vectors.requires_grad_()
         with intervene.added(vlm, masks, vectors, **{place: 1}):
             said = answers.chances(vlm, vlm.prepare(pictures(), QUESTIONS), OPTIONS)
-        assert torch.allclose(said[[0, 2]], before[[0, 2]], atol=1e-6) and (said[1] - before[1]).abs().max() > 1e-4
-        assert torch.autograd.grad(said[2].log().sum(), vectors)[0].abs().sum(1).gt(1e-6).tolist() == [False, False, True]
+        assert apart(said[[0, 2]], before[[0, 2]]) < SAME < OTHER < apart(said[1], before[1])
+        slope = torch.autograd.grad(said[2].log().sum(), vectors)[0].abs().sum(1)
+        assert (slope > SAME * slope.max()).tolist() == [False, False, True]
         with torch.no_grad(), intervene.added(vlm, masks, vectors, **{place: 1}):
             assert not answers.chances(vlm, vlm.prepare(pictures(), QUESTIONS), OPTIONS).requires_grad
 
@@ -197,7 +199,7 @@ def test_what_the_vit_gave_may_be_used_again_unless_it_is_being_changed(vlm):
     seen = [each[0] for each in vlm.visual(inputs, [vlm.depths])]
     assert torch.equal(answers.chances(vlm, inputs, OPTIONS, seen), answers.chances(vlm, inputs, OPTIONS))
     other = answers.chances(vlm, inputs, OPTIONS, [each.flip(0) for each in seen])
-    assert not torch.allclose(other, answers.chances(vlm, inputs, OPTIONS), atol=1e-5)
+    assert apart(other, answers.chances(vlm, inputs, OPTIONS)) > OTHER
     patches = np.kron(mask, np.ones((vlm.adapter.merge,) * 2, bool))
     for change in (intervene.added(vlm, patches, torch.ones(24), depth=0), intervene.moved(vlm, patches, (0, 0))):
         with change, pytest.raises(ValueError, match="leave that out, and it runs again"):

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
+from closeness import OTHER, SAME, apart
 from whatwhere import compress, rehearsal
 from whatwhere.rehearsal.checkpoints import llava, qwen2vl
 
@@ -52,8 +53,8 @@ def test_keeping_every_token_changes_no_logit(vlm, pool, lengths):
     own = vlm.model(**vlm.prepare(images, PROMPTS)).logits
     with compress.method(vlm, everything, pool=pool, lengths=lengths) as log:
         real = vlm.prepare(images, PROMPTS)["attention_mask"].bool()
-        assert (vlm.logits(images, PROMPTS) - before)[real].abs().max() <= 1e-5
-        assert (vlm.model(**vlm.prepare(images, PROMPTS)).logits - own)[real].abs().max() <= 1e-5
+        assert apart(vlm.logits(images, PROMPTS)[real], before[real]) < SAME
+        assert apart(vlm.model(**vlm.prepare(images, PROMPTS)).logits[real], own[real]) < SAME
         assert vlm.answer(images, PROMPTS, 5) == said
     assert log.removed == 0 and len(log.kept) == 9
 
@@ -83,7 +84,7 @@ def test_dropping_a_token_is_leaving_it_out(vlm, positions):
     with compress.method(vlm, without, positions=positions) as log:
         found = vlm.logits(image, PROMPTS[0])
     assert found.shape[0] == left.sum() and log.given == [len(places)]
-    assert (found - vlm.unembedding(hidden[0])).abs().max() <= 1e-5
+    assert apart(found, vlm.unembedding(hidden[0])) < SAME
 
 
 @pytest.mark.parametrize("lengths", compress.LENGTHS)
@@ -118,7 +119,7 @@ def test_a_batch_answers_as_one_at_a_time_does(vlm, decoder, lengths):
         together = vlm.logits(images, prompts)
         alone = [vlm.logits(i, p) for i, p in zip(images, prompts)]
     for batch, one in zip(together, alone):
-        assert (batch[-len(one) :] - one).abs().max() <= 1e-4
+        assert apart(batch[-len(one) :], one) < SAME
     assert log.kept[:4] == log.kept[4:] and len(set(log.kept)) > 1
 
 
@@ -158,9 +159,9 @@ def test_a_token_of_length_n_is_attended_to_like_n_copies(tmp_path):
         return np.where(np.isin(np.arange(16), joined), 99, np.arange(16))
 
     with compress.method(vlm, join, lengths="kept"):
-        assert torch.allclose(vlm.logits(image, "what")[-1], copies, atol=1e-5)
+        assert apart(vlm.logits(image, "what")[-1], copies) < SAME
     with compress.method(vlm, join):
-        assert not torch.allclose(vlm.logits(image, "what")[-1], copies, atol=1e-3)
+        assert apart(vlm.logits(image, "what")[-1], copies) > OTHER
 
 
 @pytest.mark.parametrize("pool", compress.POOLS)
@@ -179,7 +180,7 @@ def test_what_goes_on_for_a_group(vlm, pool):
     stands = [n for n in members if torch.equal(place, before.lm[..., n])]
     assert len(stands) == 1
     if pool == "mean":
-        assert torch.allclose(given, tokens[members].mean(0), atol=1e-5) and stands == [1 if len(members) == 3 else 0]
+        assert apart(given, tokens[members].mean(0)) < SAME and stands == [1 if len(members) == 3 else 0]
     else:
         assert torch.equal(given, tokens[stands[0]]) and (pool == "random" or stands == [0])
 
@@ -250,7 +251,7 @@ def test_attention_is_that_of_the_model(vlm, folders, request):
     with compress.method(vlm, look):
         vlm.logits(images, PROMPTS[:2])
     for n, found in enumerate(seen):
-        assert np.allclose(found, own[n][vlm.image_places(inputs)[n]].detach(), atol=1e-5)
+        assert apart(found, own[n][vlm.image_places(inputs)[n]]) < SAME
     most = np.argsort(-seen[0])[:3]
     kept = compress.BASELINES["attended"](3)(compress.Sight(torch.zeros(len(seen[0]), 1), None, lambda layer: seen[0], None))
     assert set(np.flatnonzero(kept >= 0)) == set(most)

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
+from closeness import OTHER, SAME, apart
 from whatwhere import compress
 from whatwhere.compress import decoder as module
 from whatwhere.compress import speed
@@ -28,9 +29,9 @@ def vlm(request, folders):
 def test_lessons_are_the_first_and_the_last_of_the_lm(vlm):
     images = pictures(3)
     for image, (tokens, states) in zip(images, compress.lessons(vlm, images, batch_size=2)):
-        assert torch.allclose(tokens, vlm.visual_tokens(image), atol=1e-5)
+        assert apart(tokens, vlm.visual_tokens(image)) < SAME
         logits = vlm.logits(image, "what is there ?")[vlm.positions(image, "what is there ?").index]
-        assert torch.allclose(vlm.unembedding(vlm.final_norm(states)), logits, atol=1e-4)
+        assert apart(vlm.unembedding(vlm.final_norm(states)), logits) < SAME
 
 
 def test_lessons_of_different_grids(tmp_path):
@@ -55,9 +56,9 @@ def test_the_loss_is_the_papers():
     p, q = (torch.softmax(logits / 2.5, -1) for logits in (teacher, weight.T))
     kl = 2.5**2 * (p * (p / q).log()).sum(-1).mean()
     ce = -torch.log_softmax(weight.T, -1)[[0, 1], [0, 1]].mean()
-    assert (soft, hard) == (pytest.approx(kl.item(), rel=1e-5), pytest.approx(ce.item(), rel=1e-5))
+    assert (soft, hard) == (pytest.approx(kl.item(), rel=SAME), pytest.approx(ce.item(), rel=SAME))
     (expected,) = torch.autograd.grad(0.7 * kl + 0.3 * ce, weight)
-    assert torch.allclose(weight.grad, expected, atol=1e-6)
+    assert apart(weight.grad, expected) < SAME
 
 
 def test_pieces_add_up(vlm, monkeypatch):
@@ -65,7 +66,7 @@ def test_pieces_add_up(vlm, monkeypatch):
     whole = compress.distil(vlm, taught, epochs=2, lr=0.01)
     monkeypatch.setattr(ww.compress.decoder, "LARGEST", 5 * len(vlm.words))
     pieces = compress.distil(vlm, taught, epochs=2, lr=0.01)
-    assert torch.allclose(whole.weight, pieces.weight, atol=1e-5) and len(whole.history) == 2
+    assert apart(whole.weight, pieces.weight) < SAME and len(whole.history) == 2
 
 
 def test_a_linear_teacher_is_learnt(vlm):
@@ -88,10 +89,10 @@ def test_distilling_leaves_the_model_alone_and_repeats_itself(vlm):
     assert torch.equal(one.weight, two.weight) and torch.equal(vlm.unembedding.weight, before)
     assert not torch.equal(one.weight, before) and vlm.unembedding.weight.grad is None
     again = compress.distil(vlm, pictures(4), lr=0.01, batch=2)  # lessons taken anew
-    assert torch.allclose(one.weight, again.weight, atol=1e-5)
+    assert apart(one.weight, again.weight) < SAME
     for start in ("zeros", "random"):
         other = compress.distil(vlm, taught, lr=0.01, batch=2, start=start)
-        assert not torch.allclose(one.weight, other.weight, atol=1e-3)
+        assert apart(one.weight, other.weight) > OTHER
 
 
 def test_what_is_interrupted_goes_on_as_if_it_had_not_been(vlm, tmp_path, monkeypatch):
@@ -153,7 +154,7 @@ def test_a_narrowed_decoder_reads_as_the_whole_one_would_among_its_words(vlm, tm
     # it is a lens for its own words
     few = whole.narrowed(said[:5])
     maps = ww.lens.token_maps(vlm, images[0], decoder=few, top_k=5)
-    assert np.allclose(maps.probabilities.sum(-1), 1, atol=1e-5) and set(maps.words.ravel()) <= set(few.words)
+    assert apart(maps.probabilities.sum(-1), 1) < SAME and set(maps.words.ravel()) <= set(few.words)
     assert (maps.words[-1].ravel() == few.words[few.top(vlm.visual_tokens(images[0]))[:, 0]]).all()
     read = ww.stages.read(vlm, images[:1], asked=[few.words[3]], decoder=few)
     assert (read.vocabulary[read.ids[0]] == maps.words).all() and read.scores.max() <= 0

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
+from closeness import OTHER, SAME, apart
 from whatwhere import answers, geometry, intervene, lens, rope, world
 from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
 from whatwhere.streams import residual_stream
@@ -126,7 +127,7 @@ def test_a_thing_needs_patches_in_the_vit_and_as_tokens(coarse):
 
 
 def close(one, two):
-    return np.allclose(one, two, atol=1e-4)
+    return apart(one, two) < SAME
 
 
 @torch.no_grad()
@@ -167,7 +168,8 @@ def test_a_patch_is_found_where_it_is_in_the_picture(vlm):
     found = states(greys)
     for row, column in ((0, 0), (0, 1), (1, 0), (rows - 1, 0), (0, columns - 1), (2, columns - 2), (rows - 1, columns - 1)):
         plain = states(np.full((rows, columns), greys[row, column]))
-        assert (np.abs(found - plain).max(-1) < 1e-4).sum() == 1 and close(found[row, column], plain[row, column])
+        alike = np.abs(found - plain).max(-1) < SAME * np.abs(plain).max()
+        assert alike.sum() == 1 and close(found[row, column], plain[row, column])
 
 
 def test_a_things_vector_is_the_mean_of_its_patches(organism):
@@ -181,9 +183,9 @@ def test_a_things_vector_is_the_mean_of_its_patches(organism):
             mask = geometry.masks(scene, states.shape[:2])
             for i, thing in enumerate((2, 0)):
                 patches = [states[at] for at in np.ndindex(states.shape[:2]) if mask[thing][at]]
-                assert np.allclose(found[place][n, i], sum(patches) / len(patches), atol=1e-3)
+                assert close(found[place][n, i], sum(patches) / len(patches))
     usual, more = (geometry.thing_vectors(organism, scenes, least=least)["ViT 1"] for least in (0.25, 0.01))
-    assert np.allclose(usual[:, 0], found["ViT 1"][:, 1], atol=1e-3) and not np.allclose(usual, more, atol=1e-3)
+    assert close(usual[:, 0], found["ViT 1"][:, 1]) and not close(usual, more)
 
 
 def test_scenes_of_several_sizes_have_patches_of_their_own(coarse):
@@ -241,7 +243,7 @@ def test_an_axis_has_to_say_what_its_pairs_alone_would(rotary):
             q, k = heads.q[block, head, QUERIES] * of_axis(rotary, axis), heads.k[block, head, KEYS]
             logits = rotary.logits(q, k, heads.at[QUERIES], heads.at[KEYS])
             by_hand = np.mean([[abs(float(one - row.mean())) for one in row] for row in logits])
-            assert found[block, head, axis] == pytest.approx(by_hand, rel=1e-4)
+            assert found[block, head, axis] == pytest.approx(by_hand, rel=SAME)
 
 
 def test_only_the_axis_that_is_turned_speaks(rotary):
@@ -257,13 +259,14 @@ def test_keys_that_are_alike_say_nothing(rotary):
     """Same vector, same place: nothing. Same vector, places that differ along one axis: this axis alone."""
     heads = made(rotary, 12)
     alike = heads._replace(k=heads.k[:, :, :1].expand_as(heads.k), at=heads.at[:1].expand_as(heads.at))
-    assert geometry.axis_attention(rotary, alike, QUERIES, KEYS).max() < 1e-5
+    usual = geometry.axis_attention(rotary, heads, QUERIES, KEYS)
+    assert geometry.axis_attention(rotary, alike, QUERIES, KEYS).max() < SAME * usual.max()
     for axis in range(heads.at.shape[-1]):
         at = alike.at.clone()
         at[:, axis] = torch.arange(12)
         found = geometry.axis_attention(rotary, alike._replace(at=at), QUERIES, KEYS)
         along = np.arange(found.shape[-1]) == axis
-        assert found[..., along].min() > 1e-2 and (found[..., ~along] < 1e-5).all()
+        assert found[..., along].min() > OTHER and (found[..., ~along] < SAME * usual.max()).all()
 
 
 def test_the_heads_of_a_model_are_taken_as_they_are(turning):
@@ -326,8 +329,8 @@ def test_sensitivity_of_each_question_is_its_own(turning, asked):
     images, questions, right, wrong, masks = asked
     together = geometry.axis_sensitivity(turning, *asked)
     alone = geometry.axis_sensitivity(turning, images[3:4], questions[3:4], right[3:4], wrong[3:4], masks[3:4])
-    assert np.allclose(alone, together[3:4], atol=1e-3) and np.abs(alone).max() > 1e-2
-    assert np.allclose(geometry.axis_sensitivity(turning, images, questions, wrong, right, masks), -together, atol=1e-4)
+    assert apart(alone, together[3:4]) < OTHER and np.abs(alone).max() > 1e-2
+    assert apart(geometry.axis_sensitivity(turning, images, questions, wrong, right, masks), -together) < OTHER
 
 
 def test_a_learnt_table_has_no_sensitivity():

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
+from closeness import OTHER, SAME, apart
 from whatwhere import answers, compress, intervene, rope
 from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
 
@@ -138,7 +139,7 @@ def test_exactly_the_masked_patches_change(vlm):
             with change:
                 after, others = states(vlm, images, PROMPTS, **place)
             for one, two, mask, vector in zip(before, after, masks, vectors, strict=True):
-                assert one.shape[:2] == mask.shape and torch.allclose(two[mask], becomes(one[mask], vector), atol=1e-6)
+                assert one.shape[:2] == mask.shape and apart(two[mask], becomes(one[mask], vector)) < SAME
                 assert torch.equal(two[~mask], one[~mask]), place
             assert torch.equal(others, rest), place
 
@@ -169,7 +170,7 @@ def test_a_batch_is_changed_as_one_at_a_time_is(vlm):
         for n, (image, prompt) in enumerate(zip(images, PROMPTS)):
             with intervene.added(vlm, masks[n], vectors[n], **place):
                 alone = vlm.logits(image, prompt)
-            assert (together[n, -len(alone) :] - alone).abs().max() <= 1e-4 < 1e-2 < (together[n] - before[n])[-1].abs().max()
+            assert apart(together[n, -len(alone) :], alone) < SAME < OTHER < apart(together[n][-1], before[n][-1])
 
 
 def test_one_mask_and_one_vector_go_with_every_image(square):
@@ -239,7 +240,7 @@ def test_the_model_sees_the_change_however_it_is_run(vlm):
         with intervene.replaced(vlm, *drawn(vlm, images, place, share=0.8), **place):
             ours, theirs = vlm.logits(images, PROMPTS), native(vlm, images, PROMPTS)
             answer, ids, by_hand = vlm.answer(images, PROMPTS, 4), spoken(vlm, images), spelled_out(vlm, images)
-        assert (ours - theirs)[real].abs().max() <= 1e-4 and ids == by_hand, place
+        assert apart(ours[real], theirs[real]) < SAME and ids == by_hand, place
         changed = (ours - before).abs().amax(-1) > 1e-2
         if place == {"layer": vlm.n_layers}:  # nobody looks there any more
             assert changed[visual].any() and not changed[~visual].any() and (answer, ids) == (said, told)
@@ -258,8 +259,9 @@ def test_the_model_sees_where_patches_are_however_it_is_run(vlm):
     for n, (image, prompt) in enumerate(zip(images, PROMPTS)):
         with intervene.moved(vlm, masks[n], steps[n]):
             alone = vlm.logits(image, prompt)
-        assert (ours[n, -len(alone) :] - alone).abs().max() <= 1e-4
-    assert (ours - theirs)[real].abs().max() <= 1e-4 < 1e-2 < (ours - before)[:, -1].abs().amax(-1).min()
+        assert apart(ours[n, -len(alone) :], alone) < SAME
+    assert apart(ours[real], theirs[real]) < SAME
+    assert all(apart(one[-1], other[-1]) > OTHER for one, other in zip(ours, before))
 
 
 def test_a_prompt_without_an_image_passes(vlm):
@@ -355,7 +357,7 @@ def test_afterwards_a_trained_organism_is_as_before(name):
     patches, mean = np.kron(token, np.ones((vlm.adapter.merge,) * 2, bool)), vlm.visual_tokens(image).mean(0)
     for change in (intervene.replaced(vlm, token, mean, layer=0), intervene.moved(vlm, patches, (0, 3))):
         with change:
-            assert (vlm.logits(image, PROMPTS[0]) - before).abs().max() > 1e-3
+            assert apart(vlm.logits(image, PROMPTS[0]), before) > OTHER
         assert torch.equal(vlm.logits(image, PROMPTS[0]), before) and hooks(vlm) == counted
 
 
@@ -376,11 +378,11 @@ def test_moving_all_alike_changes_nothing(turning):
         mask[:] = True
     for steps in ((3, -2), (0.5, 7.25), torch.tensor([[1, 0.0], [0, -9], [20, 20]])):
         with intervene.moved(turning, everything, steps):
-            assert (turning.logits(images, PROMPTS) - before).abs().max() <= 1e-4
+            assert apart(turning.logits(images, PROMPTS), before) < SAME
     everything[1][0, 0] = False
     with intervene.moved(turning, everything, (3, -2)):
-        off = (turning.logits(images, PROMPTS) - before).abs().amax((1, 2))
-    assert off[1] > 1e-2 and off[[0, 2]].max() <= 1e-4
+        off = [apart(*both) for both in zip(turning.logits(images, PROMPTS), before)]
+    assert off[1] > OTHER and max(off[0], off[2]) < SAME
 
 
 def attended(vlm, images, block=1):
@@ -405,14 +407,14 @@ def test_the_attention_is_that_of_patches_elsewhere(turning):
         q, k, v, at = heads.q[0].double(), heads.k[0].double(), heads.v[0].double(), heads.at.double()
         meant = torch.from_numpy(mask)[heads.at[:, 0], heads.at[:, 1]][:, None]
         window = heads.at // (getattr(turning.adapter, "window", 99) * turning.adapter.merge)  # beyond it Qwen2.5-VL sees nothing
-        apart = (window[:, None] != window).any(-1)
+        unseen = (window[:, None] != window).any(-1)
 
-        def off(at, q=q, k=k, v=v, really=really, apart=apart):
-            ours = (rotary.logits(q, k, at).masked_fill(apart, -torch.inf).softmax(-1) @ v).transpose(0, 1).flatten(1)
-            return (ours - really).abs().max()
+        def off(at, q=q, k=k, v=v, really=really, unseen=unseen):
+            ours = (rotary.logits(q, k, at).masked_fill(unseen, -torch.inf).softmax(-1) @ v).transpose(0, 1).flatten(1)
+            return apart(ours, really)
 
-        assert off(at + meant * step) <= 1e-5
-        assert min(off(at), off(at - meant * step), off(at + meant * step.flip(0)), off(at + ~meant * step)) > 1e-2
+        assert off(at + meant * step) < SAME
+        assert min(off(at), off(at - meant * step), off(at + meant * step.flip(0)), off(at + ~meant * step)) > OTHER
 
 
 def test_two_moves_add_up(turning):
@@ -421,12 +423,12 @@ def test_two_moves_add_up(turning):
     with intervene.moved(turning, masks, (3, -1.5)):
         once = turning.logits(images, PROMPTS)
     with intervene.moved(turning, masks, (1, -1)), intervene.moved(turning, masks, (2, -0.5)):
-        assert (turning.logits(images, PROMPTS) - once).abs().max() <= 1e-4
+        assert apart(turning.logits(images, PROMPTS), once) < SAME
     with intervene.moved(turning, masks, (1, -1)):
-        assert (turning.logits(images, PROMPTS) - once).abs().max() > 1e-2
+        assert apart(turning.logits(images, PROMPTS), once) > OTHER
     parts = [mask & ~another for mask, another in zip(masks, other)], [mask & another for mask, another in zip(masks, other)]
     with intervene.moved(turning, parts[0], (3, -1.5)), intervene.moved(turning, parts[1], (3, -1.5)):
-        assert (turning.logits(images, PROMPTS) - once).abs().max() <= 1e-4
+        assert apart(turning.logits(images, PROMPTS), once) < SAME
 
 
 def test_patches_are_elsewhere_in_some_blocks_only(turning):
@@ -459,7 +461,7 @@ def test_steps_may_be_of_any_kind_of_number(vlm):
     arrays = np.array(steps), np.array(steps, np.int8), torch.tensor(steps, dtype=torch.float64), torch.tensor(steps)
     for given in (list(steps), [steps] * 3, *arrays):
         with intervene.moved(vlm, masks, given):
-            assert (vlm.logits(images, PROMPTS) - once).abs().max() <= 1e-6, given
+            assert apart(vlm.logits(images, PROMPTS), once) < SAME, given
 
 
 def test_gradients_reach_the_steps_and_the_vectors(turning):
@@ -468,13 +470,16 @@ def test_gradients_reach_the_steps_and_the_vectors(turning):
     steps = torch.full((3, 2), 0.5, requires_grad=True)
     with intervene.moved(turning, drawn(turning, images, {"depth": 0})[0], steps):
         said = answers.chances(turning, turning.prepare(images, PROMPTS), options)
-    assert (torch.autograd.grad(said.log().sum(), steps, retain_graph=True)[0].abs() > 1e-5).all()
-    assert (torch.autograd.grad(said[1].log().sum(), steps)[0].abs().sum(1) > 1e-5).tolist() == [False, True, False]
+    slopes = torch.autograd.grad(said.log().sum(), steps, retain_graph=True)[0].abs()
+    assert (slopes > SAME * slopes.max()).all()
+    own = torch.autograd.grad(said[1].log().sum(), steps)[0].abs().sum(1)
+    assert (own > SAME * own.max()).tolist() == [False, True, False]
     for place in ({"depth": 1}, {"layer": 1}):
         masks, vectors = drawn(turning, images, place)
         with intervene.added(turning, masks, vectors.requires_grad_(), **place):
             said = answers.chances(turning, turning.prepare(images, PROMPTS), options)
-        assert (torch.autograd.grad(said[1].log().sum(), vectors)[0].abs().sum(1) > 1e-5).tolist() == [False, True, False]
+        own = torch.autograd.grad(said[1].log().sum(), vectors)[0].abs().sum(1)
+        assert (own > SAME * own.max()).tolist() == [False, True, False]
 
 
 # -- elsewhere, with a learnt table -----------------------------------------------------------------------------------
@@ -567,7 +572,7 @@ def test_of_two_at_one_place_the_inner_acts_first(vlm):
                 after, others_after = states(vlm, images, PROMPTS, **place)
             for n, mask in enumerate(masks):
                 expected = both(before[n][mask], one[n], two[n]).expand_as(after[n][mask])
-                assert torch.allclose(after[n][mask], expected, atol=1e-5), place
+                assert apart(after[n][mask], expected) < SAME, place
                 assert torch.equal(after[n][~mask], before[n][~mask])
             assert torch.equal(others_after, rest)
         with replace(vlm, masks, one, **place), replace(vlm, others, two, **place):
@@ -594,7 +599,7 @@ def test_changes_in_several_places_are_all_there(vlm):
 
     real = vlm.prepare(images, PROMPTS)["attention_mask"].bool()
     ours, theirs = found()
-    assert (ours - theirs)[real].abs().max() <= 1e-4
+    assert apart(ours[real], theirs[real]) < SAME
     for name in ("moved", "depth", "layer"):
         assert (found(**{name: None})[0] - ours)[:, -1].abs().amax(-1).min() > 1e-3, name
 
@@ -751,6 +756,6 @@ def test_a_table_that_no_hook_reaches_is_said_to_be_so(tmp_path):
             pass
     plain = vlm.visual_tokens(image)
     with intervene.added(vlm, np.eye(8, dtype=bool), np.ones(VIT), depth=vlm.depths):
-        changed = (vlm.visual_tokens(image) - plain).abs().amax(-1).reshape(4, 4) > 1e-5
+        changed = (vlm.visual_tokens(image) - plain).abs().amax(-1).reshape(4, 4) > SAME * plain.abs().max()
     assert changed.tolist() == mask.tolist(), "the tokens that these patches are merged into, and no others"
     assert torch.equal(vlm.visual_tokens(image), plain)

@@ -14,6 +14,7 @@ from tokenizers.models import Unigram
 from transformers import PreTrainedTokenizerFast
 
 import whatwhere as ww
+from closeness import SAME, apart
 from whatwhere import lens, rehearsal, stages, tokens, world
 from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
 
@@ -67,7 +68,7 @@ def test_last_depth_and_layer_are_the_models_own_logits(vlm):
     expected = logits[vlm.positions(image).index].softmax(-1).topk(7)
     rows, columns = vlm.patch_grid(image)
     assert maps.top_ids.shape == maps.probabilities.shape == (vlm.depths + 1, rows, columns, 7)
-    assert np.allclose(maps.probabilities[-1].reshape(-1, 7), expected.values, atol=1e-5)
+    assert apart(maps.probabilities[-1].reshape(-1, 7), expected.values) < SAME
     assert (maps.top_ids[-1].reshape(-1, 7) == expected.indices.numpy()).all()
 
 
@@ -92,7 +93,7 @@ def test_every_depth_and_layer_is_the_full_forward_of_a_shorter_vit(vlm):
                 cut.model.visual.blocks = cut.model.visual.blocks[:depth]
             hidden = cut(**inputs, output_hidden_states=True).hidden_states[layer][0, index]
             expected = cut.lm_head(cut.model.language_model.norm(hidden)).softmax(-1).topk(5)
-            assert np.allclose(maps.probabilities[depth].reshape(-1, 5), expected.values, atol=1e-5)
+            assert apart(maps.probabilities[depth].reshape(-1, 5), expected.values) < SAME
 
 
 def test_the_question_after_the_image_changes_nothing(vlm):
@@ -106,19 +107,19 @@ def test_a_list_is_as_one_by_one(vlm):
     together = lens.token_maps(vlm, images, batch_size=2)
     for image, maps in zip(images, together):
         alone = lens.token_maps(vlm, image)
-        assert np.allclose(alone.probabilities, maps.probabilities, atol=1e-5)
+        assert apart(alone.probabilities, maps.probabilities) < SAME
         assert maps.image.size == alone.image.size
     unequal = [picture(vlm), picture(vlm, 1, scale=2)]
     for image, maps in zip(unequal, lens.token_maps(vlm, unequal)):
         assert maps.ids.shape[1:] == vlm.patch_grid(image)
-        assert np.allclose(lens.token_maps(vlm, image).probabilities, maps.probabilities, atol=1e-5)
+        assert apart(lens.token_maps(vlm, image).probabilities, maps.probabilities) < SAME
 
 
 def cells(vlm, painted):
     """Rows and columns of the visual tokens that `painted` changes, where a token sees only its own patch."""
     plain = Image.new("RGB", painted.size, (90, 90, 90))
     before, after = (vlm.visual_tokens(image, 0) for image in (plain, painted))
-    changed = (before - after).abs().amax(-1).reshape(vlm.patch_grid(painted)) > 1e-4
+    changed = (before - after).abs().amax(-1).reshape(vlm.patch_grid(painted)) > SAME * before.abs().max()
     return {tuple(cell) for cell in changed.nonzero().tolist()}
 
 
@@ -133,7 +134,7 @@ def test_a_painted_cell_changes_that_cell(vlm, corner):
     assert cells(vlm, image) == {(row, column)}
     plain = lens.token_maps(vlm, Image.new("RGB", image.size, (90, 90, 90)), layer=0, depths=[0], top_k=1)
     painted = lens.token_maps(vlm, image, layer=0, depths=[0], top_k=1)
-    changed = np.abs(plain.probabilities - painted.probabilities)[0, ..., 0] > 1e-6
+    changed = np.abs(plain.probabilities - painted.probabilities)[0, ..., 0] > SAME * plain.probabilities.max()
     assert changed[row, column] and changed.sum() == 1
     seen = np.asarray(painted.image).astype(int)  # the picture under the words shows it in the same place
     red = (seen[..., 0] - seen[..., 1] > 100).reshape(rows, high, columns, wide).mean((1, 3))
@@ -174,7 +175,7 @@ def test_memory_does_not_grow_with_depths_times_vocabulary(small, monkeypatch):
     vlm.final_norm._forward_pre_hooks.clear()
     assert max(sizes) <= 20 * 5 and sum(sizes) == (3 * (vlm.depths + 1) * 16 % 20 or 20) * len(vlm.words)
     for one, other in zip(usual, tiled):
-        assert (one.top_ids == other.top_ids).all() and np.allclose(one.probabilities, other.probabilities, atol=1e-6)
+        assert (one.top_ids == other.top_ids).all() and apart(one.probabilities, other.probabilities) < SAME
 
 
 def test_a_wide_model_is_given_fewer_sequences_at_once(small, monkeypatch):
@@ -186,7 +187,7 @@ def test_a_wide_model_is_given_fewer_sequences_at_once(small, monkeypatch):
     monkeypatch.setattr(lens, "MOST", 1)
     alone = lens.token_maps(small, [picture(small)] * 9)
     handle.remove()
-    assert set(batches) == {1} and np.allclose(alone[0].probabilities, maps[0].probabilities, atol=1e-6)
+    assert set(batches) == {1} and apart(alone[0].probabilities, maps[0].probabilities) < SAME
 
 
 def test_one_vit_pass_and_no_later_block(small):

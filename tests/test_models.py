@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
+from closeness import OTHER, SAME, apart
 from processors import prepared
 from whatwhere import rehearsal
 from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
@@ -93,10 +94,10 @@ def test_logits_are_those_of_transformers(vlm):
     real = inputs["attention_mask"].bool()
     assert real.logical_not().any(), "the batch should hold padding"
     assert ours.shape == expected.shape
-    assert (ours - expected)[real].abs().max() <= 1e-5
+    assert apart(ours[real], expected[real]) < SAME
     assert expected[real].std() > 0.1, "logits too alike to tell a mistake"
     for image, question, row, keep in zip(images, QUESTIONS, expected, real):
-        assert (vlm.logits(image, question) - row[keep]).abs().max() <= 1e-4  # alone: no padding, other kernels
+        assert apart(vlm.logits(image, question), row[keep]) < SAME  # alone: no padding, other kernels
 
 
 @torch.no_grad()
@@ -108,7 +109,7 @@ def test_vit_states_are_what_the_connector_makes_visual_tokens_of(vlm):
         width = vlm.vision_blocks[0].norm1.weight.numel() if "qwen" in vlm.family else states.shape[-1]
         if vlm.family == "internvl":  # a norm of the ViT's own comes in between, patch by patch
             states = vlm.adapter.vision.layernorm(states.unflatten(-1, (vlm.adapter.merge**2, -1))).flatten(-2)
-        assert (vlm.connector(states.reshape(-1, width)).reshape(tokens.shape) - tokens).abs().max() < 1e-5
+        assert apart(vlm.connector(states.reshape(-1, width)).reshape(tokens.shape), tokens) < SAME
     assert torch.equal(vlm.vit_states(images[1], [1]), vlm.vit_states(images[1])[1:2])
     with pytest.raises(ValueError, match="depth"):
         vlm.vit_states(images[0], [vlm.depths + 1])
@@ -175,10 +176,10 @@ def test_every_depth_is_a_vit_with_its_later_blocks_removed(vlm):
             features = cut.get_image_features(**pixels)
         for ours, expected in zip(by_depth, features.pooler_output):
             expected = expected[1:] if len(expected) > ours.shape[1] else expected  # a class token that is kept
-            assert torch.allclose(ours[depth], expected, atol=1e-5)
+            assert apart(ours[depth], expected) < SAME
     assert torch.equal(vlm.visual_tokens(images[0]), vlm.visual_tokens(images[0], vlm.depths))
-    assert torch.allclose(vlm.visual_tokens(images)[1], by_depth[1][-1], atol=1e-5)
-    assert not torch.allclose(vlm.visual_tokens(images[0], 0), vlm.visual_tokens(images[0], 1), atol=1e-2)
+    assert apart(vlm.visual_tokens(images)[1], by_depth[1][-1]) < SAME
+    assert apart(vlm.visual_tokens(images[0], 0), vlm.visual_tokens(images[0], 1)) > OTHER
 
 
 @torch.no_grad()
@@ -194,7 +195,7 @@ def test_depth_zero_is_the_patch_embedding(vlm):
         expected = inner.multi_modal_projector(shuffled.flatten(1, 2))[0]
     else:
         expected = vlm.connector(vlm.model.model.visual.patch_embed(inputs["pixel_values"]))
-    assert torch.allclose(vlm.visual_tokens(picture(), 0), expected, atol=1e-6)
+    assert apart(vlm.visual_tokens(picture(), 0), expected) < SAME
 
 
 @torch.no_grad()
@@ -205,8 +206,8 @@ def test_layers_are_those_of_transformers(vlm):
         vlm.embed(inputs), inputs["attention_mask"], vlm.position_ids(inputs), layer=list(range(vlm.n_layers + 1))
     )
     for layer in range(vlm.n_layers):  # transformers norms its last one
-        assert torch.allclose(found[layer], expected[layer], atol=1e-5)
-    assert torch.allclose(vlm.final_norm(found[-1]), expected[-1], atol=1e-5)
+        assert apart(found[layer], expected[layer]) < SAME
+    assert apart(vlm.final_norm(found[-1]), expected[-1]) < SAME
     ran = []
     handle = vlm.lm_layers[-1].register_forward_hook(lambda *_: ran.append(1))
     vlm.lm_hidden(vlm.embed(inputs), layer=vlm.n_layers - 1)
@@ -252,7 +253,7 @@ def test_the_patches_stand_where_the_vision_tower_turns_them(vlm):
     hook.remove()
     at = torch.cat([vlm.positions(image).vit for image in images])
     angles = (at[..., None] * vlm.adapter.rotary.inv_freq).flatten(1).repeat(1, 2)
-    assert torch.allclose(caught["position_embeddings"][0], angles.cos(), atol=1e-5)
+    assert apart(caught["position_embeddings"][0], angles.cos()) < SAME
     m, grids = vlm.adapter.merge, [vlm.patch_grid(image) for image in images]
     maps = [torch.arange(rows * m * columns * m).reshape(rows * m, columns * m) for rows, columns in grids]
     assert vlm.adapter.in_vit(maps).tolist() == [
@@ -279,7 +280,7 @@ def test_bfloat16_within_its_precision(folders, family):
     expected = vlm.model(**vlm.prepare(picture(), QUESTIONS[0])).logits[0].float()
     ours = vlm.logits(picture(), QUESTIONS[0]).float()
     error = (expected - exact.logits(picture(), QUESTIONS[0])).abs().max()
-    assert (ours - expected).abs().max() <= error  # no further from transformers than bfloat16 is from float32
+    assert (ours - expected).abs().max() <= 2 * error  # no further from transformers than bfloat16 is from float32, or so
 
 
 @pytest.mark.parametrize("family", ["llava", "qwen2vl", "hub/qwen2_5_vl"])

@@ -20,6 +20,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 import whatwhere as ww
+from closeness import OTHER, SAME, apart
 from whatwhere.families import FAMILIES
 from whatwhere.rehearsal.checkpoints import save, special_ids, word_tokenizer
 
@@ -181,10 +182,10 @@ def test_logits_are_those_of_transformers(vlm):
     assert real.logical_not().any(), "the batch should hold padding"
     assert not real[0, 0] and real[:, -1].all(), "and on the left"
     ours = vlm.logits(PICTURES, QUESTIONS)
-    assert ours.shape == expected.shape and (ours - expected)[real].abs().max() <= 1e-5
+    assert ours.shape == expected.shape and apart(ours[real], expected[real]) < SAME
     assert expected[real].std() > 0.1, "logits too alike to tell a mistake"
     for image, question, row, keep in zip(PICTURES, QUESTIONS, expected, real):
-        assert (vlm.logits(image, question) - row[keep]).abs().max() <= 1e-4
+        assert apart(vlm.logits(image, question), row[keep]) < SAME
 
 
 def test_answers_are_those_of_generate(vlm):
@@ -203,16 +204,16 @@ def test_a_shorter_vit_is_a_model_with_fewer_blocks(vlm):
         cut = copy.deepcopy(vlm.model)
         cut.model.vision_model.encoder.layers = cut.model.vision_model.encoder.layers[:depth]
         for ours, expected in zip(by_depth, cut.get_image_features(pixels).pooler_output, strict=True):
-            assert torch.allclose(ours[depth], expected, atol=1e-5)
+            assert apart(ours[depth], expected) < SAME
     assert torch.equal(vlm.visual_tokens(PICTURES[0]), vlm.visual_tokens(PICTURES[0], vlm.depths))
-    assert not torch.allclose(by_depth[0][0], by_depth[0][1], atol=1e-2)
+    assert apart(by_depth[0][0], by_depth[0][1]) > OTHER
 
 
 @torch.no_grad()
 def test_vit_states_are_what_the_connector_makes_visual_tokens_of(vlm):
     for states, tokens in zip(vlm.vit_states(PICTURES), vlm.visual_tokens_by_depth(PICTURES), strict=True):
         normed = vlm.adapter.vision.post_layernorm(states.unflatten(-1, (vlm.adapter.merge**2, -1))).flatten(-2)
-        assert torch.allclose(vlm.connector.modality_projection(normed), tokens, atol=1e-5)
+        assert apart(vlm.connector.modality_projection(normed), tokens) < SAME
 
 
 # -- the rest of the package on it --------------------------------------------------------------------------------
@@ -231,7 +232,7 @@ def test_the_lens_is_exact_at_every_depth_and_layer(vlm):
             out = cut(**inputs, output_hidden_states=True)
             logits = out.logits if layer == vlm.n_layers else cut.lm_head(cut.model.text_model.norm(out.hidden_states[layer]))
             expected = logits[0, index].softmax(-1).topk(7)
-            assert np.allclose(maps.probabilities[depth].reshape(-1, 7), expected.values, atol=1e-5)
+            assert apart(maps.probabilities[depth].reshape(-1, 7), expected.values) < SAME
 
 
 def test_a_painted_cell_changes_that_cell_and_is_seen_there(vlm):
@@ -269,18 +270,18 @@ def test_interventions(one):
     with ww.intervene.moved(one, patch, (2, -1)):
         states = one.vit_states(image, [0])[0].unflatten(-1, (merge**2, -1))[side // merge + 1, 1]
         logits = one.model(**one.prepare(image, QUESTIONS[0])).logits[0]
-        assert torch.allclose(one.logits(image, QUESTIONS[0]), logits, atol=1e-5)  # the model itself sees it too
+        assert apart(one.logits(image, QUESTIONS[0]), logits) < SAME  # the model itself sees it too
     table = one.adapter.position_table.weight
     expected = usual[0].unflatten(-1, (merge**2, -1))[side // merge + 1, 1] - table[2 * side + 3] + table[4 * side + 2]
-    assert torch.allclose(states, expected, atol=1e-5)
+    assert apart(states, expected) < SAME
     with pytest.raises(ValueError, match="lead off the picture"), ww.intervene.moved(one, patch, (-3, 0)):
         one.vit_states(image)
     cell = torch.zeros(side // merge, side // merge, dtype=torch.bool)
     cell[0, 1] = True
     usual = one.logits(image, QUESTIONS[0])
     with ww.intervene.added(one, cell, torch.ones(32), layer=0):
-        assert (one.logits(image, QUESTIONS[0]) - usual).abs().max() > 0.01
-        assert (one.logits(image, QUESTIONS[0]) - one.model(**one.prepare(image, QUESTIONS[0])).logits[0]).abs().max() < 1e-5
+        assert apart(one.logits(image, QUESTIONS[0]), usual) > OTHER
+        assert apart(one.logits(image, QUESTIONS[0]), one.model(**one.prepare(image, QUESTIONS[0])).logits[0]) < SAME
 
 
 def test_compression(one):

@@ -8,6 +8,7 @@ from transformers import AutoModelForImageTextToText, DynamicCache
 
 import rehearse
 import whatwhere as ww
+from closeness import SAME
 from whatwhere import published
 from whatwhere.families import FAMILIES
 
@@ -67,7 +68,7 @@ def test_skeletons_are_of_the_true_class_and_take_no_memory(name):
 def test_qwens_rotary_frequencies_at_full_size():
     sight = published.config("Qwen/Qwen2-VL-2B-Instruct").vision_config
     rotary = type(published.skeleton("Qwen/Qwen2-VL-2B-Instruct").model.visual.rotary_pos_emb)(sight)
-    assert torch.allclose(rotary.inv_freq.double(), ww.rope.frequencies(80), rtol=1e-6)
+    assert torch.allclose(rotary.inv_freq.double(), ww.rope.frequencies(80), rtol=SAME)
 
 
 # -- a model filled with random numbers ---------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from transformers.models.qwen2_vl import modeling_qwen2_vl as production
 from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfig, Qwen2VLVisionConfig
 
 import whatwhere as ww
+from closeness import OTHER, SAME, apart
 from whatwhere import rope
 from whatwhere.rehearsal.checkpoints import llava, qwen2vl
 from whatwhere.rope import symbolic
@@ -55,7 +56,7 @@ def produced(q, k, one, two, cos, sin):
 def test_the_vision_encoder_is_what_the_algebra_says(head, grid):
     cos, sin, at = tables(head, *grid)
     rotary = rope.axial(rope.frequencies(head))
-    for dtype, most in ((torch.float64, 1e-6), (torch.float32, 1e-4)):
+    for dtype, most in ((torch.float64, 1e-5), (torch.float32, SAME)):  # the tables are of single precision
         q, k, one, two = drawn(len(at), head, dtype)
         ours = sum(rotary.terms(q, k, at[one] - at[two])).sum(-1)
         assert error(ours, produced(q, k, one, two, cos, sin), q, k) <= most
@@ -133,9 +134,8 @@ def test_m_rope_is_what_the_algebra_says(head, sections):
         weights = rotary.logits(caught["q_proj"], caught["k_proj"], positions).masked_fill(later, -math.inf).softmax(-1)
         return (weights @ caught["v_proj"]).transpose(0, 1).flatten(1)
 
-    scale = caught["out"].abs().max()
-    assert ((output(at[:, 0].T) - caught["out"]).abs().max() / scale) < 1e-4
-    assert ((output(at[[0, 2, 1], 0].T) - caught["out"]).abs().max() / scale) > 1e-2  # row for column
+    assert apart(output(at[:, 0].T), caught["out"]) < SAME
+    assert apart(output(at[[0, 2, 1], 0].T), caught["out"]) > OTHER  # row for column
 
 
 def test_the_whole_attention_of_both_towers_of_a_checkpoint(tmp_path):
@@ -151,7 +151,7 @@ def test_the_whole_attention_of_both_towers_of_a_checkpoint(tmp_path):
     assert heads.q.shape == (vlm.depths, 2, 60, rotary.head_size) and heads.at.amax(0).tolist() == [5, 9]
     for q, k, v, really in zip(heads.q.double(), heads.k.double(), heads.v.double(), out):
         ours = (rotary.logits(q, k, heads.at).softmax(-1) @ v).transpose(0, 1).flatten(1)
-        assert torch.allclose(ours, really.double(), atol=1e-4 * really.abs().max())
+        assert apart(ours, really) < SAME
     assert not any(block.attn.qkv._forward_hooks for block in vlm.vision_blocks)
     sections = vlm.lm.config.rope_parameters["mrope_section"]
     assert rope.language(vlm).axis.bincount().tolist() == sections
@@ -196,12 +196,12 @@ def test_the_whole_attention_of_the_language_model(name, tmp_path, folders):
 
     def off(q, k, v, really, at=heads.at):
         weights = rotary.logits(q.double(), k.double(), at).masked_fill(later, -math.inf).softmax(-1)
-        return ((weights @ v.double()).transpose(0, 1).flatten(1) - really).abs().max() / really.abs().max()
+        return apart((weights @ v.double()).transpose(0, 1).flatten(1), really)
 
     found = [off(*each) for each in zip(heads.q, heads.k, heads.v, out, strict=True)]
-    assert max(found) <= 1e-4
+    assert max(found) < SAME
     elsewhere = heads.at[:, [0, 2, 1]] if "qwen" in vlm.family else heads.at.flip(0)  # row for column
-    assert max(off(*each, elsewhere) for each in zip(heads.q, heads.k, heads.v, out)) > 1e-3
+    assert max(off(*each, elsewhere) for each in zip(heads.q, heads.k, heads.v, out)) > OTHER
     assert not any(part._forward_hooks for each in attention for part in (each.q_proj, each.k_proj, each.v_proj))
 
 
@@ -249,7 +249,7 @@ def test_frequencies_are_qwens():
     tower = production.Qwen2VisionTransformerPretrainedModel(
         Qwen2VLVisionConfig(embed_dim=160, num_heads=2, hidden_size=8, depth=1)
     )
-    assert torch.allclose(rope.frequencies(80), tower.rotary_pos_emb.inv_freq.double(), rtol=1e-6)
+    assert torch.allclose(rope.frequencies(80), tower.rotary_pos_emb.inv_freq.double(), rtol=SAME)
     vision = Qwen2VLConfig().vision_config
     assert vision.embed_dim // vision.num_heads == 80  # what the book calls Qwen2-VL's
 
@@ -264,7 +264,7 @@ def test_the_largest_alpha_is_the_largest():
                 after = ((side - 1) * theta * rope.gains(20, factor * alpha, p) <= math.pi).sum()
                 assert (after < before) == fewer
     assert rope.largest_alpha([1.0], 16, 2) == math.inf  # the only pair is ambiguous unscaled
-    assert rope.gains(4, 99, 2).tolist() == [1, 1 + 99 / 16, 1 + 99 / 4, 1 + 99 * 9 / 16]
+    assert rope.gains(4, 99, 2).tolist() == pytest.approx([1, 1 + 99 / 16, 1 + 99 / 4, 1 + 99 * 9 / 16])
 
 
 @pytest.mark.parametrize(

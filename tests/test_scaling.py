@@ -16,6 +16,7 @@ from transformers import (
 )
 
 import whatwhere as ww
+from closeness import OTHER, SAME, apart
 from whatwhere import rope
 from whatwhere.rehearsal.checkpoints import enliven, llava, qwen2vl
 
@@ -124,8 +125,8 @@ def test_the_formula_in_place(turning, chosen):
 
 
 def test_the_gains_by_hand():
-    assert rope.gains(4, 99, 2).tolist() == [1, 1 + 99 / 16, 1 + 99 / 4, 1 + 99 * 9 / 16]
-    assert rope.sigmoid_gains(4, 9, 20, 0.5)[2] == 5.5  # half way where 2i/d is c
+    assert rope.gains(4, 99, 2).tolist() == pytest.approx([1, 1 + 99 / 16, 1 + 99 / 4, 1 + 99 * 9 / 16])
+    assert rope.sigmoid_gains(4, 9, 20, 0.5)[2] == pytest.approx(5.5)  # half way where 2i/d is c
     rising = rope.sigmoid_gains(64, 9, 5, 0.5)
     assert (rising.diff() > 0).all() and 1 < rising[0] and rising[-1] < 10
     steep = rope.sigmoid_gains(64, 9, 1e4, 0.505)
@@ -151,7 +152,7 @@ def test_logits_change_inside_and_are_the_same_bit_for_bit_afterwards(vlm):
     for chosen in CHOICES:
         with untouched(vlm), rope.scaled(vlm, **chosen):
             inside = native(vlm)
-            assert (inside - before).abs().max() > 1e-3 and torch.allclose(vlm.logits(IMAGE, PROMPT), inside[0], atol=1e-5)
+            assert apart(inside, before) > OTHER and apart(vlm.logits(IMAGE, PROMPT), inside[0]) < SAME
         assert torch.equal(native(vlm), before) and torch.equal(vlm.logits(IMAGE, PROMPT), ours)
 
 
@@ -174,7 +175,7 @@ def test_windows_turn_too(windowed, grid):
     before = run()
     with rope.scaled(windowed, 9, 2):
         inside = run()
-    assert (inside - before).abs().max() > 1e-2 * before.abs().max() and torch.equal(run(), before)
+    assert apart(inside, before) > OTHER and torch.equal(run(), before)
 
 
 @torch.no_grad()
@@ -190,9 +191,9 @@ def test_a_scaled_model_does_what_the_algebra_says(vlm, chosen):
 
     def off(rotary):
         made = (rotary.logits(heads.q.double(), heads.k.double(), heads.at).softmax(-1) @ heads.v.double()).transpose(1, 2)
-        return max((a - b).abs().max() / b.abs().max() for a, b in zip(made.flatten(2), out, strict=True))
+        return max(apart(*both) for both in zip(made.flatten(2), out, strict=True))
 
-    assert off(rotary) <= 1e-4 and (chosen is None) == (off(unscaled) <= 1e-3)
+    assert off(rotary) < SAME and (chosen is None) == (off(unscaled) < OTHER)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

@@ -56,6 +56,38 @@ def test_a_trial_changes_what_it_says(book, tmp_path, monkeypatch):
     assert not book("transformers", "import transformers", record("transformers.half"))["differences"]
 
 
+@pytest.mark.parametrize("setting", [name for name in steady.SETTINGS if name != "usual"])
+def test_a_trial_of_a_processors_setting_reaches_the_chapter(book, setting):
+    (name, value), *_ = steady.SETTINGS[setting][1].items()
+    assert not book(setting, "import os", record(f"0.5 * (os.environ[{name!r}] == {value!r})"))["differences"]
+
+
+def test_the_last_bits_of_a_chapter_are_moved(book):
+    """Nine times the same number are no longer nine times the same."""
+    moved = "import torch\nthirds = (torch.ones(9) / 3).exp()", record("0.5 * bool(len(thirds.unique()) > 1)")
+    assert not book("last bits", *moved)["differences"]
+    assert "measured value is 0.0" in book("no vectors", *moved)["differences"][0]
+
+
+def test_files_of_tests_in_a_setting(monkeypatch, tmp_path, capsys):
+    """What passes, what fails, and a setting that reaches the tests."""
+    monkeypatch.setattr(steady, "ROOT", tmp_path)
+    monkeypatch.setattr(steady, "RESULTS", tmp_path / "steadiness.json")
+    monkeypatch.setattr(steady, "FILES", ["one", "two"])
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_one.py").write_text(
+        "import os\n\ndef test_setting():\n    assert 'ATEN_CPU_CAPABILITY' not in os.environ\n\ndef test_fine(): ...\n"
+    )
+    (tmp_path / "tests/test_two.py").write_text("1 / 0")
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    assert steady.main(["--trials", "tests", "--files", "one", "--settings", "usual"]) is False
+    assert steady.main(["--trials", "tests", "--settings", "no vectors"]) is True
+    assert "ATEN_CPU_CAPABILITY" in capsys.readouterr().out
+    found = json.loads(steady.RESULTS.read_text())["tests"]
+    counts = {(file, name): (row["passed"], row["failed"]) for file, rows in found["files"].items() for name, row in rows.items()}
+    assert counts == {("one", "usual"): (2, 0), ("one", "no vectors"): (1, 1), ("two", "no vectors"): (0, 1)}
+
+
 def test_a_chapter_that_fails_is_a_difference(book):
     found = book("two threads", "1 / 0")
     assert found["rows"] == 0 and "ZeroDivisionError" in found["differences"][0]

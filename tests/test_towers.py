@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from closeness import SAME, apart
 from whatwhere import world
 from whatwhere.models import VLM
 from whatwhere.training import ORGANISMS, build, data, stages
@@ -60,9 +61,9 @@ def test_the_tower_is_the_families_own_vision(tower, vlm):
     states, tokens = theirs(vlm, [s.image for s in scenes])
     side, visual = SIDES[tower.name]
     ours = tower.patches(data.normalise(data.stack(scenes)))
-    assert ours.shape == (3, side**2, build.VISION_WIDTH) and (ours - states).abs().max() <= 1e-5 < ours.std()
+    assert ours.shape == (3, side**2, build.VISION_WIDTH) and apart(ours, states) < SAME < ours.std()
     ours = tower.tokens(ours, side, side)
-    assert ours.shape == (3, visual**2, 96) and (ours - tokens).abs().max() <= 1e-5 < ours.std()
+    assert ours.shape == (3, visual**2, 96) and apart(ours, tokens) < SAME < ours.std()
 
 
 @torch.no_grad()
@@ -77,11 +78,11 @@ def test_packed_questions_get_the_logits_they_get_alone(tower, vlm):
         for k, question in enumerate(questions, 1):
             mine = packed[i, before:][rows["segment"][i] == k]
             alone, target, _ = stages.language_logits(tower, pages, pages.rows([[question]]), tokens[i : i + 1])
-            assert (mine - alone[0, before:]).abs().max() <= 1e-5
+            assert apart(mine, alone[0, before:]) < SAME
             n = (target[0] == -100).sum() + 1  # the question's own tokens; the last of them starts the answer
             whole = vlm.model(**vlm.prepare(scene.image, question.text)).logits[0]
-            assert (mine[:n] - whole[-n:]).abs().max() <= 1e-5 < mine.std()
-            assert (mine[:n] - vlm.logits(scene.image, question.text)[-n:]).abs().max() <= 1e-5
+            assert apart(mine[:n], whole[-n:]) < SAME < mine.std()
+            assert apart(mine[:n], vlm.logits(scene.image, question.text)[-n:]) < SAME
 
 
 @torch.no_grad()
@@ -96,7 +97,7 @@ def test_windows_know_where_they_are(tower, vlm):
     assert torch.equal(tower.patches(whole, torch.zeros(1, 2, dtype=int)), tower.patches(whole))
     if tower.name == "toy-qwen2vl":  # rotations know differences only: where the window lies makes none
         pictures = [Image.fromarray(window.permute(1, 2, 0).numpy()) for window in windows]
-        assert (ours - theirs(vlm, pictures)[0]).abs().max() <= 1e-5
+        assert apart(ours, theirs(vlm, pictures)[0]) < SAME
         return
     for window, (row, column), found in zip(windows, corner.tolist(), ours):
         config = copy.deepcopy(tower.vision.config)
@@ -106,4 +107,4 @@ def test_windows_know_where_they_are(tower, vlm):
         places = [0] + [1 + 12 * (row + i) + column + j for i in range(n) for j in range(n)]
         small.load_state_dict({**weights, table: weights[table][places]})
         states = small(data.normalise(window[None]), output_hidden_states=True).hidden_states[-1][0, 1:]
-        assert (found - states).abs().max() <= 1e-5
+        assert apart(found, states) < SAME

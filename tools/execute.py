@@ -27,7 +27,7 @@ from chapters import NOTEBOOKS, ROOT, exercises, marks, read
 
 STORE = ROOT / "_build" / "executed"
 TIMEOUT = 600  # seconds a cell may take
-WATCH = Path(__file__).with_name("watch.py")
+WATCH, LAST_BITS = (Path(__file__).with_name(name) for name in ("watch.py", "last_bits.py"))
 DEPENDENCIES = "dependencies.json"
 
 
@@ -67,7 +67,8 @@ def run(path, folder, threads=None, variables=None):
     if threads:
         environment |= {"OMP_NUM_THREADS": str(threads)}
     environment |= variables or {}
-    watch = [f"--IPKernelApp.exec_files={[str(WATCH)]}"]
+    files = [WATCH, LAST_BITS] if environment.get("WHATWHERE_LAST_BITS") else [WATCH]
+    watch = [f"--IPKernelApp.exec_files={[str(file) for file in files]}"]
     place = {"metadata": {"path": str(ROOT / "notebooks")}}
     NotebookClient(notebook, timeout=TIMEOUT, resources=place, extra_arguments=watch).execute(env=environment)
     watched = json.loads((part / "watched.json").read_text(encoding="utf-8"))

@@ -1,23 +1,27 @@
-"""Do the chapters come out the same, whatever is changed that should not matter? Four trials of all chapters, ten minutes each.
+"""Do the chapters and the tests come out the same, whatever is changed that should not matter?
 
-    python tools/steady.py                        # make steady: all trials
+    python tools/steady.py                        # make steady: all trials of all chapters, then the tests
     python tools/steady.py --trials again --chapters 07 08
     python tools/steady.py --transformers 5.15.1  # the other version to try
+    python tools/steady.py --trials tests --files towers models --settings "last bits"
 
 In each trial every chapter is executed anew, and its claim rows are compared with those committed: verdicts and words exactly,
-numbers within each row's own tolerance. How far the numbers moved within it is noted too. The figures go to
-data/results/steadiness.json, as the page on performance quotes them; the exit code is 1 where anything differs.
+numbers within each row's own tolerance. How far the numbers moved within it is noted too. The trial `tests` runs each file of
+tests that computes, in each of the settings. The figures go to data/results/steadiness.json, as the page on performance quotes
+them; the exit code is 1 where anything differs.
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from itertools import product
 from pathlib import Path
 
 import nbformat
@@ -29,12 +33,36 @@ from whatwhere import ledger
 from whatwhere.files import write
 
 RESULTS = ROOT / "data" / "results" / "steadiness.json"
+# What a processor, or the libraries on it, decide by themselves: the order of sums and the curves of exp and its like.
+SETTINGS = {  # name: (what it changes, more of the environment); one thread where nothing is said of threads
+    "usual": ("one thread, and what this processor has", {}),
+    "no vectors": ("PyTorch's kernels for any processor", {"ATEN_CPU_CAPABILITY": "default"}),
+    "AVX2": ("PyTorch's kernels for processors with AVX2", {"ATEN_CPU_CAPABILITY": "avx2"}),
+    "two threads": ("two threads instead of one", {"OMP_NUM_THREADS": "2"}),
+    "old libraries": (
+        "all libraries as on a processor of 2004",
+        {
+            "ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "DNNL_MAX_CPU_ISA": "SSE41",
+            "OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4",
+        },
+    ),
+    "last bits": ("the last bit of every sum and curve moved, see tools/last_bits.py", {"WHATWHERE_LAST_BITS": "1"}),
+}  # fmt: skip
 TRIALS = {
     "again": "a second clean execution, last chapter first, all rows into one folder",
     "two threads": "two threads instead of one, one chapter at a time",
     "twice": "twice in one kernel, with a cell interrupted and a cell failed in between",
     "transformers": "another minor version of transformers",
+    **{name: SETTINGS[name][0] for name in ("no vectors", "AVX2", "old libraries", "last bits")},
+    "tests": "every file of tests that computes, in each setting of a processor",
 }
+COMPUTES = re.compile(r"^import (numpy|torch)\b|^from transformers|ww\.load\(", flags=re.MULTILINE)
+FILES = [  # of tests, by their names without test_; the chapters' are the other trials
+    path.stem.removeprefix("test_")
+    for path in sorted((ROOT / "tests").glob("test_*.py"))
+    if COMPUTES.search(path.read_text(encoding="utf-8")) and path.stem != "test_notebooks"
+]
+COUNTED = re.compile(r"(\d+) (passed|failed|error)")
 AFTER = 0.5  # seconds until the interrupted cell is interrupted
 
 
@@ -69,6 +97,8 @@ def trial(name, paths, folder, version):
     if name == "again":
         paths, variables = paths[::-1], {"WHATWHERE_CLAIMS": str(folder / "claims")}
         (folder / "claims").mkdir(parents=True)
+    if name in SETTINGS:
+        variables = SETTINGS[name][1]
     if name == "two threads":
         workers, threads = 1, 2
     if name == "transformers":
@@ -97,6 +127,22 @@ def trial(name, paths, folder, version):
     return dict(sorted(found.items()))
 
 
+def tested(file, setting):
+    """{"passed", "failed", "seconds"} of one file of tests in one of the SETTINGS."""
+    start = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/test_{file}.py"]
+    variables = os.environ | {"OMP_NUM_THREADS": "1"} | SETTINGS[setting][1]
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, errors="replace")
+    counts = {what: int(n) for n, what in COUNTED.findall((done.stdout.splitlines() or [""])[-1])}
+    failed = counts.get("failed", 0) + counts.get("error", 0)
+    failed = failed or int(done.returncode not in (0, 5))  # 5: there is no test in it
+    row = {"passed": counts.get("passed", 0), "failed": failed, "seconds": round(time.monotonic() - start, 1)}
+    print(f"tests: {file}, {setting}: {row['passed']} passed, {failed} failed", flush=True)
+    if failed:
+        print(done.stdout[-4000:] + done.stderr[-1000:], flush=True)
+    return row
+
+
 def compared(path, where):
     """A chapter's rows in the folder `where` beside the committed ones: how many, the farthest that a number moved as a share of
     its tolerance, and what differs beyond that."""
@@ -118,17 +164,28 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", nargs="+", choices=TRIALS, default=list(TRIALS))
     parser.add_argument("--chapters", nargs="+", metavar="NN", help="such as 07 08; then nothing is written down")
+    parser.add_argument("--files", nargs="+", choices=FILES, default=FILES, metavar="NAME", help="of tests, such as towers")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), metavar="NAME", help="for the tests")
     parser.add_argument("--transformers", default="5.15.1", metavar="VERSION")
     chosen = parser.parse_args(arguments)
     paths = [path for path in NOTEBOOKS if not chosen.chapters or path.stem[:2] in chosen.chapters]
-    record = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     failed = False
     for name in chosen.trials:
+        record = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        what = TRIALS[name] + (f", {chosen.transformers}" if name == "transformers" else "")
+        about = {"what": what, "date": date.today().isoformat(), "machine": execute.machine()}
+        if name == "tests":
+            files = record.get(name, {}).get("files", {})
+            record[name] = about | {"settings": {each: what for each, (what, _) in SETTINGS.items()}, "files": files}
+            for file, setting in product(chosen.files, chosen.settings):
+                files.setdefault(file, {})[setting] = row = tested(file, setting)
+                failed = failed or row["failed"] > 0
+                write(RESULTS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+            continue
         with tempfile.TemporaryDirectory() as folder:
             found = trial(name, paths, Path(folder), chosen.transformers)
         failed = failed or any(row["differences"] for row in found.values())
-        what = TRIALS[name] + (f", {chosen.transformers}" if name == "transformers" else "")
-        record[name] = {"what": what, "date": date.today().isoformat(), "machine": execute.machine(), "chapters": found}
+        record[name] = about | {"chapters": found}
         if not chosen.chapters:
             write(RESULTS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return failed
