@@ -122,7 +122,11 @@ class _Mode(TorchFunctionMode):
     def __init__(self):
         super().__init__()
         self.generator = Generator("cuda")
-        self.generator.manual_seed(2**40)  # not the CPU's own numbers
+        self.seed(torch.initial_seed())
+
+    def seed(self, seed):
+        """`torch.manual_seed` comes here as well."""
+        self.generator.manual_seed((seed + 1) % 2**32)  # not the CPU's own numbers
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -139,10 +143,12 @@ class _Mode(TorchFunctionMode):
         if function is Tensor.get_device:
             return 0 if on[0] else -1
         gpu, asked = any(on), kwargs.get("device")
-        if function in INDEXED:
+        if function in (torch.tensor, torch.as_tensor) and not isinstance(args[0], Tensor):  # numbers are taken out of a list
+            gpu = False
+        elif function in INDEXED:
             gpu = on[0]
             self._check_index(function, args, given)
-        elif not (asked is not None and not given) and function not in MEET:
+        elif function not in MEET:
             self._check_one_device(function, given, on)
         if asked is not None:
             gpu = _is_gpu(asked)
@@ -182,6 +188,8 @@ class _Mode(TorchFunctionMode):
         else:
             if args and isinstance(args[-1], bool) and len(args) > 2:  # to(device, dtype, non_blocking, copy)
                 copy, args = args[-1] if len(args) == 4 else copy, args[:3]
+            if args and type(args[0]) is int:  # the number of a GPU
+                args = (GPU, *args[1:])
             device, dtype, *_ = torch._C._nn._parse_to(*args, **kwargs)
             if device is not None and device.type not in ("cpu", "cuda") or tensor.device.type != "cpu":
                 return tensor.to(CPU if device and device.type == "cuda" else device, dtype)
@@ -238,8 +246,10 @@ def cuda(bfloat16=True):
         "reset_peak_memory_stats": lambda device=None: None, "memory_allocated": lambda device=None: 0,
         "max_memory_allocated": lambda device=None: 0, "mem_get_info": lambda device=None: (properties.total_memory,) * 2,
     }  # fmt: skip
+    mode = _Mode()
+    says["manual_seed"] = says["manual_seed_all"] = mode.seed
     with ExitStack() as stack:
         stack.enter_context(mock.patch.multiple(torch.cuda, **says))
         stack.enter_context(mock.patch.object(torch, "Generator", Generator))
-        stack.enter_context(_Mode())
+        stack.enter_context(mode)
         yield
