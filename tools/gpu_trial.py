@@ -35,6 +35,7 @@ from whatwhere.files import write
 RESULTS = ROOT / "data" / "results" / "gpu.json"
 PRECISIONS = ("float32", "bfloat16")
 ENTER = "import sys; sys.path.append({tools!r}); import standin; _gpu = standin.cuda(); _gpu.__enter__()"
+COMMAND = "from whatwhere.__main__ import main; sys.exit(main(sys.argv[1:]))"
 FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "internvl")
 
 
@@ -113,10 +114,11 @@ def commands(folder, precision, environment):
         asked += [[*bench, "--compress", way, "--keep", "0.5"] for way in ("random", "grid", "similar", "attended")]
         asked += [[*bench, "--scale", "9", "2"]] if "qwen" in name else []
         asked += [["check", model]]
-    found = {}
+    found, enter = {}, ENTER.format(tools=str(Path(__file__).parent))
     for arguments in asked:
-        code = f"{ENTER.format(tools=str(Path(__file__).parent))}; from whatwhere.__main__ import main; sys.exit(main(sys.argv[1:]))"
-        done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, cwd=folder, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", f"{enter}; {COMMAND}", *arguments], env=environment, cwd=folder, capture_output=True, text=True
+        )
         found["whatwhere " + " ".join(arguments)] = done.stderr.strip().splitlines()[-1] if done.returncode else ""
     return found
 
