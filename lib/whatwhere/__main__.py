@@ -9,7 +9,7 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 def main(arguments=None):
-    """Run the command; returns what the shell is told: 0, or 1 after an error's sentence, 130 if interrupted."""
+    """Run the command; returns what the shell is told: 0; 1 after an error's sentence or a failed check; 130 if interrupted."""
     parser = argparse.ArgumentParser(prog="whatwhere", description="Vision-language models, read and measured.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _bench(commands)
@@ -21,6 +21,10 @@ def main(arguments=None):
     distil.add_argument("--out", required=True, metavar="DECODER", help="the decoder's folder, where an interrupted run goes on")
     table = commands.add_parser("table", help="one table of several runs, beside the paper's figures")
     table.add_argument("runs", nargs="+", metavar="RUN", help="a folder that `whatwhere bench` wrote; results/* for all")
+    check = commands.add_parser("check", help="is what this package reads off a model what the model itself computes, here?")
+    check.add_argument("model", help="as for bench")
+    check.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 or 4-bit")
+    check.add_argument("--device", default="auto")
     commands.add_parser("benchmarks", help="list the benchmarks")
     commands.add_parser("tasks", help="print the folder of task files that lmms-eval's --include_path takes")
     chosen = parser.parse_args(arguments)
@@ -28,14 +32,15 @@ def main(arguments=None):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        {"bench": _run, "distil": _distil, "table": _table, "benchmarks": _list, "tasks": _tasks}[chosen.command](chosen)
+        return {
+            "bench": _run, "check": _check, "distil": _distil, "table": _table, "benchmarks": _list, "tasks": _tasks,
+        }[chosen.command](chosen) or 0  # fmt: skip
     except KeyboardInterrupt:
         print("\nInterrupted. What was answered is kept: the same command goes on from there.", file=sys.stderr)
         return 130
     except (ValueError, OSError, MemoryError, ImportError) as error:  # sentences for people, not traces for us
         print(f"whatwhere: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _bench(commands):
@@ -142,6 +147,17 @@ def _distil(chosen):
 def _hidden(path):
     """Is it a system's own, such as the ._x.jpg that macOS writes beside x.jpg?"""
     return any(part.startswith(".") for part in path.parts)
+
+
+def _check(chosen):
+    from . import models, parity
+
+    vlm = models.load(chosen.model, device=chosen.device, dtype=chosen.dtype)
+    print(vlm)
+    found = parity.check(vlm)
+    for what, works, measured in found.itertuples(index=False):
+        print(f"{what}: {works}{f' ({measured})' if measured else ''}")
+    return int((found.works != "yes").any())
 
 
 def _table(chosen):

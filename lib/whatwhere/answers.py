@@ -20,7 +20,7 @@ AT_ONCE = 16  # images
 
 
 def chances(vlm, inputs, options, visual=None):
-    """(prompts, options) tensor: with what probability each option is the next word after each prompt.
+    """(prompts, options) tensor on the CPU: with what probability each option is the next word after each prompt.
 
     inputs: what `vlm.prepare(images, questions)` gives. options: words; what counts is their first token, so that no two may
     begin alike. visual: what `vlm.embed` takes, where the ViT need not run again. The gradient is kept where one is asked for.
@@ -33,7 +33,7 @@ def chances(vlm, inputs, options, visual=None):
         raise ValueError(f"Options are words that begin with different tokens; {', '.join(map(repr, options)) or 'none'} do not.")
     named = {"attention_mask": inputs["attention_mask"], "position_ids": vlm.position_ids(inputs), "use_cache": False}
     last = vlm.lm(inputs_embeds=vlm.embed(inputs, visual), **named).last_hidden_state[:, -1]
-    return check_finite(vlm.unembedding(last).float().softmax(-1), "the words that may come next")[:, first]
+    return check_finite(vlm.unembedding(last).float().softmax(-1), "the words that may come next")[:, first].cpu()
 
 
 class Exam:

@@ -130,7 +130,7 @@ def axis_attention(rotary, heads, queries, keys):
     for q, k in zip(heads.q[:, :, queries], heads.k[:, :, keys]):
         parts = rotary.logits_by_axis(q.float(), k.float(), heads.at[queries], heads.at[keys])
         found.append((parts - parts.mean(-1, keepdim=True)).abs().mean((-1, -2)).T)
-    return torch.stack(found).cpu().numpy()
+    return torch.stack(found).numpy()
 
 
 def axis_sensitivity(vlm, images, questions, right, wrong, masks, blocks=None):

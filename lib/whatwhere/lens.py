@@ -46,7 +46,7 @@ def forms(vlm, words: str | Iterable[str]) -> Forms:
 def logit_lens(vlm, hidden, top_k=5, norm=True, decoder=None):
     """What the model would say if it had to speak at once from `hidden`.
 
-    hidden: (…, hidden) states of the LM's residual stream, at any layer.
+    hidden: (…, hidden) states of the LM's residual stream, at any layer, on any device.
     top_k: how many words to keep. norm: False skips the final norm, to show why it is needed. decoder: a `compress.Decoder`
     that reads visual tokens before the LM, in place of the model's own norm and unembedding.
     Returns a `Reading`: softmax(W_U · norm(hidden)), its `top_k` best ids, words and probabilities. Raises `finite.NotFinite`
@@ -72,7 +72,8 @@ def log_probabilities(vlm, hidden, top_k, asked, norm=True, decoder=None):
     n_rows, n_words = _tile(weight)
     asked = torch.as_tensor(asked, dtype=torch.long, device=weight.device)
     for rows in hidden.reshape(-1, hidden.shape[-1]).split(n_rows):
-        rows = rows.to(weight) if decoder else vlm.final_norm(rows) if norm else rows
+        rows = rows.to(weight)
+        rows = vlm.final_norm(rows) if norm and not decoder else rows
         best = rows.new_full((len(rows), top_k), -torch.inf, dtype=torch.float32)
         ids = torch.zeros_like(best, dtype=torch.long)
         total = best[:, :1].clone()

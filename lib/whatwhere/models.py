@@ -7,6 +7,10 @@
 A `VLM` holds an untouched Hugging Face model (`vlm.model`) and runs its own modules; `families` says where
 they are. *Depth* counts ViT blocks (0 is the patch embedding), *layer* counts language-model blocks (0 is
 the connector's output). Nothing here changes a weight or leaves a hook behind.
+
+What is to be read (logits, visual tokens, states, positions) is handed out on the CPU, and in float32 where the
+model computes in half precision: numpy takes it, whatever the model runs on. What runs the model (`prepare`,
+`visual`, `embed`, `lm_hidden`) stays on `vlm.device`, in `vlm.dtype`.
 """
 
 import warnings
@@ -28,7 +32,7 @@ from .files import together
 from .finite import Watch, check_finite, extremes, first_bad, not_finite
 from .loading import load_parts
 from .rope import scaling
-from .streams import check_count, check_range, residual_stream
+from .streams import check_count, check_range, off_device, residual_stream
 from .tokens import readable, spelt
 
 Positions = namedtuple("Positions", "index lm vit")
@@ -37,6 +41,7 @@ Positions.__doc__ = """Where an image's tokens are.
 index: (tokens,) places of the visual tokens in the sequence, in raster order.
 lm: (tokens,) positions given to the LM's rotary embedding; (3, tokens) time, row, column with M-RoPE.
 vit: (patches, 2) row and column of every ViT patch, in the ViT's own order.
+All three are on the CPU.
 """
 
 
@@ -143,7 +148,8 @@ class VLM:
         """Where the visual tokens of `image` stand in the sequence and in the ViT: a `Positions`."""
         inputs = self.prepare(image, prompt)
         index = self.image_places(inputs)[0].nonzero()[:, 0][self.adapter.leading :]
-        return Positions(index, self.position_ids(inputs)[..., 0, index], self.adapter.patch_positions(inputs))
+        lm, vit = self.position_ids(inputs)[..., 0, index], self.adapter.patch_positions(inputs)
+        return Positions(index.cpu(), lm.cpu(), vit.cpu())
 
     def image_places(self, inputs):
         """(batch, length) true where a token stands for a piece of the image."""
@@ -210,7 +216,7 @@ class VLM:
         _check_prompts(prompts)
         inputs = self.prepare(images, prompts)
         hidden = self.lm_hidden(self.embed(inputs), inputs["attention_mask"], self.position_ids(inputs))
-        logits = check_finite(self.unembedding(self.final_norm(hidden)), "the logits")
+        logits = off_device(check_finite(self.unembedding(self.final_norm(hidden)), "the logits"))
         return logits if many else logits[0]
 
     @torch.no_grad()
@@ -231,7 +237,7 @@ class VLM:
         This is the paper's truncated-ViT family: the connector reads the residual stream after each depth.
         """
         images = list(image) if isinstance(image, (list, tuple)) else [image]
-        tokens = [each[:, self.adapter.leading :] for each in self.visual(self._pixels(images), depths)]
+        tokens = [off_device(each[:, self.adapter.leading :]) for each in self.visual(self._pixels(images), depths)]
         return tokens if isinstance(image, (list, tuple)) else tokens[0]
 
     def visual(self, inputs, depths=None):
@@ -256,7 +262,7 @@ class VLM:
         images = list(image) if isinstance(image, (list, tuple)) else [image]
         inputs = self._pixels(images)
         by_depth = self._vit(inputs, depths, self.adapter.patches)
-        states = [torch.stack(tokens) for tokens in zip(*by_depth)]
+        states = [off_device(torch.stack(tokens)) for tokens in zip(*by_depth)]
         return states if isinstance(image, (list, tuple)) else states[0]
 
     def _vit(self, inputs, depths, take):
@@ -273,13 +279,13 @@ class VLM:
     def embed(self, inputs, visual=None):
         """(batch, length, hidden) input embeddings of the LM, visual tokens in their places.
 
-        visual: one (leading + rows × columns, hidden) tensor per image; by default the model's own.
+        visual: one (leading + rows × columns, hidden) tensor per image, on any device; by default the model's own.
         """
         if visual is None:
             visual = [each[0] for each in self.visual(inputs, [self.depths])]
         embeddings = self.model.get_input_embeddings()(inputs["input_ids"])
         places = self.image_places(inputs)[..., None]
-        return embeddings.masked_scatter(places, torch.cat(list(visual)).to(embeddings))
+        return embeddings.masked_scatter(places, torch.cat([each.to(embeddings) for each in visual]))
 
     @torch.no_grad()
     def embed_with_states(self, inputs):

@@ -307,7 +307,7 @@ def labelled(vlm, scenes, batch_size=50):
             rows.append(np.array(names)[whose])
     for start in range(0, len(scenes), batch_size):
         states += vlm.vit_states([scene.image for scene in scenes[start : start + batch_size]])
-    return torch.stack(states, 1).float().cpu().numpy(), {kind: np.array(rows) for kind, rows in truth.items()}
+    return torch.stack(states, 1).numpy(), {kind: np.array(rows) for kind, rows in truth.items()}
 
 
 def clustered(states, scene, grid):

@@ -2,6 +2,8 @@
 
 from numbers import Integral
 
+import torch
+
 from .finite import extremes, first_bad, not_finite
 
 
@@ -52,6 +54,12 @@ def residual_stream(module, blocks, wanted, *args, what="state", real=None, take
 def _of(state, real, ends):
     """What counts of a state when it is asked whether it is finite: of padding, which nobody reads, nothing."""
     return state[real.bool()] if real is not None and real.shape == state.shape[:-1] else ends
+
+
+def off_device(tensor):
+    """What a reader is handed: on the CPU, and in float32 where the model computes in half precision, which numpy lacks."""
+    tensor = tensor.cpu()
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def check_range(what, value, highest):

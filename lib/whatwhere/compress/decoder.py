@@ -163,8 +163,9 @@ def punctuation(texts, marks: str = "paper") -> np.ndarray:
 def lessons(vlm, images, batch_size=16, progress=True):
     """What the LM makes of its visual tokens: for each image (tokens, states), both (rows × columns, hidden).
 
-    `tokens` are the connector's, `states` the residual stream after the last LM layer at the same places; the teacher's
-    logits are `vlm.unembedding(vlm.final_norm(states))`. images: unlabelled, anything `images.read` takes.
+    `tokens` are the connector's, `states` the residual stream after the last LM layer at the same places, on the CPU, where many
+    images' find room; the teacher's logits are `vlm.unembedding(vlm.final_norm(states.to(vlm.device)))`. images: unlabelled,
+    anything `images.read` takes.
     """
     if not len(images):
         raise ValueError("A decoder needs images to learn from; it was given none.")
@@ -185,7 +186,7 @@ def _lessons(vlm, batch):
     end = int(places[-1]) + 1  # what comes after the image cannot change what the LM makes of it
     mask, positions = inputs["attention_mask"][:, :end], vlm.position_ids(inputs)[..., :end]
     both = vlm.lm_hidden(vlm.embed(inputs)[:, :end], mask, positions, [0, vlm.n_layers])
-    return list(zip(*(each[:, places] for each in both)))
+    return list(zip(*(each[:, places].cpu() for each in both)))
 
 
 def _same_grid(vlm, images, batch_size):
@@ -267,6 +268,7 @@ def _learn(vlm, weight, tokens, states, alpha, temperature):
     """Adds the gradient of the loss to `weight`, some tokens at a time; returns its two terms, τ² KL and CE."""
     soft = hard = 0.0
     for part, final in zip(*(each.split(max(1, LARGEST // len(weight))) for each in (tokens, states))):
+        part, final = part.to(weight.device), final.to(weight.device)
         with torch.no_grad():
             teacher = vlm.unembedding(vlm.final_norm(final)).float()
         said, share = F.linear(part.float(), weight), len(part) / len(tokens)

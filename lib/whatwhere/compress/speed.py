@@ -63,16 +63,16 @@ def measure(vlm, images, prompts, ways, words=8, repeats=5):
 def _run(vlm, make, words):
     """(seconds to the first word, seconds for each later one, bytes of the cache, bytes of memory at most)."""
     cache = DynamicCache(config=vlm.lm.config)
-    with _peak(vlm.device) as most:
-        start = _now(vlm.device)
+    with peak(vlm.device) as most:
+        start = now(vlm.device)
         given = make()
         hidden = vlm.lm(**given, past_key_values=cache, use_cache=True).last_hidden_state
         best = vlm.unembedding(hidden[:, -1:]).argmax(-1)
         best.tolist()
-        first = _now(vlm.device)
+        first = now(vlm.device)
     held = sum(each.numel() * each.element_size() for layer in cache.layers for each in (layer.keys, layer.values))
     mask, position = given["attention_mask"], given["position_ids"].max() + 1
-    begin = _now(vlm.device)
+    begin = now(vlm.device)
     for n in range(words):
         mask = _longer(mask)
         named = {"inputs_embeds": vlm.model.get_input_embeddings()(best), "attention_mask": mask,
@@ -80,7 +80,7 @@ def _run(vlm, make, words):
         hidden = vlm.lm(**named, past_key_values=cache, use_cache=True).last_hidden_state
         best = vlm.unembedding(hidden[:, -1:]).argmax(-1)
     best.tolist()
-    return first - start, (_now(vlm.device) - begin) / max(1, words), held, most[0]
+    return first - start, (now(vlm.device) - begin) / max(1, words), held, most[0]
 
 
 def _longer(mask):
@@ -101,14 +101,14 @@ def _heard(vlm):
         given.pop("use_cache", None)
 
 
-def _now(device):
+def now(device):
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 @contextmanager
-def _peak(device):
+def peak(device):
     """[bytes in use at most, above those in use before]: allocated on a GPU, resident on a CPU (where /proc tells; else nan)."""
     most = [float("nan")]
     if device.type == "cuda":

@@ -5,12 +5,14 @@ from collections import namedtuple
 import torch
 
 from ..finite import check_finite
+from ..streams import off_device
 from .rotary import Rotary, axial
 
 Heads = namedtuple("Heads", "q k v at")
 Heads.__doc__ = """Queries, keys and values of all heads of a tower, before rotation: (blocks, heads, tokens, head size) each.
 
 at: (tokens, axes) positions: row and column of every patch of a ViT, in its own order; time, row and column in the LM.
+All four are on the CPU.
 """
 
 
@@ -44,7 +46,7 @@ def heads(vlm, image):
         for hook in hooks:
             hook.remove()
     n = vlm.vision_blocks[0].attn.num_heads
-    made = check_finite(torch.stack(made), "the ViT's queries, keys and values")
+    made = off_device(check_finite(torch.stack(made), "the ViT's queries, keys and values"))
     q, k, v = (part.transpose(1, 2) for part in made.unflatten(-1, (3, n, -1)).unbind(2))
     return Heads(q, k, v, vlm.positions(image).vit)
 
@@ -64,7 +66,7 @@ def language_heads(vlm, image, question):
         for hook in hooks:
             hook.remove()
     size, n = attention[0].head_dim, vlm.lm.config.num_attention_heads
-    parts = [check_finite(torch.stack(made[i::3]), "the LM's queries, keys and values") for i in range(3)]
+    parts = [off_device(check_finite(torch.stack(made[i::3]), "the LM's queries, keys and values")) for i in range(3)]
     q, k, v = (part.unflatten(-1, (-1, size)).transpose(1, 2) for part in parts)
     k, v = (each.repeat_interleave(n // each.shape[1], 1) for each in (k, v))
-    return Heads(q, k, v, vlm.position_ids(inputs).reshape(-1, q.shape[2]).T)
+    return Heads(q, k, v, vlm.position_ids(inputs).cpu().reshape(-1, q.shape[2]).T)

@@ -1,0 +1,122 @@
+"""`whatwhere check`: a sound model passes on every family; a mistake in an adapter is found, and its member is named."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import standin
+import whatwhere as ww
+from whatwhere import parity, rehearsal
+from whatwhere.__main__ import main
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("rehearsal")
+    return {family: rehearsal.checkpoint(root / family, family) for family in rehearsal.FAMILIES}
+
+
+@pytest.fixture(scope="module", params=["llava", "qwen2_5_vl"])
+def vlm(request, folders):
+    return ww.load(folders[request.param])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", rehearsal.FAMILIES)
+def test_a_sound_model_passes_on_a_gpu_and_in_half_precision(folders, family, dtype):
+    with standin.cuda():
+        vlm = ww.load(folders[family], dtype=dtype)
+        assert vlm.device.type == "cuda"
+        before = {name: each.clone() for name, each in vlm.model.state_dict().items()}
+        attention = [vlm.lm.config._attn_implementation, vlm.adapter.vision.config._attn_implementation]
+        found = parity.check(vlm)
+        assert (found.works == "yes").all(), found.to_string()
+        assert len(found) >= 11 and found.what.is_unique
+        assert all(torch.equal(each, before[name]) for name, each in vlm.model.state_dict().items())
+        assert attention == [vlm.lm.config._attn_implementation, vlm.adapter.vision.config._attn_implementation]
+        hooks = [[*module._forward_hooks.values(), *module._forward_pre_hooks.values()] for module in vlm.model.modules()]
+        assert not any(hook.__module__.startswith("whatwhere") for hook in sum(hooks, []))
+
+
+def wrong(vlm, **changed):
+    """The same model with another adapter: each named member is a function of the adapter's own."""
+    other = copy.copy(vlm)
+    other.adapter = copy.copy(vlm.adapter)
+    vars(other.adapter).update({name: how(getattr(vlm.adapter, name)) for name, how in changed.items()})
+    other.depths = other.adapter.depth
+    return other
+
+
+def turned(own):
+    return lambda *given: [each.flip(0) for each in own(*given)]
+
+
+def without(own, name="mask"):
+    return lambda *given: {**own(*given), "attention_mask": own(*given)["attention_mask"] * 0 + 1}
+
+
+MISTAKES = {  # what is wrong, and a part of the sentence that says so
+    "tokens reversed": (dict(connect=turned), "reversed: `adapter.connect`"),
+    "tokens rolled": (
+        dict(connect=lambda own: lambda *a: [each.roll(1, 0) for each in own(*a)]), "in another order: `adapter.connect`"),
+    "the depth before": (dict(depth=lambda own: own - 1), "reads ViT depth 3, and `adapter.depth` says 2"),
+    "patches reversed": (dict(patches=turned), "corner is read at token .*: `adapter.patches`"),
+    "maps mirrored": (dict(in_vit=lambda own: lambda maps: own([each.flip(1) for each in maps])), "`adapter.in_vit`"),
+    "places reversed": (dict(patch_positions=lambda own: lambda *a: own(*a).flip(0)), "`adapter.patch_positions`"),
+    "the picture shown mirrored": (
+        dict(seen=lambda own: lambda image: own(image).transpose(Image.Transpose.FLIP_LEFT_RIGHT)), "`adapter.seen`"),
+    "LM positions from the end": (dict(position_ids=lambda own: lambda inputs: own(inputs).flip(-1)), "`adapter.position_ids`"),
+    "pixels of another picture": (
+        dict(vision_arguments=lambda own: lambda pixels: ((own(pixels)[0][0].flip(-1),), own(pixels)[1])),
+        "`adapter.vision_arguments`"),
+    "a batch that sees its padding": (dict(model_inputs=without), "Prompts differ when they are batched"),
+    "a member misspelt": (dict(connect=lambda own: lambda *a: own.nothing), "AttributeError: .*nothing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_found_and_named(vlm, mistake):
+    changed, sentence = MISTAKES[mistake]
+    found = parity.check(wrong(vlm, **changed))
+    bad = found[found.works != "yes"]
+    said = "; ".join(f"{what}: {works}" for what, works in zip(bad.what, bad.works))
+    assert bad.works.str.contains(sentence).any(), said
+
+
+def test_questions_that_the_processor_would_ask_otherwise_are_found(vlm):
+    images, questions = [Image.new("RGB", (64, 48), "red"), Image.new("RGB", (48, 64), "blue")], ["is there a cup ?", "how many ?"]
+    found = parity.check(vlm, images, questions, vlm.prepare)
+    assert found.set_index("what").works["prompt and pixels are the family's own"] == "yes"
+    found = parity.check(vlm, images, questions, lambda image, question: vlm.prepare(image, question + " yes"))
+    assert "`adapter.around`" in found.set_index("what").works["prompt and pixels are the family's own"]
+
+
+def test_other_weights_for_the_words_are_numbers_that_are_none(folders):
+    vlm = ww.load(folders["llava"])
+    with torch.no_grad():
+        vlm.lm_layers[1].mlp.down_proj.weight.mul_(torch.inf)
+    works = parity.check(vlm).set_index("what").works
+    assert "LM layer 2" in works["numbers are finite at every depth and layer"]
+
+
+def test_two_pictures_and_two_questions(vlm):
+    with pytest.raises(ValueError, match="two images at least and a question for each; got 1 and 1"):
+        parity.check(vlm, [Image.new("RGB", (8, 8))], ["what ?"])
+
+
+def test_the_command(folders, capsys, monkeypatch):
+    assert main(["check", folders["qwen2_vl"], "--dtype", "float32"]) == 0
+    said = capsys.readouterr().out
+    assert "visual tokens are the model's own, in its order: yes" in said and "float32 on cpu" in said
+    monkeypatch.setattr(parity, "ALLOWED", dict.fromkeys(parity.ALLOWED, -1.0))
+    assert main(["check", folders["qwen2_vl"]]) == 1
+    assert main(["check", "toy-lava"]) == 1 and "did you mean" in capsys.readouterr().err
+
+
+def test_noise_is_the_same_every_time():
+    assert np.array_equal(parity._noise(48, 64, 0), parity._noise(48, 64, 0)) and parity._noise(48, 64, 0).size == (256, 192)

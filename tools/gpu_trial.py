@@ -1,0 +1,162 @@
+"""Try the chapters and the commands on a GPU that is not there: under the stand-in for CUDA (see `standin.py`).
+
+    python tools/gpu_trial.py                          # make gpu: everything, in both precisions (an hour on two cores)
+    python tools/gpu_trial.py --precision float32 --chapters 06 11
+    python tools/gpu_trial.py --chapters none          # the commands alone
+
+Every chapter is executed with all exercises' solutions and checks, cell by cell: a cell that fails is noted, and the next one is
+tried. In float32 its claim rows are compared with the committed ones. In bfloat16 the chapter meets organisms whose config.json
+says bfloat16, as hub checkpoints do, so that `ww.load` takes it by itself on a GPU; rows may differ there, which is counted
+and not judged. Results go to data/results/gpu.json, as the status page shows them; the exit code is 1 where a cell or a command
+fails, or where a float32 row differs.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+import execute
+import steady
+from chapters import NOTEBOOKS, ROOT, exercises, read, tags
+from whatwhere.files import write
+
+RESULTS = ROOT / "data" / "results" / "gpu.json"
+PRECISIONS = ("float32", "bfloat16")
+ENTER = "import sys; sys.path.append({tools!r}); import standin; _gpu = standin.cuda(); _gpu.__enter__()"
+COMMAND = "from whatwhere.__main__ import main; sys.exit(main(sys.argv[1:]))"
+FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "internvl")
+
+
+def book(folder, precision):
+    """A copy of what the chapters and commands use, its organisms in this precision; and the environment that uses it."""
+    for name in ("lib", "data", "notebooks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(ROOT / "_config.yml", folder)
+    for path in (folder / "data" / "models").glob("*/config.json"):
+        said(path, precision)
+    return {
+        **{name: value for name, value in os.environ.items() if name != "MPLBACKEND"},
+        "PYTHONPATH": str(folder / "lib"), "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
+    }  # fmt: skip
+
+
+def said(path, precision):
+    """Let a config.json name a precision."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | {"dtype": precision}), encoding="utf-8")
+
+
+def chapter(path, folder, environment):
+    """Execute one chapter cell by cell. Returns {seconds, cells, rows, moved, differences, failures}."""
+    notebook = read(path)
+    for exercise in exercises(notebook):
+        if exercise["checks"]:
+            notebook.cells.append(nbformat.v4.new_code_cell(exercise["solution"] or ""))
+            notebook.cells += [nbformat.v4.new_code_cell(check.source) for check in exercise["checks"]]
+    claims = folder / "claims" / path.stem
+    claims.mkdir(parents=True)
+    enter = ENTER.format(tools=str(Path(__file__).parent))
+    client = NotebookClient(
+        notebook, timeout=execute.TIMEOUT, resources={"metadata": {"path": str(folder / "notebooks")}},
+        extra_arguments=[f"--IPKernelApp.exec_lines={[enter]}"],
+    )  # fmt: skip
+    start, failures, cells = time.monotonic(), [], 0
+    with client.setup_kernel(env=environment | {"WHATWHERE_CLAIMS": str(claims)}):
+        for number, cell in enumerate(notebook.cells):
+            if cell.cell_type != "code" or "skip-execution" in tags(cell):
+                continue
+            cells += 1
+            try:
+                client.execute_cell(cell, number)
+            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+                failures.append({"cell": cells, "error": last_line(error), "code": cell.source, "trace": plain(error)})
+    row = {"seconds": round(time.monotonic() - start, 1), "cells": cells}
+    return row | steady.compared(path, claims) | {"failures": failures}
+
+
+def plain(error):
+    return re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+
+
+def last_line(error):
+    return plain(error).splitlines()[-1]
+
+
+def commands(folder, precision, environment):
+    """{command: "" or what it said when it failed}, on the organisms and on a rehearsal checkpoint of each family."""
+    make = "from whatwhere import rehearsal; import sys; [rehearsal.checkpoint(f'{sys.argv[1]}/{f}', f) for f in sys.argv[2:]]"
+    subprocess.run([sys.executable, "-c", make, str(folder / "rehearsal"), *FAMILIES], check=True, env=environment)
+    shots = folder / "pictures"
+    shots.mkdir()
+    draw = "import sys, whatwhere as ww; [ww.world.scene(n).image.save(f'{sys.argv[1]}/{n}.png') for n in range(6)]"
+    subprocess.run([sys.executable, "-c", draw, str(shots)], check=True, env=environment)
+    for family in FAMILIES:
+        said(folder / "rehearsal" / family / "config.json", precision)
+    models = {name: name for name in ("toy-llava", "toy-qwen2vl")}
+    models |= {family: f"rehearsal/{family}" for family in FAMILIES}
+    asked = []
+    for name, model in models.items():
+        decoder, bench = f"decoders/{name}", ["bench", model, "tabletop-a", "--limit", "8"]
+        asked += [["distil", model, "pictures", "--out", decoder], bench, [*bench, "--blind"]]
+        asked += [[*bench, "--compress", n, "--decoder", decoder] for n in "123"]
+        asked += [[*bench, "--compress", way, "--keep", "0.5"] for way in ("random", "grid", "similar", "attended")]
+        asked += [[*bench, "--scale", "9", "2"]] if "qwen" in name else []
+        asked += [["check", model]]
+    found, enter = {}, ENTER.format(tools=str(Path(__file__).parent))
+    for arguments in asked:
+        done = subprocess.run(
+            [sys.executable, "-c", f"{enter}; {COMMAND}", *arguments], env=environment, cwd=folder, capture_output=True, text=True
+        )
+        found["whatwhere " + " ".join(arguments)] = done.stderr.strip().splitlines()[-1] if done.returncode else ""
+    return found
+
+
+def main(arguments=None):
+    """Returns what the shell is told: 0, or 1 where anything failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--chapters", nargs="+", metavar="NN", help="such as 07 08, or none; then nothing is written down")
+    parser.add_argument("--no-commands", action="store_true")
+    parser.add_argument("--trace", action="store_true", help="show what a failing cell said in full")
+    chosen = parser.parse_args(arguments)
+    paths = [path for path in NOTEBOOKS if not chosen.chapters or path.stem[:2] in chosen.chapters]
+    failed, record = False, {}
+    for precision in chosen.precision:
+        with tempfile.TemporaryDirectory() as folder:
+            environment = book(Path(folder), precision)
+            rows = {}
+            for path in paths:
+                rows[path.stem] = row = chapter(path, Path(folder), environment)
+                print(f"{precision}: {path.stem} in {row['seconds']:.0f} s, {len(row['failures'])} cells failed, "
+                      f"{len(row['differences'])} differences of rows", flush=True)  # fmt: skip
+                for failure in row["failures"]:
+                    print(f"    cell {failure['cell']}: {failure['trace' if chosen.trace else 'error']}", flush=True)
+                    failure.pop("trace"), failure.pop("code")
+                for difference in row["differences"]:
+                    print(f"    {difference}", flush=True)
+                failed |= bool(row["failures"]) or precision == "float32" and bool(row["differences"])
+            told = {} if chosen.no_commands else commands(Path(folder), precision, environment)
+            for command, said_ in told.items():
+                print(f"{precision}: {command}: {said_ or 'done'}", flush=True)
+            failed |= any(told.values())
+            record[precision] = {"chapters": rows, "commands": told}
+    if not chosen.chapters and not chosen.no_commands and len(record) == len(PRECISIONS):
+        facts = {"machine": execute.machine(), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
+        write(RESULTS, json.dumps(facts | record, indent=1, ensure_ascii=False) + "\n")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
