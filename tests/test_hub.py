@@ -355,8 +355,8 @@ CHAINS = [
     (http.ReadTimeout("slow"), None, "could not be reached"),
     (RuntimeError("Data processing error: I/O error: No space left on device (os error 28)"), None, "The disk is full"),
     (OSError(errno.EDQUOT, "quota"), None, "The disk is full"),
-    (OSError("no such file\nand more"), errors.RemoteEntryNotFoundError("404", response=response(404)), "^no such file$"),
-    (ValueError(), None, "^ValueError$"),
+    (OSError("no such file\nand more"), errors.RemoteEntryNotFoundError("404", response=response(404)), "^no such file[.]$"),
+    (ValueError(), None, "^ValueError[.]$"),
 ]
 
 

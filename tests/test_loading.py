@@ -255,6 +255,18 @@ def test_tokens_that_came_after_training_may_have_no_embedding(folders, tmp_path
         ww.answers.Exam(vlm, [grey], ["is there a cup ?"], ["<clip>"])
 
 
+def test_a_word_does_not_pass_for_the_images_own_token(folders, tmp_path):
+    """As where the tokenizer is another model's, and has the image's id for "is", which stands in a first question."""
+    path = broken(folders, tmp_path) / "tokenizer.json"
+    tokenizer, image = json.loads(path.read_text()), ww.load(folders / "llava").model.config.image_token_id
+    vocabulary, added = tokenizer["model"]["vocab"], tokenizer["added_tokens"]
+    vocabulary["<image>"], vocabulary["is"] = vocabulary["is"], image
+    next(each for each in added if each["content"] == "<image>")["id"] = vocabulary["<image>"]
+    path.write_text(json.dumps(tokenizer))
+    with pytest.raises(ValueError, match="tokenizer and chat template fail on a first question"):
+        ww.load(path.parent)
+
+
 def test_ids_that_no_token_has_are_shown_by_their_number(folders, tmp_path):
     path = broken(folders, tmp_path) / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
@@ -479,6 +491,7 @@ def test_settings_of_generation_that_are_damaged_are_not_passed_over(folders, tm
             ww.load(folder)
 
 
+@pytest.mark.filterwarnings("ignore:The following device_map keys")  # it wants modules, and there are parameters beside them
 @pytest.mark.parametrize("away", ["lm_head", "model.language_model.layers.1", "model.vision_tower"])
 def test_a_model_that_is_in_part_on_the_disk(folders, tmp_path, away):
     vlm = ww.load(folders / "llava")

@@ -57,8 +57,11 @@ def check_folder(folder: Path) -> None:
 
 
 def _begins(path, mark):
-    with path.open("rb") as file:
-        return file.read(len(mark)) == mark
+    try:
+        with path.open("rb") as file:
+            return file.read(len(mark)) == mark
+    except OSError:  # what needs the file will say so
+        return False
 
 
 def _adapter(name, path, whole):

@@ -83,7 +83,8 @@ def _try_out(parts, name, family, telling):
             # added tokens may have come after training
             words = vlm.tokenizer.get_vocab().items() - vlm.tokenizer.get_added_vocab().items()
             check_range("highest id of a word", max(each for _, each in words), len(vlm.unembedding.weight) - 1)
-            vlm.after_image(QUESTION)
+            for question in (QUESTION, ""):  # in which no word can pass for the image's own token
+                vlm.after_image(question)
         with trying("its image processor fails"):
             vlm.patch_grid(grey)
         with trying("the model fails"):
