@@ -54,8 +54,8 @@ def load(name, device="auto", dtype="auto", revision=None):
     revision: of a hub model, a commit; its newest by default.
 
     Only safetensors are read and no code from a checkpoint is run. Raises FileNotFoundError, ValueError or MemoryError
-    with a sentence when the name is unknown, gated or out of reach, the weights are missing, damaged or too large, or
-    the architecture is not one of those in `families`.
+    with a sentence when the name is unknown, gated or out of reach, the weights are missing, damaged or too large, are
+    a LoRA's or need a package, or the architecture is not one of those in `families`; the error behind it is chained.
     """
     vlm = VLM(*load_parts(name, device, dtype, revision), name=str(name))
     if scaling.settings(vlm) is not None:  # it was saved while its rotary frequencies were scaled
