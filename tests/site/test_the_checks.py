@@ -150,6 +150,26 @@ def test_dead_links_and_heavy_pages_are_found(tmp_path):
     ]
 
 
+PICTURE = f"<div style='background: url({PIXEL})'>"
+FAINT = {  # HTML: the contrast of its text, or None where it can be read
+    "<p style='color: #ccc'>words</p>": "1.6",
+    "<div style='background: #000c'><p style='color: #333'>words</p></div>": "1.0",  # over white, #333
+    "<div style='background: #000c'><p style='color: #fff'>words</p></div>": None,
+    "<p style='color: rgb(0 0 0 / .3)'>words</p>": "2.1",
+    f"{PICTURE}<p style='color: #fff'>words</p></div>": "1.0",  # which may be a white one
+    f"{PICTURE}<p style='color: #fff; background: #000c'>words</p></div>": None,
+    "<svg><text y='20' fill='#ddd'>words</text></svg>": "1.4",
+    "<p hidden style='color: #fff'>words</p>": None,
+}
+
+
+@pytest.mark.parametrize("html", FAINT)
+def test_contrast_is_that_of_what_is_seen(html, show):
+    found, looked = checks.contrasts(show(html).page)
+    assert looked == 2 + ("hidden" not in html), "the heading, the words of every page, and these"
+    assert [re.search(r"has contrast (\d+\.\d)", each)[1] for each in found] == [FAINT[html]] * (FAINT[html] is not None)
+
+
 def test_there_are_pages_to_look_at(folder):
     names = pages()
     assert {"search.html", "genindex.html", "book/intro.html"} <= set(names) and not any("_static" in name for name in names)
