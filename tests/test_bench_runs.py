@@ -400,7 +400,7 @@ def test_the_papers_protocol_is_one_of_its_own(tmp_path, small):
     found = asked(folder, small, out, protocol="paper")
     assert found.rows["question"][0].strip().startswith("Please choose the best") and found.settings["max_new_tokens"] == 10
     assert found.settings["decoding"]["greedy"] != "plain" and "decoded greedily, by what else" in repr(found)
-    assert "who always says A" in found.scores and found.settings["protocol"] == "paper" == benchmarks.load(out).settings["protocol"]
+    assert "who always says A" in found.scores and benchmarks.load(out).settings["protocol"] == "paper"
     assert asked(folder, small, out, protocol="paper").complete
     refused(lambda: asked(folder, small, out), "the protocol (paper then, ours now)")
     edited(folder / "generation_config.json", lambda asks: asks.update(repetition_penalty=1.05))
