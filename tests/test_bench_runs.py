@@ -365,8 +365,8 @@ IN_MEMORY = {
     "size": (lambda v: setattr(v.image_processor, "size", {"shortest_edge": 64, "longest_edge": 2304}), "the image processor's"),
     "max_pixels": (lambda v: setattr(v.image_processor, "max_pixels", 64 * 16), "the image processor's"),
     "attention": (lambda v: v.model.set_attn_implementation("eager"), "attention (model sdpa"),
-    "frequencies": (lambda v: v.adapter.rotary.inv_freq.mul_(1.01), "the ViT's rotary frequencies"),
-    "lm frequencies": (lambda v: v.lm.rotary_emb.inv_freq.mul_(1.01), "the model's weights"),
+    "frequencies": (lambda v: v.adapter.rotary.inv_freq[-1:].mul_(1.001), "the rotary frequencies (not those of then)"),
+    "lm frequencies": (lambda v: v.lm.rotary_emb.inv_freq.mul_(1.01), "the rotary frequencies"),
     "template": (lambda v: setattr(v.tokenizer, "chat_template", v.tokenizer.chat_template + "!"), "the chat template"),
     "added": (lambda v: v.tokenizer.add_tokens(["zebra"]), "the tokenizer"),
     "training": (lambda v: v.model.train(), "the model's config"),
@@ -471,6 +471,7 @@ def test_what_cannot_change_an_answer_is_not_noticed(tmp_path, small, monkeypatc
     vlm.name = "another"
     vlm.tokenizer(["a", "b c"], padding=True, truncation=True, max_length=3)  # of one call, which the tokenizer remembers
     vlm.answer(ww.world.scene(1).image, "what ?", max_new_tokens=3)
+    vlm.lm.rotary_emb.inv_freq.mul_(1 + 2**-23)  # as another device may compute them
     moved = shutil.copytree(small / "run", tmp_path / "moved")
     assert run(vlm, moved, "whatsup-b", data=data, limit=6).complete
     edited(moved / "run.json", lambda settings: settings.update(device="cuda:7", model="x", revision="abc", limit=None))
