@@ -28,7 +28,7 @@ WORDS = {
     "family": ("the model's family", ()), "dtype": ("the precision (dtype)", ()),
     "arithmetic": ("how exactly matrices are multiplied (float32 matmul precision, autocast)", ()),
     "quantisation": ("the quantisation", ()), "attention": ("the implementation of attention", ()),
-    "scale": ("RoPE scaling (scale)", ()), "frequencies": ("the ViT's rotary frequencies", ("scale", "family")),
+    "scale": ("RoPE scaling (scale)", ()), "frequencies": ("the rotary frequencies", ("scale", "family")),
     "config": ("the model's config", ("family", "quantisation", "versions")),
     "weights": ("the model's weights", ("family", "dtype", "quantisation")),
     "image processor": ("the image processor's settings", ("protocol", "family", "versions")),
@@ -49,35 +49,38 @@ def of(vlm, plain=True):
     model, tokenizer = vlm.model, vlm.tokenizer
     config = model.config.to_dict()
     quantisation = config.pop("quantization_config", None)
-    parts = {
-        "model": model.config,
-        **{name: getattr(model.config, name, None) for name in model.config.sub_configs},
-    }
-    tensors = {
-        **dict(model.named_buffers()),
-        **model.state_dict(),
-    }  # which has a quantised matrix's scales as well
-    rotary = getattr(vlm.adapter.rotary, "inv_freq", None)
-    rest = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if rotary is None or tensor.data_ptr() != rotary.data_ptr()
-    }
+    parts = {"model": model.config} | {name: getattr(model.config, name, None) for name in model.config.sub_configs}
+    buffers = dict(model.named_buffers())
+    tensors = buffers | model.state_dict()  # which has the scales of quantised matrices as well
+    rotary = {name: tensors.pop(name) for name in buffers if name.endswith("inv_freq")}
     kind = vlm.device.type
     cast = str(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else None
-    own = model.generation_config.to_dict()
+    greedy = "plain" if plain else short(_without(model.generation_config.to_dict()))
     return {
-        "family": vlm.family, "dtype": str(vlm.dtype).removeprefix("torch."),
+        "family": vlm.family,
+        "dtype": str(vlm.dtype).removeprefix("torch."),
         "arithmetic": {"float32": torch.get_float32_matmul_precision(), "autocast": cast},
         "quantisation": None if quantisation is None else short(quantisation),
-        "attention": {name: part._attn_implementation for name, part in parts.items() if part is not None},
-        "scale": scaling.settings(vlm), "frequencies": None if rotary is None else checksum({"frequencies": rotary}),
-        "config": short([_without(config), model.training]), "weights": checksum(rest),
+        "attention": {
+            name: part._attn_implementation for name, part in parts.items() if part is not None
+        },
+        "scale": scaling.settings(vlm),
+        "frequencies": {
+            name: _numbers(each) for name, each in rotary.items() if "original_" not in name
+        },
+        "config": short([_without(config), model.training]),
+        "weights": checksum(tensors),
         "image processor": short(_without(vlm.image_processor.to_dict())),
-        "tokenizer": short(_tokenizer(tokenizer)), "chat template": short(tokenizer.chat_template),
-        "decoding": {"greedy": "plain" if plain else short(_without(own)), "ends": sorted(vlm.ends)},
+        "tokenizer": short(_tokenizer(tokenizer)),
+        "chat template": short(tokenizer.chat_template),
+        "decoding": {"greedy": greedy, "ends": sorted(vlm.ends)},
         "versions": {name: _version(name) for name in LIBRARIES[: 5 if quantisation else 4]},
-    }  # fmt: skip
+    }
+
+
+def _numbers(tensor):
+    """Rotary frequencies, which each device computes for itself, and which may differ in their last bit."""
+    return " ".join(f"{number:.9g}" for number in tensor.flatten().tolist())
 
 
 def _without(settings):
@@ -86,12 +89,8 @@ def _without(settings):
               "_attn_implementation", "attn_implementation", "_commit_hash", "_processor_class", "processor_class",
               "_attn_implementation_internal", "_attn_implementation_autoset"}  # fmt: skip
     if isinstance(settings, dict):
-        return {
-            str(name): _without(value) for name, value in settings.items() if name not in labels
-        }
-    return (
-        [_without(value) for value in settings] if isinstance(settings, (list, tuple)) else settings
-    )
+        return {str(name): _without(value) for name, value in settings.items() if name not in labels}
+    return [_without(value) for value in settings] if isinstance(settings, (list, tuple)) else settings
 
 
 def _tokenizer(tokenizer):
@@ -249,6 +248,9 @@ def _newer(before, now):
 
 
 def _alike(name, before, now):
+    if name == "frequencies" and before and now and before.keys() == now.keys():
+        pairs = [(before[each].split(), now[each].split()) for each in now]
+        return all(len(a) == len(b) and np.allclose(np.array(a, float), np.array(b, float), 1e-5, 0) for a, b in pairs)
     return _series(before) == _series(now) if name == "versions" else before == now
 
 
@@ -263,6 +265,8 @@ def _values(name, before, now):
         was, is_ = _series(before), _series(now)
         return ", ".join(f"{each} {before.get(each)} then, {now.get(each)} now" for each in {**was, **is_}
                          if was.get(each) != is_.get(each))  # fmt: skip
+    if name == "frequencies":
+        return "not those of then"
     if all(
         isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) for value in (before, now)
     ):
