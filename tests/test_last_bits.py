@@ -1,14 +1,10 @@
 """The trial of another processor's last bits moves what a processor decides, and nothing else."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from closeness import OTHER, SAME, apart
-from last_bits import AMPLITUDE, LastBits
+from last_bits import AMPLITUDE, LastBits, begin
 
 
 @pytest.fixture(autouse=True)
@@ -76,14 +72,19 @@ def test_gradients_and_random_weights_are_moved_too():
     assert 0 < apart(slopes["here", "weights"], slopes["there", "weights"]) < SAME
 
 
-def test_the_environment_begins_it():
-    code = "import torch, last_bits; print(last_bits.begin() is not None, len((torch.ones(9) / 3).exp().unique()) > 1)"
-    for amplitude, expected in (("1", "True True"), ("0", "False False"), ("", "False False")):
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {AMPLITUDE: amplitude, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert done.stdout.strip() == expected
+def test_the_environment_begins_it(monkeypatch):
+    thirds = torch.ones(9) / 3
+    for amplitude, moves in ((None, False), ("0", False), ("1", True)):
+        monkeypatch.delenv(AMPLITUDE, raising=False)
+        if amplitude:
+            monkeypatch.setenv(AMPLITUDE, amplitude)
+        mode = begin()
+        try:
+            found = thirds.exp()
+        finally:
+            if mode:
+                mode.__exit__(None, None, None)
+        assert (len(found.unique()) > 1) == (mode is not None) == moves
 
 
 # -- how far apart numbers are ------------------------------------------------------------------------------------

@@ -48,10 +48,10 @@ class Execution:
     machine: str
 
 
-def run(path, folder, threads=None, variables=None):
+def run(path, folder, threads=None, variables=None, timeout=TIMEOUT):
     """Execute one notebook into `folder`, whole or not at all. Raises CellExecutionError where a cell fails.
 
-    threads: that PyTorch may use. variables: more of the kernel's environment.
+    threads: that PyTorch may use. variables: more of the kernel's environment. timeout: seconds a cell may take.
     """
     notebook, start = read(path), time.time()
     count, found = len(notebook.cells), [each for each in exercises(notebook) if each["checks"]]
@@ -70,7 +70,7 @@ def run(path, folder, threads=None, variables=None):
     files = [WATCH, LAST_BITS] if environment.get("WHATWHERE_LAST_BITS") else [WATCH]
     watch = [f"--IPKernelApp.exec_files={[str(file) for file in files]}"]
     place = {"metadata": {"path": str(ROOT / "notebooks")}}
-    NotebookClient(notebook, timeout=TIMEOUT, resources=place, extra_arguments=watch).execute(env=environment)
+    NotebookClient(notebook, timeout=timeout, resources=place, extra_arguments=watch).execute(env=environment)
     watched = json.loads((part / "watched.json").read_text(encoding="utf-8"))
     depended = dependencies.found(path, watched, ROOT)
     if not dependencies.edited(path, depended, start, ROOT):  # else it is not known what this came of

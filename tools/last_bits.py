@@ -62,17 +62,17 @@ class LastBits(TorchDispatchMode):
     def moved(self, found, name):
         if not (isinstance(found, torch.Tensor) and found.is_floating_point() and found.device.type == "cpu" and found.numel()):
             return found
-        exact = torch.where(found.isfinite(), found, 0).double()
-        if (exact == exact.round()).all():
+        finite = found if found.isfinite().all() else torch.where(found.isfinite(), found, 0)
+        if (finite == finite.round()).all():
             return found
-        alone = not exact.dim() or name.removesuffix("_") in ONE_BY_ONE
-        size = exact.abs() if alone else exact.square().mean(-1, keepdim=True).sqrt()
+        alone = not found.dim() or name.removesuffix("_") in ONE_BY_ONE
+        size = finite.abs() if alone else torch.linalg.vector_norm(finite, dim=-1, keepdim=True) / found.shape[-1] ** 0.5
         start, count = zlib.crc32(f"{name} {tuple(found.shape)}".encode()) % (len(NOISE) // 2), found.numel()
         noise = NOISE[start : start + count] if start + count <= len(NOISE) else NOISE.repeat(1 + count // len(NOISE))[:count]
         if found.dtype in (torch.float16, torch.bfloat16):
             noise = torch.where(noise.abs() > RARE, noise.sign(), 0)
-        moved = exact + self.amplitude * torch.finfo(found.dtype).eps * size * noise.reshape(found.shape)
-        return torch.where(found.isfinite() & (found != 0), moved.to(found.dtype), found)
+        step = self.amplitude * torch.finfo(found.dtype).eps * size * noise.to(found.dtype).reshape(found.shape)
+        return torch.where(found == 0, found, found + step)
 
 
 def begin():

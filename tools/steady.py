@@ -63,6 +63,7 @@ FILES = [  # of tests, by their names without test_; the chapters' are the other
     if COMPUTES.search(path.read_text(encoding="utf-8")) and path.stem != "test_notebooks"
 ]
 COUNTED = re.compile(r"(\d+) (passed|failed|error)")
+PATIENCE = 7200  # seconds a cell may take: without vector instructions, all takes several times as long
 AFTER = 0.5  # seconds until the interrupted cell is interrupted
 
 
@@ -111,7 +112,7 @@ def trial(name, paths, folder, version):
             source.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(twice(read(path)), source)
         try:
-            execute.run(source, folder / path.stem, threads, variables)
+            execute.run(source, folder / path.stem, threads, variables, PATIENCE)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             return {"seconds": round(time.monotonic() - start, 1), "rows": 0, "moved": None, "differences": [str(error)[-2000:]]}
         where = Path(variables.get("WHATWHERE_CLAIMS", folder / path.stem / "claims"))
