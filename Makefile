@@ -13,7 +13,7 @@ FRUGAL := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-site lab serve student instructor train scaling bench steady rehearse agreement colab links offline release \
+.PHONY: help book test test-site lab serve student instructor train scaling bench steady rehearse agreement colab gpu links offline release \
         sync clean
 
 help:  ## show this list
@@ -81,6 +81,9 @@ agreement:  ## compare our benchmarks with lmms-eval's, in an environment of its
 
 colab: $(READY)  ## try every notebook alone among the packages that Colab has, in an environment of its own (gigabytes)
 	$(BIN)/python tools/colab_trial.py $(COLAB)
+
+gpu: $(READY)  ## try every notebook and command on a GPU that is not there, in two precisions (an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/gpu_trial.py $(GPU)
 
 links: $(READY)  ## ask for every address that the book links to (needs the network, and make book before)
 	$(BIN)/jupyter-book build . --path-output _build/links --builder custom --custom-builder linkcheck

@@ -89,7 +89,8 @@ def test_a_mistake_is_found_and_named(vlm, mistake):
 
 
 def test_questions_that_the_processor_would_ask_otherwise_are_found(vlm):
-    images, questions = [Image.new("RGB", (64, 48), "red"), Image.new("RGB", (48, 64), "blue")], ["is there a cup ?", "how many ?"]
+    images = [Image.new("RGB", (64, 48), "red"), Image.new("RGB", (48, 64), "blue")]
+    questions = ["is there a cup ?", "how many ?"]
     found = parity.check(vlm, images, questions, vlm.prepare)
     assert found.set_index("what").works["prompt and pixels are the family's own"] == "yes"
     found = parity.check(vlm, images, questions, lambda image, question: vlm.prepare(image, question + " yes"))

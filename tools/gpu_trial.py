@@ -12,6 +12,8 @@ fails, or where a float32 row differs.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import re
@@ -35,7 +37,6 @@ from whatwhere.files import write
 RESULTS = ROOT / "data" / "results" / "gpu.json"
 PRECISIONS = ("float32", "bfloat16")
 ENTER = "import sys; sys.path.append({tools!r}); import standin; _gpu = standin.cuda(); _gpu.__enter__()"
-COMMAND = "from whatwhere.__main__ import main; sys.exit(main(sys.argv[1:]))"
 FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "internvl")
 
 
@@ -96,31 +97,51 @@ def last_line(error):
 
 def commands(folder, precision, environment):
     """{command: "" or what it said when it failed}, on the organisms and on a rehearsal checkpoint of each family."""
-    make = "from whatwhere import rehearsal; import sys; [rehearsal.checkpoint(f'{sys.argv[1]}/{f}', f) for f in sys.argv[2:]]"
-    subprocess.run([sys.executable, "-c", make, str(folder / "rehearsal"), *FAMILIES], check=True, env=environment)
-    shots = folder / "pictures"
-    shots.mkdir()
-    draw = "import sys, whatwhere as ww; [ww.world.scene(n).image.save(f'{sys.argv[1]}/{n}.png') for n in range(6)]"
-    subprocess.run([sys.executable, "-c", draw, str(shots)], check=True, env=environment)
-    for family in FAMILIES:
-        said(folder / "rehearsal" / family / "config.json", precision)
+    given = json.dumps({"families": FAMILIES, "precision": precision})
+    subprocess.run([sys.executable, __file__, "--inside", given], check=True, env=environment, cwd=folder)
+    return json.loads((folder / "commands.json").read_text(encoding="utf-8"))
+
+
+def inside(families, precision):
+    """In a process of its own, in the copy's folder: all commands, one after another, under the stand-in."""
+    import standin
+    import whatwhere as ww
+    from whatwhere.__main__ import main as whatwhere
+
+    Path("pictures").mkdir()
+    for n in range(6):
+        ww.world.scene(n).image.save(f"pictures/{n}.png")
     models = {name: name for name in ("toy-llava", "toy-qwen2vl")}
-    models |= {family: f"rehearsal/{family}" for family in FAMILIES}
-    asked = []
-    for name, model in models.items():
-        decoder, bench = f"decoders/{name}", ["bench", model, "tabletop-a", "--limit", "8"]
-        asked += [["distil", model, "pictures", "--out", decoder], bench, [*bench, "--blind"]]
-        asked += [[*bench, "--compress", n, "--decoder", decoder] for n in "123"]
-        asked += [[*bench, "--compress", way, "--keep", "0.5"] for way in ("random", "grid", "similar", "attended")]
-        asked += [[*bench, "--scale", "9", "2"]] if "qwen" in name else []
-        asked += [["check", model]]
-    found, enter = {}, ENTER.format(tools=str(Path(__file__).parent))
-    for arguments in asked:
-        done = subprocess.run(
-            [sys.executable, "-c", f"{enter}; {COMMAND}", *arguments], env=environment, cwd=folder, capture_output=True, text=True
-        )
-        found["whatwhere " + " ".join(arguments)] = done.stderr.strip().splitlines()[-1] if done.returncode else ""
-    return found
+    for family in families:
+        models[family] = ww.rehearsal.checkpoint(f"rehearsal/{family}", family)
+        said(Path(models[family]) / "config.json", precision)
+    found = {}
+    with standin.cuda():
+        for name, model in models.items():
+            for arguments in asked(name, model):
+                told = io.StringIO()
+                with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()) as shown:
+                    try:
+                        failed = whatwhere(arguments)
+                    except Exception as error:  # none should leave a command
+                        failed = True
+                        print(f"{type(error).__name__}: {error}", file=told)
+                lines = (told.getvalue() or shown.getvalue()).strip().splitlines()
+                found["whatwhere " + " ".join(arguments)] = (lines or ["failed"])[-1] if failed else ""
+    Path("commands.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def asked(name, model):
+    """The commands that a model is tried with."""
+    decoder, bench = f"decoders/{name}", ["bench", model, "tabletop-a", "--limit", "8"]
+    yield ["check", model]
+    yield ["distil", model, "pictures", "--out", decoder]
+    yield bench
+    yield [*bench, "--blind"]
+    yield from ([*bench, "--compress", n, "--decoder", decoder] for n in "123")
+    yield from ([*bench, "--compress", way, "--keep", "0.5"] for way in ("random", "grid", "similar", "attended"))
+    if "qwen" in name:
+        yield [*bench, "--scale", "9", "2"]
 
 
 def main(arguments=None):
@@ -130,7 +151,10 @@ def main(arguments=None):
     parser.add_argument("--chapters", nargs="+", metavar="NN", help="such as 07 08, or none; then nothing is written down")
     parser.add_argument("--no-commands", action="store_true")
     parser.add_argument("--trace", action="store_true", help="show what a failing cell said in full")
+    parser.add_argument("--inside", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
+    if chosen.inside:
+        return inside(**json.loads(chosen.inside))
     paths = [path for path in NOTEBOOKS if not chosen.chapters or path.stem[:2] in chosen.chapters]
     failed, record = False, {}
     for precision in chosen.precision:

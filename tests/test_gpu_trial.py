@@ -1,0 +1,50 @@
+"""The trial on a GPU that is not there finds what fails only there, goes on after it, and says so."""
+
+import json
+
+import nbformat
+import pytest
+from nbformat import v4
+
+import gpu_trial
+import steady
+
+CELLS = (
+    "import torch\nimport whatwhere as ww\nassert torch.cuda.is_available()\nvlm = ww.load('toy-llava')",
+    "vlm.unembedding.weight.numpy()",
+    "assert vlm.logits(ww.world.scene(1).image, 'how many ?').numpy().any()\nprint(vlm.dtype, vlm.device)",
+)
+
+
+@pytest.fixture
+def chapter(tmp_path):
+    path = tmp_path / "02_trial.ipynb"
+    nbformat.write(v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in CELLS]), path)
+    return path
+
+
+def test_a_cell_that_fails_on_a_gpu_is_found_and_the_next_ones_run(chapter, tmp_path, monkeypatch):
+    monkeypatch.setattr(steady, "compared", lambda path, where: {"rows": 0, "moved": 0.0, "differences": []})
+    environment = gpu_trial.book(tmp_path / "book", "bfloat16")
+    config = json.loads((tmp_path / "book/data/models/toy-llava/config.json").read_text())
+    assert config["dtype"] == "bfloat16", "the organisms say so, as hub checkpoints do"
+    row = gpu_trial.chapter(chapter, tmp_path / "book", environment)
+    assert row["cells"] == 3
+    (failure,) = row["failures"]
+    assert failure["cell"] == 2 and "can't convert cuda:0 device type tensor to numpy" in failure["error"]
+
+
+def test_the_committed_trial_is_of_these_chapters():
+    record = json.loads(gpu_trial.RESULTS.read_text(encoding="utf-8"))
+    for precision in gpu_trial.PRECISIONS:
+        assert list(record[precision]["chapters"]) == [path.stem for path in gpu_trial.NOTEBOOKS]
+        assert not any(record[precision]["commands"].values())
+    for row in record["float32"]["chapters"].values():
+        assert not row["failures"] and not row["differences"]
+
+
+def test_every_way_to_compress_is_asked():
+    asked = [" ".join(each) for each in gpu_trial.asked("qwen2_vl", "folder")]
+    assert len(asked) == len(set(asked)) and all(
+        any(part in each for each in asked) for part in ("--compress 3", "attended", "--scale", "check", "distil", "--blind")
+    )
