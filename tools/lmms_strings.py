@@ -2,11 +2,12 @@
 
     python tools/lmms_strings.py [how many of each, 100000]
 
-The first half of `make agreement`. It needs lmms-eval, but no model. The answers are made to be hard to read: letters in all
-surroundings, options within sentences, markdown, several letters, contractions, number words, punctuation, other scripts,
-nothing at all, long chatter, thinking aloud. The counts go to data/results/lmms_eval_reading.json, and some hundred answers
-of each benchmark, with what lmms-eval makes of them, to tests/lmms_eval_reading.json, by which the tests hold us to it where
-lmms-eval is not installed.
+The first half of `make agreement`. It needs lmms-eval, but no model. The answers are made to be hard
+to read: letters in all surroundings, options within sentences, markdown, several letters,
+contractions, number words, punctuation, other scripts, nothing at all, long chatter, thinking aloud.
+The counts go to data/results/lmms_eval_reading.json. Some hundred answers of each benchmark, with
+what lmms-eval makes of them, go to tests/lmms_eval_reading.json: by these the tests hold us to it
+where it is not installed.
 """
 
 import json
@@ -253,7 +254,7 @@ def alike(due, found):
 
 
 def theirs():
-    """{benchmark: a function of what a question goes by and the answer}, from lmms-eval's own functions and task files."""
+    """{benchmark: a function of gold (or options) and answer}, of lmms-eval's functions and files."""
     from lmms_eval.api.metrics import exact_match_hf_evaluate
     from lmms_eval.api.reasoning import strip_reasoning_tags
     from lmms_eval.tasks._task_utils.mcq_extract import extract_mcq_answer
@@ -316,7 +317,7 @@ def task(benchmark):
 
 
 def whole(made):
-    """Accuracies of questions in three rotations each, by the whole of lmms-eval's evaluation and ours."""
+    """Accuracies of questions in three rotations each, by the whole of both evaluations."""
     from lmms_eval.tasks.mmbench.mmbench_evals import MMBench_Evaluator
 
     rows, items, answers = [], [], []
