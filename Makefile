@@ -74,9 +74,11 @@ steady: $(READY)  ## execute all chapters and the tests, each time something els
 rehearse: $(READY)  ## build two real models at full size with random weights, and time them (16 GB of free memory)
 	$(BIN)/python tools/rehearse.py
 
-agreement:  ## compare our benchmarks with lmms-eval's, in an environment of its own (gigabytes)
+agreement:  ## compare how we read answers and score with lmms-eval, in an environment of its own (two gigabytes)
 	@test -x .venv-lmms/bin/python || $(PYTHON) -m venv .venv-lmms
-	.venv-lmms/bin/python -m pip install --quiet --disable-pip-version-check -e '.[lmms]'
+	.venv-lmms/bin/python -m pip install --quiet --disable-pip-version-check -e '.[agreement]'
+	.venv-lmms/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'lmms-eval>=0.7.3'
+	.venv-lmms/bin/python tools/lmms_strings.py
 	OMP_NUM_THREADS=1 .venv-lmms/bin/python tools/lmms_agreement.py
 
 colab: $(READY)  ## try every notebook alone among the packages that Colab has, in an environment of its own (gigabytes)

@@ -269,7 +269,8 @@ def test_every_way_of_compressing_counts(tmp_path, vlm):
     how = {"compress": 1, "decoder": first, "limit": 4}
     for _ in range(2):
         assert "compressed: method 1\n" in repr(run(vlm, tmp_path / "run", **how)), "what is as always is not said"
-    for change in ({"shape": "regions"}, {"pool": "first"}, {"same": 2}, {"positions": "renumbered"}, {"lengths": "kept"}):
+    for change in ({"shape": "regions"}, {"pool": "first"}, {"same": 2}, {"positions": "renumbered"}, {"lengths": "kept"},
+                   {"marks": "unicode"}):  # fmt: skip
         ((name, value),) = change.items()
         said = refused(lambda change=change: run(vlm, tmp_path / "run", **how, **change), "compression (compress) (method 1")
         assert f"{name} {value}" in said
@@ -912,10 +913,11 @@ def test_the_command_names_a_folder_by_what_it_does(capsys, tmp_path, monkeypatc
     said(capsys, 0, *BENCH[:3], "--compress", "attended", "--keep", "32")
     assert asked["keep"] == 32 and isinstance(asked["keep"], int) and asked["protocol"] == "ours"
     more = "--sigmoid 99 40 0.6 --protocol paper --compress 1 --decoder d --positions renumbered --shape raster"
-    printed = said(capsys, 0, *BENCH[:3], *more.split(), *"--pool random --lengths kept --same 2".split())
-    due = {"positions": "renumbered", "shape": "raster", "pool": "random", "lengths": "kept", "same": 2, "protocol": "paper"}
+    printed = said(capsys, 0, *BENCH[:3], *more.split(), *"--pool random --lengths kept --same 2 --marks unicode".split())
+    due = {"positions": "renumbered", "shape": "raster", "pool": "random", "lengths": "kept", "same": 2, "marks": "unicode",
+           "protocol": "paper"}  # fmt: skip
     assert {name: asked[name] for name in due} == due and asked["scale"] == {"alpha": 99, "k": 40, "c": 0.6}
-    ways = "shape-raster-pool-random-positions-renumbered-lengths-kept-same-2"
+    ways = "shape-raster-pool-random-positions-renumbered-lengths-kept-same-2-marks-unicode"
     assert str(Path(f"toy-qwen2vl-tabletop-b-sigmoid-99-40-0.6-compressed-1-{ways}-paper")) in printed
 
 

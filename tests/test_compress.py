@@ -288,7 +288,8 @@ def test_bad_choices_are_refused(vlm, which, options, said):
 
 
 def test_bad_words_are_refused(vlm, decoder):
-    for options, said in (({"shape": "columns"}, "No shape 'columns'"), ({"same": 0}, "same is a whole number of words from 1")):
+    for options, said in (({"shape": "columns"}, "No shape 'columns'"), ({"same": 0}, "same is a whole number of words from 1"),
+                          ({"marks": "ours"}, "No set of punctuation marks 'ours'; there are 'paper', ")):  # fmt: skip
         with pytest.raises(ValueError, match=said), compress.method(vlm, 1, decoder, **options):
             pass
     with pytest.raises(ValueError, match="no keep"), compress.method(vlm, 1, decoder, keep=4):

@@ -89,7 +89,7 @@ def test_methods_go_by_what_words_spell(spelling):
     assert chosen(1, [".", pieces[11], ".", blank, ""]) == [0, 0, 0, 1, 1]
     kept = [group >= 0 for group in chosen(2, pieces)]
     assert [piece for piece, stays in zip(pieces, kept) if stays] == [*pieces[:5], inside]
-    kept = [group >= 0 for group in chosen(2, pieces, marks="paper and in")]
+    kept = [group >= 0 for group in chosen(2, pieces, marks="paper-in")]
     assert [piece for piece, stays in zip(pieces, kept) if stays] == pieces[:5]
     kept = [group >= 0 for group in chosen(2, [newline, dollar, "`", blank, "", ".", "..."], marks="unicode")]
     assert kept == [True] * 5 + [False] * 2

@@ -2,18 +2,19 @@
 
     python tools/lmms_strings.py [how many of each, 100000]
 
-The first half of `make agreement`. It needs lmms-eval, but no model. The answers are made to be hard to read: letters in all
-surroundings, options within sentences, markdown, several letters, contractions, number words, punctuation, other scripts,
-nothing at all, long chatter, thinking aloud. The counts go to data/results/lmms_eval_reading.json, and some hundred answers
-of each benchmark, with what lmms-eval makes of them, to tests/lmms_eval_reading.json, by which the tests hold us to it where
-lmms-eval is not installed.
+The first half of `make agreement`. It needs lmms-eval, but no model. The answers are made to be hard
+to read: letters in all surroundings, options within sentences, markdown, several letters,
+contractions, number words, punctuation, other scripts, nothing at all, long chatter, thinking aloud.
+The counts go to data/results/lmms_eval_reading.json. Some hundred answers of each benchmark, with
+what lmms-eval makes of them, go to tests/lmms_eval_reading.json: by these the tests hold us to it
+where it is not installed.
 """
 
-import copy
 import json
 import random
 import string
 import sys
+from collections import Counter
 from contextlib import redirect_stdout
 from importlib.metadata import version
 from importlib.resources import files as resources
@@ -27,7 +28,7 @@ from whatwhere.benchmarks.items import read
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "data/results/lmms_eval_reading.json"
 SAMPLE = ROOT / "tests/lmms_eval_reading.json"
-NUMBER, KEPT, SEED = 100_000, 300, 0
+NUMBER, ROTATED, KEPT, SEED = 100_000, 3000, 300, 0
 TASKS = {  # our benchmark: lmms-eval's task, by folder and file
     "mmbench": ("mmbench", "mmbench_en_dev_static"), "textvqa": ("textvqa", "textvqa_val"),
     "pope": ("pope", "pope"), "gqa": ("gqa", "gqa"),
@@ -194,23 +195,40 @@ def by_word(rnd):
     return how, gold, wrapped(rnd, answer)
 
 
-# Answers that were once read otherwise than by lmms-eval, or that a simpler rule gets wrong; the sample holds all of them
+# Answers that were once read otherwise than by lmms-eval, or that one rule alone decides: the sample
+# holds all of them
 THREE = {"A": "The magnets attract.", "B": "The magnets repel.", "C": "banana"}
+FOUR = {"A": "w", "B": "x", "C": "y", "D": "z"}
 ONCE = {
     "mmbench": [(THREE, answer) for answer in (
-        "Answer: B", "The answer is B.", "B. The magnets repel.", "Option B", "**B**", "the magnets repel. Or so", "B or C",
-        "A and B", "E", "(B) or E", "A magnet is what it is", "A. or so I think now", "I say (B).", "Both", "b", "D", "**D**", "",
-        "The answer is B, Definitely", "banana", "CD", "I choose banana or The magnets repel. B", "<think>C or A</think>B",
-        "A</think>B", "It is\nB", ":B).", "[B]",
+        "Answer: B", "The answer is B.", "B. The magnets repel.", "Option B", "**B**", "B or C", "E",
+        "the magnets repel. Or so", "A and B", "(B) or E", "A magnet is what it is", "D", "**D**",
+        "A. or so I think now", "I say (B).", "Both", "b", "", "The answer is B, Definitely", "CD",
+        "banana", "I choose banana or The magnets repel. B", "<think>C or A</think>B", "It is\nB",
+        "A</think>B", ":B).", "[B]",
+    )] + [(FOUR, answer) for answer in (
+        "A is B.", "A is for B.", ":A) :B).", "the answer is A* C* D*A", "(B)* the answer is D*q",
+        "A1 and B*", "*A or CAB", '(C)* "B"', "(C)* B.;", '"B* (C)*', "(C)* 옵션 B*q", "(C)* 选 B*q",
+        "(C)* an answer is B*q", "an answer is B* D*, an answer is B*q", "*C *B", "B: (C)*", "B) C:*",
     )],
-    "textvqa": [(["a"] * 10, "A"), (["a"] * 10, ""), (["the"] * 4 + ["x"] * 6, "an"), (["somebodyd"] * 10, "somebody'd"),
-                (["x" + "." * 8] * 10, "x" + "." * 40), (["2"] * 10, "two"), (["don't"] * 3 + ["x"] * 7, "DONT"),
-                (["e mail"] * 10, "e-mail"), (["email"] * 10, "e- mail"), (["x"] * 10, "<think>y</think> x")],
+    "textvqa": [
+        (["a"] * 10, "A"), (["a"] * 10, ""), (["the"] * 4 + ["x"] * 6, "an"),
+        (["somebodyd"] * 10, "somebody'd"), (["x" + "." * 8] * 10, "x" + "." * 40),
+        (["2"] * 10, "two"), (["don't"] * 3 + ["x"] * 7, "DONT"), (["e mail"] * 10, "e-mail"),
+        (["email"] * 10, "e- mail"), (["x"] * 10, "<think>y</think> x"), (["0"] * 10, "none"),
+        (["john 's"] * 10, "John's"), (["ab"] * 10, "a?b"), (["a b"] * 10, "a\tb"), (["5"] * 10, "5."),
+        (["3.5"] * 10, "3.5"), (["ab"] * 10, "a -b"), (["a b"] * 10, "a\nb"),
+    ],
     "pope": [(gold, answer) for gold in ("yes", "no") for answer in (
-        "Yes", "yes.", "Yes, there is a cat.", " NO\n", "No", "No.", "not", "", "yes no", "<analysis>no</analysis>yes", "**Yes**",
+        "Yes", "yes.", "Yes, there is a cat.", " NO\n", "No", "No.", "not", "", "yes no", "**Yes**",
+        "<analysis>no</analysis>yes",
     )],
-    "gqa": [("woman", " Woman. "), ("woman", "woman ."), ("t-shirt", "tshirt"), ("woman", "the woman"), ("?", "!"), ("no", "..."),
-            ("İ", "i̇"), ("i", "İ"), ("a", "a\0"), ("cafe", "café"), ("two", "2"), ("left", "<think>right</think>left")],
+    "gqa": [
+        ("woman", " Woman. "), ("woman", "woman ."), ("t-shirt", "tshirt"), ("woman", "the woman"),
+        ("?", "!"), ("no", "..."), ("İ", "i̇"), ("i", "İ"), ("a", "a\0"), ("cafe", "café"), ("two", "2"),
+        ("left", "<think>right</think>left"), ("bthinkathink", "b</think>a<think>"),
+        ("b", "<think>a</think>b<think>c</think>"), ("athink", "b</think>a<think>"),
+    ],
 }  # fmt: skip
 MAKERS = {"mmbench": by_letter, "textvqa": by_ten, "pope": by_yes_or_no, "gqa": by_word}
 KINDS = {"mmbench": "choice", "textvqa": "soft", "pope": "yes/no", "gqa": "word"}
@@ -219,16 +237,24 @@ KINDS = {"mmbench": "choice", "textvqa": "soft", "pope": "yes/no", "gqa": "word"
 
 
 def ours(benchmark, gold, answer):
-    """The letter that is read; of others, how right the answer is."""
+    """MMBench: the letter that is read; TextVQA: [what is left, how right]; else how right it is."""
     options, gold = (gold, "A") if benchmark == "mmbench" else ({}, gold)
-    parsed, right = read(
-        {"kind": KINDS[benchmark], "gold": gold, "answer": answer, "options": options}
-    )
+    row = {"kind": KINDS[benchmark], "gold": gold, "answer": answer, "options": options}
+    parsed, right = read(row)
+    if benchmark == "textvqa":
+        return [parsed or "", right]  # of nothing that is left, "" and None are the same
     return parsed if benchmark == "mmbench" else right
 
 
+def alike(due, found):
+    """The same letter or words, and equally right but for the last bits of a mean."""
+    if isinstance(due, list):
+        return all(map(alike, due, found))
+    return abs(due - found) < 1e-12 if isinstance(due, (int, float)) else due == found
+
+
 def theirs():
-    """{benchmark: a function of what a question goes by and the answer}, from lmms-eval's own functions and task files."""
+    """{benchmark: a function of gold (or options) and answer}, of lmms-eval's functions and files."""
     from lmms_eval.api.metrics import exact_match_hf_evaluate
     from lmms_eval.api.reasoning import strip_reasoning_tags
     from lmms_eval.tasks._task_utils.mcq_extract import extract_mcq_answer
@@ -251,9 +277,8 @@ def theirs():
         )
 
     def textvqa(people, answer):
-        return textvqa_process_results({"answers": list(people), "question_id": 0}, [answer])[
-            "exact_match"
-        ]
+        found = textvqa_process_results({"answers": list(people), "question_id": 0}, [answer])
+        return [found["submission"]["answer"], float(found["exact_match"])]
 
     def pope(gold, answer):
         return pope_process_results({"answer": gold, "question_id": 0}, [answer])["pope_accuracy"][
@@ -292,38 +317,40 @@ def task(benchmark):
 
 
 def whole(made):
-    """Questions in rotations through the whole of lmms-eval's evaluation and of ours: (its accuracy, ours)."""
+    """Accuracies of questions in three rotations each, by the whole of both evaluations."""
     from lmms_eval.tasks.mmbench.mmbench_evals import MMBench_Evaluator
 
     rows, items, answers = [], [], []
     rnd = random.Random(SEED)
-    for n, (options, answer) in enumerate(made):
-        turn, index = n % 3, n // 3  # three rotations of each question
-        gold = ours("mmbench", options, answer)
-        gold = gold if gold in options and chance(rnd, 0.9) else rnd.choice(list(options))
+    for n, (options, answer, letter) in enumerate(made):
+        right = letter if letter in options and chance(rnd, 0.9) else rnd.choice(list(options))
+        index, turn = divmod(n, 3)
         number = turn * 1_000_000 + index
         texts = dict.fromkeys("ABCD", float("nan")) | options
-        rows.append(
-            {
-                "index": number,
-                "question": "?",
-                "answer": gold,
-                "prediction": scoring.said(answer),
-                **texts,
-                "category": "c",
-            }
-        )
-        items.append(
-            benchmarks.Item(
-                str(number), None, "?", "choice", gold, options, str(index), {"part": "c"}
-            )
-        )
+        said = scoring.said(answer)
+        rows.append({"index": number, "answer": right, "prediction": said, "category": "c"} | texts)
+        how = {"kind": "choice", "gold": right, "options": options, "group": str(index)}
+        items.append(benchmarks.Item(str(number), None, "?", **how))
         answers.append(answer)
     with redirect_stdout(StringIO()):  # it prints its categories
         accuracy = MMBench_Evaluator().eval_result(rows, "static")[0]
     settings = {"benchmark": "mmbench", "questions": len(items)}
-    result = benchmarks.Result(settings, [item.row(answer) for item, answer in zip(items, answers)])
-    return float(accuracy), result.accuracy
+    result = benchmarks.Result(settings, [item.row(a) for item, a in zip(items, answers)])
+    return {"answers": len(made), "lmms-eval": float(accuracy), "ours": result.accuracy}
+
+
+def lacking(score, made):
+    """Options that a question lacks are the text "nan" in lmms-eval's files: do we read those alike,
+    and how many answers would it matter to, had we not left such options out?"""
+    fewer = [(dict.fromkeys("ABCD", "nan") | options, answer, letter)
+             for options, answer, letter in made if len(options) < 4]  # fmt: skip
+    read_by_us = [ours("mmbench", options, answer) for options, answer, _ in fewer]
+    due = [score(options, answer) for options, answer, _ in fewer]
+    return {
+        "answers": len(fewer),
+        "disagree": sum(a != b for a, b in zip(read_by_us, due)),
+        "matter": sum(a != letter for a, (_, _, letter) in zip(due, fewer)),
+    }
 
 
 # -- the comparison --------------------------------------------------------------------------------------------------
@@ -334,109 +361,79 @@ def naive(benchmark, gold, answer):
     if benchmark == "mmbench":
         return scoring.letter(answer, gold)
     if benchmark == "textvqa":
-        return min(1, gold.count(answer.strip().lower()) / 3)
-    return float(
-        (scoring.yes_or_no(answer) if benchmark == "pope" else answer.strip().lower()) == gold
-    )
+        return [answer.strip().lower(), min(1, gold.count(answer.strip().lower()) / 3)]
+    plain = scoring.yes_or_no(answer) if benchmark == "pope" else answer.strip().lower()
+    return float(plain == gold)
+
+
+def generated(benchmark, number):
+    """So many different (how it was made, what it goes by, answer)."""
+    rnd, seen = random.Random(f"{SEED}/{benchmark}"), set()
+    while len(seen) < number:
+        how, gold, answer = MAKERS[benchmark](rnd)
+        key = repr((gold, answer))
+        if key not in seen:
+            seen.add(key)
+            yield how, gold, answer
 
 
 def compared(benchmark, score, number):
-    """(what is written of the comparison, the sample): `number` answers, read by both."""
-    rnd, made, disagree, kinds = random.Random(f"{SEED}/{benchmark}"), [], [], {}
-    for n in range(number):
-        how, gold, answer = MAKERS[benchmark](rnd)
-        due, found = score(copy.copy(gold), answer), ours(benchmark, gold, answer)
-        same = (
-            due == found
-            if isinstance(due, str) or due is None or found is None
-            else abs(due - found) < 1e-12
-        )
-        if not same:
-            disagree.append(
-                {"how": how, "gold": gold, "answer": answer, "lmms-eval": due, "ours": found}
-            )
-        kinds.setdefault((how, str(due), naive(benchmark, gold, answer) == due), []).append(n)
+    """(what is written of the comparison, the sample, all answers): read by both."""
+    made, disagree, kinds = [], [], {}
+    for n, (how, gold, answer) in enumerate(generated(benchmark, number)):
+        due, found = score(gold, answer), ours(benchmark, gold, answer)
+        if not alike(due, found):
+            row = {"how": how, "gold": gold, "answer": answer, "lmms-eval": due, "ours": found}
+            disagree.append(row)
         made.append((gold, answer, due))
-    rnd = random.Random(SEED)
-    share = max(1, KEPT // len(kinds))
-    some = sorted(
-        n for of_kind in kinds.values() for n in rnd.sample(of_kind, min(share, len(of_kind)))
-    )
-    once = [(gold, answer, score(copy.copy(gold), answer)) for gold, answer in ONCE[benchmark]]
-    sample = once + [made[n] for n in some if len(made[n][1]) < 400]
-    verdicts = [due for _, _, due in made]
+        verdict = due[1] if benchmark == "textvqa" else due
+        kind = how, str(verdict), alike(due, naive(benchmark, gold, answer))
+        kinds.setdefault(kind, []).append(n)
+    rnd, share = random.Random(SEED), max(1, KEPT // len(kinds))
+    some = [n for each in kinds.values() for n in rnd.sample(each, min(share, len(each)))]
+    once = [(gold, answer, score(gold, answer)) for gold, answer in ONCE[benchmark]]
+    missed = [row for row in once if not alike(row[2], ours(benchmark, *row[:2]))]
+    verdicts = Counter()
+    for (_, verdict, _), those in kinds.items():
+        verdicts[verdict] += len(those)
     about = {
-        "task": TASKS[benchmark][1], "answers": number, "different": len(set(map(repr, made))), "disagree": len(disagree),
-        "read": sum(due is not None for due in verdicts) if benchmark == "mmbench" else sum(due > 0 for due in verdicts),
-        "disagreements": disagree[:10],
+        "task": TASKS[benchmark][1], "answers": number, "disagree": len(disagree) + len(missed),
+        "verdicts": dict(sorted(verdicts.items())),
+        "disagreements": disagree[:10] + missed,
     }  # fmt: skip
-    return about, sample, [(gold, answer) for gold, answer, _ in made]
+    return about, once + [made[n] for n in sorted(some) if len(made[n][1]) < 400], made
 
 
 def main(number=NUMBER):
     """Compare, write; returns 0 if every answer is read as lmms-eval reads it."""
-    scores, found, samples, agreed = theirs(), {}, {}, True
-    for benchmark, score in scores.items():
-        found[benchmark], samples[benchmark], made = compared(benchmark, score, number)
-        agreed &= not found[benchmark]["disagree"]
-        print(
-            f"{benchmark}: {found[benchmark]['disagree']} of {number} answers read otherwise",
-            flush=True,
-        )
-        for each in found[benchmark]["disagreements"]:
+    found, samples, agreed = {}, {}, True
+    for benchmark, score in theirs().items():
+        about, samples[benchmark], made = compared(benchmark, score, number)
+        found[benchmark] = about
+        print(f"{benchmark}: {about['disagree']} of {number} answers read otherwise", flush=True)
+        for each in about["disagreements"]:
             print("   ", each)
         if benchmark == "mmbench":
-            accuracy, own = whole(made[:3000])
-            found[benchmark]["in rotations"] = {
-                "questions": len(made[:3000]),
-                "lmms-eval": accuracy,
-                "ours": own,
+            about |= {
+                "in rotations": whole(made[:ROTATED]),
+                "options that lack": lacking(score, made),
             }
-            agreed &= abs(accuracy - own) < 1e-12
-            lacking = [
-                (dict.fromkeys("ABCD", "nan") | options, options, answer)
-                for options, answer in made
-                if len(options) < 4
-            ]
-            padded = sum(
-                ours(benchmark, full, answer) != score(full, answer) for full, _, answer in lacking
-            )
-            matters = sum(
-                ours(benchmark, full, answer) != ours(benchmark, less, answer)
-                for full, less, answer in lacking
-            )
-            found[benchmark]["options that lack"] = {
-                "answers": len(lacking),
-                "disagree": padded,
-                "matter": matters,
-            }
-            agreed &= not padded
-    about = {
-        "lmms-eval": version("lmms-eval"),
-        "numpy": version("numpy"),
-        "seed": SEED,
-        "agreed": agreed,
-    }
-    words = {
-        benchmark: task(benchmark)["generation_kwargs"].get("max_new_tokens") for benchmark in TASKS
-    }
-    agreed &= all(
-        n in (None, benchmarks.BENCHMARKS[benchmark].words) for benchmark, n in words.items()
-    )
-    if number < NUMBER:
+            accuracies = about["in rotations"]
+            agreed &= abs(accuracies["lmms-eval"] - accuracies["ours"]) < 1e-12
+            agreed &= not about["options that lack"]["disagree"]
+        agreed &= not about["disagree"]
+    words = {name: task(name)["generation_kwargs"].get("max_new_tokens") for name in TASKS}
+    known = benchmarks.BENCHMARKS
+    agreed &= all(n in (None, known[name].words) for name, n in words.items())
+    if number < NUMBER:  # a try
         return 0 if agreed else 1
-    files.write(
-        RESULT,
-        json.dumps(
-            {"about": about | {"agreed": agreed}, "benchmarks": found}, indent=2, ensure_ascii=False
-        )
-        + "\n",
-    )
+    about = {"lmms-eval": version("lmms-eval"), "numpy": version("numpy"), "seed": SEED}
+    whole_report = {"about": about | {"agreed": agreed}, "benchmarks": found}
+    files.write(RESULT, json.dumps(whole_report, indent=2, ensure_ascii=False) + "\n")
     lines = [f'"about": {json.dumps(about)}', f'"max_new_tokens": {json.dumps(words)}']
     for benchmark, sample in samples.items():  # a line for each answer
-        lines.append(
-            f'"{benchmark}": [\n' + ",\n".join(json.dumps(each) for each in sample) + "\n]"
-        )
+        rows = ",\n".join(map(json.dumps, sample))
+        lines.append(f'"{benchmark}": [\n{rows}\n]')
     files.write(SAMPLE, "{\n" + ",\n".join(lines) + "\n}\n")
     return 0 if agreed else 1
 

@@ -57,6 +57,7 @@ def _bench(commands):
     bench.add_argument("--positions", help="of what is kept: kept or renumbered (kept)")
     bench.add_argument("--lengths", help="of groups: dropped, or kept as so many copies would be attended to (dropped)")
     bench.add_argument("--same", type=int, metavar="N", help="how many best words make two tokens equal (1)")
+    bench.add_argument("--marks", help="what methods 2 and 3 drop as punctuation: paper, paper-in or unicode (paper)")
     bench.add_argument("--protocol", default="ours", help="ours, or paper: its prompts, reading, samples, pixels (ours)")
     bench.add_argument("--data", metavar="FOLDER", help="the benchmark's own files; else they are fetched from the hub")
     bench.add_argument("--revision", help="of the hub's data set, instead of the pinned one")
@@ -95,7 +96,7 @@ def _run(chosen):
 
 def _ways(chosen):
     """What else is said of compression, by name."""
-    named = {name: getattr(chosen, name) for name in ("shape", "pool", "positions", "lengths", "same")}
+    named = {name: getattr(chosen, name) for name in ("shape", "pool", "positions", "lengths", "same", "marks")}
     return {name: value for name, value in named.items() if value is not None}
 
 

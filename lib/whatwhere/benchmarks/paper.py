@@ -208,6 +208,7 @@ COMPRESSED = {
     "positions": "renumbered",
     "lengths": "dropped",
     "same": 1,
+    "marks": "paper",
 }
 
 

@@ -8,8 +8,8 @@
 | TextVQA | lmms-eval: the VQA challenge's | `soft`, `vqa` |
 | What's Up, COCO- and GQA-spatial | our own, strict | `letter` |
 
-`make agreement` holds the first four to lmms-eval on 100,000 generated answers each. An answer that its rule cannot read counts
-as wrong, and is counted: `unparsed` says how many there were.
+`make agreement` holds the first four to lmms-eval on 100,000 generated answers each. An answer that
+its rule cannot read counts as wrong, and is counted: `unparsed` says how many there were.
 """
 
 import re
@@ -20,7 +20,7 @@ _THOUGHTS = (("<think>", "</think>"), ("<analysis>", "</analysis>"))
 
 
 def said(answer: str) -> str:
-    """An answer without outer blanks, and without what a model thinks aloud between tags before it answers."""
+    """An answer without outer blanks, and without what a model thinks aloud between tags."""
     for start, end in _THOUGHTS:
         answer = re.sub(f"{start}.*?{end}", "", answer, flags=re.DOTALL)
         if start not in answer:  # the prompt may have begun the thought
@@ -28,14 +28,15 @@ def said(answer: str) -> str:
     return answer.strip()
 
 
-# -- by letter -------------------------------------------------------------------------------------------------------
+# -- by letter -------------------------------------------------------------------------------------
 
 
 def letter(answer: str, options: dict[str, str]) -> str | None:
-    """The letter that an answer gives, or None: "B", "(B)", "B.", "B. the caption", or the caption alone, and nothing else.
+    """The letter that an answer gives, or None: "B", "(B)", "B.", "B. the caption", or the caption.
 
-    options: {letter: text}. Strict on purpose, for What's Up, COCO- and GQA-spatial, which have no rule of their own for words:
-    a guess at what a sentence means would be right in a quarter or half of all cases. `choice` is MMBench's more lenient rule.
+    options: {letter: text}. Strict on purpose, for What's Up, COCO- and GQA-spatial, which have no
+    rule of their own for sentences: a guess at what is meant would be right in a quarter or half of
+    all cases. `choice` is MMBench's more lenient rule.
     """
     given = answer.strip()
     found = re.fullmatch(r"\(?([A-Za-z])\)?[.:)]?(?:\s+(.+))?", given, flags=re.DOTALL)
@@ -50,23 +51,27 @@ def letter(answer: str, options: dict[str, str]) -> str | None:
 def choice(answer: str, options: dict[str, str]) -> str | None:
     """MMBench's reading: the letter that an answer gives, among whatever else it says, or None.
 
-    options: {letter: text}. Three rules, of which the first that finds a letter decides: the only letter that stands as a
-    word; the only option whose text occurs; the place where a letter is most likely meant as the answer. The first two are
-    MMBench's own, and lmms-eval then asks a language model (or, where it reaches none, draws a letter). The third is that
-    of lmms-eval's task without such a judge, and guesses: a capital A to D anywhere will do where there is nothing better.
+    options: {letter: text}, without those that a question lacks (on the hub they are "nan", which
+    lmms-eval finds in "banana"). Three rules, of which the first that finds a letter decides:
+    the only letter that stands as a word; the only option whose text occurs; the letter in the most
+    telling place. The first two are MMBench's own, after which lmms-eval asks a language model (or,
+    where it reaches none, draws a letter). The third is that of its task without such a judge. It
+    guesses: where there is nothing better, the last capital of an option decides.
     """
-    return _lone_letter(answer.split()) or _lone_text(answer.lower(), options) or _likeliest_letter(answer, sorted(options))
+    found = _lone_letter(answer.split()) or _lone_text(answer.lower(), options)
+    return found or _likeliest_letter(answer, sorted(options))
 
 
 # how a letter may stand as a word of its own, in the order in which these are tried
-_ALONE = ("{}", "{}.", "{},", "{}:", "{})", "{}).", "({})", "({}).", ":{}", ":{},", ":{}.", ":{})", ":{}).")
+_ALONE = "{} {}. {}, {}: {}) {}). ({}) ({}). :{} :{}, :{}. :{}) :{}).".split()
 
 
 def _lone_letter(words):
-    """The letter of A to E that alone stands in one of the forms; E is no option, but makes "B or E" two letters."""
+    """The letter of A to E that alone stands in one of the forms. E is no option, but a letter."""
     for form in _ALONE:
         found = [each for each in "ABCDE" if form.format(each) in words]
-        if len(found) == 1 and not (form == "{}" and found == ["A"] and len(words) > 3):  # "A" may be the article
+        article = form == "{}" and found == ["A"] and len(words) > 3
+        if len(found) == 1 and not article:
             return found[0]
     return None
 
@@ -77,9 +82,10 @@ def _lone_text(answer, options):
 
 
 _PHRASES = (
-    "answer is", "the answer is", "correct answer is", "the correct answer is", "best answer is", "the best answer is",
-    "my answer is", "correct option is", "the correct option is", "best option is", "the best option is", "choice is",
-    "the choice is", "correct choice is", "the correct choice is", "my choice is", "i choose", "i select", "i pick",
+    "answer is", "the answer is", "correct answer is", "the correct answer is", "best answer is",
+    "the best answer is", "my answer is", "correct option is", "the correct option is",
+    "best option is", "the best option is", "choice is", "the choice is", "correct choice is",
+    "the correct choice is", "my choice is", "i choose", "i select", "i pick",
     "옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは",
 )  # fmt: skip
 
@@ -103,39 +109,42 @@ def _likeliest_letter(answer, letters):
     return max(found)[2] if found else None
 
 
-# -- yes or no -------------------------------------------------------------------------------------------------------
+# -- yes or no -------------------------------------------------------------------------------------
 
 
 def only_yes_or_no(answer: str) -> str | None:
-    """lmms-eval's reading of POPE: "yes" or "no" where that is all that was said, in any case, else None: "Yes." is neither."""
+    """lmms-eval's reading of POPE: "yes" or "no", in any case, if that is all; None of "Yes."."""
     word = answer.strip().lower()
     return word if word in ("yes", "no") else None
 
 
 def yes_or_no(answer: str) -> str:
-    """POPE's own reading: of the first sentence; "no" if No, no or not is among its words, else "yes"."""
+    """POPE's own reading: of the first sentence; "no" if No, no or not is in it, else "yes"."""
     words = answer.split(".")[0].replace(",", "").split(" ")
     return "no" if {"No", "no", "not"} & set(words) else "yes"
 
 
-# -- in a word -------------------------------------------------------------------------------------------------------
+# -- in a word -------------------------------------------------------------------------------------
 
 
 def word(answer: str) -> str:
-    """GQA's reading: case and punctuation do not count, blanks do, but for outer ones of the whole answer."""
-    lowered = answer.lower()[: len(answer)]  # "İ" becomes two characters; lmms-eval's arrays keep their width
-    return lowered.translate(_PUNCTUATION).rstrip("\0")  # and end before the first of the last zeros
+    """GQA's reading: case and punctuation do not count; blanks do, wherever `said` leaves them."""
+    lowered = answer.lower()[: len(answer)]  # lmms-eval's array keeps its width where "İ" grows,
+    return lowered.translate(_PUNCTUATION).rstrip("\0")  # and does not know zeros at the end
 
 
 def soft(answer: str, answers: list[str]) -> float:
-    """VQA's soft accuracy in [0, 1]: the mean, over every nine of ten people, of min(1, how many said the same / 3)."""
+    """VQA's soft accuracy in [0, 1]: the mean over every nine of ten people of min(1, same / 3).
+
+    answers: the ten people's. same: how many of the nine said what the answer says.
+    """
     own, people = vqa(answer), [vqa(each) for each in answers]
     same = people.count(own)
     without = [same - (each == own) for each in people]
     return sum(min(1.0, n / 3) for n in without) / len(people)
 
 
-# -- VQA's normalisation, after its definition on visualqa.org/evaluation --------------------------------------------
+# -- VQA's normalisation, after its definition on visualqa.org/evaluation --------------------------
 
 _NUMBERS = dict(zip("none zero one two three four five six seven eight nine ten".split(), "0 0 1 2 3 4 5 6 7 8 9 10".split()))
 _ARTICLES = {"a", "an", "the"}
@@ -151,20 +160,24 @@ _CONTRACTED = """
 """.split()  # not all there are: those that the definition mends
 
 
-# {a contraction with one apostrophe too few: the contraction}; and the one that the definition mends the wrong way round
+# {a contraction with one apostrophe too few: the contraction}, and one that is mended the wrong way
 _SLIPS = {full[:i] + full[i + 1 :]: full for full in _CONTRACTED for i, c in enumerate(full) if c == "'"}
 _SLIPS |= {"somebody'd": "somebodyd"}
 
 
 def vqa(answer: str) -> str:
-    """An answer as VQA compares it: lower case, no articles, digits for number words, punctuation gone, apostrophes mended."""
+    """An answer as VQA compares it.
+
+    Lower case, no articles, digits for number words, punctuation gone, apostrophes mended.
+    """
     lowered = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's")
     lowered = re.sub(r"[\n\t]", " ", lowered).strip()
     closed = lowered
     for mark in _MARKS:
         loose = f"{mark} " in lowered or f" {mark}" in lowered
         closed = closed.replace(mark, "" if loose else " ")
-    closed = re.sub(r"\.(?!\d)", "", closed, count=32)  # the definition gives re.UNICODE, which is 32, where a count belongs
+    # 32: the definition's own code gives re.UNICODE, which is that number, where a count belongs
+    closed = re.sub(r"\.(?!\d)", "", closed, count=32)
     words = (_NUMBERS.get(each, each) for each in closed.split())
     return " ".join(_SLIPS.get(each, each) for each in words if each not in _ARTICLES)
 

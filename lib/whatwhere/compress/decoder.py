@@ -143,7 +143,7 @@ def _unicode(text):
 # where it has no $ + < = > ^ ` | ~ and no white space, and wider elsewhere (— 、 «).
 MARKS = {
     "paper": _ascii,
-    "paper and in": lambda text: _ascii(text) or text.strip() == "in",
+    "paper-in": lambda text: _ascii(text) or text.strip() == "in",
     "unicode": _unicode,
 }
 
@@ -151,7 +151,7 @@ MARKS = {
 def punctuation(texts, marks: str = "paper") -> np.ndarray:
     """(vocabulary,) true where a text (of `vlm.texts`) is punctuation.
 
-    marks: by which set of MARKS: "paper", made of ASCII punctuation marks and white space alone, or empty; "paper and in",
+    marks: by which set of MARKS: "paper", made of ASCII punctuation marks and white space alone, or empty; "paper-in",
     also the word "in"; "unicode", made of what Unicode calls punctuation, without the blank of a word's start.
     Raises ValueError for another set.
     """

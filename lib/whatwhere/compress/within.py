@@ -56,8 +56,7 @@ def method(
         itself: log n is added to its attention logits (Token Merging's proportional attention).
     keep: for the baselines, how many tokens an image keeps: a number, a share, or another way (such as
         `by_words(decoder, 1)`), to be equalled image by image.
-
-    marks: for methods 2 and 3, what punctuation is: the "paper"'s set, "paper and in" with that word, or "unicode"'s
+    marks: for methods 2 and 3, what punctuation is: the "paper"'s set, "paper-in" with that word, or "unicode"'s
         (`punctuation` has them).
 
     Yields a `Log`. An image that would lose all its tokens keeps the middle one, with a warning. Prompts of any batch and any
