@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText, DynamicCache
 import rehearse
 import whatwhere as ww
 from closeness import SAME
-from whatwhere import published
+from whatwhere import images, published
 from whatwhere.families import FAMILIES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
