@@ -861,6 +861,19 @@ def test_the_command_lists_the_benchmarks(capsys):
     assert "lmms-lab/POPE" in listed and "controlled_clevr_dataset.json" in listed
 
 
+def test_a_run_with_bounded_pixels(capsys, tmp_path, vlm):
+    with pytest.raises(ValueError, match="loaded has its bound already: set vlm.max_pixels"):
+        benchmarks.run(vlm, "tabletop-b", max_pixels=18**2)
+    bench = "bench", "toy-qwen2vl", "tabletop-b", "--limit", "4", "--dtype", "float32"
+    said(capsys, 0, *bench, "--max-pixels", 18**2, "--out", tmp_path / "one token")
+    small = ww.load("toy-qwen2vl", max_pixels=18**2)
+    assert small.patch_grid(ww.world.scene(7).image) == (1, 1)
+    assert benchmarks.load(tmp_path / "one token").rows == benchmarks.run(small, "tabletop-b", limit=4).rows
+    refused = ("toy-qwen2vl", 323, "is 324 pixels"), ("toy-qwen2vl", 0, "not 0"), ("toy-llava", 999, "at one size")
+    for model, pixels, due in refused:
+        assert due in said(capsys, 1, *bench[:1], model, *bench[2:], "--max-pixels", pixels, "--out", tmp_path / "none")
+
+
 def test_the_command_prints_one_table_of_several_runs(capsys, whole, tmp_path, vlm):
     run(vlm, tmp_path / "half", compress="random", keep=0.5, limit=8)
     table = said(capsys, 0, "table", whole, tmp_path / "half").splitlines()

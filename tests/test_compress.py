@@ -123,6 +123,88 @@ def test_a_batch_answers_as_one_at_a_time_does(vlm, decoder, lengths):
     assert log.kept[:4] == log.kept[4:] and len(set(log.kept)) > 1
 
 
+def generated(vlm, inputs, how, **options):
+    """Token ids of answers while compressing, and the log."""
+    never = {"eos_token_id": -1, "pad_token_id": 0, "suppress_tokens": vlm.tokenizer.all_special_ids}
+    with compress.method(vlm, **how) as log:
+        ids = vlm.model.generate(**inputs, max_new_tokens=5, do_sample=False, **never, **options)
+    return ids[:, inputs["input_ids"].shape[1] :].tolist(), log
+
+
+@pytest.fixture(scope="module", params=rehearsal.FAMILIES)
+def family(request, tmp_path_factory):
+    folder = rehearsal.checkpoint(tmp_path_factory.mktemp(request.param), request.param)
+    return ww.load(folder, device="cpu", dtype="float32")
+
+
+def test_a_cache_of_fixed_length_is_refused(family):
+    inputs = family.prepare([picture(0), picture(1)], PROMPTS[:2])
+    for kind in ("static", "sliding_window"):
+        with pytest.raises(ValueError, match="needs the usual growing cache, whose mask is"):
+            generated(family, inputs, dict(which="grid", keep=0.5), cache_implementation=kind)
+    assert not compress.within.at_work(family)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("how", [dict(which="attended", keep=3), dict(which="random", keep=3, pool="random")], ids=str)
+def test_without_a_cache_a_prompt_is_shortened_once(family, how, beams):
+    """What is drawn, or chosen by the question, is not chosen anew for every token of the answer, nor for every beam."""
+    inputs = family.prepare([picture(0), picture(1)], PROMPTS[:2])
+    (cached, log), (uncached, again) = (
+        generated(family, inputs, how, num_beams=beams, use_cache=cached) for cached in (True, False)
+    )
+    assert cached == uncached and log.kept == again.kept == [3] * 2 * beams
+
+
+def test_beams_of_a_prompt_are_shortened_alike(family):
+    """By drawing, which would give each beam tokens of its own."""
+    seen = []
+    hook = family.lm.register_forward_pre_hook(lambda _, __, named: seen.append(named["inputs_embeds"]), with_kwargs=True)
+    chosen = []
+
+    def drawn(sight):
+        chosen.append(compress.BASELINES["random"](3)(sight))
+        return chosen[-1]
+
+    try:
+        generated(family, family.prepare([picture(0), picture(1)], PROMPTS[:2]), dict(which=drawn), num_beams=3)
+    finally:
+        hook.remove()
+    assert len(chosen) == 2 and len(seen[0]) == 6
+
+
+def test_attention_that_overflows_float16_is_computed_in_float32(tmp_path):
+    """With biases of queries and keys as large as a Qwen's, products are beyond 65504, and a softmax of infinities is nan."""
+    qwen2vl(tmp_path)
+    chosen = {}
+    for dtype in ("float32", "float16"):
+        vlm = ww.load(tmp_path, device="cpu", dtype=dtype)
+        with torch.no_grad():
+            for layer in vlm.lm_layers:
+                for part in (layer.self_attn.q_proj, layer.self_attn.k_proj):
+                    part.bias.view(-1, 8)[:, [3, 7]] = 200.0  # the pair that turns slowest, so that all tokens are looked at
+
+        def keep(sight, dtype=dtype):
+            chosen.setdefault(dtype, []).append(sight.attention(1))
+            return compress.BASELINES["attended"](3, layer=1)(sight)
+
+        with compress.method(vlm, keep) as log:
+            vlm.lm_hidden(vlm.embed(inputs := vlm.prepare(picture(), PROMPTS[0])), None, vlm.position_ids(inputs))
+        assert log.kept == [3]
+    (single,), (half,) = chosen["float32"], chosen["float16"]
+    assert (single > 0).all() and np.allclose(half, single, rtol=0.2)
+    assert (np.argsort(-half, kind="stable")[:3] == np.argsort(-single, kind="stable")[:3]).all()
+
+
+def test_scores_that_are_not_finite_choose_nothing(tmp_path):
+    qwen2vl(tmp_path)
+    vlm = ww.load(tmp_path, device="cpu", dtype="float32")
+    with torch.no_grad():
+        vlm.lm_layers[1].self_attn.q_proj.bias.fill_(torch.inf)
+    with compress.method(vlm, "attended", keep=3), pytest.raises(ValueError, match="not finite"):
+        vlm.model(**vlm.prepare(picture(), PROMPTS[0]))
+
+
 def test_images_of_different_grids_in_one_batch(tmp_path):
     qwen2vl(tmp_path)
     vlm = ww.load(tmp_path, device="cpu", dtype="float32")

@@ -9,7 +9,7 @@ from PIL import Image
 
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
-from whatwhere import answers, geometry, intervene, lens, rope, world
+from whatwhere import answers, geometry, images, intervene, lens, rope, stages, world
 from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
 from whatwhere.streams import residual_stream
 from whatwhere.world import Scene, Thing
@@ -101,6 +101,64 @@ def test_a_things_patches_are_those_it_covers_more_than_any_other(grid, least):
             cover = [(patch == n).mean() for n in range(len(scene.things))]
             own = [n for n, one in enumerate(cover) if one >= least and one == max(cover)]
             assert found[:, row, column].nonzero()[0].tolist() == own[:1]
+
+
+@pytest.fixture(scope="module")
+def as_published(tmp_path_factory):
+    """Qwen2-VL's own patches of 14 pixels, 2 × 2 merged: a scene of 144 pixels becomes 140, and 5 × 5 visual tokens."""
+    qwen2vl(folder := tmp_path_factory.mktemp("published"), patch=14, max_tokens=16384)
+    return ww.load(folder, device="cpu", dtype="float32")
+
+
+def test_truth_on_a_grid_that_does_not_divide_the_picture(as_published):
+    scenes = list(world.scenes("test", 6))
+    grids = geometry.grids(as_published, scenes[0].image)
+    assert grids == ((10, 10), (5, 5)) and as_published.seen(scenes[0].image).size == (140, 140)
+    for scene in scenes:
+        for thing, mask, cover in zip(scene.things, scene.masks, scene.cover(*grids[1])):
+            middle, cells = (np.argwhere(mask) + 0.5).mean(0) / 144, (np.indices((5, 5)) + 0.5) / 5
+            found = (cells * cover).sum((1, 2)) / cover.sum()
+            assert np.abs(found - middle).max() < 0.1, f"the {thing.category} is where it is in the picture"
+    large = [scene for scene in scenes if geometry.has_patches(as_published, scene, (0,))]
+    vectors = geometry.thing_vectors(as_published, large, (0,))
+    assert len(large) > 2 and all(each.shape[:2] == (len(large), 1) for each in vectors.values())
+    seen = next(geometry.states(as_published, [large[0].image]))
+    for place, grid in (("ViT 2", (10, 10)), ("LM 1", (5, 5))):
+        (own,), (bare,) = (of(as_published, large[:1], 0, place) for of in (geometry.patches, geometry.ground))
+        assert own.shape == bare.shape == grid and own.sum() == bare.sum() and not (own & bare).any()
+        assert np.allclose(vectors[place][0, 0], seen[place][own].mean(0), atol=1e-5)
+
+
+def test_all_statistics_of_maps_on_such_a_grid(as_published):
+    scenes = list(world.scenes("test", 3))
+    with images.bounded(as_published, min_pixels=144 * 28**2):  # enlarged: 12 × 12 tokens
+        assert as_published.patch_grid(scenes[0].image) == (12, 12)
+    read = stages.read(as_published, scenes, asked=["red"])
+    assert read.ids.shape[2:] == (5, 5)
+    words = {"attribute": ["red", "green", "blue", "yellow", "striped", "plain"], "object": ["bowl"]}
+    table = stages.counts(read, scenes, words)
+    assert (table["patches"] == 25).all() and (table["object patches"] > 0).any()
+    assert stages.segments(read, scenes).shape == read.ids.shape
+    assert stages.overlap(np.zeros((3, 1, 5, 5), int), scenes)[1].any()
+    states, truth = stages.labelled(as_published, scenes)
+    assert states.shape[2] == 25 and truth["category"].shape == (3, 25)
+    assert stages.clustered(states[-1, 0], scenes[0], (5, 5)).shape == (5, 5)
+
+
+def test_a_control_needs_as_much_ground_as_the_thing_has(as_published):
+    things = tuple(Thing("table", "red", "plain", x, y, 100, order=y) for x in (36, 108) for y in (70, 140))
+    full = Scene(5, "test", "grass", things)
+    with pytest.raises(ValueError, match="Scene 5 has .* patches of thing 0, and of 25 in all only .* of no thing"):
+        geometry.ground(as_published, [full], 0, "LM 0")
+
+
+def test_of_large_pictures_few_states_are_held_at_once(as_published, monkeypatch):
+    pictures = [scene.image for scene in world.scenes("test", 5)]
+    together = [seen["LM 2"] for seen in geometry.states(as_published, pictures)]
+    monkeypatch.setattr(geometry, "NUMBERS", 1)
+    assert geometry._at_once(as_published, pictures[0]) == 1
+    alone = [seen["LM 2"] for seen in geometry.states(as_published, pictures)]
+    assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(together, alone, strict=True))
 
 
 def test_a_hidden_thing_has_no_patch(organism):

@@ -247,7 +247,7 @@ def llama_like(words):
 
 
 def test_forms_of_words():
-    pieces = ["▁bear", "bear", "▁Bear", "▁bears", "▁bearing", "▁cand", "le", "▁m", "ug", "▁str", "iped", "ange", "▁dot", "ted",
+    pieces = ["▁bear", "bear", "▁Bear", "▁bears", "▁bearing", "▁cand", "le", "▁m", "ug", "▁stri", "ped", "ct", "▁dot", "ted",
               "▁berries", "▁box", "▁boxes", "▁a", "s", "▁as", "▁blue", "▁polar", "▁"]  # fmt: skip
     model = SimpleNamespace(tokenizer=llama_like(pieces))
     names = model.tokenizer.convert_ids_to_tokens(range(len(model.tokenizer)))
@@ -259,11 +259,11 @@ def test_forms_of_words():
     assert shows("bear", "Bear") == {each: {"▁bear", "bear", "▁Bear", "▁bears"} for each in ("bear", "Bear")}
     assert shows("box", "berry", "a") == {"box": {"▁box", "▁boxes"}, "berry": {"▁berries"}, "a": {"▁a"}}
     assert shows("candle", "dotted") == {"candle": {"▁cand"}, "dotted": {"▁dot"}}
-    assert lens.forms(model, "striped")["striped"].tolist() == [names.index("▁str")]
-    both = lens.forms(model, ["striped", "strange", "dotted", "dot", "blue", "mug", "polar bear", ""])
-    assert both.collisions == {"str": ("striped", "strange"), "dot": ("dotted", "dot")}
-    assert both.missing == ("striped", "strange", "dotted", "mug", "polar bear", "") and set(both.ids) == {"dot", "blue"}
-    ids = np.array([[[[names.index(piece)] for piece in ("▁cand", "▁str", "▁m")]]])
+    assert lens.forms(model, "striped")["striped"].tolist() == [names.index("▁stri")]
+    both = lens.forms(model, ["striped", "strict", "dotted", "dot", "blue", "mug", "polar bear", ""])
+    assert both.collisions == {"stri": ("striped", "strict"), "dot": ("dotted", "dot")}
+    assert both.missing == ("striped", "strict", "dotted", "mug", "polar bear", "") and set(both.ids) == {"dot", "blue"}
+    ids = np.array([[[[names.index(piece)] for piece in ("▁cand", "▁stri", "▁m")]]])
     maps = lens.TokenMaps(ids, np.ones(ids.shape), [0], 1, None, model.words, model.tokenizer)
     assert maps.hits("candle").tolist() == [[[True, False, False]]]
     assert maps.hits(["striped", "mug"]).tolist() == [[[False, True, False]]]

@@ -1,7 +1,9 @@
 """Our names and paths against the untouched transformers forward, and what they refuse."""
 
 import copy
+import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from processors import prepared
-from whatwhere import rehearsal
+from whatwhere import images, rehearsal, world
 from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
 
 QUESTIONS = ["is there a cup?", "what colour is the bear on the left of the striped bowl?", "how many?"]
@@ -299,6 +301,140 @@ def test_words_and_repr(vlm):
     assert len(vlm.words) == vlm.unembedding.weight.shape[0]
     assert vlm.words[vlm.tokenizer("a bear", add_special_tokens=False)["input_ids"][-1]] == "bear"
     assert vlm.family in repr(vlm) and f"{vlm.n_layers} LM layers" in repr(vlm)
+
+
+# -- pixels -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[None, 2], ids=["qwen2_vl", "qwen2_5_vl"])
+def as_published(request, tmp_path_factory):
+    """Patches of 14 pixels, 2 × 2 merged, and the bounds of Qwen's own checkpoints: up to 16384 visual tokens a picture."""
+    folder = tmp_path_factory.mktemp("published")
+    qwen2vl(folder, patch=14, max_tokens=16384, vision_blocks=2, window=request.param)
+    return folder
+
+
+def photograph(width=4032, height=3024):
+    """Of 12 megapixels by default, as a telephone makes it."""
+    return Image.linear_gradient("L").resize((width, height)).convert("RGB")
+
+
+def test_a_large_photograph_is_reduced_by_default_and_said_to_be(as_published):
+    vlm, image = ww.load(as_published), photograph()
+    with pytest.warns(UserWarning, match="of 4032 × 3024 pixels is reduced for .*: to 30 × 41 visual tokens") as said:
+        rows, columns = vlm.patch_grid(image)
+    assert (rows, columns) == (30, 41) and "the checkpoint itself allows 12845056 pixels" in str(said[0].message)
+    with warnings.catch_warnings():  # once
+        warnings.simplefilter("error")
+        maps = ww.lens.token_maps(vlm, image, top_k=1, layer=1)
+    assert maps.ids.shape == (3, 30, 41) and maps.image.size == (41 * 28, 30 * 28) and vlm.max_pixels == 1280 * 28**2
+
+
+def test_a_small_picture_is_left_as_it_is(as_published):
+    vlm = ww.load(as_published)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert vlm.patch_grid(photograph(1120, 896)) == (32, 40), "1280 visual tokens, neither more nor fewer"
+
+
+def test_pixels_are_bounded_as_asked(as_published):
+    with warnings.catch_warnings():  # what one has asked for oneself needs no warning
+        warnings.simplefilter("error")
+        for most, grid in ((640 * 28**2, (21, 29)), (1e5, (9, 13)), (28**2, (1, 1)), (2000 * 28**2, (38, 51))):
+            vlm = ww.load(as_published, max_pixels=most)
+            assert vlm.max_pixels == most and vlm.patch_grid(photograph()) == grid
+        vlm = ww.load(as_published, max_pixels=None)
+        assert vlm.max_pixels == 16384 * 28**2 and vlm.patch_grid(photograph(2800, 2800)) == (100, 100)
+        vlm.max_pixels = 28**2 * 100
+        assert vlm.patch_grid(photograph(2800, 2800)) == (10, 10)
+
+
+def test_bounds_for_a_while(as_published):
+    vlm = ww.load(as_published)
+    before = vlm.image_processor.size, dict(vars(vlm.image_processor))
+    large, small = photograph(2000, 2000), photograph(100, 100)
+    with images.bounded(vlm, min_pixels=256 * 28**2, max_pixels=512 * 28**2):
+        assert vlm.patch_grid(large) == (22, 22) and vlm.patch_grid(small) == (16, 16)
+        with pytest.raises(KeyError), images.bounded(vlm, min_pixels=2000 * 28**2):  # the other bound gives way
+            assert min(vlm.patch_grid(small)) >= 44
+            raise KeyError
+        assert vlm.patch_grid(small) == (16, 16)
+    with images.bounded(vlm, max_pixels=28**2):
+        assert vlm.patch_grid(small) == vlm.patch_grid(large) == (1, 1)
+    assert vlm.image_processor.size is before[0] and vars(vlm.image_processor) == before[1]
+    assert vlm.patch_grid(small) == (4, 4)
+
+
+@pytest.mark.parametrize("change", ["size", "max_pixels", "do_resize"])
+def test_a_changed_image_processor_is_asked_anew(as_published, change):
+    vlm, image = ww.load(as_published), photograph(560, 280)
+    assert vlm.patch_grid(image) == (10, 20)
+    if change == "size":
+        vlm.image_processor.size = {"shortest_edge": 28**2, "longest_edge": 50 * 28**2}
+    elif change == "max_pixels":
+        vlm.image_processor.max_pixels = 50 * 28**2
+        assert vlm.max_pixels == 50 * 28**2
+        with images.bounded(vlm, max_pixels=18 * 28**2):
+            assert vlm.patch_grid(image) == (3, 6)
+    else:
+        vlm.image_processor.do_resize, image = False, photograph(112, 56)
+        assert vlm.patch_grid(image) == (2, 4)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # transformers', of max_pixels
+        assert vlm.patch_grid(image) == (5, 10) and vlm.seen(image).size == (280, 140)
+
+
+def test_a_checkpoint_is_saved_with_its_own_bound(as_published, tmp_path):
+    own = json.loads((as_published / "preprocessor_config.json").read_text())
+    vlm = ww.load(as_published)
+    vlm.save(tmp_path / "a")
+    assert json.loads((tmp_path / "a/preprocessor_config.json").read_text()) == own and vlm.max_pixels == images.MOST_PIXELS
+    vlm.max_pixels = 100 * 28**2  # which somebody wanted
+    vlm.save(tmp_path / "b")
+    assert ww.load(tmp_path / "b").max_pixels == 100 * 28**2
+
+
+@pytest.mark.parametrize("bad", [0, -1, True, float("nan"), float("inf"), 1.5, "many", [784], 28**2 - 1])
+def test_bounds_that_are_none(as_published, bad):
+    for set_to in (lambda: ww.load(as_published, max_pixels=bad), lambda: setattr(ww.load(as_published), "max_pixels", bad)):
+        with pytest.raises(ValueError, match="whole number of pixels|One visual token of .* is 784 pixels"):
+            set_to()
+    with pytest.raises(ValueError, match="min_pixels is not more than max_pixels"):
+        with images.bounded(ww.load(as_published), min_pixels=2000, max_pixels=1000):
+            pass
+
+
+@pytest.mark.parametrize("family", ["llava", "internvl"])
+def test_a_model_of_one_size_has_no_bound(tmp_path, family):
+    vlm = ww.load(rehearsal.checkpoint(tmp_path, family))
+    assert vlm.max_pixels is None
+    for set_to in (lambda: ww.load(tmp_path, max_pixels=10**6), lambda: setattr(vlm, "max_pixels", 10**6)):
+        with pytest.raises(ValueError, match="at one size, so that its pixels cannot be bounded"):
+            set_to()
+
+
+def test_a_picture_that_is_cropped_has_no_truth(tmp_path):
+    """LLaVA sees the middle of a scene that is no square, and the others see all of it."""
+    square = world.scene(7)
+    wide = replace(square, width=216)
+    asks = (
+        lambda vlm, scene: ww.stages.read(vlm, [scene], depths=[0]),
+        lambda vlm, scene: ww.stages.labelled(vlm, [scene]),
+        lambda vlm, scene: ww.geometry.has_patches(vlm, scene),
+        lambda vlm, scene: ww.geometry.patches(vlm, [scene], 0, "LM 0"),
+        lambda vlm, scene: ww.geometry.thing_vectors(vlm, [scene], ()),
+    )
+    for family in rehearsal.FAMILIES:
+        vlm = ww.load(rehearsal.checkpoint(tmp_path / family, family))
+        for ask in asks:
+            ask(vlm, square)
+            if family == "llava":
+                with pytest.raises(ValueError, match="sees the middle of this picture of 216 × 144 pixels alone"):
+                    ask(vlm, wide)
+            else:
+                ask(vlm, wide)
+        ww.stages.read(vlm, [wide.image], depths=[0])  # a picture of which nothing is known may be cropped
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------

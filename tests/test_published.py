@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText, DynamicCache
 import rehearse
 import whatwhere as ww
 from closeness import SAME
-from whatwhere import published
+from whatwhere import images, published
 from whatwhere.families import FAMILIES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -151,6 +151,14 @@ def test_gpus_as_people_know_them():
     assert all(dtypes[0] == "bfloat16" for dtypes in l4.values())
     sizes = [gpu.gib for gpu in published.GPUS.values()]
     assert sizes == sorted(sizes) and all(gpu.gib < float(gpu.sold.split()[0]) for gpu in published.GPUS.values())
+
+
+def test_at_the_default_bound_of_pixels_a_t4_holds_what_it_holds_of_small_pictures():
+    """And without a bound, where a photograph of 12 megapixels is some 15,000 visual tokens, no Qwen."""
+    qwen = [name for name in published.LANGUAGE if "Qwen" in name]
+    small, bounded, unbounded = (published.fits("T4", image=tokens) for tokens in (256, images.MOST_PIXELS // 28**2, 15_552))
+    assert all(small[name] == bounded[name] for name in qwen) and all(small[name] for name in qwen)
+    assert not any("float16" in unbounded[name] for name in qwen)
 
 
 def test_the_table_says_that_it_is_arithmetic():

@@ -137,7 +137,7 @@ def test_words_of_several_tokens_are_said_by_their_first_piece():
 
 
 def test_a_piece_of_several_words_is_a_word_of_none():
-    """Where "striped" and "strange" both begin with "str", a patch that says "str" has said neither."""
+    """Where "striped" and "strict" both begin with "stri", a patch that says "stri" has said neither."""
     scene = replace(pair(), things=(replace(pair().things[0], texture="striped"), pair().things[1]))
     read = in_pieces(told(scene, on_mug="striped"), striped=["stri", "ped"], strict=["stri", "ct"])
     words = {"attribute": ["red", "striped"], "function": ["strict"]}
@@ -293,12 +293,12 @@ def test_gestalt_probes(seed):
     alike, unlike = gestalt.patched(scene), gestalt.patched(scene, alike=False)
     assert (alike.shown == unlike.shown).all() and (alike.pixels == gestalt.apart(scene, 3).pixels).all()
     assert (alike.pixels != unlike.pixels).any() and (alike.pixels == unlike.pixels)[~alike.shown].all()
-    for grid in ((12, 12), (8, 8)):
+    for grid in ((12, 12), (8, 8), (5, 7)):
         board, empty = gestalt.occluded(scene, grid), gestalt.occluded(scene, grid, present=False)
         gap, ground = gestalt.occluded(scene, grid, board=False), gestalt.occluded(scene, grid, present=False, board=False)
         hidden = board.cells("hidden", grid)
         assert (hidden.any() or scene.things[0].category == "key") and board.shown.any() and not empty.shown.any()
-        cell = np.kron(hidden, np.ones((144 // grid[0], 144 // grid[1]), bool))
+        cell = hidden[np.ix_(*(np.arange(144) * n // 144 for n in grid))]
         assert (board.pixels == gestalt.BOARD)[cell].all(), "a hidden patch holds not one pixel of the thing"
         assert (board.hidden == empty.hidden).all() and (board.pixels == empty.pixels)[cell].all()
         assert (gap.pixels == ground.pixels)[cell].all()

@@ -66,6 +66,7 @@ def _bench(commands):
     bench.add_argument("--seed", type=int, default=0, help="shuffles options, draws the sample (0)")
     bench.add_argument("--batch-size", type=int, default=8, metavar="N", help="questions at once (8)")
     bench.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 or 4-bit")
+    bench.add_argument("--max-pixels", type=int, metavar="N", help="larger pictures are reduced to N pixels (1280 visual tokens)")
     bench.add_argument("--out", metavar="FOLDER", help="where answers are kept (results/MODEL-BENCHMARK…)")
 
 
@@ -87,7 +88,8 @@ def _run(chosen):
     result = benchmarks.run(
         chosen.model, chosen.benchmark, scale=scale, compress=compress, decoder=chosen.decoder, keep=keep,
         data=chosen.data, limit=chosen.limit, seed=chosen.seed, out=out, batch_size=chosen.batch_size,
-        revision=chosen.revision, dtype=chosen.dtype, blind=chosen.blind, protocol=chosen.protocol, **_ways(chosen),
+        revision=chosen.revision, dtype=chosen.dtype, blind=chosen.blind, protocol=chosen.protocol,
+        max_pixels="auto" if chosen.max_pixels is None else chosen.max_pixels, **_ways(chosen),
     )  # fmt: skip
     if benchmarks.processes().rank == 0:
         print(result)
@@ -110,6 +112,8 @@ def _name(chosen):
         parts += [f"{name}-{value}" for name, value in _ways(chosen).items()]
     if chosen.protocol != "ours":
         parts.append(chosen.protocol)
+    if chosen.max_pixels is not None:
+        parts.append(f"pixels-{chosen.max_pixels}")
     if chosen.blind:
         parts.append("blind")
     if chosen.limit:

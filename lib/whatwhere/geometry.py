@@ -13,7 +13,7 @@ from .answers import chances
 from .intervene import moved
 from .rope import vision
 
-AT_ONCE = 16  # images
+AT_ONCE, NUMBERS = 16, 2**28  # images, and numbers of their states, 1 GiB in float32, that are held at once
 
 
 def grids(vlm, image):
@@ -85,8 +85,9 @@ def states(vlm, images):
     No question is asked: in the LM, visual tokens do not see what follows them.
     """
     m = vlm.adapter.merge
-    for start in tqdm(range(0, len(images), AT_ONCE), desc=f"{vlm.name}, states", leave=False):
-        batch = images[start : start + AT_ONCE]
+    at_once = min((_at_once(vlm, image) for image in images), default=1)
+    for start in tqdm(range(0, len(images), at_once), desc=f"{vlm.name}, states", leave=False):
+        batch = images[start : start + at_once]
         inputs = vlm.prepare(batch, [""] * len(batch))
         embeddings, seen = vlm.embed_with_states(inputs)
         hidden = vlm.lm_hidden(embeddings, inputs["attention_mask"], vlm.position_ids(inputs), list(range(vlm.n_layers + 1)))
@@ -96,6 +97,14 @@ def states(vlm, images):
             vit = vit.reshape(len(vit), rows, columns, m, m, -1).transpose(2, 3).reshape(len(vit), rows * m, columns * m, -1)
             lm = [layer[n, at].reshape(rows, columns, -1) for layer in hidden]
             yield dict(zip(places(vlm), [each.float().cpu().numpy() for each in (*vit, *lm)]))
+
+
+def _at_once(vlm, image):
+    """How many such images' states at all places are held at once: of large ones few."""
+    (rows, columns), vit = vlm.patch_grid(image), vlm.model.config.vision_config
+    of_vit = vlm.adapter.merge**2 * getattr(vit, "embed_dim", vit.hidden_size) * (vlm.depths + 1)
+    of_lm = vlm.unembedding.weight.shape[1] * (vlm.n_layers + 1)
+    return min(AT_ONCE, max(1, NUMBERS // (rows * columns * (of_vit + of_lm))))
 
 
 def thing_vectors(vlm, scenes, about=(0, 1), least=0.25):

@@ -1,9 +1,11 @@
-"""Any picture, as the RGB image a person would see in it."""
+"""Any picture, as the RGB image a person would see in it; and how many of its pixels a model is given."""
 
 import string
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, InvalidURL
 from io import BytesIO
+from numbers import Real
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import quote, urlsplit
@@ -15,6 +17,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 TIMEOUT = 20  # seconds
 LARGEST = 32 * 2**20  # bytes, of a file fetched from the web
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # PIL knows more, and hands one of them, EPS, to another program
+
+MOST_PIXELS = 1280 * 28**2  # the paper's bound, and that of the model cards of Qwen2-VL and Qwen2.5-VL: 1280 visual tokens
 
 ACCEPTED = "a path, an http(s) address, the bytes of an image file, a PIL image, or a numpy array (rows, columns[, 3 or 4])"
 
@@ -44,6 +48,58 @@ def read(image):
     if isinstance(image, (str, Path)):
         return _from_file(Path(image))
     raise TypeError(f"An image is {ACCEPTED}, not {_a(type(image).__name__)}.")
+
+
+@contextmanager
+def bounded(vlm, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Iterator[None]:
+    """Within this context pictures have at least and at most so many pixels when they reach `vlm`; afterwards it is as before.
+
+    Smaller and larger pictures are resized, sides rounded to whole visual tokens; None leaves a bound as it is, as far as the
+    other allows. The paper's Qwen2-VL: `with images.bounded(vlm, min_pixels=256 * 28**2, max_pixels=1280 * 28**2)`.
+
+    Raises ValueError for a model that shows all pictures at one size, and for bounds that are no whole numbers, smaller than one
+    visual token, or in the wrong order.
+    """
+    processor, names = vlm.image_processor, ("size", "min_pixels", "max_pixels")
+    had = {name: vars(processor)[name] for name in names if name in vars(processor)}
+    try:
+        bound(vlm, min_pixels, max_pixels)
+        yield
+    finally:
+        for name in names:
+            vars(processor).pop(name, None)
+        vars(processor).update(had)
+
+
+def bound(vlm, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
+    """As `bounded`, for good."""
+    least, most = (check_pixels(each, name) for each, name in ((min_pixels, "min_pixels"), (max_pixels, "max_pixels")))
+    area = getattr(vlm.adapter, "token_area", None)
+    if area is None:
+        raise ValueError(
+            f"{vlm.name} shows every picture to its ViT at one size, so that its pixels cannot be bounded: leave min_pixels and "
+            "max_pixels out. Of the families in whatwhere, Qwen2-VL and Qwen2.5-VL keep a picture's own size."
+        )
+    for name, value in (("min_pixels", least), ("max_pixels", most)):
+        if value is not None and value < area:
+            raise ValueError(f"One visual token of {vlm.name} is {area} pixels, so that {name} is {area} at least, not {value}.")
+    if least is not None and most is not None and least > most:
+        raise ValueError(f"min_pixels is not more than max_pixels; got {least} and {most}.")
+    own = vlm.adapter.bounds()
+    if least is None:
+        least = own[0] if most is None else min(own[0], most)
+    if most is None:
+        most = max(own[1], least)
+    vlm.adapter.set_bounds(least, most)
+
+
+def check_pixels(value, name="max_pixels"):
+    """A number of pixels as an int, or None for none."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real) or not 1 <= value < float("inf") or value != int(value):
+        raise ValueError(f"{name} is a whole number of pixels, such as 640 * 28**2, not {value!r}.")
+    return int(value)
 
 
 def _from_file(path):

@@ -45,21 +45,31 @@ All three are on the CPU.
 """
 
 
-def load(name, device="auto", dtype="auto", revision=None):
+def load(name, device="auto", dtype="auto", revision=None, max_pixels="auto"):
     """Load a model by name: an organism ("toy-llava", "toy-qwen2vl"), a checkpoint folder, or a hub id.
 
     device: "auto" takes a GPU if there is one, else the CPU; or anything `torch.device` takes.
     dtype: "auto" takes float32 on a CPU and the checkpoint's own type on a GPU (float16 for bfloat16 where the
     GPU lacks it); or "float32", "bfloat16", "float16", or a torch dtype; or "4-bit", where bitsandbytes is installed.
     revision: of a hub model, a commit; its newest by default.
+    max_pixels: of families that keep a picture's size (Qwen2-VL, Qwen2.5-VL), the most pixels that reach the ViT; larger
+    pictures are reduced. "auto" takes the paper's bound (`images.MOST_PIXELS`, 1280 visual tokens) where the checkpoint's own is
+    larger, and says so once when a picture is reduced; None keeps the checkpoint's own. Later: `vlm.max_pixels = …`, or
+    `with images.bounded(vlm, …)`.
 
     Only safetensors are read and no code from a checkpoint is run. Raises FileNotFoundError, ValueError or MemoryError
     with a sentence when the name is unknown, gated or out of reach, the weights are missing, damaged or too large, are
     a LoRA's or need a package, or the architecture is not one of those in `families`; the error behind it is chained.
     """
+    if max_pixels != "auto":
+        _images.check_pixels(max_pixels)  # before the weights, which may be large
     vlm = VLM(*load_parts(name, device, dtype, revision), name=str(name))
     if scaling.settings(vlm) is not None:  # it was saved while its rotary frequencies were scaled
         scaling.apply(vlm)
+    if max_pixels == "auto":
+        vlm._bound_by_default()
+    elif max_pixels is not None:
+        vlm.max_pixels = max_pixels
     return vlm
 
 
@@ -85,7 +95,7 @@ class VLM:
         self.about = getattr(model.config, "whatwhere", None) or {}
         # the paper reads layer 25 of LLaVA's 32
         self.lens_layer = self.about.get("lens_layer", round(25 / 32 * self.n_layers))
-        self._warned, self._grids = False, {}
+        self._warned, self._reduced, self._own_most, self._grids = False, False, None, {}
 
     def __repr__(self):
         return f"VLM({self.name}: {self.family}, ViT depth {self.depths}, {self.n_layers} LM layers, {self.dtype}, {self.device})"
@@ -116,8 +126,11 @@ class VLM:
     def save(self, folder):
         """Write a checkpoint folder that `load` opens: weights as safetensors, tokenizer, image processor. Returns its path."""
         with together(folder) as new:
-            for part in (self.model, self.tokenizer, self.image_processor):
+            for part in (self.model, self.tokenizer):
                 part.save_pretrained(new)
+            own = _images.bounded(self, max_pixels=self._own_most) if self._bounded_by_default else nullcontext()
+            with own:  # the bound that `load` sets by default is no part of the checkpoint
+                self.image_processor.save_pretrained(new)
         return Path(folder)
 
     # -- images and prompts in --------------------------------------------------------------------------------
@@ -125,10 +138,19 @@ class VLM:
     def patch_grid(self, image):
         """(rows, columns) of the visual tokens of `image`; where patches are merged, after merging."""
         image = self._read(image)
-        asked = image.size, str(self.image_processor.size)  # all that it depends on
+        asked = image.size, str(vars(self.image_processor))  # all that it depends on
         if asked not in self._grids:
             self._grids[asked] = self.adapter.grids(self._pixels([image]))[0]
         return self._grids[asked]
+
+    @property
+    def max_pixels(self) -> int | None:
+        """The most pixels of a picture that reaches the ViT; larger ones are reduced. None where all are shown at one size."""
+        return self.adapter.bounds()[1] if hasattr(self.adapter, "bounds") else None
+
+    @max_pixels.setter
+    def max_pixels(self, most: int):
+        _images.bound(self, max_pixels=most)
 
     def seen(self, image):
         """The picture that reaches the ViT, resized (and for CLIP cropped), as a PIL image."""
@@ -314,6 +336,7 @@ class VLM:
     def _read(self, image):
         given, image = image, _images.read(image)
         self._say_what_it_knows(given, image)
+        self._say_that_it_is_reduced(image)
         if max(image.size) > 200 * min(image.size):
             raise ValueError(
                 f"The image is {image.width} × {image.height} pixels: longer than 200 times its other "
@@ -400,6 +423,29 @@ class VLM:
                 "on. It will answer about any picture, in that world's words, whether they fit or not.",
                 stacklevel=2,
             )
+
+    def _bound_by_default(self):
+        """Reduce pictures to what fits into a small GPU, where the checkpoint itself would take larger ones."""
+        own = self.max_pixels
+        if own is not None and own > _images.MOST_PIXELS:
+            self.max_pixels, self._own_most = _images.MOST_PIXELS, own
+
+    @property
+    def _bounded_by_default(self):
+        return self._own_most is not None and self.max_pixels == _images.MOST_PIXELS
+
+    def _say_that_it_is_reduced(self, image):
+        """What `load` does to large pictures by default is said once, with what it comes to."""
+        if self._reduced or image.width * image.height <= _images.MOST_PIXELS or not self._bounded_by_default:
+            return
+        self._reduced = True
+        rows, columns = self.patch_grid(image)
+        warnings.warn(
+            f"A picture of {image.width} × {image.height} pixels is reduced for {self.name}: to {rows} × {columns} visual "
+            "tokens, since more take memory that a free GPU lacks. So are other large ones, unless you set vlm.max_pixels, or "
+            f"load(…, max_pixels=…); the checkpoint itself allows {self._own_most} pixels.",
+            stacklevel=2,
+        )
 
 
 def _check_is_here(model, name):

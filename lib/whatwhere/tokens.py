@@ -128,34 +128,42 @@ def forms(vocabulary: np.ndarray, words: str | Iterable[str], tokenizer=None) ->
     tokenizer: it splits the words that are no token; without one, these have no first piece.
     """
     words = list(dict.fromkeys([words] if isinstance(words, str) else words))
-    known: dict[str, list[int]] = {}
-    for n, token in enumerate(vocabulary):
-        known.setdefault(token.lower(), []).append(n)
+    lower = [token.lower() for token in vocabulary]
+    known = set(lower)
     spelled: dict[str, dict[str, int]] = {}  # {token: {word: how near it is to the word: itself 0, plural 1, piece 2}}
     for word in words:
         for token, distance in _spellings(word.lower(), known, tokenizer).items():
             spelled.setdefault(token, {})[word] = distance
     collisions = {token: tuple(whose) for token, whose in spelled.items() if len({word.lower() for word in whose}) > 1}
-    at: dict[str, list[int]] = {}
+    counts_for = {}  # {token: words}
     for token, near in spelled.items():
         nearest = [word for word, distance in near.items() if distance == min(near.values())]
-        if len({word.lower() for word in nearest}) == 1:
-            for word in nearest:
-                at.setdefault(word, []).extend(known[token])
-    found = {word: np.array(sorted(at[word])) for word in words if word in at}
+        counts_for[token] = nearest if len({word.lower() for word in nearest}) == 1 else []
+    at: dict[str, list[int]] = {}
+    for n, token in enumerate(lower):
+        for word in counts_for.get(token, ()):
+            at.setdefault(word, []).append(n)
+    found = {word: np.array(at[word]) for word in words if word in at}
     return Forms(found, collisions, tuple(word for word in words if word not in found))
 
 
 def _spellings(word, known, tokenizer):
     """{token: 0, 1 or 2}: the word itself and its plurals, where they are tokens; or else the first pieces it is split into."""
-    plurals = [word + "s", word + "es"] + [word[:-1] + "ies"] * word.endswith("y") if len(word) >= LONG else []
-    tokens = {each: n for each, n in [(word, 0), *((each, 1) for each in plurals)] if each in known}
+    tokens = {each: n for each, n in ((_plural(word), 1), (word, 0)) if each in known}
     if word in tokens or tokenizer is None or not word.isalpha():
         return tokens
-    texts = [mark + each for mark in ("", " ") for each in (word, word.capitalize())]
-    for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
+    for ids in tokenizer([word, " " + word], add_special_tokens=False)["input_ids"]:
         pieces = (tokenizer.decode([n]).strip().lower() for n in ids)
         piece = next((each for each in pieces if each), "")  # the blank before a word may be a token of its own
         if len(piece) >= max(LONG, len(word) / 2) and word.startswith(piece) and piece in known:
             tokens.setdefault(piece, 2)
     return tokens
+
+
+def _plural(word):
+    """The regular English plural; the word itself where it is too short to have one."""
+    if len(word) < LONG:
+        return word
+    if re.search("[^aeiou]y$", word):
+        return word[:-1] + "ies"
+    return word + ("es" if re.search("(s|x|z|ch|sh)$", word) else "s")

@@ -115,7 +115,8 @@ def items(benchmark, data=None, seed=0, limit=None, revision=None, protocol="our
 
 def run(
     model, benchmark, *, scale=None, compress=None, decoder=None, keep=None, data=None, limit=None, seed=0, out=None,
-    batch_size=8, revision=None, dtype="auto", blind=False, progress=True, protocol="ours", **ways,
+    batch_size=8, revision=None, dtype="auto", blind=False, progress=True, protocol="ours", max_pixels="auto",
+    **ways,
 ):  # fmt: skip
     """Put a benchmark to a model: a `Result`.
 
@@ -124,7 +125,7 @@ def run(
     positions, lengths and so on. data, limit, seed, revision, protocol: see `items`. out: the folder that every answer is
     written to at once; a run that was killed goes on there, if nothing has changed that can change an answer. None keeps
     nothing. batch_size: questions at once; halved where memory ends. blind: put each question beside the picture of another
-    scene, as a control: what is right then is habit or luck.
+    scene, as a control: what is right then is habit or luck. max_pixels: what `load` takes; for a `VLM` set `vlm.max_pixels`.
 
     Answers are decoded greedily, as `VLM.answer` does it; with protocol="paper" by the checkpoint's generation_config too.
     A model that is scaled already is asked, and recorded, as it is. Under `accelerate launch`, each process answers its
@@ -134,9 +135,15 @@ def run(
     if mine.count > 1 and out is None:
         raise ValueError("A run that is split over several processes needs out=, the folder in which their rows come together.")
     check_count("batch_size", batch_size)
+    if max_pixels != "auto" and isinstance(model, models.VLM):
+        raise ValueError("A model that is loaded has its bound already: set vlm.max_pixels, or use `with images.bounded(…)`.")
+    if max_pixels != "auto" and protocol == "paper":
+        raise ValueError("The paper's protocol has its own bounds of pixels: leave max_pixels out, or take protocol='ours'.")
     scale, compressed = _scaling(scale), _compression(compress, decoder, keep, ways)
     asked, found = items(benchmark, data, seed, limit, revision, protocol)  # before the model, which may be large
-    vlm = model if isinstance(model, models.VLM) else models.load(model, device=mine.device or "auto", dtype=dtype)
+    vlm = model
+    if not isinstance(model, models.VLM):
+        vlm = models.load(model, device=mine.device or "auto", dtype=dtype, max_pixels=max_pixels)
     if isinstance(decoder, (str, Path)):
         decoder = _compress.load_decoder(decoder, vlm)
     plain = PROTOCOLS[protocol].PLAIN

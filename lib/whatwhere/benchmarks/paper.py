@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from .. import images
 from .items import Item
 
 WORDS = 10  # new tokens of an answer
@@ -118,17 +119,12 @@ def drawn(items: list[Item], benchmark: str, seed: int) -> list[Item]:
 @contextmanager
 def bounded(vlm) -> Iterator[None]:
     """Within this context the pictures of Qwen's families become 256 to 1,280 visual tokens; afterwards all is as it was."""
-    processor = vlm.image_processor
-    if vlm.family not in ("qwen2_vl", "qwen2_5_vl"):
+    if vlm.max_pixels is None:  # it shows all pictures at one size
         yield
         return
-    area = (processor.patch_size * processor.merge_size) ** 2
-    had = processor.size
-    processor.size = {"shortest_edge": TOKENS[0] * area, "longest_edge": TOKENS[1] * area}
-    try:
+    least, most = (tokens * vlm.adapter.token_area for tokens in TOKENS)
+    with images.bounded(vlm, min_pixels=least, max_pixels=most):
         yield
-    finally:
-        processor.size = had
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------

@@ -6,17 +6,22 @@ and the positions that belong to it.
 """
 
 import warnings
+from collections import namedtuple
 from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
 import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
 
+from ..finite import check_finite
 from . import groups as ways
 
 POOLS = ("mean", "first", "random")
 POSITIONS = ("kept", "renumbered")
 LENGTHS = ("dropped", "kept")
+EXACT = "whatwhere_float32"  # the name of an attention that tells its weights, computed in float32 whatever the model's type is
 
 
 class Log:
@@ -60,7 +65,8 @@ def method(
         (`punctuation` has them).
 
     Yields a `Log`. An image that would lose all its tokens keeps the middle one, with a warning. Prompts of any batch and any
-    grid, padded on the left; greedy decoding and sampling with the usual growing cache.
+    grid, padded on the left; greedy decoding, sampling and beams, with the usual growing cache or without one. Equal prompts
+    that stand next to each other, as those of beams do, are shortened alike. Raises ValueError for a cache of fixed length.
     """
     way = _way(vlm, which, decoder, same, shape, keep, marks)
     for name, value, known in (("pool", pool, POOLS), ("positions", positions, POSITIONS), ("lengths", lengths, LENGTHS)):
@@ -96,6 +102,9 @@ def _way(vlm, which, decoder, same, shape, keep, marks):
     return ways.by_words(decoder.check_fits(vlm), which, shape, same, marks)
 
 
+_Shortened = namedtuple("_Shortened", "ids visual made")  # ids of prompts, their visual tokens, and what was made of these
+
+
 class _Shortener:
     """The two hooks, and what they have to remember between them and from a prompt to its answer."""
 
@@ -105,12 +114,14 @@ class _Shortener:
         self.places = None  # (batch, length) of the prompt that is about to reach the LM
         # of the prompt in the cache: for how many tokens each stands (batch, length), 0 for padding; the next position (batch, 1)
         self.sizes = self.following = None
+        self.ids = self.prompt = None  # (batch, length) what is about to reach the LM; what was shortened last, as `_Shortened`
         self.looking = self.warned = False
 
     def look(self, _, args, output):
         """After the input embeddings: where is the image?"""
         places = args[0] == self.vlm.model.config.image_token_id
         self.places = places if places.any() and places.shape[1] > 1 else None  # one token alone: the model said it
+        self.ids = args[0]
 
     def shorten(self, _, args, kwargs):
         """Before the LM: a prompt with an image, or the next token of an answer to one; anything else is let through."""
@@ -138,25 +149,47 @@ class _Shortener:
                 "A compression shortens whole prompts, once, into an empty cache: leave one `with compress.method(…)` before "
                 "the next, and start each conversation anew."
             )
-        if mask is not None and mask.ndim != 2:
-            raise ValueError("A compression needs a growing cache with its plain mask (batch, length), not a compiled one's.")
+        if mask is not None and (not torch.is_tensor(mask) or mask.ndim != 2):  # made for a cache of fixed length
+            raise ValueError(
+                "A compression needs the usual growing cache, whose mask is (batch, length): generate without "
+                'cache_implementation="static", and without compiling.'
+            )
         mask = torch.ones_like(places) if mask is None else mask.bool()
         positions = (mask.cumsum(-1) - 1).clamp(min=0) if positions is None else positions
         positions = positions[-3:] if positions.ndim == 3 else positions  # a fourth axis counts text, for the mask alone
         asked_nothing = bool(places[:, -1].any())
         attention = cache(lambda layer: self._attention(given, mask, positions, asked_nothing, layer))
-        embeddings, orders, sizes = given.clone(), [], mask.long()
+        visual = check_finite(given[places], "the visual tokens that reach the LM")
+        before = self._made_before(visual)
+        made, embeddings, orders, sizes = [], given.clone(), [], mask.long()
         for n, own in enumerate(places):
             at = own.nonzero()[:, 0][self.vlm.adapter.leading :]
-            grid = self.vlm.adapter.grid_at(positions[..., n, at])
-            sight = ways.Sight(given[n, at], grid, lambda layer, n=n, at=at: attention(layer)[n, at].cpu().numpy(), self.rng)
-            tokens, stand, standing_for = self._pooled(sight, self._chosen(sight))
+            if before:
+                made.append(before[n])
+            elif n and all(torch.equal(each[n], each[n - 1]) for each in (given, mask)):  # beams of one prompt
+                made.append(made[-1])
+            else:
+                grid = self.vlm.adapter.grid_at(positions[..., n, at])
+                sight = ways.Sight(given[n, at], grid, lambda layer, n=n, at=at: attention(layer)[n, at].cpu().numpy(), self.rng)
+                made.append(self._pooled(sight, self._chosen(sight)))
+            tokens, stand, standing_for = made[-1]
             sizes[n, at] = 0
             sizes[n, at[stand]], embeddings[n, at[stand]] = standing_for, tokens
             orders.append(sizes[n].nonzero()[:, 0])
-            self.log.kept.append(len(stand))
-            self.log.given.append(len(at))
+            if not before:
+                self.log.kept.append(len(stand))
+                self.log.given.append(len(at))
+        if not before:
+            self.prompt = _Shortened(self.ids, visual, made)
         return self._padded(embeddings, orders, positions, sizes)
+
+    def _made_before(self, visual):
+        """What was made of these prompts, if they are those of last time and begun answers: one is written without a cache."""
+        if self.prompt is None:
+            return None
+        length = self.prompt.ids.shape[1]
+        grown = self.ids.shape[1] > length and torch.equal(self.ids[:, :length], self.prompt.ids)
+        return self.prompt.made if grown and torch.equal(visual, self.prompt.visual) else None
 
     def _chosen(self, sight):
         """The way's groups, checked."""
@@ -226,10 +259,24 @@ class _Shortener:
         config, seen = self.vlm.lm.config, []
         usual = config._attn_implementation
         hook = self.vlm.lm_layers[layer - 1].self_attn.register_forward_hook(lambda _, __, output: seen.append(output[1]))
-        self.looking, config._attn_implementation = True, "eager"  # the others do not tell their weights
+        self.looking, config._attn_implementation = True, EXACT  # the others do not tell their weights, or overflow in float16
         try:
             self.vlm.lm_hidden(given, mask.long(), positions, layer)
         finally:
             self.looking, config._attn_implementation = False, usual
             hook.remove()
-        return seen[0][:, :, -1].float().mean(1)
+        return check_finite(seen[0][:, :, -1].mean(1), f"the attention in LM block {layer}")
+
+
+def _exact(module, query, key, value, attention_mask, scaling, dropout=0.0, **named):
+    """Attention as "eager" does it, but in float32 until its weights are there: (what it gives on, the weights)."""
+    key, value = (each.repeat_interleave(query.shape[1] // each.shape[1], 1) for each in (key, value))
+    scores = query.float() @ key.float().transpose(2, 3) * scaling
+    if attention_mask is not None:  # a large score would outweigh what float16 has to hide it
+        scores = scores.masked_fill(attention_mask < 0, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(-1)
+    return (weights.to(value.dtype) @ value).transpose(1, 2).contiguous(), weights
+
+
+AttentionInterface.register(EXACT, _exact)
+AttentionMaskInterface.register(EXACT, eager_mask)

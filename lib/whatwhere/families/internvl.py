@@ -40,9 +40,6 @@ class InternVL(Llava):
     def _processed(self, images, **how):
         return self.image_processor(images, crop_to_patches=False, size=self.size, input_data_format="channels_last", **how)
 
-    def crops(self, size):
-        return False  # it squeezes
-
     def grids(self, pixels):
         return [(self.side // self.merge,) * 2] * len(pixels["pixel_values"])
 

@@ -101,7 +101,7 @@ class Llava:
     def crops(self, size):
         """Is a picture of this (width, height) not seen whole, because it is cropped (or laid on a larger, black one)?"""
         processor = self.image_processor
-        if not processor.do_center_crop:
+        if not getattr(processor, "do_center_crop", False):
             return False
         crop = (processor.crop_size["width"], processor.crop_size["height"])
         edge = processor.size.get("shortest_edge") if processor.do_resize else None

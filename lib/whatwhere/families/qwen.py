@@ -36,6 +36,23 @@ class Qwen2VL:
         self.model = model
         self.merge, self.patch, self.frames = config.spatial_merge_size, config.patch_size, config.temporal_patch_size
 
+    @property
+    def token_area(self):
+        """Pixels of one visual token."""
+        return (self.merge * self.patch) ** 2
+
+    def bounds(self):
+        """(least, most) pixels of a picture that reaches the ViT; smaller and larger ones are resized."""
+        processor = self.image_processor  # an attribute of its own overrules its size
+        own = getattr(processor, "min_pixels", None), getattr(processor, "max_pixels", None)
+        size = processor.size["shortest_edge"], processor.size["longest_edge"]
+        return tuple(by_size if each is None else each for each, by_size in zip(own, size))
+
+    def set_bounds(self, least, most):
+        for name in ("min_pixels", "max_pixels"):
+            vars(self.image_processor).pop(name, None)
+        self.image_processor.size = {"shortest_edge": least, "longest_edge": most}
+
     def pixels(self, images):
         """What the ViT takes: {"pixel_values": (patches of all images, values), "image_grid_thw": (images, 3)}."""
         return dict(self.image_processor(images, input_data_format="channels_last", return_tensors="pt"))

@@ -22,20 +22,20 @@ ALONE = Processes(0, 1, None)
 class WhatWhere(lmms):
     """What `--model whatwhere` is.
 
-    pretrained, device, dtype, revision: what `models.load` takes. alpha, p: RoPE scaling. method, decoder, keep: compression,
-    what `compress.method` takes. batch_size: questions at once.
+    pretrained, device, dtype, revision, max_pixels: what `models.load` takes. alpha, p: RoPE scaling. method, decoder, keep:
+    compression, what `compress.method` takes. batch_size: questions at once.
     """
 
     def __init__(
         self, pretrained, batch_size=1, device="auto", dtype="auto", revision=None, alpha=None, p=None, method=None, decoder=None,
-        keep=None, max_batch_size=None,
+        keep=None, max_batch_size=None, max_pixels="auto",
     ):  # fmt: skip
         super().__init__()
         if (alpha is None) != (p is None):
             raise ValueError("RoPE scaling takes alpha and p: --model_args pretrained=…,alpha=99,p=8")
         mine = benchmarks.processes()
         self._rank, self._world_size = mine.rank, mine.count
-        self.vlm = models.load(pretrained, mine.device or device, dtype, revision)
+        self.vlm = models.load(pretrained, mine.device or device, dtype, revision, max_pixels)
         self.scale, self.batch_size = None if p is None else (alpha, p), int(batch_size)
         self.how = None
         if method is not None:

@@ -1,5 +1,7 @@
 """Every chapter's calls, once each, on one model: what works on it, and what it says of what does not."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import torch
@@ -83,7 +85,9 @@ def tour(vlm, picture, question: str = "what is this ?") -> pd.DataFrame:
 
 def _tried(call):
     try:
-        call()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of words that a small vocabulary lacks, for one
+            call()
     except ValueError as error:
         return str(error)
     return "yes"
