@@ -16,11 +16,17 @@ def readable(pieces):
     or, where they are part of one, their hexadecimal value ("‹E4›"), and blanks are made visible ("⏎"). None
     stands for an id that has a row in the unembedding but no token.
     """
-    if any(piece and piece.startswith("Ġ") for piece in pieces):
+    if _is_byte_level(pieces):
         words = [_byte_level(piece) for piece in pieces]
     else:
         words = [_sentencepiece(piece) for piece in pieces]
     return np.array([f"‹{i}›" if word is None else _show(word) for i, word in enumerate(words)], dtype=object)
+
+
+def _is_byte_level(pieces):
+    """By what most words begin with: Llama's SentencePiece has a piece "Ġ" too, a letter of Maltese."""
+    blank = [sum(piece is not None and piece.startswith(mark) for piece in pieces) for mark in "Ġ▁"]
+    return blank[0] > blank[1]
 
 
 def _show(word):
