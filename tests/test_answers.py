@@ -109,7 +109,7 @@ def test_an_exam_needs_an_answer_for_each_question():
 def test_an_exam_on_scenes_counts_by_family():
     vlm, scenes = ww.load("toy-llava", device="cpu", dtype="float32"), list(ww.world.scenes("dev", 6))
     families = {"existence": ["existence"], "attributes": ["colour", "texture"], "reading": ["reading"]}
-    exam = answers.Exam.on(vlm, scenes, families)
+    exam = answers.Exam.on(vlm, iter(scenes), families)
     asked = [[len(ww.world.questions(s, kinds)) for kinds in families.values()] for s in scenes]
     assert exam.counts.tolist() == asked and (exam.tally() <= exam.counts).all()
     assert exam.tally().sum() == exam.right().sum() > 0

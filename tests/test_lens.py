@@ -386,6 +386,11 @@ def test_the_width_of_a_word_is_in_letters(word, wide):
     assert tokens.columns(word) == wide
 
 
+def test_llamas_vocabulary_has_a_letter_that_byte_level_ones_write_for_a_blank():
+    assert tokens.readable(["▁bear", "▁the", "ção", "Ġ", "<0x0A>"]).tolist() == ["bear", "the", "ção", "Ġ", "⏎"]
+    assert tokens.readable(["Ġbear", "Ġthe", "Ã©", "<｜end▁of▁sentence｜>"]).tolist()[:3] == ["bear", "the", "é"]
+
+
 def test_the_picture_under_the_words_is_the_picture(vlm):
     """To the pixel, where nothing is resized: patches are put back where they were."""
     image = picture(vlm)

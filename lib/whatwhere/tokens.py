@@ -37,7 +37,7 @@ def spelt(pieces: list[str | None]) -> np.ndarray:
 
 
 def _spelt(pieces):
-    byte_level = any(piece and piece.startswith("Ġ") for piece in pieces)
+    byte_level = _is_byte_level(pieces)
     return [(_byte_level if byte_level else _sentencepiece)(piece) for piece in pieces]
 
 
@@ -50,6 +50,12 @@ def _columns(char):
     if unicodedata.category(char) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _is_byte_level(pieces):
+    """By what most words begin with: Llama's SentencePiece has a piece "Ġ" too, a letter of Maltese."""
+    blank = [sum(piece is not None and piece.startswith(mark) for piece in pieces) for mark in "Ġ▁"]
+    return blank[0] > blank[1]
 
 
 def _show(word):

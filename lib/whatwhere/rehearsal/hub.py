@@ -10,6 +10,7 @@ where there is a `tokenizer.json`.
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -98,17 +99,19 @@ def llava(ids, rows):
         "vision_feature_select_strategy": "default",
     }  # fmt: skip
     special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    flags = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
+    flagged = {name: {"content": token, **flags} for name, token in special.items()}
     tokenizer = {
         "add_bos_token": True, "add_eos_token": False, "add_prefix_space": None, "clean_up_tokenization_spaces": False,
         "extra_special_tokens": {"image_token": "<image>"}, "image_token": "<image>", "legacy": False,
-        "model_max_length": 10**30, "padding_side": "left", "processor_class": "LlavaProcessor", "sp_model_kwargs": {},
+        "model_max_length": int(1e30), "padding_side": "left", "processor_class": "LlavaProcessor", "sp_model_kwargs": {},
         "tokenizer_class": "LlamaTokenizer", "trust_remote_code": False, "use_default_system_prompt": False, **special,
     }  # fmt: skip
     generation = {"_from_model_config": True, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": ids["<pad>"],
                   "transformers_version": "4.36.0.dev0"}  # fmt: skip
     return {
         "config.json": model, "preprocessor_config.json": pictures, "processor_config.json": processor,
-        "tokenizer_config.json": tokenizer, "special_tokens_map.json": special, "generation_config.json": generation,
+        "tokenizer_config.json": tokenizer, "special_tokens_map.json": flagged, "generation_config.json": generation,
         "added_tokens.json": {name: ids[name] for name in ("<image>", "<pad>")},
         "chat_template.json": {"chat_template": LLAVA_TEMPLATE}, "chat_template.jinja": LLAVA_TEMPLATE,
     }  # fmt: skip
@@ -132,7 +135,10 @@ def qwen2_tokenizer(**own):
 
 
 def qwen(ids, rows, newer=False):
-    """Flat: the language model's settings stand at the top, and a `rope_scaling` whose type is "mrope"."""
+    """Flat: the language model's settings stand at the top, and a `rope_scaling` whose type is "mrope".
+
+    newer: Qwen2.5-VL, whose tokenizer brings the template of Qwen2.5 without pictures, as it did when it was published.
+    """
     vision = {"embed_dim": VIT, "hidden_size": LM, "mlp_ratio": 2}
     if newer:
         vision = {"fullatt_block_indexes": [LAYERS - 1], "hidden_act": "silu", "hidden_size": VIT, "intermediate_size": 2 * VIT,
@@ -152,13 +158,14 @@ def qwen(ids, rows, newer=False):
         "image_processor_type": "Qwen2VLImageProcessor", "processor_class": f"Qwen2{'_5_' if newer else ''}VLProcessor",
     }  # fmt: skip
     generation = {"bos_token_id": ids["<|endoftext|>"], "pad_token_id": ids["<|endoftext|>"], "do_sample": True,
-                  "eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]]}  # fmt: skip
+                  "eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]], "transformers_version": "4.37.0"}  # fmt: skip
     if newer:
         own = qwen2_tokenizer(add_bos_token=False, chat_template=TEXT_TEMPLATE, model_max_length=131072)
-        generation |= {"repetition_penalty": 1.05, "temperature": 0.000001, "transformers_version": "4.49.0"}
+        model["max_position_embeddings"] = 128000
+        generation |= {"repetition_penalty": 1.05, "temperature": 0.000001}
     else:
         own = qwen2_tokenizer(chat_template=QWEN_TEMPLATE, model_max_length=32768, padding_side="left")
-        generation |= {"repetition_penalty": 1.0, "temperature": 0.01, "top_p": 0.001, "top_k": 1, "transformers_version": "4.37.0"}
+        generation |= {"repetition_penalty": 1.0, "temperature": 0.01, "top_p": 0.001, "top_k": 1}
     return {
         "config.json": model, "preprocessor_config.json": pictures, "tokenizer_config.json": own,
         "generation_config.json": generation, "chat_template.json": {"chat_template": QWEN_TEMPLATE},
@@ -213,14 +220,10 @@ def internvl(ids, rows):
 # -- from files to a checkpoint -------------------------------------------------------------------------------------------
 
 
-def _embedding_rows(tokens, multiple):
-    return -(-tokens // multiple) * multiple
-
-
-FAMILIES = {  # model class, files, tokens added to the vocabulary, rows of the embedding, files of weights
+FAMILIES = {  # model class, files, and how many of weights
     "llava": (LlavaForConditionalGeneration, llava, 3),
     "qwen2_vl": (Qwen2VLForConditionalGeneration, qwen, 2),
-    "qwen2_5_vl": (Qwen2_5_VLForConditionalGeneration, lambda ids, rows: qwen(ids, rows, newer=True), 5),
+    "qwen2_5_vl": (Qwen2_5_VLForConditionalGeneration, partial(qwen, newer=True), 5),
     "internvl": (InternVLForConditionalGeneration, internvl, 1),
 }
 
@@ -229,17 +232,16 @@ def vocabulary(family):
     """(a `tokenizers.Tokenizer`, rows of the embedding): padded beyond the tokens, or, in InternVL, one less than them."""
     if family == "llava":
         core = vocabularies.pieces(("<image>", "<pad>"))
-        return core, _embedding_rows(core.get_vocab_size(), 64)
-    newer = vocabularies.QWEN25_PLAIN if family != "qwen2_vl" else ()
-    core = vocabularies.byte_level(
-        vocabularies.QWEN2_SPECIAL, newer, vocabularies.INTERNVL_SPECIAL if family == "internvl" else ()
-    )
-    tokens = core.get_vocab_size()
-    return core, tokens - 1 if family == "internvl" else _embedding_rows(tokens, 256)
+    else:
+        later = vocabularies.QWEN25_PLAIN if family != "qwen2_vl" else ()
+        last = vocabularies.INTERNVL_SPECIAL if family == "internvl" else ()
+        core = vocabularies.byte_level(vocabularies.QWEN2_SPECIAL, later, last)
+    tokens, multiple = core.get_vocab_size(), 64 if family == "llava" else 256
+    return core, tokens - 1 if family == "internvl" else -(-tokens // multiple) * multiple
 
 
-def build(folder, family, seed=0, about=None):
-    """Write a small random checkpoint of a family in the hub's layout."""
+def build(folder: str | Path, family: str, seed: int = 0, about: dict | None = None) -> None:
+    """Write a small random checkpoint of a family in the hub's layout. about: kept in config.json, and in `vlm.about`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model_class, files, shards = FAMILIES[family]
@@ -257,7 +259,9 @@ def build(folder, family, seed=0, about=None):
         text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False) + "\n"
         (folder / name).write_text(text, encoding="utf-8")
     torch.manual_seed(seed)
-    model = enliven(model_class(model_class.config_class.from_pretrained(folder)).eval())
+    config = model_class.config_class.from_pretrained(folder)
+    config.tie_word_embeddings = family == "qwen2_vl"  # InternVL's file is silent, and its class says that they were tied
+    model = enliven(model_class(config).eval())
     write_weights(folder, model.to(getattr(torch, written["config.json"]["torch_dtype"])), shards)
 
 

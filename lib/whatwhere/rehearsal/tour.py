@@ -8,7 +8,7 @@ import torch
 
 from .. import answers, benchmarks, compress, geometry, images, intervene, lens, rope, stages, world
 
-FEW = 3  # scenes
+FEW, KINDS = 3, {"attributes": ["colour", "texture"]}  # scenes, and questions about them
 
 
 def tour(vlm, picture, question: str = "what is this ?") -> pd.DataFrame:
@@ -47,6 +47,9 @@ def tour(vlm, picture, question: str = "what is this ?") -> pd.DataFrame:
         with intervene.replaced(vlm, masks, vectors, layer=0):
             answers.chances(vlm, inputs, ("left", "right"))
 
+    def overlap():
+        return stages.overlap(stages.segments(mapped(), scenes), scenes)
+
     def by_axis(rotary, heads):
         geometry.axis_attention(rotary(vlm), heads, [0], range(len(heads.at)))
 
@@ -56,12 +59,12 @@ def tour(vlm, picture, question: str = "what is this ?") -> pd.DataFrame:
     width = vlm.unembedding.weight.shape[1]
     calls = {
         (1, "answers a question"): lambda: vlm.answer(picture, question, max_new_tokens=2),
-        (1, "answers to questions about scenes, right or wrong"): lambda: answers.Exam.on(vlm, scenes, {"colour": ["colour"]}).tally(),
+        (1, "answers to questions about scenes, right or wrong"): lambda: answers.Exam.on(vlm, scenes, KINDS).tally(),
         (2, "token maps, at every depth"): lambda: lens.token_maps(vlm, picture),
         (2, "token maps, at every depth and layer"): lambda: lens.explore(vlm, picture),
         (3, "the ViT's states, at every depth"): lambda: vlm.vit_states(picture),
         (3, "words counted, on things and beside them"): lambda: stages.counts(mapped(), scenes),
-        (3, "things found by their words, against their masks"): lambda: stages.overlap(stages.segments(mapped(), scenes), scenes),
+        (3, "things found by their words, against their masks"): overlap,
         (3, "is it there? by the words of a map"): lambda: stages.existence(mapped(asked=asked), scenes),
         (3, "what a linear probe learns from"): lambda: stages.labelled(vlm, scenes),
         (3, "words of a thing that is torn apart"): lambda: stages.says(vlm, probes, "shown", lambda thing: thing.words),
@@ -70,7 +73,9 @@ def tour(vlm, picture, question: str = "what is this ?") -> pd.DataFrame:
         (5, "compression, the baselines"): lambda: [answered(compress.method(vlm, b, keep=0.5)) for b in compress.BASELINES],
         (6, "patches moved elsewhere"): lambda: answered(intervene.moved(vlm, fine, (0, 1 if columns > 1 else 0))),
         (8, "queries and keys of the ViT's 2-D RoPE"): lambda: by_axis(rope.vision, rope.heads(vlm, picture)),
-        (8, "queries and keys of the language model"): lambda: by_axis(rope.language, rope.language_heads(vlm, picture, question)),
+        (8, "queries and keys of the language model"): lambda: by_axis(
+            rope.language, rope.language_heads(vlm, picture, question)
+        ),
         (9, "states at every place"): lambda: list(geometry.states(vlm, [picture])),
         (9, "things' vectors, by object masks"): lambda: geometry.thing_vectors(vlm, [pair()[0]]),
         (9, "an answer's dependence on row and column"): lambda: where(*pair()[:2]),

@@ -33,22 +33,26 @@ QWEN25_PLAIN = (
 INTERNVL_SPECIAL = (
     "<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>", "<video>",
 )  # fmt: skip
-SEVERAL = ("boot", "bowl", "candle", "mug", "stool", "striped", "dotted", "checked", "purple")  # pieces of Llama's
+SEVERAL = {  # the world's words that are two pieces of Llama's vocabulary
+    "bottle": ("bott", "le"), "bowl": ("bow", "l"), "candle": ("cand", "le"), "mug": ("m", "ug"), "stool": ("st", "ool"),
+    "purple": ("pur", "ple"), "pink": ("p", "ink"), "striped": ("strip", "ed"), "dotted": ("d", "otted"),
+}  # fmt: skip
 WORDS = (
     "Is Are What Which How The A Answer system user assistant You helpful USER ASSISTANT yes no Yes No zero one two three "
     "four five of on in front behind left right under bear cup picture object colour color question word there not and"
 ).split()
+LETTERS = "éıĠяж的人"  # some of those that Llama's vocabulary ends with: "Ġ" is a letter there, and a blank elsewhere
 # what splits a text before bytes are merged, as in Qwen2's tokenizer.json: a letter's run keeps the blank before it
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
-def text(without=()):
-    """Lines to learn from, in which each word is common but those `without`."""
+def text(split=()):
+    """Lines to learn from: each word twice after a blank; of those to `split` the first piece so, and the last without one."""
     kinds = ("category", "attribute", "background", "character")
-    world = [word for kind in kinds for word in words_of(kind) if word not in without]
-    return [f"a {word} {word}" for word in (*world, *FUNCTION, *WORDS)]
+    world = [word for kind in kinds for word in words_of(kind) if word not in split]
+    return [f"a {word} {word}" for word in (*world, *FUNCTION, *WORDS)] + 9 * [f"{split[w][1]} {split[w][0]}" for w in split]
 
 
 def _learn(core, lines, alphabet=()):
@@ -79,10 +83,10 @@ def pieces(more):
     Some of the world's words are several pieces, as in Llama's vocabulary.
     """
     learnt = Tokenizer(models.BPE())
-    learnt.pre_tokenizer = pre_tokenizers.Metaspace()
-    _learn(learnt, text(without=SEVERAL))
+    learnt.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    _learn(learnt, text(split=SEVERAL))
     merges = [tuple(pair) for pair in json.loads(learnt.to_str())["model"]["merges"]]
-    letters = sorted({letter for line in text() for letter in line} - {" "})
+    letters = [*sorted({letter for line in text() for letter in line} - {" "}), *LETTERS]
     start = ("<unk>", "<s>", "</s>")
     known = [*start, *(f"<0x{byte:02X}>" for byte in range(256)), *map("".join, merges), "▁", *letters]
     vocabulary = {piece: n for n, piece in enumerate(dict.fromkeys(known))}
