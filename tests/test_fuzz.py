@@ -280,7 +280,8 @@ def test_damaged_answers_and_settings_of_a_run(benchmark, tmp_path, monkeypatch)
     WRITERS[benchmark](tmp_path / "data", False)
     asked, run = benchmarks.items(benchmark, tmp_path / "data")[0], tmp_path / "run"
     about = {"benchmark": benchmark, "model": "m", "questions": len(asked), "scale": {"alpha": 99.0, "p": 8.0},
-             "compress": {"method": "random", "keep": 0.5}, "blind": False}  # fmt: skip
+             "compress": {"method": "random", "keep": 0.5}, "blind": False, "protocol": "ours", "hooks": ["a.b"], "limit": 9,
+             "decoding": {"greedy": "plain", "ends": [2]}, "versions": {"torch": "2.13.0"}}  # fmt: skip
     rows = [item.row(f"{item.gold}.") | {"kept": 5, "given": 10} for item in asked]
     whole = {"run.json": as_json(about), "rows-0.jsonl": as_lines(rows)}
     run.mkdir()

@@ -160,6 +160,11 @@ def run(
             "max_new_tokens": paper.WORDS if protocol == "paper" else BENCHMARKS[benchmark].words,
             "revision": found, "questions": len(asked), "data": digest(asked), "device": str(vlm.device),
         }  # fmt: skip
+        if blind:
+            asked = blinded(asked, seed)
+        how = None if compress is None else {"which": compress, "decoder": decoder, "keep": keep, **ways}
+        runner = running.Runner(vlm, asked, batch_size, settings["max_new_tokens"], how, seed, plain)
+        runner.try_first()
         hooks = identity.changing(vlm.model)
         if hooks and out is not None:
             raise ValueError(
@@ -167,11 +172,6 @@ def run(
                 "context first, say the same by compress= or scale=, or keep nothing (out=None)."
             )
         settings |= {"hooks": hooks} if hooks else {}
-        if blind:
-            asked = blinded(asked, seed)
-        how = None if compress is None else {"which": compress, "decoder": decoder, "keep": keep, **ways}
-        runner = running.Runner(vlm, asked, batch_size, settings["max_new_tokens"], how, seed, plain)
-        runner.try_first()
         with runner.shortened(0):  # what cannot be asked for is refused before there is a folder that says it was
             pass
         folder = running.begin(out, settings) if out is not None else None

@@ -249,9 +249,16 @@ def _newer(before, now):
 
 def _alike(name, before, now):
     if name == "frequencies" and before and now and before.keys() == now.keys():
-        pairs = [(before[each].split(), now[each].split()) for each in now]
-        return all(len(a) == len(b) and np.allclose(np.array(a, float), np.array(b, float), 1e-5, 0) for a, b in pairs)
+        pairs = [[_floats(side[each]) for side in (before, now)] for each in now]
+        return all(len(a) == len(b) and np.allclose(a, b, 1e-5, 0) for a, b in pairs)
     return _series(before) == _series(now) if name == "versions" else before == now
+
+
+def _floats(text):
+    try:
+        return np.array(text.split(), float)
+    except ValueError:  # somebody wrote something else into run.json
+        return np.zeros(0)
 
 
 def _series(versions):

@@ -225,7 +225,14 @@ def _are_settings(value):
         and type(value["questions"]) is int and isinstance(value.get("blind", False), bool)
         and (scale is None or isinstance(scale, dict) and {type(scale.get(name)) for name in ("alpha", *scale)} <= {int, float})
         and (compressed is None or isinstance(compressed, dict) and isinstance(compressed.get("method"), (int, str)))
+        and value.get("protocol", "ours") in ("ours", "paper") and isinstance(value.get("decoding", {}), dict)
+        and all(_texts(value.get(name, {})) for name in ("versions", "frequencies"))
+        and isinstance(value.get("hooks", []), list) and all(isinstance(each, str) for each in value.get("hooks", []))
     )  # fmt: skip
+
+
+def _texts(value):
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
 def rows(folder):
