@@ -143,7 +143,7 @@ def test_a_narrowed_decoder_reads_as_the_whole_one_would_among_its_words(vlm, tm
     assert 2 < len(said) < len(vlm.words)
     narrow = whole.narrowed(said)
     assert (narrow.words[narrow.top(tokens, 2)] == whole.words[whole.top(tokens, 2)]).all()
-    assert (narrow.punctuation == whole.punctuation[said]).all() and torch.equal(narrow(tokens), whole(tokens)[:, said.copy()])
+    assert (narrow.punctuation == whole.punctuation[said]).all() and apart(narrow(tokens), whole(tokens)[:, said.copy()]) < SAME
     for number in (1, 2, 3):  # what is removed depends on two words at most, and these are the same
         with compress.method(vlm, number, whole) as log:
             expected = vlm.logits(images, "x")
