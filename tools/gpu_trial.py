@@ -7,8 +7,8 @@
 Every chapter is executed with all exercises' solutions and checks, cell by cell: a cell that fails is noted, and the next one is
 tried. In float32 its claim rows are compared with the committed ones. In bfloat16 the chapter meets organisms whose config.json
 says bfloat16, as hub checkpoints do, so that `ww.load` takes it by itself on a GPU; rows may differ there, which is counted
-and not judged. Results go to data/results/gpu.json, as the status page shows them; the exit code is 1 where a cell or a command
-fails, or where a float32 row differs.
+and not judged. Results go to data/results/gpu.json, chapter by chapter, as the status page shows them; the exit code is 1 where a
+cell or a command fails, or where a float32 row differs.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
+from datetime import date
 from pathlib import Path
 
 import nbformat
@@ -32,7 +32,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 import execute
 import steady
 from chapters import NOTEBOOKS, ROOT, exercises, read, tags
-from whatwhere.files import write
+from whatwhere.files import alone, write
 
 RESULTS = ROOT / "data" / "results" / "gpu.json"
 PRECISIONS = ("float32", "bfloat16")
@@ -82,7 +82,7 @@ def chapter(path, folder, environment):
             try:
                 client.execute_cell(cell, number)
             except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-                failures.append({"cell": cells, "error": last_line(error), "code": cell.source, "trace": plain(error)})
+                failures.append({"cell": cells, "error": last_line(error), "trace": plain(error)})
     row = {"seconds": round(time.monotonic() - start, 1), "cells": cells}
     return row | steady.compared(path, claims) | {"failures": failures}
 
@@ -148,7 +148,7 @@ def main(arguments=None):
     """Returns what the shell is told: 0, or 1 where anything failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--chapters", nargs="+", metavar="NN", help="such as 07 08, or none; then nothing is written down")
+    parser.add_argument("--chapters", nargs="+", metavar="NN", help="such as 07 08, or none")
     parser.add_argument("--no-commands", action="store_true")
     parser.add_argument("--trace", action="store_true", help="show what a failing cell said in full")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
@@ -156,30 +156,38 @@ def main(arguments=None):
     if chosen.inside:
         return inside(**json.loads(chosen.inside))
     paths = [path for path in NOTEBOOKS if not chosen.chapters or path.stem[:2] in chosen.chapters]
-    failed, record = False, {}
+    failed = False
     for precision in chosen.precision:
         with tempfile.TemporaryDirectory() as folder:
             environment = book(Path(folder), precision)
-            rows = {}
             for path in paths:
-                rows[path.stem] = row = chapter(path, Path(folder), environment)
+                row = chapter(path, Path(folder), environment)
                 print(f"{precision}: {path.stem} in {row['seconds']:.0f} s, {len(row['failures'])} cells failed, "
                       f"{len(row['differences'])} differences of rows", flush=True)  # fmt: skip
                 for failure in row["failures"]:
                     print(f"    cell {failure['cell']}: {failure['trace' if chosen.trace else 'error']}", flush=True)
-                    failure.pop("trace"), failure.pop("code")
+                    failure.pop("trace")
                 for difference in row["differences"]:
                     print(f"    {difference}", flush=True)
                 failed |= bool(row["failures"]) or precision == "float32" and bool(row["differences"])
-            told = {} if chosen.no_commands else commands(Path(folder), precision, environment)
-            for command, said_ in told.items():
-                print(f"{precision}: {command}: {said_ or 'done'}", flush=True)
-            failed |= any(told.values())
-            record[precision] = {"chapters": rows, "commands": told}
-    if not chosen.chapters and not chosen.no_commands and len(record) == len(PRECISIONS):
-        facts = {"machine": execute.machine(), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
-        write(RESULTS, json.dumps(facts | record, indent=1, ensure_ascii=False) + "\n")
+                keep(precision, "chapters", {path.stem: row})
+            if not chosen.no_commands:
+                found = commands(Path(folder), precision, environment)
+                for command, told in found.items():
+                    print(f"{precision}: {command}: {told or 'done'}", flush=True)
+                failed |= any(found.values())
+                keep(precision, "commands", found)
     return int(failed)
+
+
+def keep(precision, kind, found):
+    """Write down what was found beside what is known of other chapters, with day and machine."""
+    with alone(RESULTS.parent):
+        record = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        part = record.setdefault(precision, {"chapters": {}, "commands": {}})
+        part[kind] = dict(sorted((part[kind] | found).items())) if kind == "chapters" else found
+        record |= {"machine": execute.machine(), "date": date.today().isoformat()}
+        write(RESULTS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

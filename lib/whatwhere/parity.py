@@ -3,8 +3,8 @@
     vlm = ww.load("Qwen/Qwen2-VL-2B-Instruct")
     ww.parity.check(vlm)                             # a table: "yes", or a sentence that says what is at fault
 
-The model's own forward pass is run once, untouched, and listened to; the package's parts are held to what was heard. Sizes of
-differences are relative to the largest number there, and more is allowed where the model's precision is less (`ALLOWED`).
+The model's own forward pass is run once, untouched, and listened to; the package's parts are held to what was heard. Differences
+are relative to the size of what they are between, and more is allowed where the model's precision is less (`ALLOWED`).
 """
 
 import warnings
@@ -87,17 +87,20 @@ def _noise(height: int, width: int, seed: int) -> Image.Image:
 
 
 def _apart(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """The largest difference, as a share of the largest number; infinite where shapes differ."""
+    """The largest difference of two vectors (the last axis), as a share of their length; infinite where shapes differ.
+
+    Vector by vector, since the first token's states are often a hundred times as large as all others.
+    """
     if ours.shape != theirs.shape:
         return float("inf")
     ours, theirs = ours.double(), theirs.double()
-    return ((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-12)).item()
+    return ((ours - theirs).norm(dim=-1) / theirs.norm(dim=-1).clamp(min=1e-12)).max().item()
 
 
 def _along(vlm: VLM, ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> tuple[float, int | None]:
     """The largest of the differences between two lists of states, and the first place where it is more than allowed."""
     apart = [_apart(a, b) for a, b in zip(ours, theirs)]
-    return max(apart), next((n for n, each in enumerate(apart) if not each <= ALLOWED[vlm.dtype]), None)
+    return float(np.max(apart)), next((n for n, each in enumerate(apart) if not each <= ALLOWED[vlm.dtype]), None)
 
 
 def _verdict(vlm: VLM, apart: float, sentence: str) -> Found:
@@ -188,7 +191,7 @@ class _Run:
         said = torch.from_numpy(maps.top_ids).reshape(-1, 1), torch.from_numpy(maps.probabilities).flatten()
         if len(said[1]) != len(own):
             return "There are more or fewer patches on the map than visual tokens in the prompt: `adapter.grids`.", ""
-        apart = max(_apart(said[1], own.gather(-1, said[0])[:, 0]), _apart(said[1], own.amax(-1)))
+        apart = np.maximum(_apart(said[1], own.gather(-1, said[0])[:, 0]), _apart(said[1], own.amax(-1)))
         return _verdict(self.vlm, apart, "The lens gives other words than the model's own logits: see the rows above.")
 
 
@@ -221,7 +224,7 @@ def _prompt(vlm: VLM, images, questions, prepared) -> Found:
         ours, theirs = vlm.prepare(image, question), prepared(image, question)
         if ours["input_ids"].tolist() != torch.as_tensor(theirs["input_ids"]).tolist():
             return "The token ids differ: the chat template, `adapter.around` or `adapter.grids`.", ""
-        apart = max(apart, _apart(ours["pixel_values"].cpu(), theirs["pixel_values"].to(vlm.dtype)))
+        apart = np.maximum(apart, _apart(ours["pixel_values"].cpu(), theirs["pixel_values"].to(vlm.dtype)))
     return _verdict(vlm, apart, "The pixels differ: `adapter.pixels`.")
 
 
@@ -229,7 +232,7 @@ def _batch(vlm: VLM, images, questions) -> Found:
     apart = 0.0
     for n, row in enumerate(vlm.logits(list(images), list(questions))):
         single = vlm.logits(images[n], questions[n])
-        apart = max(apart, _apart(row[-len(single) :], single))
+        apart = np.maximum(apart, _apart(row[-len(single) :], single))
     return _verdict(
         vlm, apart, "Prompts differ when they are batched: `adapter.position_ids`, `model_inputs` or `pick`, or the attention."
     )
