@@ -1,10 +1,11 @@
 """Does our harness agree with lmms-eval? The same questions to the same model by both, compared answer by answer.
 
 The second half of `make agreement` (the first, lmms_strings.py, is about reading answers), in an environment of its own
-(.venv-lmms): lmms-eval without most of what it asks for, torchvision and gigabytes, which neither half needs. The questions are of the organisms' own world, written as the hub's parquet files, and go three ways: What's Up's controlled sets
-by letter; such sets in the organisms' own words, scored as lmms-eval scores GQA; and POPE, by lmms-eval's own functions.
-Each once as the model is, once scaled and once compressed. No organism answers by letter, so that a model of lmms-eval's own,
-which always says A, is scored on the captions as well. The figures go to data/results/lmms_eval_agreement.json.
+(.venv-lmms): lmms-eval without most of what it asks for, torchvision and gigabytes, which neither half needs. The questions are
+of the organisms' own world, written as the hub's parquet files, and go three ways: What's Up's controlled sets by letter; such
+sets in the organisms' own words, scored as lmms-eval scores GQA; and POPE, by lmms-eval's own functions. Each once as the model
+is, once scaled and once compressed. No organism answers by letter, so that a model of lmms-eval's own, which always says A, is
+scored on the captions as well. The figures go to data/results/lmms_eval_agreement.json.
 """
 
 import json

@@ -83,7 +83,7 @@ def _sentencepiece(piece):
     byte = re.fullmatch(r"<0x([0-9A-F]{2})>", piece)
     if byte:
         value = int(byte[1], 16)
-        return chr(value) if value in (9, 10, 13) or 32 <= value < 127 else f"‹{byte[1]}›"
+        return chr(value) if value < 128 else f"‹{byte[1]}›"
     return piece.replace("▁", " ")
 
 
