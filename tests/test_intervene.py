@@ -199,7 +199,7 @@ def test_a_model_in_half_precision_is_changed_too(tmp_path):
             with intervene.added(vlm, masks, vectors, **place):
                 after, _ = states(vlm, images, PROMPTS, **place)
             for n, mask in enumerate(masks):
-                assert torch.equal(after[n][mask], before[n][mask] + vectors[n].bfloat16())
+                assert torch.equal(after[n][mask].bfloat16(), before[n][mask].bfloat16() + vectors[n].bfloat16())
                 assert torch.equal(after[n][~mask], before[n][~mask])
         before = vlm.logits(images, PROMPTS)
         with intervene.moved(vlm, movable(vlm, images), (0, -1)):
