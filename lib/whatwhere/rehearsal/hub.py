@@ -146,7 +146,8 @@ def qwen(ids, rows, newer=False):
     model = {
         **qwen2_text(ids, rows), "image_token_id": ids["<|image_pad|>"], "video_token_id": ids["<|video_pad|>"],
         "vision_start_token_id": ids["<|vision_start|>"], "vision_end_token_id": ids["<|vision_end|>"],
-        "vision_token_id": ids["<|vision_pad|>"], "rope_scaling": {"type": "mrope", "mrope_section": [2, 1, 1]},
+        "vision_token_id": ids["<|vision_pad|>"], "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
+        "num_attention_heads": 2, "num_key_value_heads": 1,  # so that the sections can be in the published proportion
         "sliding_window": 32768, "tie_word_embeddings": not newer, "torch_dtype": "bfloat16", "transformers_version": "4.41.2",
         "vision_config": {
             "depth": LAYERS, "in_chans": 3, "num_heads": 2, "patch_size": 14, "spatial_merge_size": 2, "spatial_patch_size": 14,
