@@ -146,7 +146,7 @@ def test_all_statistics_of_maps_on_such_a_grid(as_published):
 
 
 def test_a_control_needs_as_much_ground_as_the_thing_has(as_published):
-    things = tuple(Thing("table", "red", "plain", x, y, 100, order=y) for x in (36, 108) for y in (70, 140))
+    things = tuple(Thing("house", "red", "plain", x, y, 60, order=y) for x in (24, 72, 120) for y in (50, 98, 146))
     full = Scene(5, "test", "grass", things)
     with pytest.raises(ValueError, match="Scene 5 has .* patches of thing 0, and of 25 in all only .* of no thing"):
         geometry.ground(as_published, [full], 0, "LM 0")
