@@ -204,7 +204,7 @@ def test_a_model_in_half_precision_is_changed_too(tmp_path):
         before = vlm.logits(images, PROMPTS)
         with intervene.moved(vlm, movable(vlm, images), (0, -1)):
             after = vlm.logits(images, PROMPTS)
-        assert after.dtype == torch.bfloat16 and not torch.equal(after, before)
+        assert vlm.dtype == torch.bfloat16 and not torch.equal(after, before)
 
 
 # -- however the model is run -------------------------------------------------------------------------------------
