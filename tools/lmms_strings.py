@@ -218,7 +218,7 @@ ONCE = {
         (["email"] * 10, "e- mail"), (["x"] * 10, "<think>y</think> x"), (["0"] * 10, "none"),
         (["john 's"] * 10, "John's"), (["ab"] * 10, "a?b"), (["a b"] * 10, "a\tb"), (["5"] * 10, "5."),
         (["3.5"] * 10, "3.5"), (["ab"] * 10, "a -b"), (["a b"] * 10, "a\nb"),
-        (["ab"] * 10, "a\t-b"),
+        (["x yz"] * 10, "x\t-y-z"),
     ],
     "pope": [(gold, answer) for gold in ("yes", "no") for answer in (
         "Yes", "yes.", "Yes, there is a cat.", " NO\n", "No", "No.", "not", "", "yes no", "**Yes**",
