@@ -198,7 +198,7 @@ def by_word(rnd):
 # Answers that were once read otherwise than by lmms-eval, or that one rule alone decides: the sample
 # holds all of them
 THREE = {"A": "The magnets attract.", "B": "The magnets repel.", "C": "banana"}
-FOUR = {"A": "w", "B": "x", "C": "y", "D": "z"}
+FOUR = {"A": "10", "B": "20", "C": "30", "D": "40"}
 ONCE = {
     "mmbench": [(THREE, answer) for answer in (
         "Answer: B", "The answer is B.", "B. The magnets repel.", "Option B", "**B**", "B or C", "E",
@@ -208,7 +208,7 @@ ONCE = {
         "A</think>B", ":B).", "[B]",
     )] + [(FOUR, answer) for answer in (
         "A is B.", "A is for B.", ":A) :B).", "the answer is A* C* D*A", "(B)* the answer is D*q",
-        "A1 and B*", "*A or CAB", '(C)* "B"', "(C)* B.;", '"B* (C)*', "(C)* 옵션 B*q", "(C)* 选 B*q",
+        "A1 and B*", "(A)* or CAB", '(C)* "B"', "(C)* B.;", '"B* (C)*', "(C)* 옵션 B*q", "(C)* 选 B*q",
         "(C)* an answer is B*q", "an answer is B* D*, an answer is B*q", "*C *B", "B: (C)*", "B) C:*",
     )],
     "textvqa": [
@@ -218,6 +218,7 @@ ONCE = {
         (["email"] * 10, "e- mail"), (["x"] * 10, "<think>y</think> x"), (["0"] * 10, "none"),
         (["john 's"] * 10, "John's"), (["ab"] * 10, "a?b"), (["a b"] * 10, "a\tb"), (["5"] * 10, "5."),
         (["3.5"] * 10, "3.5"), (["ab"] * 10, "a -b"), (["a b"] * 10, "a\nb"),
+        (["x yz"] * 10, "x\t-y-z"),
     ],
     "pope": [(gold, answer) for gold in ("yes", "no") for answer in (
         "Yes", "yes.", "Yes, there is a cat.", " NO\n", "No", "No.", "not", "", "yes no", "**Yes**",
