@@ -740,7 +740,7 @@ MAGNETS = {"A": "The magnets attract.", "B": "The magnets repel.", "C": "Nothing
 @pytest.mark.parametrize("answer, due", [
     ("B", "B"), ("Answer: B", "B"), ("The answer is B.", "B"), ("B. The magnets repel.", "B"), ("Option B", "B"),
     ("**B**", "B"), ("the magnets repel. I think", "B"), ("A magnet repels", "A"), ("", None), ("I say so", None),
-    ("D", "D"), ("E", "E"), ("B or C", "C"), ("<think>A or C?</think>\nB", "B"),
+    ("D", "D"), ("E", "E"), ("B or C", "B"), ("<think>A or C?</think>\nB", "B"),
 ])  # fmt: skip
 def test_mmbench_reads_a_letter_within_a_sentence(answer, due):
     """D and E are none of the options: read, and wrong."""

@@ -176,24 +176,22 @@ def test_beams_of_a_prompt_are_shortened_alike(family):
 def test_attention_that_overflows_float16_is_computed_in_float32(tmp_path):
     """With biases of queries and keys as large as a Qwen's, products are beyond 65504, and a softmax of infinities is nan."""
     qwen2vl(tmp_path)
-    chosen = {}
-    for dtype in ("float32", "float16"):
-        vlm = ww.load(tmp_path, device="cpu", dtype=dtype)
-        with torch.no_grad():
-            for layer in vlm.lm_layers:
-                for part in (layer.self_attn.q_proj, layer.self_attn.k_proj):
-                    part.bias.view(-1, 8)[:, [3, 7]] = 200.0  # the pair that turns slowest, so that all tokens are looked at
+    vlm, chosen = ww.load(tmp_path, device="cpu", dtype="float16"), []
+    with torch.no_grad():
+        for layer in vlm.lm_layers:
+            for part in (layer.self_attn.q_proj, layer.self_attn.k_proj):
+                part.bias.view(-1, 8)[:, [3, 7]] = 200.0
+    heads = ww.rope.language_heads(vlm, picture(), PROMPTS[0])
+    assert (heads.q[0].half() @ heads.k[0].half().mT).isinf().any()
 
-        def keep(sight, dtype=dtype):
-            chosen.setdefault(dtype, []).append(sight.attention(1))
-            return compress.BASELINES["attended"](3, layer=1)(sight)
+    def keep(sight):
+        chosen.append(sight.attention(1))
+        return compress.BASELINES["attended"](3, layer=1)(sight)
 
-        with compress.method(vlm, keep) as log:
-            vlm.lm_hidden(vlm.embed(inputs := vlm.prepare(picture(), PROMPTS[0])), None, vlm.position_ids(inputs))
-        assert log.kept == [3]
-    (single,), (half,) = chosen["float32"], chosen["float16"]
-    assert (single > 0).all() and np.allclose(half, single, rtol=0.2)
-    assert (np.argsort(-half, kind="stable")[:3] == np.argsort(-single, kind="stable")[:3]).all()
+    with compress.method(vlm, keep) as log:
+        vlm.lm_hidden(vlm.embed(inputs := vlm.prepare(picture(), PROMPTS[0])), None, vlm.position_ids(inputs))
+    assert log.kept == [3]
+    assert np.isfinite(chosen[0]).all() and (chosen[0] >= 0).all() and chosen[0].sum() <= 1.001
 
 
 def test_scores_that_are_not_finite_choose_nothing(tmp_path):
