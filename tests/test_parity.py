@@ -64,7 +64,7 @@ MISTAKES = {  # what is wrong, and a part of the sentence that says so
     "tokens reversed": (dict(connect=turned), "reversed: `adapter.connect`"),
     "tokens rolled": (
         dict(connect=lambda own: lambda *a: [each.roll(1, 0) for each in own(*a)]), "in another order: `adapter.connect`"),
-    "the depth before": (dict(depth=lambda own: own - 1), "reads ViT depth 3, and `adapter.depth` says 2"),
+    "the depth before": (dict(depth=lambda own: own - 1), "reads ViT depth ., and `adapter.depth` says ."),
     "patches reversed": (dict(patches=turned), "corner is read at token .*: `adapter.patches`"),
     "maps mirrored": (dict(in_vit=lambda own: lambda maps: own([each.flip(1) for each in maps])), "`adapter.in_vit`"),
     "places reversed": (dict(patch_positions=lambda own: lambda *a: own(*a).flip(0)), "`adapter.patch_positions`"),

@@ -312,9 +312,9 @@ def task(benchmark):
     Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
     place, name = TASKS[benchmark]
     folder = resources("lmms_eval") / "tasks" / place
-    found = yaml.load((folder / f"{name}.yaml").read_text(), Loader)
+    found = Loader((folder / f"{name}.yaml").read_text()).get_single_data()
     included = found.pop("include", None)
-    return (yaml.load((folder / included).read_text(), Loader) if included else {}) | found
+    return (Loader((folder / included).read_text()).get_single_data() if included else {}) | found
 
 
 def whole(made):

@@ -103,8 +103,9 @@ def _along(vlm: VLM, ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> tu
     return float(np.max(apart)), next((n for n, each in enumerate(apart) if not each <= ALLOWED[vlm.dtype]), None)
 
 
-def _verdict(vlm: VLM, apart: float, sentence: str) -> Found:
-    return "yes" if apart <= ALLOWED[vlm.dtype] else sentence, f"{apart:.1g}"
+def _verdict(vlm: VLM, apart: float, sentence: str, roundings: int = 1) -> Found:
+    """roundings: how many of the two that are compared round in a way of their own."""
+    return "yes" if apart <= roundings * ALLOWED[vlm.dtype] else sentence, f"{apart:.1g}"
 
 
 class _Run:
@@ -316,7 +317,8 @@ def _attention(vlm: VLM, image, question: str, name: str) -> Found:
     finally:
         for each, its in zip(parts, usual):
             each._attn_implementation = its
-    return _verdict(vlm, apart, f"'{name}' and '{usual[0]}' differ: trust neither in this precision without a look at float32.")
+    differ = f"'{name}' and '{usual[0]}' differ: trust neither in this precision without a look at float32."
+    return _verdict(vlm, apart, differ, roundings=2)
 
 
 def _cost(vlm: VLM, image) -> Found:
