@@ -171,7 +171,6 @@ class Scene:
         The grid is laid over the whole picture, as a model's is that resizes and crops nothing. It need not divide the
         picture evenly: a pixel on the border of cells belongs to each of them by its area there.
         """
-        rows, columns = (n.item() if hasattr(n, "item") else n for n in (rows, columns))  # of an array or a tensor
         if not (_whole(rows) and _whole(columns) and min(rows, columns) >= 1):
             raise ValueError(f"A grid has a whole number of rows and of columns, 1 or more; got {rows!r} x {columns!r}.")
         return covered(np.concatenate([self.masks, self.owner[None] < 0]), rows, columns)
