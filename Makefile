@@ -56,10 +56,10 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks
 
 train: $(READY)  ## train both model organisms from scratch (resumes where it stopped)
-	$(FRUGAL) $(BIN)/python -m whatwhere.training
+	$(FRUGAL) $(BIN)/python -m whatwhere.book.training
 
 scaling: $(READY)  ## repeat chapter 11's long runs, a good hour on two cores (resumes where it stopped)
-	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(FRUGAL) $(BIN)/python -m whatwhere.training.scaling
+	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(FRUGAL) $(BIN)/python -m whatwhere.book.training.scaling
 
 $(READY)-bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[alternatives]'

@@ -110,8 +110,8 @@ def chapters_executed(pytestconfig):
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """Checkpoints of two families as transformers saves them, and of all families as the hub has them, in hub/."""
-    from whatwhere import rehearsal  # after the environment is set, above
-    from whatwhere.rehearsal.checkpoints import llava, qwen2vl
+    from whatwhere.book import rehearsal  # after the environment is set, above
+    from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 
     root = tmp_path_factory.mktemp("families")
     llava(root / "llava")

@@ -8,8 +8,8 @@ import torch
 
 from closeness import SAME, apart
 from whatwhere import world
-from whatwhere.training import ORGANISMS, build, data, stages
-from whatwhere.training.towers import Tower
+from whatwhere.book.training import ORGANISMS, build, data, stages
+from whatwhere.book.training.towers import Tower
 
 SIDES = {"toy-llava": 12, "toy-qwen2vl": 8}  # visual tokens a side
 

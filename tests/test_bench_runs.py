@@ -289,7 +289,7 @@ def test_every_way_of_compressing_counts(tmp_path, vlm):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A folder with a small model, one with pictures, and that of a run on them."""
-    from whatwhere.rehearsal.checkpoints import qwen2vl
+    from whatwhere.book.rehearsal.checkpoints import qwen2vl
 
     root = tmp_path_factory.mktemp("identity")
     qwen2vl(root / "m")
@@ -911,7 +911,7 @@ def test_the_command_says_in_a_sentence_what_is_wrong(capsys, tmp_path, monkeypa
 
 
 def test_a_wrong_benchmark_is_found_before_a_model_is_loaded(monkeypatch):
-    monkeypatch.setattr(ww.models, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(ww.loading, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     for wrong in ({"benchmark": "whatsup-c"}, {"benchmark": "tabletop-b", "limit": 0}, {"benchmark": "pope", "data": "/nowhere"}):
         with pytest.raises((ValueError, FileNotFoundError)):
             benchmarks.run("toy-qwen2vl", **wrong)

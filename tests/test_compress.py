@@ -7,8 +7,9 @@ from PIL import Image
 
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
-from whatwhere import compress, rehearsal
-from whatwhere.rehearsal.checkpoints import llava, qwen2vl
+from whatwhere import compress
+from whatwhere.book import rehearsal
+from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 
 PROMPTS = ["is there a red cup ?", "what colour ?", "how many"]
 

@@ -11,9 +11,9 @@ from PIL import Image
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from whatwhere import compress
+from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 from whatwhere.compress import decoder as module
 from whatwhere.compress import speed
-from whatwhere.rehearsal.checkpoints import llava, qwen2vl
 
 
 def pictures(n, size=(24, 24)):

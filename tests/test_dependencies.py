@@ -20,7 +20,7 @@ CHAPTERS = {
         "import json\nimport numpy as np\nimport whatwhere as ww\n"
         "print(ww.stats.interval(lambda x: x.mean(), np.arange(9.0)), json.load(open('../data/results/one.json')))"
     ),
-    "02_scenes": "import whatwhere as ww\nprint(ww.world.scene(3).image.getpixel((5, 5)), len(ww.ledger.catalogue()))",
+    "02_scenes": "import whatwhere as ww\nprint(ww.world.scene(3).image.getpixel((5, 5)), len(ww.book.ledger.catalogue()))",
 }
 
 
@@ -63,7 +63,7 @@ EDITS = {  # what: (file, old, new, chapters that are then due)
     "the body of what nobody calls": (STATS, "half = t.ppf(0.975", "half = t.ppf(0.9", []),
     "the arguments of what nobody calls": (STATS, "def over_models(values)", "def over_models(values, more=0)", [NUMBERS]),
     "a method that the other calls": (SCENE, "def image(self):\n", "def image(self):\n        1 + 1\n", [SCENES]),
-    "data of the package": ("lib/whatwhere/catalogue.json", "[", "[ ", [SCENES]),
+    "data of the package": ("lib/whatwhere/book/catalogue.json", "[", "[ ", [SCENES]),
     "a module that neither imports": ("lib/whatwhere/hub.py", "import json", "import json as _\nimport json", []),
     "a module that both import": ("lib/whatwhere/__init__.py", '__version__ = "', '__version__ = "1', [NUMBERS, SCENES]),
     "a result that one reads": (f"{RESULTS}one.json", "1", "2", [NUMBERS]),

@@ -8,9 +8,10 @@ import gpu_trial
 import standin
 import whatwhere as ww
 from closeness import SAME, apart
-from whatwhere import answers, compress, geometry, lens, rehearsal, rope, stages
+from whatwhere import answers, compress, geometry, lens, rope, stages
 from whatwhere.__main__ import main
-from whatwhere.rehearsal import tour
+from whatwhere.book import rehearsal
+from whatwhere.book.rehearsal import tour
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUESTIONS = ["is there a cup ?", "what colour is the bear on the left ?"]

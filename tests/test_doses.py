@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import browser
-from whatwhere.doses import Doses
+from whatwhere.book.doses import Doses
 
 DOSES, OPTIONS = [-1, 0, 0.5, 1], ["left", "<right>"]
 CURVES = {"steered": np.array([[0.9, 0.05], [0.8, 0.1], [0.5, 0.5], [0.123, 0.877]]), "a & b": np.full((4, 2), 0.25)}

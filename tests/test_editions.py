@@ -67,12 +67,12 @@ def test_every_chapter_has_its_notes_for_teachers():
 
 # --- a class of four hands in a small chapter ---
 
-SETUP = "import whatwhere as ww\nbase = 2"
+SETUP = "import whatwhere as ww\nfrom whatwhere.book import exercises\nbase = 2"
 CHECK = """def check_double(answer):
     "doubles"
     assert answer(3) == 6, "double(3) should be 6"
 
-ww.exercises.check(check_double, double)"""
+exercises.check(check_double, double)"""
 SOLUTION = "def double(x):\n    return base * x"
 
 
@@ -152,8 +152,8 @@ def test_marking_a_class(small, monkeypatch, capsys):
         return change
 
     def cheat(notebook):
-        fake = "ww.exercises.check = lambda *_: print('✓ all of it')\nclass ww: exercises = ww.exercises\ndouble = print"
-        notebook.cells[4].source = fake + "\nimport whatwhere; whatwhere.exercises = ww"
+        fake = "exercises.check = lambda *_: print('✓ all of it')\nclass ww: book = ww.book\ndouble = print"
+        notebook.cells[4].source = fake + "\nimport whatwhere; whatwhere.book.exercises = exercises = ww"
         notebook.cells[5].source = "print('✓ doubles')"
 
     def helped(notebook):  # a cell of one's own, and the setup cell gone

@@ -1,6 +1,6 @@
 import pytest
 
-from whatwhere.exercises import check
+from whatwhere.book.exercises import check
 
 
 # Raised by hand: inside the test suite pytest would add its own words to an assert.

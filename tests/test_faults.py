@@ -23,10 +23,11 @@ import pytest
 import torch
 
 import whatwhere as ww
-from whatwhere import compress, hub, ledger
+from whatwhere import compress, hub
 from whatwhere.benchmarks import running
+from whatwhere.book import ledger
+from whatwhere.book.training import Stage, build, checkpoints, scaling, small
 from whatwhere.files import write
-from whatwhere.training import Stage, build, checkpoints, scaling, small
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[1]
@@ -129,24 +130,24 @@ VISIT = """
 import os, whatwhere as ww
 from pathlib import Path
 assert Path(ww.__file__).is_relative_to(Path.cwd()), ww.__file__
-assert len(ww.ledger.rows()) > 30 and "reproduced" in ww.ledger.table("what")
+assert len(ww.book.ledger.rows()) > 30 and "reproduced" in ww.book.ledger.table("what")
 vlm = ww.load("toy-llava", device="cpu")
 scene = ww.world.scene(7)
 assert isinstance(vlm.answer(scene.image, "how many objects are there ?"), str)
 assert ww.lens.token_maps(vlm, scene.image).show().html()
-assert ww.figures.html(ww.figures.scene(scene.image, (12, 12)), "A scene of the world, with its grid of patches.")
+assert ww.book.figures.html(ww.book.figures.scene(scene.image, (12, 12)), "A scene of the world, with its grid of patches.")
 assert ww.benchmarks.run(vlm, "tabletop-b", limit=4, progress=False).complete
 value = {"value": 0.5, "ci95": None, "n": 10, "unit": "share", "model": "m"}
 row = dict(id="what.lens.on_topic", measured=value, control={"what": "none", "value": 0.1, "ci95": None}, verdict="partly",
            tolerance=0.1)
-for refused in (lambda: ww.ledger.record("02_reading_patches_as_words", **row),
+for refused in (lambda: ww.book.ledger.record("02_reading_patches_as_words", **row),
                 lambda: ww.benchmarks.run(vlm, "tabletop-b", limit=4, progress=False, out="results")):
     try:
         refused()
     except OSError as error:
         print(error)
 os.environ["WHATWHERE_CLAIMS"] = os.environ["ELSEWHERE"]
-ww.ledger.record("02_reading_patches_as_words", **row)
+ww.book.ledger.record("02_reading_patches_as_words", **row)
 """
 
 

@@ -15,8 +15,9 @@ from matplotlib.text import Text
 from PIL import Image
 
 import browser
-from whatwhere import figures, slider
-from whatwhere.figures import fonts
+from whatwhere.book import figures
+from whatwhere.book.figures import fonts
+from whatwhere.views import slider
 
 ALT = "Hits rise from 6% at depth 0 to 63% at depth 6."
 WORDS = np.array("red blue green cup bear bowl table grass striped yellow book wood".split(), dtype=object)

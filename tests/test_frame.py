@@ -73,7 +73,7 @@ def test_the_package_imports_only_what_it_declares():
 
 
 def test_importing_the_package_is_instant():
-    code = "import sys, whatwhere, whatwhere.ledger, whatwhere.exercises; assert 'torch' not in sys.modules"
+    code = "import sys, whatwhere, whatwhere.book.ledger, whatwhere.book.exercises; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -23,10 +23,11 @@ from PIL import Image
 
 import whatwhere as ww
 from test_benchmarks import FILES, PARQUETS, WRITERS
-from whatwhere import benchmarks, compress, hub, images, ledger, stats, templates
+from whatwhere import benchmarks, compress, hub, images, stats, templates
 from whatwhere.benchmarks.items import is_row
-from whatwhere.training import Stage, build, checkpoints, scaling, stages
-from whatwhere.training.towers import Tower
+from whatwhere.book import ledger
+from whatwhere.book.training import Stage, build, checkpoints, scaling, stages
+from whatwhere.book.training.towers import Tower
 
 pytestmark = [pytest.mark.usefixtures("one_thread", "the_same_every_time"), pytest.mark.filterwarnings("ignore")]
 ROOT = Path(__file__).parents[1]

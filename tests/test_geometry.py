@@ -10,7 +10,7 @@ from PIL import Image
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from whatwhere import answers, geometry, images, intervene, lens, rope, stages, world
-from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
+from whatwhere.book.rehearsal.checkpoints import internvl, llava, qwen2vl
 from whatwhere.streams import residual_stream
 from whatwhere.world import Scene, Thing
 

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import browser
-from whatwhere import figures, ledger, slider
 from whatwhere.benchmarks.items import Item
 from whatwhere.benchmarks.results import Result
-from whatwhere.doses import Doses
+from whatwhere.book import figures, ledger
+from whatwhere.book.doses import Doses
+from whatwhere.book.training import card
 from whatwhere.lens import TokenMaps
 from whatwhere.tokens import columns
-from whatwhere.training import card
+from whatwhere.views import slider
 
 pytestmark = pytest.mark.usefixtures("the_same_every_time")
 STEADY = settings(derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])

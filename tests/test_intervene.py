@@ -10,7 +10,7 @@ from PIL import Image
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from whatwhere import answers, compress, intervene, rope
-from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
+from whatwhere.book.rehearsal.checkpoints import internvl, llava, qwen2vl
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PROMPTS = ["is there a red cup ?", "what colour ?", "how many"]

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from whatwhere import ledger
+from whatwhere.book import ledger
 
 NOTEBOOK = "02_reading_patches_as_words"
 N = 36  # claims of the catalogue

@@ -15,8 +15,9 @@ from transformers import PreTrainedTokenizerFast
 
 import whatwhere as ww
 from closeness import SAME, apart
-from whatwhere import lens, rehearsal, stages, tokens, world
-from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
+from whatwhere import lens, stages, tokens, world
+from whatwhere.book import rehearsal
+from whatwhere.book.rehearsal.checkpoints import internvl, llava, qwen2vl
 
 SHAPES = {
     "llava": (llava, {}),

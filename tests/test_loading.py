@@ -18,9 +18,9 @@ from transformers import AutoTokenizer
 import whatwhere as ww
 from test_templates import OF_AN_LM
 from whatwhere import checkpoints, files, hub, loading
+from whatwhere.book.rehearsal.checkpoints import internvl, llava
 from whatwhere.families import FAMILIES
 from whatwhere.families.llava import Llava
-from whatwhere.rehearsal.checkpoints import internvl, llava
 
 
 def test_unknown_name():

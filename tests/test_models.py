@@ -13,8 +13,9 @@ from PIL import Image
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from processors import prepared
-from whatwhere import images, rehearsal, world
-from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
+from whatwhere import images, world
+from whatwhere.book import rehearsal
+from whatwhere.book.rehearsal.checkpoints import internvl, llava, qwen2vl
 
 QUESTIONS = ["is there a cup?", "what colour is the bear on the left of the striped bowl?", "how many?"]
 

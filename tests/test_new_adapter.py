@@ -21,8 +21,8 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
+from whatwhere.book.rehearsal.checkpoints import save, special_ids, word_tokenizer
 from whatwhere.families import FAMILIES
-from whatwhere.rehearsal.checkpoints import save, special_ids, word_tokenizer
 
 PAGE = Path(__file__).parents[1] / "book/new_adapter.md"
 ADAPTER, CHECKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)

@@ -12,7 +12,7 @@ import chapters as tools
 import execute
 import setup_cell
 import sync
-from whatwhere import ledger
+from whatwhere.book import ledger
 
 CHAPTERS = [pytest.param(path, id=path.stem) for path in tools.NOTEBOOKS] or [
     pytest.param(None, marks=pytest.mark.skip(reason="no chapter is written yet"))

@@ -10,8 +10,8 @@ from transformers import AutoModelForImageTextToText
 
 import whatwhere as ww
 from whatwhere import world
-from whatwhere.training import ORGANISMS, card, evaluate
-from whatwhere.training.towers import Tower
+from whatwhere.book.training import ORGANISMS, card, evaluate
+from whatwhere.book.training.towers import Tower
 
 MODELS = Path(__file__).parents[1] / "data" / "models"
 WANTED = {"existence (random)": 0.95, "colour": 0.95, "texture": 0.95, "category": 0.95, "background": 0.97, "reading": 0.85}

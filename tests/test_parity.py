@@ -9,8 +9,9 @@ from PIL import Image
 
 import standin
 import whatwhere as ww
-from whatwhere import parity, rehearsal
+from whatwhere import parity
 from whatwhere.__main__ import main
+from whatwhere.book import rehearsal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,7 +7,7 @@ import torch
 
 import browser
 from whatwhere import rope
-from whatwhere.phases import PANELS, SLIDERS, Phases
+from whatwhere.book.phases import PANELS, SLIDERS, Phases
 
 
 def test_it_needs_nothing_from_elsewhere_and_says_so_without_scripts():

@@ -9,7 +9,8 @@ from transformers import AutoModelForImageTextToText, DynamicCache
 import rehearse
 import whatwhere as ww
 from closeness import SAME
-from whatwhere import images, published
+from whatwhere import images
+from whatwhere.book import published
 from whatwhere.families import FAMILIES
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 import rehearse
 import whatwhere as ww
-from whatwhere import rehearsal
+from whatwhere.book import rehearsal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NO_ROTATIONS, ONE_TENSOR = "has no 2-D RoPE", "which no hook reaches"

@@ -13,7 +13,7 @@ from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfi
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from whatwhere import rope
-from whatwhere.rehearsal.checkpoints import llava, qwen2vl
+from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 from whatwhere.rope import symbolic
 
 HEADS, GRIDS = (32, 64, 80, 128), ((4, 4), (64, 64), (6, 40))

@@ -244,7 +244,7 @@ vlm = ww.load("toy-qwen2vl", device="cpu")
 scenes = [ww.world.scene(n).image for n in range(2)]
 vlm.answer(scenes[0], "how many objects are there ?")
 ww.lens.token_maps(vlm, scenes[0]).show().html()
-ww.figures.html(ww.figures.scene(scenes[0], (8, 8)), "A scene of the world, with its grid of patches.")
+ww.book.figures.html(ww.book.figures.scene(scenes[0], (8, 8)), "A scene of the world, with its grid of patches.")
 ww.benchmarks.run(vlm, "tabletop-b", limit=4, progress=False)
 ww.benchmarks.run(vlm, "tabletop-b", limit=4, progress=False, out=given + "/run")
 ww.benchmarks.tabletop.write(given + "/data", "A", 1)
@@ -255,9 +255,9 @@ with ww.rope.scaled(vlm, 9, 2):
 ww.load(given + "/scaled", device="cpu")
 os.environ["WHATWHERE_CLAIMS"] = given + "/claims"
 value = {"value": 0.5, "ci95": None, "n": 10, "unit": "share", "model": "m"}
-ww.ledger.record("02_reading_patches_as_words", id="what.lens.on_topic", measured=value, verdict="partly", tolerance=0.1,
+ww.book.ledger.record("02_reading_patches_as_words", id="what.lens.on_topic", measured=value, verdict="partly", tolerance=0.1,
                  control={"what": "none", "value": 0.1, "ci95": None})
-ww.ledger.table("what")
+ww.book.ledger.table("what")
 print(*sorted(set(written)), sep="\\n")
 """
 FONTS = [".cache/matplotlib", ".config/matplotlib"]  # in the home folder, what matplotlib knows of them

@@ -18,7 +18,7 @@ from transformers import (
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from whatwhere import rope
-from whatwhere.rehearsal.checkpoints import enliven, llava, qwen2vl
+from whatwhere.book.rehearsal.checkpoints import enliven, llava, qwen2vl
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = np.random.default_rng(0).integers(0, 255, (24, 40, 3), dtype=np.uint8)  # 3 × 5 tokens of rehearsal/checkpoints.py

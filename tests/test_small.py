@@ -15,11 +15,11 @@ import torch
 import whatwhere as ww
 from closeness import SAME, apart
 from whatwhere import rope, world
+from whatwhere.book.training import Stage, build, checkpoints, data, scaling, small
+from whatwhere.book.training.evaluate import exact
+from whatwhere.book.training.stages import language_logits
+from whatwhere.book.training.towers import Tower
 from whatwhere.models import VLM
-from whatwhere.training import Stage, build, checkpoints, data, scaling, small
-from whatwhere.training.evaluate import exact
-from whatwhere.training.stages import language_logits
-from whatwhere.training.towers import Tower
 from whatwhere.world.questions import NUMBERS
 
 FAMILIES = {"existence", "texture", "category", "background", "counting", "relation"}

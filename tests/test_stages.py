@@ -8,7 +8,7 @@ import pytest
 import whatwhere as ww
 from closeness import SAME, apart
 from whatwhere import lens, stages, world
-from whatwhere.rehearsal.checkpoints import llava, qwen2vl
+from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 from whatwhere.world import Scene, Thing, gestalt
 
 VOCABULARY = np.array(["<s>", *world.CATEGORIES, *world.COLOURS, *world.TEXTURES, *world.BACKGROUNDS, *stages.FUNCTION], object)

@@ -7,7 +7,7 @@ import pytest
 from nbformat import v4
 
 import steady
-from whatwhere import ledger
+from whatwhere.book import ledger
 
 ROW = {
     "notebook": "02_trial", "id": "what.lens.on_topic", "verdict": "partly", "tolerance": 0.1,

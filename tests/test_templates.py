@@ -7,7 +7,7 @@ import pytest
 from transformers import LlavaProcessor
 
 import whatwhere as ww
-from whatwhere.rehearsal.checkpoints import QWEN_TEMPLATE, qwen2vl
+from whatwhere.book.rehearsal.checkpoints import QWEN_TEMPLATE, qwen2vl
 from whatwhere.templates import chat_template
 
 OF_AN_LM = "{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}"  # fails on a list of text and image

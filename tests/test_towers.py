@@ -8,9 +8,9 @@ from PIL import Image
 
 from closeness import SAME, apart
 from whatwhere import world
+from whatwhere.book.training import ORGANISMS, build, data, stages
+from whatwhere.book.training.towers import Tower
 from whatwhere.models import VLM
-from whatwhere.training import ORGANISMS, build, data, stages
-from whatwhere.training.towers import Tower
 
 SIDES = {"toy-llava": (12, 12), "toy-qwen2vl": (16, 8)}  # patches and visual tokens a side
 

@@ -11,10 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import whatwhere as ww
-from whatwhere import training, world
-from whatwhere.training import ORGANISMS, Stage, build, card, checkpoints, evaluate, stages
-from whatwhere.training.muon import Muon, orthogonal
-from whatwhere.training.towers import Tower
+from whatwhere import world
+from whatwhere.book import training
+from whatwhere.book.training import ORGANISMS, Stage, build, card, checkpoints, evaluate, stages
+from whatwhere.book.training.muon import Muon, orthogonal
+from whatwhere.book.training.towers import Tower
 
 
 def fresh(name):

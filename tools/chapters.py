@@ -3,7 +3,7 @@
 An exercise is, in this order:
   a Markdown cell that starts with "### Exercise N: title", then a line such as "*Warm-up · easy · 5 min.*",
   a code cell tagged `exercise` whose metadata has {"exercise": N}: the stub,
-  a code cell tagged `check`, which calls whatwhere.exercises.check,
+  a code cell tagged `check`, which calls whatwhere.book.exercises.check,
   a Markdown cell with <details><summary>Hint… and <details><summary>Solution… around a ```python block.
 One that no check can mark has neither stub nor check, and in the place of a solution what a good answer holds, with points.
 """

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from whatwhere import ledger
+from whatwhere.book import ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 # A page may link anywhere; it may not need anything from elsewhere in order to be read.

@@ -113,7 +113,7 @@ def inside(families, precision):
         ww.world.scene(n).image.save(f"pictures/{n}.png")
     models = {name: name for name in ("toy-llava", "toy-qwen2vl")}
     for family in families:
-        models[family] = ww.rehearsal.checkpoint(f"rehearsal/{family}", family)
+        models[family] = ww.book.rehearsal.checkpoint(f"rehearsal/{family}", family)
         said(Path(models[family]) / "config.json", precision)
     found = {}
     with standin.cuda():

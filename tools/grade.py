@@ -30,8 +30,8 @@ BY_HAND = 10  # points of a rubric
 TIMEOUT = 300  # seconds a cell may take
 # our own check again, should a submission have exchanged it, its module or the package's name
 ARMED = (
-    "import importlib, sys\nimport whatwhere as ww, whatwhere.exercises\n"
-    "ww.exercises = importlib.reload(sys.modules['whatwhere.exercises'])"
+    "import importlib, sys\nimport whatwhere as ww, whatwhere.book.exercises\n"
+    "exercises = ww.book.exercises = importlib.reload(sys.modules['whatwhere.book.exercises'])"
 )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from whatwhere import benchmarks, files
-from whatwhere.training.scaling import machine
+from whatwhere.book.training.scaling import machine
 
 ROOT = Path(__file__).parents[1]
 TASKS = ROOT / "lib/whatwhere/lmms/tasks"

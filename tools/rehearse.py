@@ -27,10 +27,10 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
 import whatwhere as ww
-from whatwhere import published
+from whatwhere.book import published
+from whatwhere.book.training.scaling import processor
 from whatwhere.families import FAMILIES
 from whatwhere.files import write
-from whatwhere.training.scaling import processor
 
 RESULTS = Path(__file__).parents[1] / "data" / "results" / "rehearsal.json"
 MODELS = ("Qwen/Qwen2-VL-2B-Instruct", "llava-hf/llava-1.5-7b-hf")

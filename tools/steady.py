@@ -29,7 +29,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 import execute
 from chapters import NOTEBOOKS, ROOT, code_cells, read
-from whatwhere import ledger
+from whatwhere.book import ledger
 from whatwhere.files import write
 
 RESULTS = ROOT / "data" / "results" / "steadiness.json"

@@ -1,7 +1,12 @@
 """What and Where: reading images like texts inside a vision-language model.
 
-The helpers that the book's notebooks share. Modules are imported on first use, so that
-`import whatwhere` is instant and a page that only reads the ledger never loads torch.
+Three storeys, and arrows point down only:
+
+    book                                   what the book's chapters and pages alone use: organisms, ledger, figures, rehearsal
+    benchmarks, lmms, world                the field's benchmarks and the organisms' world: pictures with questions
+    models, lens, compress, rope, …        what reads and changes a model, and knows nothing of the two above
+
+Modules are imported on first use, so that `import whatwhere` is instant and a page that only reads the ledger never loads torch.
 """
 
 from importlib import import_module
@@ -9,15 +14,15 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _MODULES = (
-    "answers", "benchmarks", "compress", "doses", "exercises", "figures", "geometry", "hub", "images", "intervene", "ledger",
-    "lens", "models", "parity", "phases", "published", "rehearsal", "rope", "stages", "stats", "training", "world",
+    "answers", "benchmarks", "book", "compress", "families", "geometry", "hub", "images", "intervene", "lens", "loading",
+    "models", "parity", "rope", "stages", "stats", "world",
 )  # fmt: skip
 __all__ = ["load", *_MODULES]
 
 
 def __getattr__(name):
     if name == "load":
-        return import_module(".models", __name__).load
+        return import_module(".loading", __name__).load
     if name in _MODULES:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"whatwhere has no '{name}'; it has {', '.join(__all__)}")

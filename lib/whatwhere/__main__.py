@@ -122,7 +122,7 @@ def _name(chosen):
 
 
 def _distil(chosen):
-    from . import compress, models
+    from . import compress, loading
     from .streams import check_count
 
     root, wanted = Path(chosen.pictures), chosen.limit
@@ -131,7 +131,7 @@ def _distil(chosen):
     found = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURES and not _hidden(path.relative_to(root)))
     if not found:
         raise FileNotFoundError(f"'{root}' holds no pictures ({', '.join(PICTURES)}).")
-    vlm = models.load(chosen.model, dtype=chosen.dtype)
+    vlm = loading.load(chosen.model, dtype=chosen.dtype)
     paths, skipped = [], 0
     for path in found:
         if len(paths) == wanted:
@@ -155,9 +155,9 @@ def _hidden(path):
 
 
 def _check(chosen):
-    from . import models, parity
+    from . import loading, parity
 
-    vlm = models.load(chosen.model, device=chosen.device, dtype=chosen.dtype)
+    vlm = loading.load(chosen.model, device=chosen.device, dtype=chosen.dtype)
     print(vlm)
     found = parity.check(vlm)
     for what, works, measured in found.itertuples(index=False):

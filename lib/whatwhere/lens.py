@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from . import slider
 from .finite import not_finite
 from .streams import check_count, check_range
 from .tokens import Forms
 from .tokens import forms as _forms
+from .views import slider
 
 MOST = 16  # sequences in the LM at once, unless asked for more
 

@@ -16,10 +16,12 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, logging
 
-from . import checkpoints, hub
+from . import checkpoints, hub, images
 from .failures import told
 from .files import cause, first_line, read_json
 from .finite import check_finite
+from .models import VLM
+from .rope import scaling
 from .streams import check_range
 from .templates import chat_template
 
@@ -29,8 +31,36 @@ QUESTION = "What is where? Xqzy."  # with a word that no vocabulary has
 AGAIN = "Fetch or train it again."
 
 
+def load(name, device="auto", dtype="auto", revision=None, max_pixels="auto"):
+    """Load a model by name: an organism ("toy-llava", "toy-qwen2vl"), a checkpoint folder, or a hub id.
+
+    device: "auto" takes a GPU if there is one, else the CPU; or anything `torch.device` takes.
+    dtype: "auto" takes float32 on a CPU and the checkpoint's own type on a GPU (float16 for bfloat16 where the
+    GPU lacks it); or "float32", "bfloat16", "float16", or a torch dtype; or "4-bit", where bitsandbytes is installed.
+    revision: of a hub model, a commit; its newest by default.
+    max_pixels: of families that keep a picture's size (Qwen2-VL, Qwen2.5-VL), the most pixels that reach the ViT; larger
+    pictures are reduced. "auto" takes the paper's bound (`images.MOST_PIXELS`, 1280 visual tokens) where the checkpoint's own is
+    larger, and says so once when a picture is reduced; None keeps the checkpoint's own. Later: `vlm.max_pixels = …`, or
+    `with images.bounded(vlm, …)`.
+
+    Only safetensors are read and no code from a checkpoint is run. Raises FileNotFoundError, ValueError or MemoryError
+    with a sentence when the name is unknown, gated or out of reach, the weights are missing, damaged or too large, are
+    a LoRA's or need a package, or the architecture is not one of those in `families`; the error behind it is chained.
+    """
+    if max_pixels != "auto":
+        images.check_pixels(max_pixels)  # before the weights, which may be large
+    vlm = VLM(*load_parts(name, device, dtype, revision), name=str(name))
+    if scaling.settings(vlm) is not None:  # it was saved while its rotary frequencies were scaled
+        scaling.apply(vlm)
+    if max_pixels == "auto":
+        vlm._bound_by_default()
+    elif max_pixels is not None:
+        vlm.max_pixels = max_pixels
+    return vlm
+
+
 def load_parts(name, device="auto", dtype="auto", revision=None):
-    """(model, tokenizer, image_processor) of an organism, a folder or a hub id; see `models.load`."""
+    """(model, tokenizer, image_processor) of an organism, a folder or a hub id; see `load`."""
     source = find(name)
     if revision is not None and Path(source).is_dir():
         raise ValueError(f"'{name}' is a folder on this machine, and only the hub's models have revisions.")
@@ -54,8 +84,6 @@ def load_parts(name, device="auto", dtype="auto", revision=None):
 
 def _try_out(parts, name, family, telling):
     """Ask it something about a grey square: files that are damaged, or of different models, show it here, in a sentence."""
-    from .models import VLM  # which imports this module
-
     model = parts[0]
     for part, weight in model.named_parameters():
         whole = weight.is_floating_point() and weight.dtype.itemsize > 1  # torch has no minimum of 8-bit floats
@@ -100,13 +128,14 @@ def find(name):
     """The folder of an organism or a path, as a string; a hub id is returned as it is."""
     name = str(name)
     if name in ORGANISMS:
-        # from a clone, wherever the package was installed to: the notebooks run inside the clone
-        roots = [Path(__file__).parents[2], Path.cwd(), *Path.cwd().parents]
-        folder = next((root / "data/models" / name for root in roots if (root / "data/models" / name).is_dir()), None)
+        # of a clone, wherever the package was installed to: the notebooks run inside the clone; else those in the package
+        clones = [root / "data/models" for root in (Path(__file__).parents[2], Path.cwd(), *Path.cwd().parents)]
+        places = [*clones, Path(__file__).parent / "organisms"]
+        folder = next((place / name for place in places if (place / name).is_dir()), None)
         if folder is None:
             raise FileNotFoundError(
-                f"The organism '{name}' lives in the book's repository, in data/models/. Clone the "
-                "repository and work inside it, or make it with `make train`."
+                f"The organism '{name}' is neither in this installation of whatwhere nor in a clone around "
+                f"{Path.cwd()}, under data/models/. Install the package anew, or work inside a clone of the book's repository."
             )
         return _complete(folder)
     try:

@@ -30,8 +30,6 @@ from . import images as _images
 from .families import FAMILIES
 from .files import together
 from .finite import Watch, check_finite, extremes, first_bad, not_finite
-from .loading import load_parts
-from .rope import scaling
 from .streams import check_count, check_range, off_device, residual_stream
 from .tokens import readable, spelt
 
@@ -43,34 +41,6 @@ lm: (tokens,) positions given to the LM's rotary embedding; (3, tokens) time, ro
 vit: (patches, 2) row and column of every ViT patch, in the ViT's own order.
 All three are on the CPU.
 """
-
-
-def load(name, device="auto", dtype="auto", revision=None, max_pixels="auto"):
-    """Load a model by name: an organism ("toy-llava", "toy-qwen2vl"), a checkpoint folder, or a hub id.
-
-    device: "auto" takes a GPU if there is one, else the CPU; or anything `torch.device` takes.
-    dtype: "auto" takes float32 on a CPU and the checkpoint's own type on a GPU (float16 for bfloat16 where the
-    GPU lacks it); or "float32", "bfloat16", "float16", or a torch dtype; or "4-bit", where bitsandbytes is installed.
-    revision: of a hub model, a commit; its newest by default.
-    max_pixels: of families that keep a picture's size (Qwen2-VL, Qwen2.5-VL), the most pixels that reach the ViT; larger
-    pictures are reduced. "auto" takes the paper's bound (`images.MOST_PIXELS`, 1280 visual tokens) where the checkpoint's own is
-    larger, and says so once when a picture is reduced; None keeps the checkpoint's own. Later: `vlm.max_pixels = …`, or
-    `with images.bounded(vlm, …)`.
-
-    Only safetensors are read and no code from a checkpoint is run. Raises FileNotFoundError, ValueError or MemoryError
-    with a sentence when the name is unknown, gated or out of reach, the weights are missing, damaged or too large, are
-    a LoRA's or need a package, or the architecture is not one of those in `families`; the error behind it is chained.
-    """
-    if max_pixels != "auto":
-        _images.check_pixels(max_pixels)  # before the weights, which may be large
-    vlm = VLM(*load_parts(name, device, dtype, revision), name=str(name))
-    if scaling.settings(vlm) is not None:  # it was saved while its rotary frequencies were scaled
-        scaling.apply(vlm)
-    if max_pixels == "auto":
-        vlm._bound_by_default()
-    elif max_pixels is not None:
-        vlm.max_pixels = max_pixels
-    return vlm
 
 
 class VLM:

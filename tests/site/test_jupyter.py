@@ -20,7 +20,7 @@ TOKEN = "trial"
 IDLE = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 CODE = """
 import whatwhere as ww
-from whatwhere.phases import Phases
+from whatwhere.book.phases import Phases
 maps = ww.lens.token_maps(ww.load("toy-llava"), ww.world.scene(seed=1).image)
 display(maps.show(), Phases(), maps.show(widget=True), maps.to_pandas().head())
 """

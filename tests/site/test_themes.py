@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from visits import THEMES, context, nothing
 
-from whatwhere import figures
-from whatwhere.doses import Doses
-from whatwhere.phases import Phases
-from whatwhere.slider import WIDGET_STYLE, Slider
+from whatwhere.book import figures
+from whatwhere.book.doses import Doses
+from whatwhere.book.phases import Phases
+from whatwhere.views.slider import WIDGET_STYLE, Slider
 
 GROUND = {"light": ("#ffffff", "#1f1f1f"), "dark": ("#181818", "#cccccc")}  # of the page, and of its text
 

@@ -6,8 +6,8 @@ import sys
 from datetime import date
 from pathlib import Path
 
+from whatwhere.book.training.scaling import machine
 from whatwhere.files import write
-from whatwhere.training.scaling import machine
 
 from . import book, checks, compression, lens, scaling
 

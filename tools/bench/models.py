@@ -3,7 +3,7 @@
 import torch
 
 import rehearse
-from whatwhere import published
+from whatwhere.book import published
 
 NAME = "Qwen/Qwen2-VL-2B-Instruct"
 WORDS = published.LANGUAGE[NAME].vocabulary

@@ -14,7 +14,8 @@ from numbers import Real
 from pathlib import Path
 
 from .. import compress as _compress
-from .. import hub, models, rope
+from .. import hub, loading, rope
+from ..models import VLM
 from ..streams import check_count
 from . import formats, identity, paper, prompts, running, tabletop
 from .files import Folder, check_pictures
@@ -135,15 +136,15 @@ def run(
     if mine.count > 1 and out is None:
         raise ValueError("A run that is split over several processes needs out=, the folder in which their rows come together.")
     check_count("batch_size", batch_size)
-    if max_pixels != "auto" and isinstance(model, models.VLM):
+    if max_pixels != "auto" and isinstance(model, VLM):
         raise ValueError("A model that is loaded has its bound already: set vlm.max_pixels, or use `with images.bounded(…)`.")
     if max_pixels != "auto" and protocol == "paper":
         raise ValueError("The paper's protocol has its own bounds of pixels: leave max_pixels out, or take protocol='ours'.")
     scale, compressed = _scaling(scale), _compression(compress, decoder, keep, ways)
     asked, found = items(benchmark, data, seed, limit, revision, protocol)  # before the model, which may be large
     vlm = model
-    if not isinstance(model, models.VLM):
-        vlm = models.load(model, device=mine.device or "auto", dtype=dtype, max_pixels=max_pixels)
+    if not isinstance(model, VLM):
+        vlm = loading.load(model, device=mine.device or "auto", dtype=dtype, max_pixels=max_pixels)
     if isinstance(decoder, (str, Path)):
         decoder = _compress.load_decoder(decoder, vlm)
     plain = PROTOCOLS[protocol].PLAIN

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
 
-from .. import benchmarks, compress, models, rope
+from .. import benchmarks, compress, loading, rope
 from ..benchmarks.running import Processes, Runner
 
 MANIFEST = ModelManifest(model_id="whatwhere", simple_class_path="whatwhere.lmms.WhatWhere")
@@ -22,7 +22,7 @@ ALONE = Processes(0, 1, None)
 class WhatWhere(lmms):
     """What `--model whatwhere` is.
 
-    pretrained, device, dtype, revision, max_pixels: what `models.load` takes. alpha, p: RoPE scaling. method, decoder, keep:
+    pretrained, device, dtype, revision, max_pixels: what `loading.load` takes. alpha, p: RoPE scaling. method, decoder, keep:
     compression, what `compress.method` takes. batch_size: questions at once.
     """
 
@@ -35,7 +35,7 @@ class WhatWhere(lmms):
             raise ValueError("RoPE scaling takes alpha and p: --model_args pretrained=…,alpha=99,p=8")
         mine = benchmarks.processes()
         self._rank, self._world_size = mine.rank, mine.count
-        self.vlm = models.load(pretrained, mine.device or device, dtype, revision, max_pixels)
+        self.vlm = loading.load(pretrained, mine.device or device, dtype, revision, max_pixels)
         self.scale, self.batch_size = None if p is None else (alpha, p), int(batch_size)
         self.how = None
         if method is not None:

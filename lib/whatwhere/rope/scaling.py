@@ -50,7 +50,7 @@ def settings(vlm):
 
 
 def apply(vlm):
-    """Multiply the frequencies by what the config says. `models.load` does this, once, to a model that was saved while scaled.
+    """Multiply the frequencies by what the config says. `load` does this, once, to a model that was saved while scaled.
 
     Raises ValueError for a config that does not say it as `scaled` does.
     """

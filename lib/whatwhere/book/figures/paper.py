@@ -6,7 +6,7 @@ from io import BytesIO
 
 from matplotlib.text import Text
 
-from ..page import INK, PAPER, PAPER_STYLE, SOFT  # noqa: F401  (all figures are drawn with them)
+from ...views.page import INK, PAPER, PAPER_STYLE, SOFT  # noqa: F401  (all figures are drawn with them)
 from . import fonts
 
 PALETTE = {

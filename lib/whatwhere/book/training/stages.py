@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm.auto import tqdm
 
-from .. import world
+from ... import world
 from .checkpoints import keep, resume
 from .data import RELATIONS, Batches, Pages, label_names, normalise
 from .muon import Muon

@@ -18,8 +18,8 @@ from tokenizers import (
     trainers,
 )
 
-from ..stages import FUNCTION
-from ..world import words_of
+from ...stages import FUNCTION
+from ...world import words_of
 
 QWEN2_SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",

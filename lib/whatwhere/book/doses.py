@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from .page import OWN_KEYS, PAPER_STYLE, data_uri, tight
+from ..views.page import OWN_KEYS, PAPER_STYLE, data_uri, tight
 
 
 class Doses:

@@ -11,8 +11,8 @@ from html import escape
 
 import numpy as np
 
+from ..tokens import columns as width_of
 from .page import INK, OWN_KEYS, PAPER, PAPER_STYLE, SOFT, data_uri, tight
-from .tokens import columns as width_of
 
 # Okabe–Ito, lightened where needed to be read as text on a dark picture
 KIND_COLOURS = ("#6cc5f5", "#f5a623", "#2fd6a3", "#f5a0d0", "#f0e442", "#ff9a6b", "#b9b4ff", "#d0d0d0")

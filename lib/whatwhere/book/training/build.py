@@ -16,9 +16,9 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
-from ..files import together
-from ..world import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, RELATIONS_A, RELATIONS_B, SIZE, TEXTURES
-from ..world.questions import NUMBERS
+from ...files import together
+from ...world import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, RELATIONS_A, RELATIONS_B, SIZE, TEXTURES
+from ...world.questions import NUMBERS
 
 ORGANISMS = ("toy-llava", "toy-qwen2vl")
 SPECIAL = {

@@ -21,7 +21,7 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from .files import alone, read_json, write
+from ..files import alone, read_json, write
 
 DIGITS = 4
 VERDICTS = ("reproduced", "partly", "not reproduced", "needs real weights")
@@ -42,7 +42,7 @@ def folder():
     if os.environ.get("WHATWHERE_CLAIMS"):
         return Path(os.environ["WHATWHERE_CLAIMS"])
     here = Path(__file__).resolve()
-    for root in (here.parents[2], Path.cwd(), *Path.cwd().parents):
+    for root in (here.parents[3], Path.cwd(), *Path.cwd().parents):
         if (root / "_config.yml").is_file() and (root / "data").is_dir():
             return root / "data" / "claims"
     raise ValueError(

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import torch
 
-from .. import world
+from ... import world
 from .build import MERGE, PATCH, tokenizer
 
 QUESTIONS = 8  # a picture; they share its visual tokens and do not see each other

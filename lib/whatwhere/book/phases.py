@@ -7,8 +7,8 @@ the same strength and the same phase of q k*, which no trained head has; what it
 import json
 from html import escape
 
-from .page import OWN_KEYS, PAPER_STYLE, tight
-from .rope import frequencies
+from ..rope import frequencies
+from ..views.page import OWN_KEYS, PAPER_STYLE, tight
 
 # name, label, lowest, highest, step, what is set first; "frequency" gets its highest from the head
 SLIDERS = (

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..files import first_line, write
+from ...files import first_line, write
 
 
 def _files(folder, stage):

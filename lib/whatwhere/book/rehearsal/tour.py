@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import answers, benchmarks, compress, geometry, images, intervene, lens, rope, stages, world
+from ... import answers, benchmarks, compress, geometry, images, intervene, lens, rope, stages, world
 
 FEW, KINDS = 3, {"attributes": ["colour", "texture"]}  # scenes, and questions about them
 

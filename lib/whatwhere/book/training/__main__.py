@@ -1,4 +1,4 @@
-"""`python -m whatwhere.training [toy-llava] [toy-qwen2vl]`: train organisms, or go on with what was interrupted."""
+"""`python -m whatwhere.book.training [toy-llava] [toy-qwen2vl]`: train organisms, or go on with what was interrupted."""
 
 import argparse
 from dataclasses import replace
@@ -8,8 +8,8 @@ import torch
 
 from . import ORGANISMS, RECIPES, prepare, train
 
-root = Path(__file__).parents[3]
-parser = argparse.ArgumentParser(prog="whatwhere.training", description=__doc__)
+root = Path(__file__).parents[4]
+parser = argparse.ArgumentParser(prog="whatwhere.book.training", description=__doc__)
 parser.add_argument("names", nargs="*", default=ORGANISMS, help=f"which organisms; default: {' '.join(ORGANISMS)}")
 parser.add_argument("--out", type=Path, default=root / "data" / "models", help="where checkpoint folders go")
 parser.add_argument("--work", type=Path, default=root / ".training", help="where unfinished stages are kept")

@@ -5,9 +5,9 @@ import random
 
 import torch
 
-from .. import stages, world
-from ..stats import share
-from ..world.questions import ABSENTEES
+from ... import stages, world
+from ...stats import share
+from ...world.questions import ABSENTEES
 from .data import Pages, draw_questions, grid_words, labels, normalise, relations, stack
 from .stages import language_logits
 from .stages import told as as_words

@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..slider import KIND_COLOURS, VEIL
-from ..tokens import columns as width_of
+from ...tokens import columns as width_of
+from ...views.slider import KIND_COLOURS, VEIL
 from .fonts import drawable
 from .paper import INK, PALETTE, PAPER
 

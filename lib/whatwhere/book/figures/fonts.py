@@ -13,7 +13,7 @@ from functools import cache
 from matplotlib import font_manager
 from matplotlib.font_manager import FontProperties
 
-from ..tokens import numbered
+from ...tokens import numbered
 
 # Fonts that have boxes for all of Unicode, that number mathematical signs their own way, or that are matplotlib's own again
 NO_WORDS = re.compile(r"\.?Last ?Resort|Adobe Blank|cm[a-z]+10$|STIX(NonUni|Size)|DejaVu")

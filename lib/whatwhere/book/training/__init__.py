@@ -1,4 +1,4 @@
-"""The organisms, trained from scratch: `python -m whatwhere.training toy-llava` (or `make train`).
+"""The organisms, trained from scratch: `python -m whatwhere.book.training toy-llava` (or `make train`).
 
 The recipe follows the real models: the language model first learns language, the vision tower first learns to name what
 pictures show, a connector is fitted between the two with both frozen, and then all is tuned on questions. What this
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from ..files import read_json, write
-from ..models import load
+from ...files import read_json, write
+from ...loading import load
 from . import build, evaluate
 from .build import ORGANISMS
 from .card import render

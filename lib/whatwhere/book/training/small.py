@@ -20,10 +20,10 @@ from safetensors.torch import load_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from .. import world
-from ..files import first_line
-from ..models import load
-from ..world.questions import NUMBERS, Question, article
+from ... import world
+from ...files import first_line
+from ...loading import load
+from ...world.questions import NUMBERS, Question, article
 from . import build
 from .checkpoints import save_whole
 from .data import RELATIONS, Pages, normalise, stack

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import rope, world
-from ..files import read_json, write
-from ..models import load
+from ... import rope, world
+from ...files import read_json, write
+from ...loading import load
 from . import small as organisms
 from .data import draw_questions
 from .evaluate import exact
@@ -267,8 +267,8 @@ def processor():
 
 
 def main():
-    root = Path(__file__).parents[3]
-    parser = argparse.ArgumentParser(prog="whatwhere.training.scaling", description=__doc__)
+    root = Path(__file__).parents[4]
+    parser = argparse.ArgumentParser(prog="whatwhere.book.training.scaling", description=__doc__)
     parser.add_argument("--out", type=Path, default=root / "data" / "results" / "rope_scaling.json")
     parser.add_argument("--work", type=Path, default=root / ".training" / "scaling", help="where unfinished results are kept")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, of one thread each")
