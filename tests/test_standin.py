@@ -217,3 +217,14 @@ def test_afterwards_there_is_no_gpu():
         kept = torch.ones(2, device="cuda")
     assert torch.cuda.is_available() == available and torch.Generator is generator
     assert kept.device.type == "cpu" and kept.numpy().sum() == 2
+
+
+def test_products_in_bfloat16_are_rounded_once():
+    generator = torch.Generator().manual_seed(0)
+    x, w = (torch.randn(shape, generator=generator).bfloat16() for shape in ((5, 300), (7, 300)))
+    with standin.cuda():
+        product = torch.nn.functional.linear(x.cuda(), w.cuda())
+        assert product.is_cuda and product.dtype == torch.bfloat16
+        ours = product.cpu()
+    exact = x.double() @ w.double().T
+    assert (ours.double() - exact).abs().max() <= exact.abs().max() * 2**-8  # half a step of eight bits

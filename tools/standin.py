@@ -10,6 +10,8 @@ from the CPU where CUDA allows it), an index on the GPU into a tensor on the CPU
 `.cpu()`, `.to(…)`, `.item()`, `.tolist()`, copying into slices, an index on the CPU into a tensor on the GPU.
 `tests/test_standin.py` holds the table. Random numbers drawn on the GPU are others than the CPU's, as they are on a real one.
 
+Products in bfloat16 are computed in float32 and rounded once, as a GPU does it, and many times faster than most CPUs.
+
 What it cannot show: other rounding (TF32 in convolutions, other orders of summation, other attention kernels), asynchronous
 errors, memory and speed. `whatwhere check` shows these on a real GPU. It works in the thread that entered it.
 """
@@ -103,6 +105,22 @@ LIKE = _methods(*(name for name in dir(torch) if name.endswith("_like")))
 DRAWN = _methods("rand", "randn", "randint", "randperm", "normal", "multinomial", "bernoulli", "normal_", "uniform_", "random_",
                  "bernoulli_", "exponential_", "cauchy_", "log_normal_", "geometric_", "poisson")  # fmt: skip
 
+PRODUCTS = _methods("linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "baddbmm", "einsum", "conv1d",
+                    "conv2d", "conv3d", "scaled_dot_product_attention")  # fmt: skip
+
+
+def _in_float32(function, args, kwargs):
+    """The product of bfloat16 numbers, rounded to bfloat16 when it is done."""
+
+    def wide(value):
+        if isinstance(value, Tensor):
+            return value.float() if value.dtype == torch.bfloat16 else value
+        if isinstance(value, (list, tuple)):
+            return type(value)(wide(each) for each in value)
+        return value
+
+    return function(*map(wide, args), **{name: wide(value) for name, value in kwargs.items()}).bfloat16()
+
 
 class _AnyGenerator(type(torch._C.Generator)):
     def __instancecheck__(cls, each):
@@ -157,7 +175,10 @@ class _Mode(TorchFunctionMode):
             self._check_generator(function, gpu, kwargs)
         elif function in MEET and given:
             gpu = on[0]
-        result = function(*args, **kwargs)
+        if gpu and function in PRODUCTS and given[0].dtype == torch.bfloat16:
+            result = _in_float32(function, args, kwargs)
+        else:
+            result = function(*args, **kwargs)
         if asked is not None and not gpu:  # what was on the GPU and is asked for on the CPU: a copy
             return result.clone() if isinstance(result, Tensor) and on_gpu(result) else result
         if function is Tensor.grad.__get__ and result is not None and on[0]:
