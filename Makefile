@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 book: $(READY)  ## execute every notebook and build the book into _build/html
-	$(BIN)/python tools/build_book.py
+	$(BIN)/python -m tools.site.build_book
 
 test: $(READY)  ## check the code and run the tests, notebooks and exercises included
 	$(BIN)/ruff check
@@ -47,10 +47,10 @@ serve: $(READY)  ## read the built book at http://127.0.0.1:8000
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
 
 student: $(READY)  ## write the chapters without their solutions into student/
-	$(BIN)/python tools/editions.py student
+	$(BIN)/python -m tools.course.editions student
 
 instructor: $(READY)  ## write the chapters with solutions and outputs into instructor/
-	$(BIN)/python tools/editions.py instructor
+	$(BIN)/python -m tools.course.editions instructor
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks
@@ -66,38 +66,38 @@ $(READY)-bench: $(READY)
 	@touch $@
 
 bench: $(READY)-bench  ## time the lens beside its alternatives, compression, scaling and the book itself (an hour; 16 GB)
-	env -u OMP_WAIT_POLICY PYTHONPATH=tools $(BIN)/python -m bench $(PARTS) $(if $(SAVE),--save)
+	env -u OMP_WAIT_POLICY $(BIN)/python -m tools.bench $(PARTS) $(if $(SAVE),--save)
 
 steady: $(READY)  ## execute all chapters and the tests, each time something else changed that should not matter (some hours)
-	$(BIN)/python tools/steady.py
+	$(BIN)/python -m tools.trials.steady
 
 rehearse: $(READY)  ## build two real models at full size with random weights, and time them (16 GB of free memory)
-	$(BIN)/python tools/rehearse.py
+	$(BIN)/python -m tools.trials.rehearse
 
 agreement:  ## compare how we read answers and score with lmms-eval, in an environment of its own (two gigabytes)
 	@test -x .venv-lmms/bin/python || $(PYTHON) -m venv .venv-lmms
 	.venv-lmms/bin/python -m pip install --quiet --disable-pip-version-check -e '.[agreement]'
 	.venv-lmms/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'lmms-eval>=0.7.3'
-	.venv-lmms/bin/python tools/lmms_strings.py
-	OMP_NUM_THREADS=1 .venv-lmms/bin/python tools/lmms_agreement.py
+	.venv-lmms/bin/python -m tools.trials.lmms_strings
+	OMP_NUM_THREADS=1 .venv-lmms/bin/python -m tools.trials.lmms_agreement
 
 colab: $(READY)  ## try every notebook alone among the packages that Colab has, in an environment of its own (gigabytes)
-	$(BIN)/python tools/colab_trial.py $(COLAB)
+	$(BIN)/python -m tools.trials.colab_trial $(COLAB)
 
 gpu: $(READY)  ## try every notebook and command on a GPU that is not there, in two precisions (an hour)
-	OMP_NUM_THREADS=1 $(BIN)/python tools/gpu_trial.py $(GPU)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.trials.gpu_trial $(GPU)
 
 links: $(READY)  ## ask for every address that the book links to (needs the network, and make book before)
 	$(BIN)/jupyter-book build . --path-output _build/links --builder custom --custom-builder linkcheck
 
 offline: $(READY)  ## pack the built book into one zip, to read without a network (make book before)
-	$(BIN)/python tools/release.py offline
+	$(BIN)/python -m tools.site.release offline
 
 release: $(READY)  ## pack that, the editions for a course, metadata and checksums into _build/release
-	$(BIN)/python tools/release.py release
+	$(BIN)/python -m tools.site.release release
 
 sync: $(READY)  ## strip notebook outputs; write the setup cell and the repository's address where they belong
-	$(BIN)/python tools/sync.py
+	$(BIN)/python -m tools.site.sync
 
 clean:  ## delete what was built (not the environment, not the organisms, not the claim rows)
 	rm -rf _build build .pytest_cache .ruff_cache lib/whatwhere.egg-info

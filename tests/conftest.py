@@ -48,7 +48,7 @@ sys.addaudithook(stay_here)  # for good: unlike a patch, it cannot be undone, or
 
 
 if os.environ.get("WHATWHERE_LAST_BITS"):  # as on another processor
-    import last_bits
+    from tools.trials import last_bits
 
     last_bits.begin()
 
@@ -91,9 +91,9 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish(session):
     if not session.config.option.collectonly and any("chapters_executed" in item.fixturenames for item in session.items):
-        command = [sys.executable, Path(__file__).parents[1] / "tools" / "execute.py"]
+        command = [sys.executable, "-m", "tools.course.execute"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # what fails is tried again, and then heard
-        session.config.chapters = subprocess.Popen(command, env=dict(os.environ), **quiet)
+        session.config.chapters = subprocess.Popen(command, cwd=Path(__file__).parents[1], env=dict(os.environ), **quiet)
 
 
 def pytest_unconfigure(config):

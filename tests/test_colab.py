@@ -12,9 +12,9 @@ import pytest
 from nbformat import v4
 from packaging.utils import canonicalize_name
 
-import colab
-import colab_trial
-import sync
+from tools.course import colab
+from tools.site import sync
+from tools.trials import colab_trial
 
 LISTED = {canonicalize_name(name): v for name, v in colab_trial.listed(colab_trial.LIST.read_text(encoding="utf-8")).items()}
 

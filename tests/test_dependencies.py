@@ -10,9 +10,8 @@ import nbformat
 import pytest
 from nbformat import v4
 
-import dependencies
-import execute
 import whatwhere
+from tools.course import dependencies, execute
 
 HERE = execute.ROOT
 CHAPTERS = {

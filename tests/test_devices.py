@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-import gpu_trial
-import standin
 import whatwhere as ww
 from closeness import SAME, apart
+from tools.trials import gpu_trial, standin
 from whatwhere import answers, compress, geometry, lens, rope, stages
 from whatwhere.__main__ import main
 from whatwhere.book import rehearsal

@@ -9,21 +9,18 @@ import pandas as pd
 import pytest
 from nbformat import v4
 
-import chapters as tools
-import editions
-import execute
-import grade
-import sync
+from tools.course import chapters, editions, execute, grade
+from tools.site import sync
 
-every_chapter = pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in tools.NOTEBOOKS])
+every_chapter = pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in chapters.NOTEBOOKS])
 
 
 @every_chapter
 def test_a_student_gets_no_solution(path):
-    chapter, edition = tools.read(path), editions.student(path)
+    chapter, edition = chapters.read(path), editions.student(path)
     text = "\n".join(cell.source for cell in edition.cells)
     assert "<summary>Solution" not in text and "```python" not in text
-    for exercise in tools.exercises(chapter):
+    for exercise in chapters.exercises(chapter):
         if exercise["solution"]:
             assert exercise["solution"].strip() not in text
             assert exercise["stub"].source in text and all(check.source in text for check in exercise["checks"])
@@ -38,9 +35,9 @@ def test_a_student_gets_no_solution(path):
 def test_an_instructor_gets_every_solution(path):
     edition = editions.instructor(path, "Some notes.")
     code = [cell.source for cell in edition.cells if cell.cell_type == "code"]
-    for exercise in tools.exercises(tools.read(path)):
+    for exercise in chapters.exercises(chapters.read(path)):
         if exercise["solution"]:
-            assert tools.answered(exercise) in code and exercise["stub"].source not in code
+            assert chapters.answered(exercise) in code and exercise["stub"].source not in code
     assert "Some notes." in edition.cells[1].source
     nbformat.validate(edition)
 
@@ -54,14 +51,14 @@ def test_links_of_an_edition_lead_somewhere(path):
         assert "](../" not in text and "colab.svg" not in text
         for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", text)):
             if link.startswith(site):
-                page = tools.ROOT / link.removeprefix(site).split("#")[0]
+                page = chapters.ROOT / link.removeprefix(site).split("#")[0]
                 assert page.with_suffix(".md").exists() or page.with_suffix(".ipynb").exists(), link
             elif not link.startswith("http"):
                 assert (path.parent / link.split("#")[0]).exists(), link
 
 
 def test_every_chapter_has_its_notes_for_teachers():
-    for path in tools.NOTEBOOKS:
+    for path in chapters.NOTEBOOKS:
         assert len(editions.notes_on(path)) > 300, f"book/teaching_notes.md has no section for {path.stem}"
 
 
@@ -112,7 +109,7 @@ def small(tmp_path, monkeypatch):
 def test_both_editions_are_written_from_one_source(small, capsys):
     editions.main("student")
     editions.main("instructor")
-    student, teacher = (tools.read(small / edition / "01_trial.ipynb") for edition in editions.EDITIONS)
+    student, teacher = (chapters.read(small / edition / "01_trial.ipynb") for edition in editions.EDITIONS)
     first = student.cells[0].source
     assert first.splitlines()[2].startswith("*Student's edition.") and "/book/notation.html#positions" in first
     assert SOLUTION in [cell.source for cell in teacher.cells] and teacher.cells[1].source.endswith("Say little.")
@@ -125,17 +122,17 @@ def test_nobodys_work_is_overwritten(small):
     editions.main("student")
     editions.main("student")
     path = small / "student" / "01_trial.ipynb"
-    notebook = tools.read(path)
+    notebook = chapters.read(path)
     notebook.cells[4].source = SOLUTION
     nbformat.write(notebook, path)
     with pytest.raises(SystemExit, match="someone has worked in 01_trial.ipynb"):
         editions.main("student")
-    assert tools.read(path).cells[4].source == SOLUTION
+    assert chapters.read(path).cells[4].source == SOLUTION
 
 
 def hand_in(small, student, change):
     editions.main("student")
-    notebook = tools.read(small / "student" / "01_trial.ipynb")
+    notebook = chapters.read(small / "student" / "01_trial.ipynb")
     change(notebook)
     path = small / "submissions" / student / "01_trial.ipynb"
     path.parent.mkdir(parents=True)
@@ -187,25 +184,26 @@ def test_marking_a_class(small, monkeypatch, capsys):
 
 def test_the_marks_on_the_teaching_page_are_what_the_script_gives(tmp_path, monkeypatch):
     """Three invented students hand in a real chapter. Where this differs rightly, the new table belongs into data/results."""
-    path = tools.NOTEBOOKS[0]
+    path = chapters.NOTEBOOKS[0]
     given = {
-        "Ada": {each["number"]: tools.answered(each) for each in tools.exercises(tools.read(path))},
+        "Ada": {each["number"]: chapters.answered(each) for each in chapters.exercises(chapters.read(path))},
         "Bob": {},
         "Cy": {1: "def token_at(x, y):\n    return x // P", 2: "def right_kind(model, family, n):\n    return unknown"},
     }
     for student, answers in given.items():
         notebook = editions.student(path)
         for cell in notebook.cells:
-            if "exercise" in tools.tags(cell) and cell.metadata["exercise"] in answers:
+            if "exercise" in chapters.tags(cell) and cell.metadata["exercise"] in answers:
                 cell.source = answers[cell.metadata["exercise"]]
         (tmp_path / student).mkdir()
         nbformat.write(notebook, tmp_path / student / path.name)
     monkeypatch.setattr(sys, "argv", ["grade.py", str(tmp_path), "--out", str(tmp_path / "grading.csv")])
     grade.main()
-    committed = tools.ROOT / "data" / "results" / "grading.csv"
+    committed = chapters.ROOT / "data" / "results" / "grading.csv"
     assert (tmp_path / "grading.csv").read_text() == committed.read_text()
 
 
 def test_marking_nothing_says_so(tmp_path):
-    done = subprocess.run([sys.executable, "tools/grade.py", str(tmp_path)], cwd=tools.ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-m", "tools.course.grade", str(tmp_path)]
+    done = subprocess.run(command, cwd=chapters.ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "holds no notebook" in done.stderr

@@ -16,12 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import book_extension
-import check_site
-import colab
-import execute
-import setup_cell
-import sync
+from tools.course import colab, execute
+from tools.site import book_extension, check_site, setup_cell, sync
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -178,7 +174,7 @@ def test_the_setup_cell_on_colab_and_kaggle(sign, monkeypatch, tmp_path):
     url, branch = sync.address()
     exec(setup_cell.cell(url, branch), {})
     assert ran[0][:2] == ["git", "clone"] and "--depth" in ran[0] and url in ran[0] and branch in ran[0]
-    assert ran[1][-1].endswith("tools/colab.py") and sys.path[0].endswith("/lib")
+    assert ran[1][-1].endswith("tools/course/colab.py") and sys.path[0].endswith("/lib")
     assert went == [str(tmp_path / "what-and-where" / "notebooks")]
 
 

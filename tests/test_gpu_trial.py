@@ -6,8 +6,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-import gpu_trial
-import steady
+from tools.trials import gpu_trial, steady
 
 CELLS = (
     "import torch\nimport whatwhere as ww\nassert torch.cuda.is_available()\nvlm = ww.load('toy-llava')",

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from closeness import OTHER, SAME, apart
-from last_bits import AMPLITUDE, LastBits, begin
+from tools.trials.last_bits import AMPLITUDE, LastBits, begin
 
 
 @pytest.fixture(autouse=True)

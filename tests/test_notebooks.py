@@ -8,13 +8,11 @@ import nbformat
 import pytest
 from nbformat import v4
 
-import chapters as tools
-import execute
-import setup_cell
-import sync
+from tools.course import chapters, execute
+from tools.site import setup_cell, sync
 from whatwhere.book import ledger
 
-CHAPTERS = [pytest.param(path, id=path.stem) for path in tools.NOTEBOOKS] or [
+CHAPTERS = [pytest.param(path, id=path.stem) for path in chapters.NOTEBOOKS] or [
     pytest.param(None, marks=pytest.mark.skip(reason="no chapter is written yet"))
 ]
 every_chapter = pytest.mark.parametrize("path", CHAPTERS)
@@ -30,7 +28,7 @@ def notebook_headings(notebook):
 
 @every_chapter
 def test_skeleton(path):
-    notebook = tools.read(path)
+    notebook = chapters.read(path)
     first = notebook.cells[0].source
     assert re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem), "a chapter is named like 02_reading_patches_as_words"
     assert first.startswith("# "), "a chapter starts with its title"
@@ -38,15 +36,15 @@ def test_skeleton(path):
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown").lower()
     for part in ("what you will learn", "before you start", "minutes", "## quiz", "what next", "references"):
         assert part in text, f"{path.stem} has no '{part}'"
-    setup = tools.code_cells(notebook)[0]
-    assert "setup" in tools.tags(setup), "the first code cell is tagged setup"
+    setup = chapters.code_cells(notebook)[0]
+    assert "setup" in chapters.tags(setup), "the first code cell is tagged setup"
     assert "## Exercises" in notebook_headings(notebook), "the exercises stand under '## Exercises'"
     assert setup.source == setup_cell.cell(*sync.address()), "the setup cell is stale: make sync"
 
 
 @every_chapter
 def test_size(path):
-    cells = tools.code_cells(tools.read(path))
+    cells = chapters.code_cells(chapters.read(path))
     assert len(cells) <= 25, f"{len(cells)} code cells, at most 25"
     for number, cell in enumerate(cells, start=1):
         length = len(cell.source.strip().splitlines())
@@ -56,7 +54,7 @@ def test_size(path):
 @every_chapter
 def test_plain_markdown(path):
     """Colab shows MyST directives and roles as raw text, so chapters use none."""
-    for cell in tools.read(path).cells:
+    for cell in chapters.read(path).cells:
         if cell.cell_type == "markdown":
             prose = re.sub(r"```.*?```|`[^`\n]*`", "", cell.source, flags=re.DOTALL)
             assert not re.search(r"^(:::|```\{)|\{[a-z:]+\}`", cell.source, flags=re.MULTILINE), cell.source[:200]
@@ -65,19 +63,19 @@ def test_plain_markdown(path):
 
 @every_chapter
 def test_no_stored_outputs(path):
-    for cell in tools.code_cells(tools.read(path)):
-        if "skip-execution" not in tools.tags(cell):
+    for cell in chapters.code_cells(chapters.read(path)):
+        if "skip-execution" not in chapters.tags(cell):
             assert not cell.outputs and cell.execution_count is None, "stored outputs: make sync"
 
 
 @every_chapter
 def test_exercises_are_complete(path):
-    found = tools.exercises(tools.read(path))
+    found = chapters.exercises(chapters.read(path))
     assert len(found) >= 3, f"{len(found)} exercises, at least 3"
     assert [exercise["number"] for exercise in found] == list(range(1, len(found) + 1))
     for exercise in found:
         name = f"exercise {exercise['number']}"
-        assert tools.label(exercise["text"]), f"{name} has no line such as *Warm-up · easy · 5 min.*"
+        assert chapters.label(exercise["text"]), f"{name} has no line such as *Warm-up · easy · 5 min.*"
         assert re.search(r"<summary>\s*Hint", exercise["answer"] or ""), f"{name} has no hint"
         if exercise["stub"] is None:
             assert not exercise["checks"] and exercise["solution"] is None, f"{name} has no code cell tagged exercise"
@@ -85,15 +83,15 @@ def test_exercises_are_complete(path):
             assert exercise["stub"].metadata.get("exercise") == exercise["number"], f"{name}: stub metadata"
             assert exercise["checks"], f"{name} has no code cell tagged check"
             assert exercise["solution"], f"{name} has no solution in a ```python block"
-    kinds = {tools.label(exercise["text"])[0] for exercise in found}
+    kinds = {chapters.label(exercise["text"])[0] for exercise in found}
     assert {"Warm-up", "Open"} <= kinds and kinds & {"Measurement", "Derivation"}, f"only {kinds}"
 
 
 @every_chapter
 def test_an_open_exercise_says_what_a_good_answer_holds(path):
-    for exercise in tools.exercises(tools.read(path)):
-        if exercise["stub"] is None or tools.label(exercise["text"])[0] == "Open":
-            rubric = tools.RUBRIC.search(exercise["answer"])
+    for exercise in chapters.exercises(chapters.read(path)):
+        if exercise["stub"] is None or chapters.label(exercise["text"])[0] == "Open":
+            rubric = chapters.RUBRIC.search(exercise["answer"])
             assert rubric, f"exercise {exercise['number']} does not say what a good answer holds"
             points = [int(n) for n in re.findall(r"(\d+)\s*points?", rubric[1])]
             assert len(points) >= 3 and sum(points) == 10, f"exercise {exercise['number']}: {points} are not 10 points"
@@ -102,16 +100,16 @@ def test_an_open_exercise_says_what_a_good_answer_holds(path):
 
 @every_chapter
 def test_stub_and_solution_have_the_same_signature(path):
-    for exercise in tools.exercises(tools.read(path)):
+    for exercise in chapters.exercises(chapters.read(path)):
         if exercise["stub"] is None:
             continue
-        (asked, names), (given, answers) = tools.offers(exercise["stub"].source), tools.offers(exercise["solution"])
+        (asked, names), (given, answers) = chapters.offers(exercise["stub"].source), chapters.offers(exercise["solution"])
         name = f"exercise {exercise['number']}"
         assert asked or names, f"{name}: the stub asks for nothing"
         assert asked.items() <= given.items(), f"{name}: the stub has {asked}, the solution {given}"
         empty = {each for each, part in names.items() if ast.unparse(part.value) in ("None", "...")}
         assert empty <= answers.keys(), f"{name}: the solution does not say {empty - answers.keys()}"
-        both = tools.offers(tools.answered(exercise))
+        both = chapters.offers(chapters.answered(exercise))
         assert asked.items() <= both[0].items() and names.keys() <= both[1].keys(), f"{name}: the instructor lacks something"
 
 
@@ -126,7 +124,7 @@ def quiz(notebook):
 @every_chapter
 def test_quiz(path):
     """An option opens and says Yes or No: that works in the book, on Colab, on GitHub and without a script."""
-    found = quiz(tools.read(path))
+    found = quiz(chapters.read(path))
     assert len(found) >= 3, f"{len(found)} questions, at least 3"
     places = set()
     for question, options in found.items():
@@ -157,14 +155,14 @@ def test_runs_and_proves_its_exercises_and_rows(path, failures):
         assert passed, f"exercise {number}: its solution does not pass {said['solution']}"
     elsewhere = [each for each in done.wrote if not any(part in each for part in WRITABLE)]
     assert not elsewhere, "a chapter writes its rows, and otherwise into temporary folders"
-    committed = [row for row in ledger.rows(tools.ROOT / "data" / "claims") if row["notebook"] == path.stem]
+    committed = [row for row in ledger.rows(chapters.ROOT / "data" / "claims") if row["notebook"] == path.stem]
     differences = ledger.compare(ledger.rows(done.claims), committed)
     assert not differences, "\n".join(differences)
 
 
 def test_committed_rows_belong_to_chapters():
-    stems = {path.stem for path in tools.NOTEBOOKS}
-    for row in ledger.rows(tools.ROOT / "data" / "claims"):
+    stems = {path.stem for path in chapters.NOTEBOOKS}
+    for row in ledger.rows(chapters.ROOT / "data" / "claims"):
         assert row["notebook"] in stems, f"{row['id']} was recorded by {row['notebook']}, which is no chapter"
 
 
@@ -172,7 +170,7 @@ CHAPTER = {
     "stub": "def double(x):\n    ...  # your code here",
     "check": (
         "import whatwhere as ww\n\ndef check_double(answer):\n"
-        "    assert answer(2) == 4, 'double(2) should be 4'\n\nww.exercises.check(check_double, double)"
+        "    assert answer(2) == 4, 'double(2) should be 4'\n\nww.book.exercises.check(check_double, double)"
     ),
     "solution": "def double(x):\n    return 2 * x",
 }
@@ -180,7 +178,7 @@ CHAPTER = {
 
 def chapter(tmp_path, solution):
     record = (
-        "import whatwhere as ww\nww.ledger.record('02_reading_patches_as_words', id='what.lens.on_topic',\n"
+        "import whatwhere as ww\nww.book.ledger.record('02_reading_patches_as_words', id='what.lens.on_topic',\n"
         "    measured={'value': 0.5, 'ci95': [0.4, 0.6], 'n': 10, 'unit': 'share', 'model': 'none'},\n"
         "    control={'what': 'nothing', 'value': 0.1, 'ci95': [0.0, 0.2]},\n"
         "    verdict='partly', tolerance=0.01);"
@@ -224,7 +222,7 @@ def test_an_execution_counts_until_its_chapter_changes(tmp_path, capsys):
     capsys.readouterr()
     assert not execute.ensure([path], tmp_path / "store")
     assert capsys.readouterr().out == "", "nothing was executed again"
-    notebook = tools.read(path)
+    notebook = chapters.read(path)
     notebook.cells[1].source = "1 / 0"
     nbformat.write(notebook, path)
     assert execute.kept(path, tmp_path / "store") is None

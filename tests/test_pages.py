@@ -4,13 +4,12 @@ import pytest
 from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
 
-import first_use
-import maths
+from tools.site import first_use, maths
 
 CONF = """
 import sys
 sys.path.insert(0, {tools!r})
-extensions = ["myst_parser", "maths", "first_use"]
+extensions = ["myst_parser", "tools.site.maths", "tools.site.first_use"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 html_math_renderer = "katex"
 html_theme = "basic"
@@ -67,7 +66,7 @@ def build(folder, chapter=CHAPTER):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (folder / "index.md").write_text("# I\n\n```{toctree}\nbook/glossary\nbook/notation\nnotebooks/01_a\n```\n")
-    (folder / "conf.py").write_text(CONF.format(tools=str(maths.SCRIPT.parents[1])))
+    (folder / "conf.py").write_text(CONF.format(tools=str(maths.SCRIPT.parents[3])))
     warned = StringIO()
     Sphinx(folder, folder, folder / "out", folder / "trees", "html", status=None, warning=warned).build()
     return BeautifulSoup((folder / "out/notebooks/01_a.html").read_text(), "html.parser"), warned.getvalue()

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-import standin
 import whatwhere as ww
+from tools.trials import standin
 from whatwhere import parity
 from whatwhere.__main__ import main
 from whatwhere.book import rehearsal

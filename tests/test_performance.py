@@ -10,9 +10,9 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 import whatwhere as ww
-from bench import __main__ as bench
-from bench import compression, floor, lens, timing, ways
 from closeness import SAME, apart
+from tools.bench import __main__ as bench
+from tools.bench import compression, floor, lens, timing, ways
 
 
 @pytest.fixture(scope="module", params=["llava", "qwen2vl"])

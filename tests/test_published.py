@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, DynamicCache
 
-import rehearse
 import whatwhere as ww
 from closeness import SAME
+from tools.trials import rehearse
 from whatwhere import images
 from whatwhere.book import published
 from whatwhere.families import FAMILIES

@@ -8,8 +8,8 @@ import torch
 from safetensors import safe_open
 from transformers import AutoTokenizer
 
-import rehearse
 import whatwhere as ww
+from tools.trials import rehearse
 from whatwhere.book import rehearsal
 
 pytestmark = pytest.mark.usefixtures("one_thread")

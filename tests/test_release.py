@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-import release
+from tools.site import release
 
 VERSION = release.project()["version"]
 TOP = f"what-and-where-{VERSION}"

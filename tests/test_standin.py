@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-import standin
+from tools.trials import standin
 
 ALLOWED = {  # what, with the device of the result
     "gpu + 1": "cuda:0",

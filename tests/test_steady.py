@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-import steady
+from tools.trials import steady
 from whatwhere.book import ledger
 
 ROW = {
@@ -17,7 +17,7 @@ ROW = {
 
 
 def record(value):
-    return f"import whatwhere as ww\nrow = {ROW}\nrow['measured']['value'] = {value}\nww.ledger.record(**row);"
+    return f"import whatwhere as ww\nrow = {ROW}\nrow['measured']['value'] = {value}\nww.book.ledger.record(**row);"
 
 
 @pytest.fixture

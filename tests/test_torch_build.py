@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-import torch_build
+from tools import torch_build
 
 ROOT = Path(__file__).resolve().parent.parent
 PIN = torch_build.pinned()

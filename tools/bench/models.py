@@ -2,7 +2,7 @@
 
 import torch
 
-import rehearse
+from tools.trials import rehearse
 from whatwhere.book import published
 
 NAME = "Qwen/Qwen2-VL-2B-Instruct"

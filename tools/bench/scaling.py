@@ -1,7 +1,7 @@
 """What RoPE scaling costs while it is on: it exchanges one buffer of frequencies, so the answer should be nothing."""
 
 import whatwhere as ww
-from rehearse import now
+from tools.trials.rehearse import now
 
 from . import models, timing
 

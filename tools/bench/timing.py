@@ -7,7 +7,7 @@ from itertools import accumulate
 import torch
 from tqdm import tqdm
 
-from rehearse import now
+from tools.trials.rehearse import now
 
 MIB = 2**20
 

@@ -7,10 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-import check_site
-import execute
+from tools.course import execute
+from tools.site import check_site
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = ROOT / "data" / "claims"
 
 

@@ -1,9 +1,9 @@
 """Try the notebooks as Colab or Kaggle gives them to a reader: each alone in an empty folder, among the packages of that place.
 
-    python tools/colab_trial.py                         # make colab: among the versions in tools/colab-packages.txt
-    python tools/colab_trial.py --notebooks 01 02       # some of them
-    python tools/colab_trial.py --torch 2.13.0          # where the listed torch cannot be had, or only with gigabytes of CUDA
-    python tools/colab_trial.py --here                  # among the packages of this Python, as inside Colab's own image
+    python -m tools.trials.colab_trial                     # make colab: among the versions in colab-packages.txt
+    python -m tools.trials.colab_trial --notebooks 01 02   # some of them
+    python -m tools.trials.colab_trial --torch 2.13.0      # where the listed torch cannot be had, or only with gigabytes of CUDA
+    python -m tools.trials.colab_trial --here              # among the packages of this Python, as inside Colab's own image
 
 What is tried is the last commit of the branch that the setup cell clones, not what is uncommitted: the clone is redirected from
 the public address to this repository. The setup cell has to end within a minute, must leave the versions of the packages in use
@@ -30,9 +30,9 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-import sync
+from tools.site import sync
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LIST = Path(__file__).with_name("colab-packages.txt")
 KEPT = ("torch", "numpy", "transformers", "ipython", "ipykernel", "ipywidgets")  # what a setup cell must not exchange
 SECONDS = 60  # that the setup cell may take

@@ -1,6 +1,6 @@
 """Do we read answers as lmms-eval does? Generated answers, read by both, one by one.
 
-    python tools/lmms_strings.py [how many of each, 100000]
+    python -m tools.trials.lmms_strings [how many of each, 100000]
 
 The first half of `make agreement`. It needs lmms-eval, but no model. The answers are made to be hard
 to read: letters in all surroundings, options within sentences, markdown, several letters,
@@ -25,7 +25,7 @@ from whatwhere import benchmarks, files
 from whatwhere.benchmarks import scoring
 from whatwhere.benchmarks.items import read
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "data/results/lmms_eval_reading.json"
 SAMPLE = ROOT / "tests/lmms_eval_reading.json"
 NUMBER, ROTATED, KEPT, SEED = 100_000, 3000, 300, 0

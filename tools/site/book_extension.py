@@ -5,7 +5,7 @@ the organisms and on these tools, so those are hashed into a configuration value
 executes, every page again. The ledger and the status page depend on what the notebooks write, and the page for teachers on the
 notebooks' text: they are read last, and always.
 
-Chapters that `tools/execute.py` has executed are not executed again: Sphinx is given what came of it.
+Chapters that `tools/course/execute.py` has executed are not executed again: Sphinx is given what came of it.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CITE = "book/cite"
 LAST = ("book/claims", "book/status", "book/teaching")
 
@@ -45,7 +45,7 @@ def _read_last(app, env, docnames):
 def _executed(app, docname, source):
     """A chapter's outputs, where they are at hand; else MyST-NB executes it here and now."""
     if docname.startswith("notebooks/"):
-        import execute  # it imports this module
+        from tools.course import execute  # it imports this module
 
         done = execute.kept(Path(app.srcdir) / f"{docname}.ipynb")
         if done is not None:

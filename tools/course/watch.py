@@ -14,8 +14,8 @@ import sys
 from importlib.machinery import PathFinder, SourceFileLoader
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent))
-from dependencies import functions  # noqa: E402
+sys.path.append(str(Path(__file__).parents[2]))
+from tools.course.dependencies import functions  # noqa: E402
 
 OUT = os.environ["WHATWHERE_WATCHED"]
 PACKAGE = "whatwhere"

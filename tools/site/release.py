@@ -1,7 +1,7 @@
 """Pack what is published: the book as a folder to read without a network, the editions for a course, and who made it all.
 
-    python tools/release.py offline     # make offline: the built book as one zip
-    python tools/release.py release     # make release: that, the editions, metadata for archives, and checksums
+    python -m tools.site.release offline     # make offline: the built book as one zip
+    python -m tools.site.release release     # make release: that, the editions, metadata for archives, and checksums
 
 Everything goes into `_build/release`. The same contents make the same zip, whenever and wherever it is made, so that its checksum
 means something. `codemeta.json` and `zenodo.json` say of the book what CITATION.cff says, in the words of CodeMeta and Zenodo.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 OUT = Path("_build") / "release"
 NAME = "what-and-where"
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold: a file's own date would differ from build to build

@@ -1,6 +1,6 @@
 """What an execution of a chapter depended on, and whether it is still so: an edit re-executes the chapters that it can touch.
 
-`tools/watch.py` hears, in the kernel, of all that a chapter uses. Kept of that are
+`tools/course/watch.py` hears, in the kernel, of all that a chapter uses. Kept of that are
 - of each module of the package that ran: its text without comments and without the bodies of functions that were never called,
   so that such a body may change, and any new or renamed function counts;
 - every file and folder of the book that was opened or listed, a checkpoint as a whole;

@@ -1,6 +1,6 @@
 """Check the built pages: no failed cell, no image without alt text, no dead link, nothing fetched from afar.
 
-    python tools/check_site.py [folder]        # the folder defaults to _build/html
+    python -m tools.site.check_site [folder]        # the folder defaults to _build/html
 
 Also checks what the book is built from: committed notebooks hold no outputs, claim rows are well formed.
 """
@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from whatwhere.book import ledger
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # A page may link anywhere; it may not need anything from elsewhere in order to be read.
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
 FETCHED_LINKS = {"stylesheet", "preload", "modulepreload", "icon", "shortcut icon"}

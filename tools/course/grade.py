@@ -1,6 +1,6 @@
 """Mark submissions: run every exercise that has a check, in the chapter as we wrote it, and write a table.
 
-    python tools/grade.py submissions [--out grades.csv] [--workers 2]
+    python -m tools.course.grade submissions [--out grades.csv] [--workers 2]
 
 `submissions` holds notebooks of the student's edition, at any depth; who handed one in is told by the folder it lies in. Of
 each, only the code between an exercise's heading and its check is taken: everything else, the checks too, comes from our chapter,
@@ -22,8 +22,8 @@ from nbclient import NotebookClient
 from nbformat import v4
 from tqdm import tqdm
 
-from chapters import HEADING, NOTEBOOKS, ROOT, exercises, label, marks, read, tags
-from editions import OURS
+from tools.course.chapters import HEADING, NOTEBOOKS, ROOT, exercises, label, marks, read, tags
+from tools.course.editions import OURS
 
 POINTS = {"easy": 1, "medium": 2, "hard": 3}
 BY_HAND = 10  # points of a rubric

@@ -15,7 +15,7 @@ if hosted and not os.path.isdir("../lib/whatwhere"):
     if not os.path.isdir(book):
         clone = ["git", "clone", "--quiet", "--depth", "1", "--branch", "{branch}"]
         subprocess.run([*clone, "{url}", book], check=True)
-    subprocess.run([sys.executable, f"{{book}}/tools/colab.py"], check=True)
+    subprocess.run([sys.executable, f"{{book}}/tools/course/colab.py"], check=True)
     sys.path.insert(0, f"{{book}}/lib")
     os.chdir(f"{{book}}/notebooks")"""
 

@@ -1,8 +1,8 @@
 """Try the chapters and the commands on a GPU that is not there: under the stand-in for CUDA (see `standin.py`).
 
-    python tools/gpu_trial.py                          # make gpu: everything, in both precisions (an hour on two cores)
-    python tools/gpu_trial.py --precision float32 --chapters 06 11
-    python tools/gpu_trial.py --chapters none          # the commands alone
+    python -m tools.trials.gpu_trial                          # make gpu: everything, in both precisions (an hour on two cores)
+    python -m tools.trials.gpu_trial --precision float32 --chapters 06 11
+    python -m tools.trials.gpu_trial --chapters none          # the commands alone
 
 Every chapter is executed with all exercises' solutions and checks, cell by cell: a cell that fails is noted, and the next one is
 tried. In float32 its claim rows are compared with the committed ones. In bfloat16 the chapter meets organisms whose config.json
@@ -29,14 +29,14 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-import execute
-import steady
-from chapters import NOTEBOOKS, ROOT, exercises, read, tags
+from tools.course import execute
+from tools.course.chapters import NOTEBOOKS, ROOT, exercises, read, tags
+from tools.trials import steady
 from whatwhere.files import alone, write
 
 RESULTS = ROOT / "data" / "results" / "gpu.json"
 PRECISIONS = ("float32", "bfloat16")
-ENTER = "import sys; sys.path.append({tools!r}); import standin; _gpu = standin.cuda(); _gpu.__enter__()"
+ENTER = "import sys; sys.path.append({root!r}); from tools.trials import standin; _gpu = standin.cuda(); _gpu.__enter__()"
 FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "internvl")
 
 
@@ -49,7 +49,8 @@ def book(folder, precision):
         said(path, precision)
     return {
         **{name: value for name, value in os.environ.items() if name != "MPLBACKEND"},
-        "PYTHONPATH": str(folder / "lib"), "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
+        "PYTHONPATH": os.pathsep.join([str(folder / "lib"), str(ROOT)]), "TQDM_DISABLE": "1",
+        "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
     }  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def chapter(path, folder, environment):
             notebook.cells += [nbformat.v4.new_code_cell(check.source) for check in exercise["checks"]]
     claims = folder / "claims" / path.stem
     claims.mkdir(parents=True)
-    enter = ENTER.format(tools=str(Path(__file__).parent))
+    enter = ENTER.format(root=str(ROOT))
     client = NotebookClient(
         notebook, timeout=execute.TIMEOUT, resources={"metadata": {"path": str(folder / "notebooks")}},
         extra_arguments=[f"--IPKernelApp.exec_lines={[enter]}"],
@@ -98,14 +99,14 @@ def last_line(error):
 def commands(folder, precision, environment):
     """{command: "" or what it said when it failed}, on the organisms and on a rehearsal checkpoint of each family."""
     given = json.dumps({"families": FAMILIES, "precision": precision})
-    subprocess.run([sys.executable, __file__, "--inside", given], check=True, env=environment, cwd=folder)
+    subprocess.run([sys.executable, "-m", "tools.trials.gpu_trial", "--inside", given], check=True, env=environment, cwd=folder)
     return json.loads((folder / "commands.json").read_text(encoding="utf-8"))
 
 
 def inside(families, precision):
     """In a process of its own, in the copy's folder: all commands, one after another, under the stand-in."""
-    import standin
     import whatwhere as ww
+    from tools.trials import standin
     from whatwhere.__main__ import main as whatwhere
 
     Path("pictures").mkdir()

@@ -1,7 +1,7 @@
 """Write the chapters for a course: without their solutions for students, with them for instructors.
 
-    python tools/editions.py student [folder]        # make student: into student/
-    python tools/editions.py instructor [folder]     # make instructor: into instructor/
+    python -m tools.course.editions student [folder]        # make student: into student/
+    python -m tools.course.editions instructor [folder]     # make instructor: into instructor/
 
 Both are made of the same notebooks as the book, so there is one source. The folders lie beside `notebooks/`, where the
 chapters' paths hold. A student's edition has stubs, checks, hints and, for open exercises, what a good answer holds, with a cell
@@ -17,15 +17,15 @@ import sys
 import nbformat
 from nbformat import v4
 
-import execute
-import sync
-from chapters import HEADING, NOTEBOOKS, ROOT, answered, exercises, read, tags
+from tools.course import execute
+from tools.course.chapters import HEADING, NOTEBOOKS, ROOT, answered, exercises, read, tags
+from tools.site import sync
 
 EDITIONS = ("student", "instructor")
 ANSWER = re.compile(r"<details>\s*<summary>\s*Solution.*?</details>\s*", re.DOTALL)
 BADGES = re.compile(r"^\[!\[Open in Colab\].*$\n*", re.MULTILINE)
 BOOK_LINK = re.compile(r"\]\(\.\./(book/[a-z_]+)\.md(#[\w-]+)?\)")
-OURS = "whatwhere"  # the key of an edition's metadata, by which tools/grade.py knows it
+OURS = "whatwhere"  # the key of an edition's metadata, by which tools/course/grade.py knows it
 
 
 def edited(cells, path, edition):

@@ -21,7 +21,7 @@ import pandas as pd
 from whatwhere import benchmarks, files
 from whatwhere.book.training.scaling import machine
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TASKS = ROOT / "lib/whatwhere/lmms/tasks"
 RESULT = ROOT / "data/results/lmms_eval_agreement.json"
 MODEL, LIMIT, SPLIT = "toy-qwen2vl", 120, "Controlled_Images_B"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nbformat
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 HEADING = re.compile(r"### Exercise (\d+): (.+)")
 KINDS = ("Warm-up", "Measurement", "Derivation", "Open")

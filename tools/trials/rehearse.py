@@ -1,7 +1,7 @@
 """The real models at full size, without their weights: every published dimension, random numbers, the package's ordinary calls.
 
-python tools/rehearse.py                          # Qwen2-VL-2B and LLaVA-1.5-7B, one after the other; 16 GB of free memory
-python tools/rehearse.py --models NAME … --small  # the same road with small dimensions, in seconds; nothing is written down
+python -m tools.trials.rehearse                          # Qwen2-VL-2B and LLaVA-1.5-7B, one after the other; 16 GB of free memory
+python -m tools.trials.rehearse --models NAME … --small  # the same road with small dimensions, in seconds; nothing is kept
 
 It shows that nothing on the way to a real model depends on the model being small, and what it costs on this machine. What such a
 model says means nothing. Results go to data/results/rehearsal.json, one for each model, dtype and device.
@@ -32,7 +32,7 @@ from whatwhere.book.training.scaling import processor
 from whatwhere.families import FAMILIES
 from whatwhere.files import write
 
-RESULTS = Path(__file__).parents[1] / "data" / "results" / "rehearsal.json"
+RESULTS = Path(__file__).parents[2] / "data" / "results" / "rehearsal.json"
 MODELS = ("Qwen/Qwen2-VL-2B-Instruct", "llava-hf/llava-1.5-7b-hf")
 SCALING = {"alpha": 99, "p": 8}  # the paper's
 PIXELS = 448  # a side: 256 visual tokens in Qwen2-VL; LLaVA-1.5 makes 576 of any picture

@@ -1,6 +1,6 @@
 """Execute chapters, two at a time, and remember what came of it: the tests and the book use the same executions.
 
-    python tools/execute.py [notebook …]       # those whose inputs changed; all chapters by default
+    python -m tools.course.execute [notebook …]       # those whose inputs changed; all chapters by default
 
 An execution is the chapter run from top to bottom and, after that and in the same kernel, each exercise's solution and checks.
 It is kept in `_build/executed`, with all that it depended on (see `dependencies.py`), and counts until one of those changes.
@@ -22,12 +22,12 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-import dependencies
-from chapters import NOTEBOOKS, ROOT, exercises, marks, read
+from tools.course import dependencies
+from tools.course.chapters import NOTEBOOKS, ROOT, exercises, marks, read
 
 STORE = ROOT / "_build" / "executed"
 TIMEOUT = 600  # seconds a cell may take
-WATCH, LAST_BITS = (Path(__file__).with_name(name) for name in ("watch.py", "last_bits.py"))
+WATCH, LAST_BITS = ROOT / "tools" / "course" / "watch.py", ROOT / "tools" / "trials" / "last_bits.py"
 DEPENDENCIES = "dependencies.json"
 
 

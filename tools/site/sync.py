@@ -1,7 +1,7 @@
 """Write what stands in one place into everything that quotes it.
 
-    python tools/sync.py            # write
-    python tools/sync.py --check    # only say what differs; the exit code is 1 if anything does
+    python -m tools.site.sync            # write
+    python -m tools.site.sync --check    # only say what differs; the exit code is 1 if anything does
 
 The repository's public address (`repository.url` in _config.yml) goes into the README, the citation file,
 pyproject.toml and the how-to-run page, and the address of its pages into the README and _config.yml; the setup
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import yaml
 
-import setup_cell
+from tools.site import setup_cell
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 # file → pattern whose first group is the address
 QUOTES = {

@@ -1,7 +1,7 @@
 """Another processor on this one: what comes of a sum or of a curve is moved by as little as another order of summation moves it.
 
     WHATWHERE_LAST_BITS=1 python -m pytest tests/test_towers.py    # set, the tests start in this mode
-    python tools/steady.py --trials "last bits"                    # and so do the kernels of the chapters
+    python -m tools.trials.steady --trials "last bits"                    # and so do the kernels of the chapters
 
 Processors agree on +, ×, ÷ and √ to the last bit. They differ in the order in which the terms of a dot product, a mean or a norm
 are added, and in the polynomials of exp, sin and their like. Here each number that such an operation returns is moved by up to

@@ -1,9 +1,9 @@
 """Do the chapters and the tests come out the same, whatever is changed that should not matter?
 
-    python tools/steady.py                        # make steady: all trials of all chapters, then the tests
-    python tools/steady.py --trials again --chapters 07 08
-    python tools/steady.py --transformers 5.15.1  # the other version to try
-    python tools/steady.py --trials tests --files towers models --settings "last bits"
+    python -m tools.trials.steady                        # make steady: all trials of all chapters, then the tests
+    python -m tools.trials.steady --trials again --chapters 07 08
+    python -m tools.trials.steady --transformers 5.15.1  # the other version to try
+    python -m tools.trials.steady --trials tests --files towers models --settings "last bits"
 
 In each trial every chapter is executed anew, and its claim rows are compared with those committed: verdicts and words exactly,
 numbers within each row's own tolerance. How far the numbers moved within it is noted too. The trial `tests` runs each file of
@@ -27,8 +27,8 @@ from pathlib import Path
 import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-import execute
-from chapters import NOTEBOOKS, ROOT, code_cells, read
+from tools.course import execute
+from tools.course.chapters import NOTEBOOKS, ROOT, code_cells, read
 from whatwhere.book import ledger
 from whatwhere.files import write
 
@@ -46,7 +46,7 @@ SETTINGS = {  # name: (what it changes, more of the environment); one thread whe
             "OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4",
         },
     ),
-    "last bits": ("the last bit of every sum and curve moved, see tools/last_bits.py", {"WHATWHERE_LAST_BITS": "1"}),
+    "last bits": ("the last bit of every sum and curve moved, see tools/trials/last_bits.py", {"WHATWHERE_LAST_BITS": "1"}),
 }  # fmt: skip
 TRIALS = {
     "again": "a second clean execution, last chapter first, all rows into one folder",

@@ -1,7 +1,7 @@
 """A Sphinx extension that sets mathematics while the book is built, so that a page is read without a script.
 
 Formulas that a browser sets after it has drawn a page push the text about, and need two megabytes of script. KaTeX, the same
-one everywhere (`tools/katex`, MIT licence), is run here instead; the page gets its HTML, and MathML for screen readers. Its
+one everywhere (`tools/site/katex`, MIT licence), is run here instead; the page gets its HTML, and MathML for screen readers. Its
 style sheet and fonts lie in `book/_static/katex`.
 """
 
