@@ -10,7 +10,8 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "answers", "benchmarks", "compress", "doses", "exercises", "figures", "geometry", "hub", "images", "intervene", "ledger",
-    "lens", "models", "parity", "phases", "published", "rehearsal", "rope", "stages", "stats", "training", "world",
+    "lens", "models", "parity", "phases", "published", "rehearsal", "rope", "scenes", "stages", "stats", "training",
+    "world",
 )  # fmt: skip
 __all__ = ["load", *_MODULES]
 

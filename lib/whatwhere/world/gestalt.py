@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from .scenes import Scene, Thing, covered, dress, guard
+from ..scenes import covered
+from .scenes import Scene, Thing, dress, guard
 from .sprites import BACKGROUNDS, PORTABLE, SIZE
 
 EXTENT = 46  # pixels: as large as things get in scenes
