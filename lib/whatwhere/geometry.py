@@ -138,7 +138,7 @@ def thing_vectors(vlm, scenes, about=(0, 1), least=0.25):
     found, scenes = {place: [] for place in places(vlm)}, checked(scenes, about)
     for scene, seen in zip(scenes, states(vlm, [scene.image for scene in scenes])):
         view = vlm.viewed(scene.image)
-        own = {grid: masks(scene, grid, least, view) for grid in {each.shape[:2] for each in seen.values()}}
+        own = {grid: masks(scene, grid, least, view) for grid in dict.fromkeys(each.shape[:2] for each in seen.values())}
         for grid, mask in own.items():
             for n in about:
                 if not mask[n].any():

@@ -180,21 +180,22 @@ def cover_of(masks: Sequence, size: tuple[int, int], rows: int, columns: int) ->
         if mask.dtype != bool:
             raise ValueError(f"A mask is booleans, true where the thing is; that of thing {n} is {mask.dtype}.")
     ground = ~np.any(masks, axis=0) if masks else np.ones((height, width), bool)
-    return np.stack([covered(mask, rows, columns) for mask in (*masks, ground)])  # one at a time: photographs are large
+    return covered([*masks, ground], rows, columns)
 
 
-def covered(masks: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """(…, rows, columns) what share of each cell of a grid laid over them masks (…, height, width) fill, by area."""
+def covered(masks: Sequence | np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """(masks, rows, columns) what share of each cell of a grid laid over them masks (masks, height, width) fill, by area."""
     if not (_whole(rows) and _whole(columns) and min(rows, columns) >= 1):
         raise ValueError(f"A grid has a whole number of rows and of columns, 1 or more; got {rows!r} x {columns!r}.")
-    height, width = masks.shape[-2:]
-    # whole numbers as long as they are added up, so that the shares are exact: an even grid gives plain means, bit for bit
-    parts = _overlaps(height, rows) @ masks.astype(float) @ _overlaps(width, columns).T
-    return parts / (height * width)
+    height, width = np.shape(masks[0])
+    down, across = _overlaps(height, rows), _overlaps(width, columns).T
+    # whole numbers as long as they are added up, so that the shares are exact: an even grid gives plain means, bit for bit;
+    # and one mask at a time, since photographs are large
+    return np.stack([down @ np.asarray(mask, float) @ across for mask in masks]) / (height * width)
 
 
 def _overlaps(side, cells):
-    """`(cells, side)`: how much of each of `side` pixels is in each cell, where a pixel is `cells` long and a cell `side`."""
+    """(cells, side) how much of each of `side` pixels is in each cell, where a pixel is `cells` long and a cell `side`."""
     cell, pixel = np.arange(cells)[:, None] * side, np.arange(side) * cells
     return (np.minimum(cell + side, pixel + cells) - np.maximum(cell, pixel)).clip(0).astype(float)
 

@@ -36,7 +36,7 @@ class Probe:
 
     def cells(self, which, grid):
         """(rows, columns) true where what is "shown" or "hidden" fills 30% of a cell or more: things are thin in places."""
-        return covered(getattr(self, which), *grid) >= 0.3
+        return covered([getattr(self, which)], *grid)[0] >= 0.3
 
 
 def lone(seed, split="test"):
