@@ -1,6 +1,7 @@
 """Any picture with a truth is a scene; and truth is laid over what a model really sees of the picture."""
 
 import ast
+import re
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from whatwhere.rehearsal.checkpoints import internvl, llava, qwen2vl
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-# -- a scene of one's own, as book/how_to_run.md shows it ---------------------------------------------------------------
+# -- a scene of one's own -------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -122,6 +123,19 @@ def test_every_statistic_of_scenes_takes_any(loaded, family):
     assert answered.shape == (2, 2)
     assert answers.Exam(vlm, [street.image, park.image], ["?"] * 2, ["left"] * 2).right().shape == (2,)
     assert lens.token_maps(vlm, street.image).words.shape[1:] == (rows, columns)
+
+
+def test_the_page_on_scenes_of_ones_own_runs_as_it_stands():
+    page = (Path(__file__).parents[1] / "book" / "how_to_run.md").read_text(encoding="utf-8")
+    section = page.split("\n## Your own scenes\n")[1].split("\n## ")[0]
+    makes, uses = re.findall(r"```python\n(.*?)```", section, re.S)
+    exec(makes, names := {"__name__": __name__})
+    mug, lamp = names["Item"]("mug", ("red",), (10, 20, 60, 90)), names["Item"]("lamp", (), (80, 30, 130, 120))
+    other = replace(mug, box=lamp.box)
+    pictured = [("both.jpg", world.scene(0).image, [mug, lamp]), ("mugs.jpg", world.scene(1).image, [mug, other])]
+    names |= {"vlm": ww.load("toy-llava"), "photographs": [names["Photograph"](*each) for each in pictured]}
+    exec(uses, names)
+    assert names["maps"].ids.shape == (2, 7, 12, 12)
 
 
 def test_the_world_is_one_implementation():

@@ -150,7 +150,7 @@ class VLM:
         size = self._read(image).size
         asked = size, str(vars(self.image_processor))
         if asked not in self._views:
-            viewed = getattr(self.adapter, "viewed", None)  # without it, all of a picture is seen
+            viewed = getattr(self.adapter, "viewed", None)  # where it is none, all of a picture is seen
             self._views[asked] = viewed(size) if viewed else _images.View(size, (0, 0, *size))
         return self._views[asked]
 

@@ -4,7 +4,6 @@ import torch
 from transformers import InternVLForConditionalGeneration
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
-from ..images import View
 from .llava import Llava
 
 
@@ -18,7 +17,7 @@ class InternVL(Llava):
 
     model_class = InternVLForConditionalGeneration
     image_processor_class = GotOcr2ImageProcessorPil
-    leading = 0
+    leading, viewed = 0, None  # all of a picture is seen, squeezed
     around = ("<img>", "</img>")  # what is written before and after the visual tokens
 
     def __init__(self, model, image_processor):
@@ -40,10 +39,6 @@ class InternVL(Llava):
 
     def _processed(self, images, **how):
         return self.image_processor(images, crop_to_patches=False, size=self.size, input_data_format="channels_last", **how)
-
-    def viewed(self, size):
-        """All of a picture, squeezed."""
-        return View(size, (0, 0, *size))
 
     def grids(self, pixels):
         return [(self.side // self.merge,) * 2] * len(pixels["pixel_values"])
