@@ -88,7 +88,7 @@ def test_an_organism_takes_the_gpu_in_the_precision_of_its_checkpoint(name, scen
         read, expected = (stages.read(each, scenes, asked=["mug"]) for each in (vlm, here))
         assert (read.ids == expected.ids).all() and apart(read.scores, expected.scores) < SAME
         assert apart(stages.labelled(vlm, scenes)[0], stages.labelled(here, scenes)[0]) < SAME
-        ours = [one.scenes["left"] for one in geometry.pairs(vlm, "B", 2)]
+        ours = [one.scenes["left"] for one in geometry.pairs(vlm, ww.world.controlled("B", 20), 2)]
         found, usual = (geometry.thing_vectors(each, ours) for each in (vlm, here))
         assert all(apart(found[place], usual[place]) < SAME for place in usual)
 
@@ -96,7 +96,7 @@ def test_an_organism_takes_the_gpu_in_the_precision_of_its_checkpoint(name, scen
 def test_a_derivative_by_places_comes_back(scenes):
     with standin.cuda():
         vlm = ww.load("toy-qwen2vl")
-        scene = next(one for one in geometry.pairs(vlm, "B", 1)).scenes["left"]
+        scene = geometry.pairs(vlm, ww.world.controlled("B", 10), 1)[0].scenes["left"]
         own, question = geometry.patches(vlm, [scene], 0, "ViT 0"), [ww.world.relation_question(scene, 0, 1).text]
         slope = geometry.axis_sensitivity(vlm, [scene.image], question, ["left"], ["right"], own)
         assert slope.shape == (1, 2) and np.isfinite(slope).all() and slope.any()

@@ -139,7 +139,7 @@ def test_all_statistics_of_maps_on_such_a_grid(as_published):
     table = stages.counts(read, scenes, words)
     assert (table["patches"] == 25).all() and (table["object patches"] > 0).any()
     assert stages.segments(read, scenes).shape == read.ids.shape
-    assert stages.overlap(np.zeros((3, 1, 5, 5), int), scenes)[1].any()
+    assert stages.overlap(np.zeros((3, 1, 5, 5), int), scenes, read)[1].any()
     states, truth = stages.labelled(as_published, scenes)
     assert states.shape[2] == 25 and truth["category"].shape == (3, 25)
     assert stages.clustered(states[-1, 0], scenes[0], (5, 5)).shape == (5, 5)
@@ -148,7 +148,7 @@ def test_all_statistics_of_maps_on_such_a_grid(as_published):
 def test_a_control_needs_as_much_ground_as_the_thing_has(as_published):
     things = tuple(Thing("house", "red", "plain", x, y, 60, order=y) for x in (24, 72, 120) for y in (50, 98, 146))
     full = Scene(5, "test", "grass", things)
-    with pytest.raises(ValueError, match="Scene 5 has .* patches of thing 0, and of 25 in all only .* of no thing"):
+    with pytest.raises(ValueError, match="Scene tabletop.* has .* patches of thing 0, and of 25 in all only .* of no thing"):
         geometry.ground(as_published, [full], 0, "LM 0")
 
 
@@ -166,7 +166,7 @@ def test_a_hidden_thing_has_no_patch(organism):
     assert not geometry.masks(scene, (16, 16))[1].any() and geometry.masks(scene, (16, 16))[2].any()
     assert geometry.has_patches(organism, scene, about=(0,)) and not geometry.has_patches(organism, scene)
     assert not geometry.has_patches(organism, scene, about=(1,)) and not geometry.has_patches(organism, scene, about=(2, 1))
-    with pytest.raises(ValueError, match="The mug of scene 3 covers 25% of no patch of 1[26] × 1[26]: leave the scene out"):
+    with pytest.raises(ValueError, match="The mug of scene tabletop.* covers 25% of no patch of 1[26] × 1[26]: leave the scene"):
         geometry.thing_vectors(organism, [world.scene(7), scene])
 
 
@@ -176,7 +176,7 @@ def test_a_thing_needs_patches_in_the_vit_and_as_tokens(coarse):
     assert patches and not tokens
     assert not geometry.has_patches(coarse, scene, about=(2,)) and not geometry.has_patches(coarse, scene, about=(0, 2))
     assert geometry.has_patches(coarse, scene, about=(0, 2), least=0.01)
-    with pytest.raises(ValueError, match="The apple of scene 3 covers 25% of no patch of 4 × 4"):
+    with pytest.raises(ValueError, match="The apple of scene tabletop.* covers 25% of no patch of 4 × 4"):
         geometry.thing_vectors(coarse, [scene], about=(2,))
     assert geometry.thing_vectors(coarse, [scene], about=(2,), least=0.01)["LM 0"].shape == (1, 1, 32)
 
@@ -398,13 +398,13 @@ def test_a_learnt_table_has_no_sensitivity():
 
 
 def test_pairs_have_patches_in_all_four_relations(organism, coarse):
-    found = geometry.pairs(organism, "B", 4, split="dev")
-    assert len(found) == 4 and all(geometry.has_patches(organism, s) for one in found for s in one.scenes.values())
     every = world.controlled("B", 40, split="dev")
+    found = geometry.pairs(organism, every, 4)
+    assert len(found) == 4 and all(geometry.has_patches(organism, s) for one in found for s in one.scenes.values())
     assert found == [one for one in every if all(geometry.has_patches(organism, s) for s in one.scenes.values())][:4]
-    assert geometry.pairs(organism, "A", 1, spacing="narrow")[0].spacing == "narrow"
+    assert geometry.pairs(organism, iter(every), 4) == found
     with pytest.raises(ValueError, match="grid is too coarse: both things have patches of their own in \\d+ of 20 sets"):
-        geometry.pairs(coarse, "B", 2, spacing="narrow")
+        geometry.pairs(coarse, world.controlled("B", 20, spacing="narrow"), 2)
 
 
 def test_patches_are_masks_on_the_grid_of_a_place(organism):

@@ -273,7 +273,7 @@ def test_forms_of_words():
 @pytest.mark.parametrize("name", ["toy-llava", "toy-qwen2vl"])
 def test_every_word_of_the_organisms_world_is_one_token(name):
     vlm = ww.load(name, device="cpu", dtype="float32")
-    words = [word for own in stages.world_words().values() for word in own] + list(world.CHARACTERS)
+    words = [word for own in stages.by_kind(world.vocabulary()).values() for word in own] + list(world.CHARACTERS)
     found = lens.forms(vlm, words)
     assert not found.missing and not found.collisions
     assert {word: vlm.words[ids].tolist() for word, ids in found.ids.items()} == {word: [word] for word in words}

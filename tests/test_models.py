@@ -3,7 +3,6 @@
 import copy
 import json
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from PIL import Image
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from processors import prepared
-from whatwhere import images, world
+from whatwhere import images
 from whatwhere.book import rehearsal
 from whatwhere.book.rehearsal.checkpoints import internvl, llava, qwen2vl
 
@@ -413,29 +412,6 @@ def test_a_model_of_one_size_has_no_bound(tmp_path, family):
     for set_to in (lambda: ww.load(tmp_path, max_pixels=10**6), lambda: setattr(vlm, "max_pixels", 10**6)):
         with pytest.raises(ValueError, match="at one size, so that its pixels cannot be bounded"):
             set_to()
-
-
-def test_a_picture_that_is_cropped_has_no_truth(tmp_path):
-    """LLaVA sees the middle of a scene that is no square, and the others see all of it."""
-    square = world.scene(7)
-    wide = replace(square, width=216)
-    asks = (
-        lambda vlm, scene: ww.stages.read(vlm, [scene], depths=[0]),
-        lambda vlm, scene: ww.stages.labelled(vlm, [scene]),
-        lambda vlm, scene: ww.geometry.has_patches(vlm, scene),
-        lambda vlm, scene: ww.geometry.patches(vlm, [scene], 0, "LM 0"),
-        lambda vlm, scene: ww.geometry.thing_vectors(vlm, [scene], ()),
-    )
-    for family in rehearsal.FAMILIES:
-        vlm = ww.load(rehearsal.checkpoint(tmp_path / family, family))
-        for ask in asks:
-            ask(vlm, square)
-            if family == "llava":
-                with pytest.raises(ValueError, match="sees the middle of this picture of 216 × 144 pixels alone"):
-                    ask(vlm, wide)
-            else:
-                ask(vlm, wide)
-        ww.stages.read(vlm, [wide.image], depths=[0])  # a picture of which nothing is known may be cropped
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from whatwhere import world
 from whatwhere.world import questions as ask
 from whatwhere.world.questions import NUMBERS, absentee
-from whatwhere.world.scenes import OPPOSITE, POPULARITY, THEMES
+from whatwhere.world.rules import OPPOSITE, POPULARITY, THEMES
 
 THEME = {c: things for things, _ in THEMES.values() for c in things}
 

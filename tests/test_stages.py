@@ -87,7 +87,7 @@ def test_shuffling_moves_a_patch_to_the_same_place_at_all_depths():
 
 
 def test_kinds_of_words():
-    kinds = stages.kinds_of(VOCABULARY, stages.world_words())
+    kinds = stages.kinds_of(VOCABULARY, stages.by_kind(world.vocabulary()))
     kind = {word: kinds[n] for n, word in enumerate(VOCABULARY)}
     assert (kind["red"], kind["striped"], kind["mug"], kind["wood"], kind["."], kind["<s>"]) == (0, 0, 1, 2, 3, -1)
     kinds = stages.kinds_of(np.array(["Red", "redder", "red"]), {"attribute": ["RED"]})
@@ -169,10 +169,10 @@ def test_segments_and_overlap():
         (("lamp", "mug"), (0, 0)),
     ):
         read = told(scene, on_mug=words[0], on_lamp=words[1])
-        sums, things = stages.overlap(stages.segments(read, [scene]), [scene])
+        sums, things = stages.overlap(stages.segments(read, [scene]), [scene], read)
         assert things.tolist() == [2] and sums.tolist() == [[sum(expected)]]
     everywhere = np.zeros((1, 1, 12, 12), int)
-    sums, _ = stages.overlap(everywhere, [scene])
+    sums, _ = stages.overlap(everywhere, [scene], read)
     assert sums[0, 0] == pytest.approx((whose == 0).sum() / 144)
 
 
@@ -184,9 +184,9 @@ def test_a_scene_with_one_thing_and_one_with_none():
     (row,) = stages.counts(readings([[np.full((12, 12), "wood", object)]]), [empty]).to_dict("records")
     assert row["object patches"] == 0 and row["background"] == 144
     with pytest.raises(ValueError, match="no masks to compare with"):
-        stages.overlap(np.zeros((1, 1, 12, 12), int), [empty])
+        stages.overlap(np.zeros((1, 1, 12, 12), int), [empty], told(pair()))
     # beside another, a scene without things does not count
-    sums, things = stages.overlap(np.full((2, 1, 12, 12), -1), [empty, alone])
+    sums, things = stages.overlap(np.full((2, 1, 12, 12), -1), [empty, alone], told(pair()))
     assert things.tolist() == [0, 1] and sums.sum() == 0
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from . import world
 from .finite import check_finite
+from .scenes import checked
 from .stats import interval
 from .streams import check_count
 
@@ -98,17 +98,26 @@ class Exam:
 
     @classmethod
     def on(cls, vlm, scenes, families, shared=False):
-        """An exam on scenes of the organisms' world, with `exam.counts`, (scenes, families) numbers of questions.
+        """An exam on scenes that have questions of their own, with `exam.counts`, (scenes, families) numbers of questions.
 
-        families: {name: kinds of questions}, the kinds being `world.FAMILIES`.
+        families: {name: kinds of questions}; those of the organisms' world are `world.FAMILIES`. Raises ValueError for scenes
+        without `questions(kinds)`, and where there is no question of these kinds.
         """
-        scenes = list(scenes)  # which may be an iterator, as `world.scenes` is
+        scenes = checked(scenes)  # which may be an iterator, as `world.scenes` is
+        for scene in scenes:
+            if not hasattr(scene, "questions"):
+                raise ValueError(
+                    f"Scene {scene.id} has no questions of its own, by a method `questions(kinds)`: "
+                    "give them with their answers, Exam(vlm, images, questions, answers)."
+                )
         asked = [
             (n, f, image, question)
             for n, (scene, image) in enumerate((scene, scene.image) for scene in scenes)
             for f, kinds in enumerate(families.values())
-            for question in world.questions(scene, kinds)
+            for question in scene.questions(kinds)
         ]
+        if not asked:
+            raise ValueError(f"None of these {len(scenes)} scenes has a question of {', '.join(families) or 'no kind'}.")
         at, family, images, questions = map(list, zip(*asked))
         exam = cls(vlm, images, [q.text for q in questions], [q.answer for q in questions], shared)
         exam.at, exam.counts = (at, family), np.zeros((len(scenes), len(families)))

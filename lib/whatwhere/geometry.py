@@ -4,14 +4,18 @@
     relation = {place: of[:, 0] - of[:, 1] for place, of in found.items()}
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from . import world
 from .answers import chances
+from .images import View
+from .images import read as read_image
 from .intervene import moved
 from .rope import vision
+from .scenes import Scene, checked, cover
 
 AT_ONCE, NUMBERS = 16, 2**28  # images, and numbers of their states, 1 GiB in float32, that are held at once
 
@@ -22,37 +26,53 @@ def grids(vlm, image):
     return (rows * vlm.adapter.merge, columns * vlm.adapter.merge), (rows, columns)
 
 
-def masks(scene, grid, least=0.25):
-    """(things, rows, columns) booleans: each thing's patches, of which it covers `least` and no other thing more."""
-    cover = scene.cover(*grid)[:-1]
-    return (cover >= least) & (cover.argmax(0) == np.arange(len(cover))[:, None, None])
+def masks(scene: Scene, grid: tuple[int, int], least: float = 0.25, view: View | None = None) -> np.ndarray:
+    """(things, rows, columns) booleans: each thing's patches, of which it covers `least` and no other thing more.
+
+    view: `vlm.viewed(scene.image)`, where the model crops or pads the picture; the grid is laid over all of it otherwise.
+    """
+    shares = cover(scene, grid, view)[:-1]
+    if not len(shares):
+        return np.zeros((0, *grid), bool)
+    return (shares >= least) & (shares.argmax(0) == np.arange(len(shares))[:, None, None])
 
 
 def has_patches(vlm, scene, about=(0, 1), least=0.25):
     """Do the things `about` of a scene have patches of their own, in the ViT and as visual tokens?"""
-    vlm.check_whole(scene.image)
-    return all(masks(scene, grid, least)[list(about)].any((1, 2)).all() for grid in set(grids(vlm, scene.image)))
+    checked([scene], about)
+    view = vlm.viewed(scene.image)
+    return all(masks(scene, grid, least, view)[list(about)].any((1, 2)).all() for grid in set(grids(vlm, scene.image)))
 
 
-def pairs(vlm, which, n=100, split="test", spacing="wide"):
-    """The first `n` controlled sets, of `world.controlled`, in which both things have patches of their own in all relations."""
-    found = []
-    for start in range(0, 10 * n, n):
-        sets = world.controlled(which, n, spacing, split, start)
-        found += [one for one in sets if all(has_patches(vlm, scene) for scene in one.scenes.values())]
-        if len(found) >= n:
-            return found[:n]
-    raise ValueError(f"{vlm.name}'s grid is too coarse: both things have patches of their own in {len(found)} of {10 * n} sets.")
+def pairs(vlm, sets: Iterable, n: int = 100) -> list:
+    """The first `n` of controlled sets in which both things have patches of their own in all relations.
+
+    sets: each with `scenes`, {relation: scene}, such as `world.controlled("B", 1000)`; no more are looked at than it takes.
+    Raises ValueError where there are fewer.
+    """
+    fit, looked_at = [], 0
+    for controlled in sets:
+        looked_at += 1
+        if all(has_patches(vlm, scene) for scene in controlled.scenes.values()):
+            fit.append(controlled)
+            if len(fit) == n:
+                return fit
+    raise ValueError(
+        f"{vlm.name}'s grid is too coarse: both things have patches of their own in {len(fit)} of {looked_at} sets, "
+        f"and {n} are needed."
+    )
 
 
 def patches(vlm, scenes, thing, place, least=0.25):
     """For each scene the mask of one thing's patches on the grid of a place, as `intervene` takes it. least: as for `masks`."""
-    scenes = list(scenes)
-    sizes = {(scene.width, scene.height): scene.image for scene in scenes}
-    for image in sizes.values():
-        vlm.check_whole(image)
-    known = {size: grids(vlm, image)[place.startswith("LM")] for size, image in sizes.items()}
-    return [masks(scene, known[scene.width, scene.height], least)[thing] for scene in scenes]
+    return [masks(scene, grid, least, view)[thing] for scene, grid, view in _seen(vlm, checked(scenes, [thing]), place)]
+
+
+def _seen(vlm, scenes, place):
+    """Each scene, its grid at a place, and what of its picture is seen."""
+    for scene in scenes:
+        image = read_image(scene.image)
+        yield scene, grids(vlm, image)[place.startswith("LM")], vlm.viewed(image)
 
 
 def ground(vlm, scenes, thing, place):
@@ -60,14 +80,17 @@ def ground(vlm, scenes, thing, place):
 
     Raises ValueError for a scene that has not so many.
     """
-    scenes = list(scenes)
+    scenes = checked(scenes)
     own = patches(vlm, scenes, thing, place)
-    free = [~masks(scene, mask.shape, 0.01).any(0) for scene, mask in zip(scenes, own)]
+    free = [
+        ~masks(scene, grid, 0.01, view).any(0) & (cover(scene, grid, view).sum(0) > 0.5)  # and padding is no ground
+        for scene, grid, view in _seen(vlm, scenes, place)
+    ]
     for scene, bare, mask in zip(scenes, free, own):
         if bare.sum() < mask.sum():
             raise ValueError(
-                f"Scene {scene.seed} has {mask.sum()} patches of thing {thing}, and of {mask.size} in all only {bare.sum()} of "
-                "no thing: too few for this control. Leave it out, or take a larger picture (world.scene(…, size=))."
+                f"Scene {scene.id} has {mask.sum()} patches of thing {thing}, and of {mask.size} in all only {bare.sum()} of "
+                "no thing: too few for this control. Leave it out, or take a larger picture."
             )
     return [bare & (bare.cumsum().reshape(bare.shape) <= mask.sum()) for bare, mask in zip(free, own)]
 
@@ -112,16 +135,15 @@ def thing_vectors(vlm, scenes, about=(0, 1), least=0.25):
 
     least: as for `masks`. Raises ValueError for a thing that has no patch.
     """
-    found, scenes = {place: [] for place in places(vlm)}, list(scenes)
-    for scene in scenes:
-        vlm.check_whole(scene.image)
+    found, scenes = {place: [] for place in places(vlm)}, checked(scenes, about)
     for scene, seen in zip(scenes, states(vlm, [scene.image for scene in scenes])):
-        own = {each.shape[:2]: masks(scene, each.shape[:2], least) for each in seen.values()}
+        view = vlm.viewed(scene.image)
+        own = {grid: masks(scene, grid, least, view) for grid in dict.fromkeys(each.shape[:2] for each in seen.values())}
         for grid, mask in own.items():
             for n in about:
                 if not mask[n].any():
                     raise ValueError(
-                        f"The {scene.things[n].category} of scene {scene.seed} covers {least:.0%} of no patch of {grid[0]} × "
+                        f"The {scene.things[n].category} of scene {scene.id} covers {least:.0%} of no patch of {grid[0]} × "
                         f"{grid[1]}: leave the scene out (`geometry.has_patches`), or ask for less."
                     )
         for place, each in seen.items():

@@ -7,6 +7,7 @@ from http.client import HTTPException, InvalidURL
 from io import BytesIO
 from numbers import Real
 from pathlib import Path
+from typing import NamedTuple
 from urllib.error import URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
@@ -21,6 +22,28 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # PIL knows more, and h
 MOST_PIXELS = 1280 * 28**2  # the paper's bound, and that of the model cards of Qwen2-VL and Qwen2.5-VL: 1280 visual tokens
 
 ACCEPTED = "a path, an http(s) address, the bytes of an image file, a PIL image, or a numpy array (rows, columns[, 3 or 4])"
+
+
+class View(NamedTuple):
+    """What of a picture reaches the patches of a ViT: it is resized to `size`, and `box` of that is seen.
+
+    size: (width, height). box: (left, top, right, bottom) in pixels of the resized picture; where it reaches
+    beyond that, the model pads.
+    """
+
+    size: tuple[int, int]
+    box: tuple[int, int, int, int]
+
+    @property
+    def whole(self) -> bool:
+        """Is all of the picture seen, and nothing else?"""
+        return self.box == (0, 0, *self.size)
+
+    def within(self, size: tuple[int, int]) -> tuple[float, ...]:
+        """The box in pixels of the picture itself, which is of this (width, height)."""
+        across, down = (own / resized for own, resized in zip(size, self.size))
+        left, top, right, bottom = self.box
+        return left * across, top * down, right * across, bottom * down
 
 
 def read(image):

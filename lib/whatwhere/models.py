@@ -30,6 +30,7 @@ from . import images as _images
 from .families import FAMILIES
 from .files import together
 from .finite import Watch, check_finite, extremes, first_bad, not_finite
+from .scenes import Scene, cover
 from .streams import check_count, check_range, off_device, residual_stream
 from .tokens import readable, spelt
 
@@ -65,7 +66,8 @@ class VLM:
         self.about = getattr(model.config, "whatwhere", None) or {}
         # the paper reads layer 25 of LLaVA's 32
         self.lens_layer = self.about.get("lens_layer", round(25 / 32 * self.n_layers))
-        self._warned, self._reduced, self._own_most, self._grids = False, False, None, {}
+        self._warned, self._reduced, self._own_most = False, False, None
+        self._grids, self._views = {}, {}
 
     def __repr__(self):
         return f"VLM({self.name}: {self.family}, ViT depth {self.depths}, {self.n_layers} LM layers, {self.dtype}, {self.device})"
@@ -113,6 +115,25 @@ class VLM:
             self._grids[asked] = self.adapter.grids(self._pixels([image]))[0]
         return self._grids[asked]
 
+    def viewed(self, image) -> _images.View:
+        """What of `image` reaches the patches, where the model resizes, crops or pads: an `images.View`."""
+        size = self._read(image).size
+        asked = size, str(vars(self.image_processor))
+        if asked not in self._views:
+            viewed = getattr(self.adapter, "viewed", None)  # where it is none, all of a picture is seen
+            self._views[asked] = viewed(size) if viewed else _images.View(size, (0, 0, *size))
+        return self._views[asked]
+
+    def cover(self, scene: Scene, grid: tuple[int, int] | None = None) -> np.ndarray:
+        """(things + 1, rows, columns) what each thing of a scene covers of each visual token's field, and last the ground.
+
+        It is taken of what the model really sees, after its resizing and cropping; see `scenes.cover`.
+
+        Args:
+            grid: (rows, columns) of another grid over the same, such as the ViT's patches (`geometry.grids`).
+        """
+        return cover(scene, grid or self.patch_grid(scene.image), self.viewed(scene.image))
+
     @property
     def max_pixels(self) -> int | None:
         """The most pixels of a picture that reaches the ViT; larger ones are reduced. None where all are shown at one size."""
@@ -125,16 +146,6 @@ class VLM:
     def seen(self, image):
         """The picture that reaches the ViT, resized (and for CLIP cropped), as a PIL image."""
         return self.adapter.seen(self._read(image))
-
-    def check_whole(self, image):
-        """Refuse a picture of which this model never sees a part: what is known of all of it would be laid over another grid."""
-        image = self._read(image)
-        crops = getattr(self.adapter, "crops", None)
-        if crops and crops(image.size):
-            raise ValueError(
-                f"{self.name} sees the middle of this picture of {image.width} × {image.height} pixels alone and crops the rest "
-                "away, so that truth about all of it does not belong to its patches. Give a square picture."
-            )
 
     def positions(self, image, prompt=""):
         """Where the visual tokens of `image` stand in the sequence and in the ViT: a `Positions`."""

@@ -11,7 +11,8 @@ that cannot know the scene (`Readings.of_other_scenes`, `Readings.shuffled`).
 
 import warnings
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,10 @@ import torch
 from tqdm import tqdm  # plain text: a notebook's widget would ask the built page for the network
 
 from . import images as pictures
-from . import lens, world
+from . import lens
+from .images import View
+from .scenes import Scene, checked, cover, vocabulary
+from .scenes import existence as asked_for
 from .stats import interval, share
 from .streams import check_count
 from .tokens import forms
@@ -34,7 +38,8 @@ class Readings:
     ids: (images, depths, rows, columns) the best id of each patch. asked: words whose presence was asked after.
     scores: (images, depths, asked) the largest log-probability that any patch gives to each of them.
     vocabulary: (vocabulary,) what each id looks like. depths: the ViT depths. layer: the LM layer read.
-    tokenizer: the model's, for words that are several tokens.
+    tokenizer: the model's, for words that are several tokens. views: by (width, height) of a picture, what the model sees of
+    one; of sizes that are not named, all.
     """
 
     ids: np.ndarray
@@ -44,6 +49,7 @@ class Readings:
     depths: tuple
     layer: int
     tokenizer: object = None
+    views: Mapping[tuple[int, int], View] = field(default_factory=dict)
 
     def __repr__(self):
         images, depths, rows, columns = self.ids.shape
@@ -57,6 +63,11 @@ class Readings:
     def forms(self, words):
         """The tokens by which words can show in these maps: `lens.forms`."""
         return forms(self.vocabulary, words, self.tokenizer)
+
+    def viewed(self, image) -> View:
+        """What of a picture the model sees that these maps are of: as `vlm.viewed`."""
+        size = pictures.read(image).size
+        return self.views.get(size, View(size, (0, 0, *size)))
 
     def of_other_scenes(self):
         """Each image is given the maps of the image before it: same model, same words, wrong picture."""
@@ -75,22 +86,17 @@ def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=N
 
     images: anything `images.read` takes, scenes or Gestalt probes; all of one patch grid. layer, depths, norm, batch_size,
     decoder: as for `lens.token_maps`. asked: words to keep scores of; the score of a word is that of the best token by which it
-    can show (`lens.forms`). Raises ValueError where grids differ, a word has no such token, or the model crops a scene.
+    can show (`lens.forms`). Raises ValueError where grids differ, or a word has no such token.
     """
-    images = list(images)
-    for scene in images:
-        if hasattr(scene, "image"):
-            vlm.check_whole(scene.image)  # its truth is of all of it
     images = [pictures.read(getattr(each, "image", each)) for each in images]
-    grids = {vlm.patch_grid(each) for each in images}
-    if len(grids) != 1:
-        raise ValueError(f"stages.read takes images of one patch grid; these have {sorted(grids) or 'no image among them'}.")
+    grid = _one_grid(vlm, images)
     depths = tuple(range(vlm.depths + 1) if depths is None else depths)
     layer, vocabulary = lens.read_at(vlm, layer, decoder), (decoder or vlm).words
     found = forms(vocabulary, asked, vlm.tokenizer)
     _refuse_missing(found, vlm.name)
     wanted = [found[word] for word in asked]
     of_any, sizes = np.concatenate([[], *wanted]).astype(int), list(map(len, wanted))
+    views = {size: vlm.viewed(image) for size, image in {image.size: image for image in images}.items()}
     ids, scores = [], []
     with tqdm(total=len(images), desc=f"{vlm.name}, token maps", leave=False) as bar:
         for batch, _, hidden in lens.visual_states(vlm, images, "", layer, depths, batch_size):
@@ -98,23 +104,41 @@ def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=N
             for said, _, own in lens.log_probabilities(vlm, hidden, 1, of_any, norm, decoder):
                 best.append(said)
                 found += [torch.stack([each.amax(-1) for each in own.split(sizes, -1)], -1)] if wanted else []
-            shape = (len(batch), len(depths), *next(iter(grids)))
+            shape = (len(batch), len(depths), *grid)
             ids.append(torch.cat(best).reshape(shape).cpu().numpy())
             scores.append(torch.cat(found).reshape(*shape[:2], -1, len(wanted)).amax(2).cpu().numpy() if wanted else
                           np.zeros((*shape[:2], 0)))  # fmt: skip
             bar.update(len(batch))
-    return Readings(np.concatenate(ids), np.concatenate(scores), tuple(asked), vocabulary, depths, layer, vlm.tokenizer)
+    return Readings(np.concatenate(ids), np.concatenate(scores), tuple(asked), vocabulary, depths, layer, vlm.tokenizer, views)
 
 
-def world_words():
-    """The words of each kind in the organisms' world; what is in none of these lists counts as "other"."""
-    return {
-        "attribute": world.words_of("attribute"), "object": world.words_of("category"),
-        "background": world.words_of("background"), "function": FUNCTION,
-    }  # fmt: skip
+def _one_grid(vlm, images):
+    """(rows, columns) of the visual tokens of all of these images."""
+    grids = {vlm.patch_grid(each) for each in images}
+    if len(grids) != 1:
+        raise ValueError(f"Maps are read of images of one patch grid; these have {sorted(grids) or 'no image among them'}.")
+    return next(iter(grids))
 
 
 FUNCTION = tuple(". , ? : a an the is are does there what where how many to".split())
+
+
+def by_kind(vocabulary: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    """{kind: words} as `counts` counts them, of a `scenes.vocabulary` or `world.vocabulary()`; other words count as "other".
+
+    A "category" is an "object", what is neither that nor a "background" an "attribute", and "function" words are added. A word
+    that is listed twice, as an orange fruit and an orange mug, counts as the first of these.
+    """
+    words: dict[str, dict[str, str]] = {kind: {} for kind in ("object", "background", "attribute", "function")}
+    for kind, listed in [*vocabulary.items(), ("function", FUNCTION)]:
+        kind = {"category": "object", "background": "background", "function": "function"}.get(kind, "attribute")
+        words[kind] |= {word.lower(): word for word in listed}
+    counted: set[str] = set()
+    for listed in words.values():
+        for word in listed.keys() & counted:
+            del listed[word]
+        counted |= listed.keys()
+    return {kind: tuple(words[kind].values()) for kind in KINDS}
 
 
 def kinds_of(vocabulary, words, tokenizer=None):
@@ -154,15 +178,16 @@ def _say_missing(found, what):
         )
 
 
-def owners(scene, grid):
+def owners(scene: Scene, grid: tuple[int, int], view: View | None = None) -> np.ndarray:
     """(rows, columns) whose patch it is: the index of the thing that covers half of it or more, -1 for the ground, -2 for
-    neither. The grid need not divide the picture."""
-    cover = scene.cover(*grid)
-    whose = np.where(cover.max(0) >= 0.5, cover.argmax(0), -2)
+    neither. The grid need not divide the picture. view: `vlm.viewed(scene.image)`, where the model crops or pads it."""
+    shares = cover(scene, grid, view)
+    whose = np.where(shares.max(0) >= 0.5, shares.argmax(0), -2)
     return np.where(whose == len(scene.things), -1, whose)
 
 
 def _pairs(maps, scenes):
+    scenes = checked(scenes)
     if len(maps) != len(scenes):
         raise ValueError(f"{len(maps)} maps do not belong to {len(scenes)} scenes: give one for each.")
     return zip(maps, scenes)
@@ -176,12 +201,12 @@ def counts(readings, scenes, words=None):
     "attribute, other's", and the same for "object". A word is the patch's own if it is a word of the thing that covers half
     of the patch: its category, an attribute, or a letter of its sign. A word is said by any of its tokens (`lens.forms`).
 
-    words: {kind: words}, by default the organisms' own (`world_words`), as far as the model has tokens for them: a warning names
-    those for which it has none, which are then said nowhere.
+    words: {kind: words}, by default all that such scenes may show (`by_kind` of their `scenes.vocabulary`), as far as the model
+    has tokens for them: a warning names those for which it has none, which are then said nowhere.
     """
-    scenes = list(scenes)
+    scenes = checked(scenes)
     if words is None:
-        words = world_words()
+        words = by_kind(vocabulary(scenes))
         known = readings.forms([word for own in words.values() for word in own])
         _say_missing(known, "it counts nowhere, and what shows it counts as saying nothing of its own.")
         words = {kind: [word for word in own if word in known.ids] for kind, own in words.items()}
@@ -189,7 +214,7 @@ def counts(readings, scenes, words=None):
     said_by = _forms_of_things(readings, scenes, words)
     rows = []
     for n, (maps, scene) in enumerate(_pairs(readings.ids, scenes)):
-        whose, kinds = owners(scene, maps.shape[1:]), kind_of[maps]
+        whose, kinds = owners(scene, maps.shape[1:], readings.viewed(scene.image)), kind_of[maps]
         own = np.zeros(maps.shape, bool)
         for i, thing in enumerate(scene.things):
             own |= (whose == i) & np.isin(maps, _any_of(said_by, thing.words))
@@ -210,7 +235,7 @@ def segments(readings, scenes):
 
     A word names a thing if it is a word of that thing and of no other in the scene; it is said by any of its `lens.forms`.
     """
-    scenes = list(scenes)
+    scenes = checked(scenes)
     said_by, found = _forms_of_things(readings, scenes), np.full(readings.ids.shape, -1)
     for (maps, scene), names in zip(_pairs(readings.ids, scenes), found):
         for i, thing in enumerate(scene.things):
@@ -230,16 +255,17 @@ def _any_of(found, words):
     return np.concatenate([np.array([], int), *(found[word] for word in words)])
 
 
-def overlap(predicted, scenes):
+def overlap(predicted, scenes, vlm):
     """Intersection over union of each thing's predicted patches with its true ones, added up over a scene's things.
 
-    predicted: (images, depths, rows, columns) indices of things, anything else for none.
+    predicted: (images, depths, rows, columns) indices of things, anything else for none. vlm: the model whose patches they are
+    of, or its `Readings`.
     Returns (sums (images, depths), things (images,)); a thing that covers half of no patch is left out. The mean IoU is
     `sums.sum(0) / things.sum()`. Raises ValueError where no thing of any scene covers half of a patch.
     """
     sums, things = np.zeros(predicted.shape[:2]), np.zeros(len(predicted))
     for n, (maps, scene) in enumerate(_pairs(predicted, scenes)):
-        whose = owners(scene, maps.shape[1:])
+        whose = owners(scene, maps.shape[1:], vlm.viewed(scene.image))
         for i in range(len(scene.things)):
             true = whose == i
             if true.any():
@@ -251,29 +277,33 @@ def overlap(predicted, scenes):
 
 
 def existence(readings, scenes, kind="random"):
-    """Is it there? Two questions a scene in POPE's form, answered by the token map, as a table with a row for each scene,
-    depth and question.
+    """Is it there? Two questions a scene in POPE's form (`scenes.existence`), answered by the token map, as a table with a row
+    for each scene, depth and question.
 
     Columns: scene, depth, word, there (the truth), hit (some patch decodes to the word), score (the largest
     log-probability of the word over patches; the word must have been `asked` for when the maps were read).
     kind: "random", "popular" or "adversarial", how absentees are drawn. A question about a word for which the model has no
-    token (`lens.forms`) is left out, with a warning that names the word.
+    token (`lens.forms`) is left out, with a warning that names the word. Raises ValueError where nothing can be asked.
     """
-    rows = []
-    asked = [(n, maps, q) for n, (maps, scene) in enumerate(_pairs(readings.ids, scenes)) for q in world.existence(scene, kind)]
-    found = readings.forms([*readings.asked, *(question.text.split()[-2] for *_, question in asked)])
+    rows, pairs = [], list(_pairs(readings.ids, scenes))
+    questions = asked_for([scene for _, scene in pairs], kind)
+    asked = [(n, maps, *question) for n, ((maps, _), own) in enumerate(zip(pairs, questions)) for question in own]
+    found = readings.forms([*readings.asked, *(word for *_, word, _ in asked)])
     _say_missing(found, "the questions about it are left out.")
-    for n, maps, question in asked:
-        word = question.text.split()[-2]
+    for n, maps, word, there in asked:
         if word in found.ids:
             if word not in readings.asked:
                 raise ValueError(f"The maps were read without asking for {word!r}: read(…, asked={(*readings.asked, word)}).")
             hit = np.isin(maps, found[word]).any((1, 2))
             score = readings.scores[n, :, readings.asked.index(word)]
             rows += [
-                {"scene": n, "depth": depth, "word": word, "there": question.answer == "yes", "hit": h, "score": s}
+                {"scene": n, "depth": depth, "word": word, "there": there, "hit": h, "score": s}
                 for depth, h, s in zip(readings.depths, hit, score)
             ]
+    if not rows:
+        raise ValueError(
+            "There is nothing to ask of these scenes: no thing in any, none that another lacks, or no word that a token can show."
+        )
     return pd.DataFrame(rows)
 
 
@@ -294,31 +324,37 @@ def change(table, hits, start):
 def labelled(vlm, scenes, batch_size=50):
     """What a linear probe learns from: states (depths, scenes, patches, features), and {kind: truth (scenes, patches)}.
 
-    The truth is the category, colour or texture of the thing that covers half of a patch, "" where there is none.
+    The kinds are "category" and those of attributes in the `scenes.vocabulary`, such as "colour". The truth is the word of that
+    kind of the thing that covers half of a patch (the first, where it has several), "" where there is none.
     """
     check_count("batch_size", batch_size)
-    truth, states = {kind: [] for kind in ("colour", "texture", "category")}, []
-    grid = vlm.patch_grid(scenes[0].image)
+    scenes = checked(scenes)
+    known = {kind: set(words) for kind, words in vocabulary(scenes).items() if kind != "background"}
+    truth, states, grid = {kind: [] for kind in known}, [], _one_grid(vlm, [scene.image for scene in scenes])
     for scene in scenes:
-        vlm.check_whole(scene.image)
-        whose = owners(scene, grid).ravel()
-        for kind, rows in truth.items():
-            names = [getattr(thing, kind) or "" for thing in scene.things] + ["", ""]  # -1 is the ground, -2 a bit of each
-            rows.append(np.array(names)[whose])
+        whose = owners(scene, grid, vlm.viewed(scene.image)).ravel()
+        for kind, words in known.items():
+            names = [_word_of(thing, kind, words) for thing in scene.things] + ["", ""]  # -1 is the ground, -2 a bit of each
+            truth[kind].append(np.array(names)[whose])
     for start in range(0, len(scenes), batch_size):
         states += vlm.vit_states([scene.image for scene in scenes[start : start + batch_size]])
     return torch.stack(states, 1).numpy(), {kind: np.array(rows) for kind, rows in truth.items()}
 
 
-def clustered(states, scene, grid):
+def _word_of(thing, kind, words):
+    return thing.category if kind == "category" else next((word for word in thing.attributes if word in words), "")
+
+
+def clustered(states, scene, grid, view=None):
     """(rows, columns) k-means clusters of states (patches, features) as indices of things, -1 for the ground.
 
     A baseline with help: it is told how many things there are, and each cluster is given to what it overlaps most.
+    view: as for `owners`.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.cluster import KMeans
 
-    true, n = owners(scene, grid), len(scene.things) + 1
+    true, n = owners(scene, grid, view), len(scene.things) + 1
     found = KMeans(n, n_init=1, random_state=0).fit_predict(states).reshape(grid)
     iou = [[((found == c) & (true == i)).sum() / max(1, ((found == c) | (true == i)).sum()) for i in range(-1, n - 1)]
            for c in range(n)]  # fmt: skip
@@ -330,6 +366,9 @@ def says(vlm, probes, which, words, depths=None):
 
     which: "shown" or "hidden". words: a function of the thing, such as `lambda thing: [thing.category]`.
     """
+    for probe in probes:
+        if not vlm.viewed(probe.image).whole:
+            raise ValueError(f"{vlm.name} does not see all of a picture of {probe.image.width} × {probe.image.height} pixels.")
     readings = read(vlm, probes, depths=depths)
     cells = np.array([probe.cells(which, readings.ids.shape[2:]) for probe in probes])[:, None]
     listed = [words(probe.thing) for probe in probes]

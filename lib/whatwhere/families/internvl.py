@@ -17,7 +17,7 @@ class InternVL(Llava):
 
     model_class = InternVLForConditionalGeneration
     image_processor_class = GotOcr2ImageProcessorPil
-    leading = 0
+    leading, viewed = 0, None  # all of a picture is seen, squeezed
     around = ("<img>", "</img>")  # what is written before and after the visual tokens
 
     def __init__(self, model, image_processor):

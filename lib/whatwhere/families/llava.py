@@ -2,9 +2,11 @@
 
 import numpy as np
 import torch
+from PIL import Image
 from transformers import LlavaForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from ..images import View
 from .picture import picture
 
 
@@ -39,7 +41,8 @@ class Llava:
         self.leading = int(config.vision_feature_select_strategy == "full")  # visual tokens before the first patch
         layer = config.vision_feature_layer
         self.depth = layer if layer >= 0 else len(self.vision_blocks) + 1 + layer
-        self.side, self.merge = config.vision_config.image_size // config.vision_config.patch_size, 1
+        self.patch, self.merge = config.vision_config.patch_size, 1  # pixels; patches of a visual token
+        self.side = config.vision_config.image_size // self.patch
         crop = image_processor.crop_size if image_processor.do_center_crop else image_processor.size
         if (crop["height"], crop["width"]) != (config.vision_config.image_size,) * 2:
             raise ValueError(
@@ -98,18 +101,15 @@ class Llava:
         raw = self._processed([image], do_rescale=False, do_normalize=False)
         return picture(np.asarray(raw["pixel_values"][0]))
 
-    def crops(self, size):
-        """Is a picture of this (width, height) not seen whole, because it is cropped (or laid on a larger, black one)?"""
-        processor = self.image_processor
-        if not getattr(processor, "do_center_crop", False):
-            return False
-        crop = (processor.crop_size["width"], processor.crop_size["height"])
-        edge = processor.size.get("shortest_edge") if processor.do_resize else None
-        if not processor.do_resize:
-            return tuple(size) != crop
-        if edge is None:
-            return (processor.size["width"], processor.size["height"]) != crop
-        return tuple(int(edge * side / min(size)) for side in size) != crop
+    def viewed(self, size):
+        """What of a picture of this (width, height) reaches the patches: an `images.View`."""
+        blank = self._processed([Image.new("RGB", size)], do_center_crop=False, do_rescale=False, do_normalize=False)
+        height, width = np.shape(blank["pixel_values"][0])[1:]
+        shown, crop = self.side * self.patch, self.image_processor.crop_size
+        left, top = 0, 0  # what does not fill a last patch is on the right and below, and no patch is made of it
+        if self.image_processor.do_center_crop:  # or pad, by the same formula, where the crop is larger
+            left, top = (width - crop["width"]) // 2, (height - crop["height"]) // 2
+        return View((width, height), (left, top, left + shown, top + shown))
 
     def _processed(self, images, **how):
         return self.image_processor(images, input_data_format="channels_last", **how)

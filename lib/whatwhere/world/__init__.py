@@ -10,13 +10,24 @@ The world knows nothing of models. Everything is a function of a seed: same seed
 
 from . import gestalt
 from .controlled import RELATIONS_A, RELATIONS_B, SPACING, ControlledSet, controlled
-from .questions import ABSENTEES, FAMILIES, Question, description, existence, questions, relation_question, words_of
-from .scenes import SPLITS, Scene, Thing, held_out, relation, scene, scenes
+from .questions import (
+    ABSENTEES,
+    FAMILIES,
+    Question,
+    description,
+    existence,
+    questions,
+    relation_question,
+    vocabulary,
+    words_of,
+)
+from .rules import relation
+from .scenes import SPLITS, Scene, Thing, held_out, scene, scenes
 from .sprites import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, PORTABLE, SIZE, STANDS, TEXTURES
 
 __all__ = [
     "ABSENTEES", "BACKGROUNDS", "CATEGORIES", "CHARACTERS", "COLOURS", "FAMILIES", "PORTABLE", "RELATIONS_A", "RELATIONS_B",
     "SIZE", "SPACING", "SPLITS", "STANDS", "TEXTURES", "ControlledSet", "Question", "Scene", "Thing", "controlled",
     "description", "existence", "gestalt", "held_out", "questions", "relation", "relation_question", "scene", "scenes",
-    "words_of",
+    "vocabulary", "words_of",
 ]  # fmt: skip

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from .scenes import Scene, Thing, covered, dress, guard
+from ..scenes import covered
+from .scenes import Scene, Thing, dress, guard
 from .sprites import BACKGROUNDS, PORTABLE, SIZE
 
 EXTENT = 46  # pixels: as large as things get in scenes
@@ -35,7 +36,7 @@ class Probe:
 
     def cells(self, which, grid):
         """(rows, columns) true where what is "shown" or "hidden" fills 30% of a cell or more: things are thin in places."""
-        return covered(getattr(self, which), *grid) >= 0.3
+        return covered([getattr(self, which)], *grid)[0] >= 0.3
 
 
 def lone(seed, split="test"):

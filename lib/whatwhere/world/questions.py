@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from .scenes import POPULARITY, THEMES, relation
+from .rules import POPULARITY, THEMES, relation
 from .sprites import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, PORTABLE, TEXTURES
 
 FAMILIES = ("existence", "colour", "texture", "category", "background", "reading", "counting", "relation", "description")
@@ -35,6 +35,11 @@ def words_of(kind):
     if kind not in kinds:
         raise ValueError(f"No words of kind {kind!r}; there are {', '.join(kinds)}.")
     return kinds[kind]
+
+
+def vocabulary():
+    """{kind: words} of all that can be in a scene: colours, textures, categories and backgrounds."""
+    return {kind: words_of(kind) for kind in ("colour", "texture", "category", "background")}
 
 
 def _companions(category):
@@ -69,17 +74,31 @@ def absentee(scene, kind, rnd):
 
 def existence(scene, kind="random"):
     """POPE's form: one question about something that is there, one about an absentee of the kind asked for."""
-    rnd = random.Random(f"existence/{kind}/{scene.split}/{scene.seed}")
-    return _existence(scene, kind, rnd)
+    return _existence(scene, kind, _existence_seed(scene, kind))
 
 
-def _existence(scene, kind, rnd):
+def existence_words(scene, kind="random"):
+    """What these questions are about: [(a word, True), (another, False)]."""
+    return [(word, bool(about)) for word, about in _asked_for(scene, kind, _existence_seed(scene, kind))]
+
+
+def _existence_seed(scene, kind):
+    return random.Random(f"existence/{kind}/{scene.split}/{scene.seed}")
+
+
+def _asked_for(scene, kind, rnd):
+    """[(a category that is there, (its index,)), (one that is not, ())]; nothing of a scene without things."""
     if not scene.things:
         return []
     i = rnd.randrange(len(scene.things))
-    yes = Question("existence", f"is there {article(scene.things[i].category)} ?", "yes", (i,), kind)
-    no = Question("existence", f"is there {article(absentee(scene, kind, rnd))} ?", "no", (), kind)
-    return [yes, no]
+    return [(scene.things[i].category, (i,)), (absentee(scene, kind, rnd), ())]
+
+
+def _existence(scene, kind, rnd):
+    return [
+        Question("existence", f"is there {article(word)} ?", "yes" if about else "no", about, kind)
+        for word, about in _asked_for(scene, kind, rnd)
+    ]
 
 
 def relation_question(scene, a, b):

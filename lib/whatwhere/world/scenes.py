@@ -1,26 +1,21 @@
 """Scenes: who stands where, the picture, and the truth about it."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 
 import numpy as np
 from PIL import Image
 
+from .. import scenes as protocol
 from . import sprites
+from .questions import Question, existence_words, questions, vocabulary
+from .rules import POPULARITY, THEMES, relation
 from .sprites import BACKGROUNDS, CHARACTERS, COLOURS, PORTABLE, SIZE, STANDS, TEXTURES
 
 SPLITS = ("train", "dev", "test", "unseen")
-OPPOSITE = {"left": "right", "right": "left", "behind": "front", "front": "behind", "on": "under", "under": "on"}
-
-# Co-occurrence priors: a scene has a theme, and most of its things and its ground come from it.
-# Popular things are common in every theme. Nothing here is needed to see, everything to guess.
-THEMES = {
-    "kitchen": (("apple", "bottle", "bowl", "mug"), ("wood", "brick")),
-    "study": (("candle", "key", "lamp", "star"), ("wood", "sand")),
-    "outdoors": (("boot", "fish", "hat", "house"), ("grass", "water", "snow")),
-}
-POPULARITY = {"mug": 3.0, "lamp": 2.5, "hat": 2.5, "apple": 1.8, "candle": 1.5, "fish": 1.5}
 
 EXTENT = {"portable": 40, "stand": 56}  # pixels of the larger side, half way between far and near
 FAR, NEAR = 0.40, 0.95  # where things may stand: share of the height, from the top
@@ -49,9 +44,14 @@ class Thing:
     order: float = 0.0  # who hides whom: larger is drawn later
 
     @property
-    def words(self):
+    def attributes(self) -> tuple[str, ...]:
+        """Its colour and its texture; a sign has neither."""
+        return tuple(word for word in (self.colour, self.texture) if word)
+
+    @property
+    def words(self) -> tuple[str, ...]:
         """The object's own words: its category, its attributes, a sign's letters."""
-        return tuple(w for w in (self.category, self.colour, self.texture, *(self.text or "")) if w)
+        return (self.category, *self.attributes, *(self.text or ""))
 
     @cached_property
     def silhouette(self):
@@ -165,50 +165,35 @@ class Scene:
         """The thing of a category, or None. A category occurs at most once in a scene."""
         return next((t for t in self.things if t.category == category), None)
 
-    def cover(self, rows, columns):
+    @property
+    def id(self) -> str:
+        """By which this very scene is known again: its split and seed, and a digest of all that it is made of."""
+        return f"tabletop/{self.split}/{self.seed}/{sha256(repr(self).encode()).hexdigest()[:8]}"
+
+    def cover(self, rows: int, columns: int) -> np.ndarray:
         """`(things + 1, rows, columns)` floats: the share of each grid cell that each thing covers, background last.
 
-        The grid is laid over the whole picture, as a model's is that resizes and crops nothing. It need not divide the
-        picture evenly: a pixel on the border of cells belongs to each of them by its area there.
+        The grid is laid over the whole picture. It need not divide it evenly: a pixel on the border of cells belongs to
+        each of them by its area there.
         """
-        if not (_whole(rows) and _whole(columns) and min(rows, columns) >= 1):
-            raise ValueError(f"A grid has a whole number of rows and of columns, 1 or more; got {rows!r} x {columns!r}.")
-        return covered(np.concatenate([self.masks, self.owner[None] < 0]), rows, columns)
+        return protocol.cover_of(self.masks, (self.width, self.height), rows, columns)
 
+    def relation(self, a: int, b: int) -> str | None:
+        """Where thing `a` is relative to thing `b`, by index: `world.relation`."""
+        return relation(self.things[a], self.things[b])
 
-def covered(masks, rows, columns):
-    """`(…, rows, columns)` floats: what share of each cell of a grid laid over it a mask `(…, height, width)` fills."""
-    height, width = masks.shape[-2:]
-    # whole numbers as long as they are added up, so that the shares are exact: an even grid gives plain means, bit for bit
-    parts = _overlaps(height, rows) @ masks.astype(float) @ _overlaps(width, columns).T
-    return parts / (height * width)
+    @property
+    def vocabulary(self) -> dict[str, tuple[str, ...]]:
+        """The words of each kind in the whole world: `world.vocabulary()`."""
+        return vocabulary()
 
+    def existence(self, kind: str = "random") -> list[tuple[str, bool]]:
+        """What `world.existence` asks about: a word, and whether it is there."""
+        return existence_words(self, kind)
 
-def _overlaps(side, cells):
-    """`(cells, side)`: how much of each of `side` pixels is in each cell, where a pixel is `cells` long and a cell `side`."""
-    cell, pixel = np.arange(cells)[:, None] * side, np.arange(side) * cells
-    return (np.minimum(cell + side, pixel + cells) - np.maximum(cell, pixel)).clip(0).astype(float)
-
-
-def relation(a, b):
-    """Where `a` is relative to `b`: left, right, behind, front, on, under, or None where it is none of them clearly.
-
-    On and under come from support. The plane is seen at a slant, so a pixel of height counts 1.4 pixels of depth,
-    and one direction must be at least twice the other. A thing on a stand is not on the plane: it has no clear place
-    relative to anything but its stand.
-    """
-    if a.place and b.category in STANDS:
-        return a.place
-    if b.place and a.category in STANDS:
-        return OPPOSITE[b.place]
-    across, deep = a.x - b.x, 1.4 * (a.y - b.y)
-    if "on" in (a.place, b.place) or not (across or deep):
-        return None
-    if abs(across) >= 2 * abs(deep):
-        return "left" if across < 0 else "right"
-    if abs(deep) >= 2 * abs(across):
-        return "behind" if deep < 0 else "front"
-    return None
+    def questions(self, families: Sequence[str]) -> list[Question]:
+        """`world.questions` of these families, with their answers."""
+        return questions(self, families)
 
 
 def extent_at(category, y, height):

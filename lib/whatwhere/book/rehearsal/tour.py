@@ -32,7 +32,7 @@ def tour(vlm, picture, question: str = "what is this ?") -> pd.DataFrame:
 
     def pair():
         """A scene of two things, both with patches of their own, the one's as masks in the ViT and as visual tokens."""
-        scene = geometry.pairs(vlm, "B", 1)[0].scenes["left"]
+        scene = geometry.pairs(vlm, world.controlled("B", 10), 1)[0].scenes["left"]
         return scene, geometry.patches(vlm, [scene], 0, "ViT 0"), geometry.patches(vlm, [scene], 0, "LM 0")
 
     def where(scene, masks):
@@ -48,7 +48,7 @@ def tour(vlm, picture, question: str = "what is this ?") -> pd.DataFrame:
             answers.chances(vlm, inputs, ("left", "right"))
 
     def overlap():
-        return stages.overlap(stages.segments(mapped(), scenes), scenes)
+        return stages.overlap(stages.segments(mapped(), scenes), scenes, vlm)
 
     def by_axis(rotary, heads):
         geometry.axis_attention(rotary(vlm), heads, [0], range(len(heads.at)))
