@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from ..views.page import OWN_KEYS, PAPER_STYLE, data_uri, tight
+from ..views.page import OWN_KEYS, PAPER_STYLE, beside, data_uri
 
 
 class Doses:
@@ -52,40 +52,6 @@ class Doses:
         )
 
 
-STYLE = PAPER_STYLE + tight("""
-    .ww-doses .ww-sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(13em, 1fr)); gap: 1em 1.6em;
-        align-items: center }
-    .ww-doses img { width: 100%; max-width: 20em; image-rendering: pixelated; border-radius: 4px; background: none }
-    .ww-doses p { margin: 0 0 .5em; font-weight: 600 }
-    .ww-doses .ww-answer, .ww-doses label { display: grid; grid-template-columns: 5.5em minmax(4em, 1fr) 3.2em; gap: .7em;
-        align-items: center; margin: 0 0 .25em }
-    .ww-doses label { margin-top: .5em }
-    .ww-doses select { grid-column: 2 / 4; font: inherit; min-height: 28px; min-width: 0; width: 100%; background: #fff;
-        border: 1px solid #9a9a94; border-radius: 4px }
-    .ww-doses .ww-answer i { background: #e6e3da; border-radius: 3px; height: 1.1em; overflow: hidden }
-    .ww-doses .ww-answer b { display: block; height: 100%; background: #0072b2; width: 0 }
-    .ww-doses input { width: 100%; min-height: 24px }
-    .ww-doses output { font-variant-numeric: tabular-nums; text-align: right }
-    .ww-doses figcaption { margin: .6em 0 0 }
-    html[data-theme=dark] .bd-content .ww-doses img { background: none !important; padding: 0 !important;
-        filter: none !important; box-shadow: none !important }
-""")
+STYLE = PAPER_STYLE + beside(__file__, ".css")
 
-SCRIPT = tight("""
-    window.whatwhereDoses = function (root) {
-        const data = JSON.parse(root.dataset.doses), range = root.querySelector('input');
-        const kind = root.querySelector('select'), dose = data.doses[range.value];
-        const percent = data.percent[kind.value][range.value], said = dose.toFixed(2).replace('-', '−');
-        root.querySelectorAll('.ww-answer').forEach((row, n) => {
-            row.querySelector('b').style.width = percent[n] + '%';
-            row.querySelector('output').textContent = percent[n].toFixed(0) + '%';
-        });
-        root.querySelector('label:last-of-type output').textContent = said;
-        range.setAttribute('aria-valuetext', 'dose ' + said);
-        // each answer is an island, so that one that is read from right to left leaves the numbers in their places
-        const island = text => Object.assign(document.createElement('bdi'), { textContent: text });
-        root.querySelector('figcaption').replaceChildren(kind.selectedOptions[0].text + ', dose ' + said + ': ',
-            ...data.options.flatMap((option, n) => [n ? ', ' : '', island(option), ' ' + percent[n].toFixed(0) + '%']), '.');
-    };
-    document.querySelectorAll('.ww-doses').forEach(window.whatwhereDoses);
-""")
+SCRIPT = beside(__file__, ".js")

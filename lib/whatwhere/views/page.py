@@ -7,6 +7,8 @@ and Sphinx each announce their theme in another way, so that colours which follo
 import base64
 import re
 from io import BytesIO
+from pathlib import Path
+from string import Template
 
 PAPER, INK, SOFT = "#fbfaf7", "#1d1f24", "#5b6068"
 # JupyterLab takes the arrow keys for itself, except from what bears this mark
@@ -19,6 +21,15 @@ def tight(text):
     return re.sub(r"\n\s*", "\n", text).strip()
 
 
+def beside(module: str, kind: str, **values: object) -> str:
+    """The style (".css") or script (".js") that lies beside a module (its `__file__`) under the same name, tight.
+
+    values: what stands for `$NAME` in it.
+    """
+    text = Path(module).with_suffix(kind).read_text(encoding="utf-8")
+    return tight(Template(text).substitute(values) if values else text)
+
+
 def data_uri(image):
     image = image.copy()
     image.thumbnail((PICTURE, PICTURE))
@@ -29,13 +40,4 @@ def data_uri(image):
 
 # `color-scheme` is for sliders, check boxes and menus, which browsers draw as the system likes them. The last rule: in dark
 # mode pydata-sphinx-theme puts a light card behind every HTML output.
-PAPER_STYLE = tight(f"""
-    .ww-paper {{ margin: 1em 0 !important; padding: .9em 1em; background: {PAPER} !important; border-radius: 6px;
-        color: {INK}; color-scheme: light; font: 15px/1.45 system-ui, sans-serif; text-align: left }}
-    .ww-paper :is(p, label, output, figcaption, select, option, .ww-answer) {{ color: {INK} }}
-    .ww-paper figcaption {{ max-width: none; font: inherit; text-align: left; overflow-wrap: anywhere }}
-    .ww-paper :is(input, select):focus-visible {{ outline: 3px solid #d98200; outline-offset: 2px }}
-    .ww-paper input {{ accent-color: #0072b2 }}
-    html[data-theme=dark] .bd-content div.cell_output .text_html:has(.ww-paper, .ww-figure) {{
-        background: none !important; padding: 0 !important }}
-""")
+PAPER_STYLE = beside(__file__, ".css", PAPER=PAPER, INK=INK)

@@ -12,7 +12,7 @@ from html import escape
 import numpy as np
 
 from ..tokens import columns as width_of
-from .page import INK, OWN_KEYS, PAPER, PAPER_STYLE, SOFT, data_uri, tight
+from .page import INK, OWN_KEYS, PAPER, PAPER_STYLE, SOFT, beside, data_uri
 
 # Okabe–Ito, lightened where needed to be read as text on a dark picture
 KIND_COLOURS = ("#6cc5f5", "#f5a623", "#2fd6a3", "#f5a0d0", "#f0e442", "#ff9a6b", "#b9b4ff", "#d0d0d0")
@@ -193,93 +193,15 @@ def _islands(pieces):
 
 
 # Words are light on the dimmed picture, which is dark enough for every colour even where it is white.
-STYLE = """
-    .ww-map { max-width: var(--wide) }
-    .ww-map .ww-bar { display: flex; flex-wrap: wrap; gap: .3em 1em; align-items: center; margin-bottom: .5em }
-    .ww-map .ww-bar[hidden] { display: none }
-    .ww-map label { display: inline-flex; gap: .6em; align-items: center; margin: 0; font-weight: 600 }
-    .ww-map .ww-only { font-weight: 400; margin-left: auto; gap: .35em }
-    .ww-map input[type=range] { width: min(15em, 42vw); min-height: 24px }
-    .ww-map output { min-width: 4em; font-variant-numeric: tabular-nums }
-    .ww-map .ww-scroll { overflow-x: auto }
-    .ww-map .ww-box { container-type: inline-size; min-width: calc(var(--columns) * 25px) }
-    .ww-map .ww-grid { display: grid; grid-template-columns: repeat(var(--columns), minmax(0, 1fr));
-        background-size: 100% 100%; border-radius: 4px; overflow: hidden; cursor: crosshair;
-        print-color-adjust: exact; -webkit-print-color-adjust: exact }
-    .ww-map [role=row] { display: contents }
-    .ww-map [role=cell] { aspect-ratio: var(--ratio); display: flex; align-items: center; justify-content: center;
-        overflow: hidden; background: rgba(14, 16, 20, VEIL); box-shadow: inset 0 0 0 .5px rgba(255, 255, 255, .22);
-        color: #e4e6ea; text-align: center; line-height: 1; overflow-wrap: anywhere; --c: calc(100cqw / var(--columns));
-        font-size: max(7px, min(calc(var(--c) * .28), calc(var(--c) * 1.42 / var(--n, 5)))) }
-    @container (max-width: 440px) { .ww-map [role=cell] { letter-spacing: -.04em;
-        font-size: max(7px, min(calc(var(--c) * .33), calc(var(--c) * 1.55 / var(--n, 5)))) } }
-    .ww-map [role=cell].ww-on { outline: 2px solid #fff; outline-offset: -2px }
-    .ww-map.ww-bare [role=cell] { background: none; color: transparent; box-shadow: none }
-    .ww-map .ww-grid:focus-visible { outline: 3px solid #e69f00; outline-offset: 2px }
-    .ww-map figcaption { display: block; margin: 0; padding: 0 }
-    .ww-map figcaption p { display: block; margin: .35em 0 0; font: inherit; text-align: left; color: SOFT }
-    .ww-map figcaption .ww-patch { color: INK; min-height: 1.45em }
-    .ww-map .ww-key { display: inline-flex; align-items: center; gap: .4em; margin-right: 1.1em }
-    .ww-map .ww-key i { width: .9em; height: .9em; border-radius: 2px; background: currentColor; box-shadow: 0 0 0 1px #555 }
-    KINDS
-    @media print {
-        .ww-map { break-inside: avoid }
-        .ww-map .ww-bar, .ww-map .ww-patch { display: none } }
-"""
 KIND = """
     .ww-map .ww-k{n} { color: {colour} }
     .ww-map:not(.ww-bare) [role=cell].ww-k{n} { font-weight: 700; box-shadow: inset 0 0 0 1.5px {colour}99 }
 """
 _KINDS = "".join(KIND.replace("{n}", str(n)).replace("{colour}", colour) for n, colour in enumerate(KIND_COLOURS))
-STYLE = tight(STYLE.replace("KINDS", _KINDS).replace("VEIL", f"{VEIL}").replace("SOFT", SOFT).replace("INK", INK))
+STYLE = beside(__file__, ".css", KINDS=_KINDS, VEIL=VEIL, SOFT=SOFT, INK=INK)
 
 # ipywidgets takes its colours from JupyterLab's variables, which VS Code, Colab and marimo set to others or not at all
-WIDGET_STYLE = tight(f"""
-    .ww-widget {{ --jp-widgets-color: {INK}; --jp-widgets-label-color: {INK}; --jp-widgets-readout-color: {INK};
-        --jp-widgets-slider-handle-background-color: #fff; --jp-widgets-slider-handle-border-color: #6b7078;
-        --jp-layout-color3: #cfcdc6; background: {PAPER} !important; color: {INK}; color-scheme: light; border-radius: 6px;
-        padding: .6em 0 0 }}
-    .ww-widget :is(.widget-label, .widget-readout) {{ color: {INK} !important }}
-    .ww-widget .ww-map {{ margin: 0 !important }}
-""")
+WIDGET_STYLE = beside(__file__, ".widget.css", INK=INK, PAPER=PAPER)
 
 # Called by the slider, the check box and the map itself; everything is found from the element that called.
-SCRIPT = tight("""
-    window.whatwhereMap = function (el, event) {
-        const map = el.closest('.ww-map'), data = map.data || (map.data = JSON.parse(map.dataset.map));
-        const ranges = [...map.querySelectorAll('input[type=range]')], [depth, layer] = ranges.map(range => +range.value);
-        const at = (layer || 0) * data.names[0].length + depth;
-        const cells = [...map.querySelectorAll('[role=cell]')];
-        const island = text => Object.assign(document.createElement('bdi'), { textContent: text });
-        const tell = (part, pieces) => map.querySelector(part).replaceChildren(...pieces.map((p, n) => n % 2 ? island(p) : p));
-        if (el.type === 'checkbox') { map.classList.toggle('ww-bare', el.checked); return }
-        if (el.type === 'range') {
-            cells.forEach((cell, n) => {
-                const word = data.ids[at][n * data.ranks], text = data.words[word], kind = data.kinds[word];
-                cell.textContent = text;
-                cell.className = kind < 0 ? '' : 'ww-k' + kind;
-                cell.style.setProperty('--n', data.sizes[word]);
-            });
-            tell('.ww-told', data.told[at]);
-            const name = data.names[ranges.indexOf(el)][+el.value];
-            el.closest('span').querySelector('output').textContent = name;
-            el.setAttribute('aria-valuetext', name);
-        } else if (event.type === 'keydown') {
-            const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -data.columns, ArrowDown: data.columns }[event.key];
-            if (!step) return;
-            event.preventDefault();
-            const next = map.picked == null ? 0 : map.picked + step;
-            if (cells[next]) map.picked = next;
-        } else {
-            const cell = event.target.closest('[role=cell]');
-            if (cell) map.picked = cells.indexOf(cell);
-        }
-        if (map.picked == null) return;
-        cells.forEach((cell, n) => cell.classList.toggle('ww-on', n === map.picked));
-        const row = Math.floor(map.picked / data.columns), column = map.picked % data.columns;
-        const pieces = ['Row ' + row + ', column ' + column + ': '], first = map.picked * data.ranks;
-        for (let n = first; n < first + data.ranks; n++)
-            pieces.push(data.words[data.ids[at][n]], ' ' + data.percent[at][n] + '%' + (n < first + data.ranks - 1 ? ', ' : ''));
-        tell('.ww-patch', pieces);
-    };
-""")
+SCRIPT = beside(__file__, ".js")
