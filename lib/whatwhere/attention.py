@@ -37,8 +37,8 @@ LEAST_ROWS = 0.25  # of all tokens so many look at a sink: what two or three do 
 class Attention:
     """The attention of some blocks to one image and its prompt.
 
-    weights: (blocks, heads, tokens, tokens), in float32 on the CPU: in row i what token i collects, from itself too; a row sums to
-        one. The row of a word goes into the choice of the *next* one.
+    weights: (blocks, heads, tokens, tokens), in float32 on the CPU: in row i what token i collects, from itself too. A row sums
+        to one (or is zero, where all of it is knocked out). A word's row goes into the choice of the *next* word.
     blocks: their numbers, from 1. tower: "LM" or "ViT". words: (tokens,) what each token is. image: as the model sees it.
     places: (rows × columns,) which tokens are the patches of `grid`, in raster order. In the LM all of the prompt comes in its
         order; in the ViT tokens without a place (CLIP's class token) come first, then the patches in raster order.
@@ -53,7 +53,7 @@ class Attention:
     image: Image.Image
 
     def on_image(self) -> Tensor:
-        """(blocks, heads, tokens, rows, columns): what each token collects from each patch. What it collects elsewhere is left out."""
+        """(blocks, heads, tokens, rows, columns): what each token collects from each patch, and not what it does elsewhere."""
         return self.weights[..., self.places].unflatten(-1, self.grid)
 
     def received(self) -> Tensor:
@@ -74,8 +74,8 @@ class Attention:
         """(blocks, tokens) booleans: which tokens receive more than `above` times an equal share, on average over heads.
 
         Attention sinks draw attention from whatever looks, for what they are and not for what they show: a text's first token
-        (Xiao et al., ICLR 2024), patches of the ground in a ViT (Darcet et al., ICLR 2024), visual tokens of no use to the question
-        (Kang et al., ICLR 2025). Those works find them by their share or by the size of their states; here it is the share.
+        (Xiao et al., ICLR 2024), patches of the ground in a ViT (Darcet et al., ICLR 2024), visual tokens of no use to the
+        question (Kang et al., ICLR 2025). Those works go by their share or by the size of their states; here it is the share.
         """
         return self.received().mean(1) > above
 
@@ -99,7 +99,11 @@ def read(vlm, images: list, questions: list[str], answers: list[str] | None, lay
         layers = range(1, vlm.n_layers + 1)
     blocks = numbered(vlm, layers, depths)
     inputs = vlm.prepare(images, questions, answers)
-    if answers is not None:  # whoever listens to the prompt (`intervene.knockout`) hears where it ends
+    if answers is not None:
+        if len(images) > 1:  # no padding between a prompt and its answer
+            single = zip(images, questions, answers)
+            return [read(vlm, [image], [asked], [said], layers, depths, take)[0] for image, asked, said in single]
+        # whoever listens to the prompt (`intervene.knockout`) hears where it ends
         vlm.model.get_input_embeddings()(vlm.prepare(images, questions)["input_ids"])
     kept = {number: [] for number in blocks}
     run, parts = (_lm if depths is None else _vit)(vlm, inputs, images)
@@ -268,7 +272,9 @@ def attention_of(block: nn.Module) -> nn.Module:
     """The module in a block that calls transformers' attention interface."""
     modules = [module for module in block.modules() if hasattr(module, "is_causal") and hasattr(module, "config")]
     if len(modules) != 1:
-        raise ValueError(f"A {type(block).__name__} has {len(modules)} modules that look like attention; whatwhere reads blocks with one.")
+        raise ValueError(
+            f"A {type(block).__name__} has {len(modules)} modules that look like attention; whatwhere reads blocks with one."
+        )
     config = _TAPPED[modules[0]][0] if modules[0] in _TAPPED else modules[0].config
     if config._attn_implementation != "eager" and "sdpa" not in config._attn_implementation:
         raise ValueError(
@@ -302,7 +308,9 @@ def _attend(module, query, key, value, attention_mask, scaling=None, **named):
         if not takes:
             return output, own
     if named.get("softcap") is not None or named.get("s_aux") is not None:
-        raise ValueError("This model's attention is more than a softmax of scores (softcap, or learnt sinks): whatwhere cannot read it.")
+        raise ValueError(
+            "This model's attention is more than a softmax of scores (softcap, or learnt sinks): whatwhere cannot read or cut it."
+        )
     groups = query.shape[1] // key.shape[1]  # heads that share their keys
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = query.float() @ key.float().repeat_interleave(groups, 1).transpose(2, 3) * scaling
@@ -325,7 +333,7 @@ def _usual(module, config):
 
 
 def _hidden(module, mask, shape, device, is_causal) -> Tensor:
-    """Booleans that broadcast to (batch, heads, queries, keys), true where a query may not look, by the mask or for lack of one."""
+    """Booleans that broadcast to (batch, heads, queries, keys), true where a query may not look anyway."""
     *_, queries, keys = shape
     if mask is None:
         causal = module.is_causal if is_causal is None else is_causal

@@ -5,22 +5,28 @@
         vlm.answer(scene.image, "where is the mug relative to the lamp ?")
     with intervene.replaced(vlm, own, ground, layer=0): …            # erase, or patch in from another picture
     with intervene.moved(vlm, own, (0, 5)): …                        # another place, the same content
+    with intervene.knockout(vlm, layers=[2, 3], queries="last", keys=own): …     # nothing flows from there to the answer
 
 A *mask* is true where a patch is meant: (rows, columns), for every image that the model is shown, or a list with one for each
 of them, in order. At a `depth` of the ViT, and in `moved`, its grid is that of the ViT's patches; at a `layer` of the LM it is
-that of the visual tokens, which is coarser where patches are merged (`geometry.grids`). All three are hooks. They may be nested
-(of two that replace the same states, the inner one acts first); and when the block is left, however it is left, the model is as
-it was, bit for bit.
+that of the visual tokens, which is coarser where patches are merged (`geometry.grids`). The first three are hooks, `knockout` is
+a function that attention goes through. They may be nested (of two that replace the same states, the inner one acts first); and
+when the block is left, however it is left, the model is as it was, bit for bit.
 """
 
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from .attention import Tap, n_heads, numbered, tapped
 from .compress.within import at_work
 from .rope import vision
+from .selection import PairsInPrompt, PairsInViT, checked_masks, other_grid
 from .streams import check_range
 
 
@@ -64,6 +70,71 @@ def moved(vlm, masks, steps, *, blocks=None):
         for module, hook in place(vlm, rows, steps, blocks):
             stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield
+
+
+@contextmanager
+def knockout(
+    vlm,
+    *,
+    layers: int | Iterable[int] | None = None,
+    depths: int | Iterable[int] | None = None,
+    heads: int | Iterable[int] | None = None,
+    queries: Any = None,
+    keys: Any = None,
+) -> Iterator[None]:
+    """Within this context some attention is cut: of whole heads, or from the tokens `queries` to the tokens `keys`.
+
+    What is cut has a logit of minus infinity, so that the rest of a row still sums to one (attention knockout: Geva et al., EMNLP
+    2023); a row from which all is cut gives on zeros, and so does a whole head. That a token attends to another does not mean
+    that it uses what it finds there: this tests it. The answer is written under it, too (`vlm.answer`).
+
+    Args:
+        layers: blocks of the LM, counted from 1, or
+        depths: blocks of the ViT, counted from 1: one of the two.
+        heads: in these heads of those blocks, counted from 0; in all by default. Whole heads without `queries` and `keys`.
+        queries, keys: which tokens look, and at which; all by default. A mask of patches or a list with one for each image, as
+            above; or places, whole numbers, counted as in `attention.Attention` (from the prompt's end if they are negative).
+            In the LM also "image", all visual tokens; "after", all that comes after the image, the answer included; "last", the
+            prompt's last token, which says the answer's first word, and the answer's own after it.
+
+    Raises:
+        ValueError: here for a choice that names nothing or nothing known; when the model is run, for a mask of another grid, a
+            place beyond the prompt, a cache of fixed length, and under `compress.method`.
+    """
+    if (layers is None) == (depths is None):
+        raise ValueError("Say where: in blocks of the ViT (depths) or of the LM (layers), one of the two.")
+    blocks = numbered(vlm, layers, depths)
+    if heads is None and queries is None and keys is None:
+        raise ValueError("Say what is cut: heads, queries (which tokens look) or keys (at which).")
+    with ExitStack() as stack:
+        tokens = None
+        if queries is not None or keys is not None:
+            tokens = (PairsInPrompt if depths is None else PairsInViT)(vlm, queries, keys, stack)
+        taps = [(block, Tap(cut=_cut(number, _heads(heads, block), tokens))) for number, block in blocks.items()]
+        stack.enter_context(tapped(taps))
+        yield
+
+
+def _heads(heads, block) -> Tensor:
+    """(1, heads, 1, 1) booleans: which are meant."""
+    known = n_heads(block)
+    chosen = range(known) if heads is None else [heads] if isinstance(heads, Integral) else list(heads)
+    if not chosen:
+        raise ValueError("Name one head at least.")
+    for head in chosen:
+        if isinstance(head, bool) or not isinstance(head, Integral) or not 0 <= head < known:
+            raise ValueError(f"Heads are counted from 0 to {known - 1} in this model; got {head!r}.")
+    return torch.isin(torch.arange(known), torch.tensor([int(head) for head in chosen]))[None, :, None, None]
+
+
+def _cut(number, heads, tokens):
+    def cut(shape, device):
+        if tokens is None:
+            return heads.to(device)
+        pairs = tokens.pairs(number, shape)
+        return None if pairs is None else heads.to(device) & pairs.to(device)[:, None]
+
+    return cut
 
 
 def _by_angle(vlm, rows, steps, blocks):
@@ -148,7 +219,7 @@ class _Rows:
     """Which rows of a tensor of states are masked patches, and of which image: found anew whenever the model is run."""
 
     def __init__(self, vlm, masks):
-        self.vlm, self.masks, self.owner, self.images = vlm, _masks(masks), None, 0
+        self.vlm, self.masks, self.owner, self.images = vlm, checked_masks(masks), None, 0
 
     def owners(self, grids):
         """For each image (rows, columns) of its number where it is masked, else −1."""
@@ -159,10 +230,7 @@ class _Rows:
         for n, grid in enumerate(grids):
             mask = self.masks[n % len(self.masks)]
             if mask.shape != tuple(grid):
-                raise ValueError(
-                    f"This mask has {mask.shape[0]} × {mask.shape[1]} patches, and the grid here has {grid[0]} × {grid[1]}: the "
-                    "ViT's patches at a depth, the visual tokens at a layer."
-                )
+                raise other_grid(mask, grid)
             found.append(torch.where(mask, n, -1).to(self.vlm.device))
         return found
 
@@ -220,20 +288,6 @@ class _LanguageRows(_Rows):
         for own, at, image in zip(owner, index, self.owners(grids)):
             own[at] = image.flatten()
         self.owner = owner
-
-
-def _masks(masks):
-    """A list of boolean tensors (rows, columns), none of them empty."""
-    many = isinstance(masks, (list, tuple)) or getattr(masks, "ndim", 0) == 3
-    masks = [each.cpu().numpy() if torch.is_tensor(each) else np.asarray(each) for each in (masks if many else [masks])]
-    if not masks:
-        raise ValueError("There is no mask: say which patches are meant.")
-    for n, mask in enumerate(masks):
-        if mask.ndim != 2 or mask.dtype != bool:
-            raise ValueError(f"A mask is booleans (rows, columns), true where a patch is meant; got {mask.dtype} {mask.shape}.")
-        if not mask.any():
-            raise ValueError(f"Mask {n} is true nowhere: there is no patch to change.")
-    return [torch.from_numpy(mask.copy()) for mask in masks]
 
 
 def _numbers(values, what):
