@@ -5,13 +5,15 @@
         vlm.answer(scene.image, "where is the mug relative to the lamp ?")
     with intervene.replaced(vlm, own, ground, layer=0): …            # erase, or patch in from another picture
     with intervene.moved(vlm, own, (0, 5)): …                        # another place, the same content
-    with intervene.knockout(vlm, layers=[2, 3], queries="last", keys=own): …     # nothing flows from there to the answer
+    with intervene.knockout(vlm, layers=1, queries="after", keys=own): …   # no word looks at it
 
 A *mask* is true where a patch is meant: (rows, columns), for every image that the model is shown, or a list with one for each
 of them, in order. At a `depth` of the ViT, and in `moved`, its grid is that of the ViT's patches; at a `layer` of the LM it is
-that of the visual tokens, which is coarser where patches are merged (`geometry.grids`). The first three are hooks, `knockout` is
-a function that attention goes through. They may be nested (of two that replace the same states, the inner one acts first); and
-when the block is left, however it is left, the model is as it was, bit for bit.
+that of the visual tokens, which is coarser where patches are merged (`geometry.grids`).
+
+The first three are hooks, and `knockout` is a function that attention goes through (`taps`). They
+may be nested (of two that replace the same states, the inner one acts first); and when the block is
+left, however it is left, the model is as it was, bit for bit.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,11 +25,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .attention import Tap, n_heads, numbered, tapped
+from .attention import numbered
 from .compress.within import at_work
 from .rope import vision
 from .selection import PairsInPrompt, PairsInViT, checked_masks, other_grid
 from .streams import check_range
+from .taps import Tap, n_heads, tapped
 
 
 def added(vlm, masks, vectors, *, depth=None, layer=None):
@@ -82,59 +85,72 @@ def knockout(
     queries: Any = None,
     keys: Any = None,
 ) -> Iterator[None]:
-    """Within this context some attention is cut: of whole heads, or from the tokens `queries` to the tokens `keys`.
+    """Within this context some attention is cut: whole heads, or from `queries` to `keys`.
 
-    What is cut has a logit of minus infinity, so that the rest of a row still sums to one (attention knockout: Geva et al., EMNLP
-    2023); a row from which all is cut gives on zeros, and so does a whole head. That a token attends to another does not mean
-    that it uses what it finds there: this tests it. The answer is written under it, too (`vlm.answer`).
+    What is cut has a logit of minus infinity, so that the rest of a row still sums to one
+    (attention knockout: Geva et al., EMNLP 2023). A row of which all is cut gives on zeros, and so
+    does a whole head. `vlm.answer` writes its answer under it, too.
 
     Args:
         layers: blocks of the LM, counted from 1, or
         depths: blocks of the ViT, counted from 1: one of the two.
-        heads: in these heads of those blocks, counted from 0; in all by default. Whole heads without `queries` and `keys`.
-        queries, keys: which tokens look, and at which; all by default. A mask of patches or a list with one for each image, as
-            above; or places, whole numbers, counted as in `attention.Attention` (from the prompt's end if they are negative).
-            In the LM also "image", all visual tokens; "after", all that comes after the image, the answer included; "last", the
-            prompt's last token, which says the answer's first word, and the answer's own after it.
+        heads: in these heads of those blocks, counted from 0; in all by default. Without `queries`
+            and `keys` whole heads are cut.
+        queries, keys: the tokens that look, and those at which they look; all by default. A mask of
+            patches, as above, or places, whole numbers, counted as in `attention.Attention` (those
+            below zero from the prompt's end). In the LM also "image": all visual tokens; "after":
+            all that comes after the image, the answer too; "last": the prompt's last token, which
+            says the answer's first word, and the answer's own.
 
     Raises:
-        ValueError: here for a choice that names nothing or nothing known; when the model is run, for a mask of another grid, a
-            place beyond the prompt, a cache of fixed length, and under `compress.method`.
+        ValueError: here, for a choice of nothing or of what there is not. When the model is run,
+            for a mask of another grid, a place beyond the prompt, a cache of fixed length, and,
+            where tokens are chosen, under `compress.method`.
     """
     if (layers is None) == (depths is None):
-        raise ValueError("Say where: in blocks of the ViT (depths) or of the LM (layers), one of the two.")
-    blocks = numbered(vlm, layers, depths)
+        raise ValueError(
+            "Say where: in blocks of the ViT (depths) or of the LM (layers), one of the two."
+        )
     if heads is None and queries is None and keys is None:
         raise ValueError("Say what is cut: heads, queries (which tokens look) or keys (at which).")
+    blocks = numbered(vlm, layers, depths)
     with ExitStack() as stack:
         tokens = None
         if queries is not None or keys is not None:
-            tokens = (PairsInPrompt if depths is None else PairsInViT)(vlm, queries, keys, stack)
-        taps = [(block, Tap(cut=_cut(number, _heads(heads, block), tokens))) for number, block in blocks.items()]
+            find = PairsInViT if layers is None else PairsInPrompt
+            tokens = find(vlm, queries, keys, stack)
+        taps = [
+            (block, Tap(cut=_cut(number, _heads(heads, block), tokens)))
+            for number, block in blocks.items()
+        ]
         stack.enter_context(tapped(taps))
         yield
+
+
+def _cut(number, heads, tokens):
+    def cut(shape):
+        if tokens is None:
+            return heads
+        pairs = tokens.pairs(number, shape)
+        return None if pairs is None else heads & pairs[:, None]
+
+    return cut
 
 
 def _heads(heads, block) -> Tensor:
     """(1, heads, 1, 1) booleans: which are meant."""
     known = n_heads(block)
-    chosen = range(known) if heads is None else [heads] if isinstance(heads, Integral) else list(heads)
+    if heads is None:
+        heads = range(known)
+    chosen = [heads] if isinstance(heads, Integral) else list(heads)
     if not chosen:
         raise ValueError("Name one head at least.")
     for head in chosen:
         if isinstance(head, bool) or not isinstance(head, Integral) or not 0 <= head < known:
-            raise ValueError(f"Heads are counted from 0 to {known - 1} in this model; got {head!r}.")
-    return torch.isin(torch.arange(known), torch.tensor([int(head) for head in chosen]))[None, :, None, None]
-
-
-def _cut(number, heads, tokens):
-    def cut(shape, device):
-        if tokens is None:
-            return heads.to(device)
-        pairs = tokens.pairs(number, shape)
-        return None if pairs is None else heads.to(device) & pairs.to(device)[:, None]
-
-    return cut
+            raise ValueError(
+                f"Heads are counted from 0 to {known - 1} in this model; got {head!r}."
+            )
+    return torch.tensor([head in chosen for head in range(known)])[None, :, None, None]
 
 
 def _by_angle(vlm, rows, steps, blocks):

@@ -168,9 +168,9 @@ class VLM:
         """What `vlm.model(**inputs)` takes, for one question or many.
 
         images: an image (anything `images.read` takes) or a list; prompts: the user's question or a list. One of
-        a kind goes with all of the other. answers: a text that follows each prompt, such as what the model said.
-        The chat template is applied, the image placeholder expanded to one token per visual token, and the
-        sequences padded on the left: `input_ids` is (batch, length).
+        a kind goes with all of the other. answers: a text that follows each prompt, such as what the
+        model said. The chat template is applied, the image placeholder expanded to one token per visual
+        token, and the sequences padded on the left: `input_ids` is (batch, length).
         """
         images, prompts, _ = _pair(images, prompts)
         pixels = self._pixels(images)
@@ -327,22 +327,25 @@ class VLM:
         depths: int | Iterable[int] | None = None,
         take: Callable[[torch.Tensor], Any] | None = None,
     ) -> Any:
-        """What each token collects from which others, in some blocks of the LM or of the ViT: an `attention.Attention`.
+        """What each token collects from which others, in some blocks of the LM or of the ViT.
 
         Args:
             image: anything `images.read` takes, or a list of images.
             question: what is asked about it; a list goes with a list of images, or with one.
-            answer: a text that follows, such as what `vlm.answer` said: its words look back, too.
-            layers: blocks of the LM, counted from 1; all of them by default. Each is kept as (heads, tokens, tokens) numbers of
-                four bytes: in LLaVA-1.5-7B, 46 MB a block for 600 tokens.
+            answer: a text that follows, such as what `vlm.answer` said: its words look, too.
+            layers: blocks of the LM, counted from 1; all by default. Of each, (heads, tokens,
+                tokens) numbers of four bytes are kept: in LLaVA-1.5-7B 46 MB for 600 tokens.
             depths: instead, blocks of the ViT, counted from 1, whose tokens are patches.
-            take: what is kept of a block, a function of its weights (heads, tokens, tokens): then no more of it stays in memory.
+            take: what is kept of a block, a function of its weights (heads, tokens, tokens): no
+                more of it stays in memory.
 
         Returns:
-            An `Attention`, or with `take` a list of what it gave for each block; for lists, a list with one for each image.
+            An `attention.Attention`, or with `take` a list of what it gave for each block; for
+            lists, a list with one for each image.
 
         Raises:
-            ValueError: for blocks that the model does not have, and where attention is neither "sdpa" nor "eager".
+            ValueError: for blocks that there are not, and where attention is neither "sdpa" nor
+                "eager".
         """
         images, questions, many = _pair(image, question)
         answers = answer if answer is None or isinstance(answer, (list, tuple)) else [answer]
@@ -395,7 +398,7 @@ class VLM:
         """Token ids of the texts that follow `n` prompts."""
         answers = [answers] if isinstance(answers, str) else list(answers)
         if len(answers) != n:
-            raise ValueError(f"There are {len(answers)} answers for {n} prompts: give one for each.")
+            raise ValueError(f"There are {len(answers)} answers for {n} prompts: give one each.")
         _check_prompts(answers, "An answer is a text")
         ids = self.token_ids(answers)
         if any(self.model.config.image_token_id in answer for answer in ids):
