@@ -113,7 +113,11 @@ def read(
     kept = {number: [] for number in blocks}  # of each block, what is kept for each image
 
     def keep(number, weights):
-        kept[number].append(off_device(take(weights) if take else weights))
+        own = take(weights) if take else weights
+        if isinstance(own, Tensor):  # a part of the weights would keep all of them in memory
+            whole = own.untyped_storage().nbytes() == own.nbytes
+            own = off_device(own if whole else own.clone())
+        kept[number].append(own)
 
     about = (_in_vit if layers is None else _in_lm)(vlm, inputs, blocks, keep)
     by_image = list(zip(*kept.values()))
