@@ -13,9 +13,10 @@ from PIL import Image
 import browser
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
-from whatwhere import compress, intervene, rehearsal, taps
+from whatwhere import compress, intervene, taps
 from whatwhere.attention import Attention
-from whatwhere.rehearsal.checkpoints import llava, qwen2vl
+from whatwhere.book import rehearsal
+from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUESTIONS = ["is there a red cup ?", "what colour ?"]

@@ -79,8 +79,8 @@ class Attention:
         return self.received().mean(1) > above
 
     def show(self, **view):
-        """A figure for a notebook or a page; arguments as for `attention_map.AttentionMap`."""
-        from .attention_map import AttentionMap
+        """A figure for a notebook or a page; arguments as for `views.attention_map.AttentionMap`."""
+        from .views.attention_map import AttentionMap
 
         return AttentionMap(self, **view)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .attention import SINK
+from ..attention import SINK
 from .page import OWN_KEYS, PAPER_STYLE, data_uri, tight
 
 MOST = 4 * 2**20  # bytes of weights in one figure
