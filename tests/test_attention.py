@@ -481,6 +481,14 @@ def test_heads_alone_and_heads_between_tokens(vlm):
     assert off(cut.weights[0, 0, after:], rest / rest.sum(-1, keepdim=True)) < EXACT, "what is left grows in proportion"
 
 
+def test_what_the_vit_gave_before_is_refused_while_its_heads_are_cut(organism):
+    """Heads alone need no hook in the ViT, and `answers.chances` looks for one."""
+    inputs = organism.prepare(PICTURES[0], QUESTIONS[0])
+    visual = [tokens[-1] for tokens in organism.visual(inputs)]
+    with intervene.knockout(organism, depths=1, heads=0), pytest.raises(ValueError, match="The ViT is being changed"):
+        ww.answers.chances(organism, inputs, ["yes", "no"], visual)
+
+
 def test_contexts_nest(load):
     vlm, images = load("toy-qwen2vl"), PICTURES[0]
     inside = np.ones(vlm.patch_grid(images), bool)

@@ -79,7 +79,7 @@ class Attention:
         return self.received().mean(1) > above
 
     def show(self, **view):
-        """A figure for a notebook or a page; arguments as for `views.attention_map.AttentionMap`."""
+        """A figure for a notebook or a page; options as for `views.attention_map.AttentionMap`."""
         from .views.attention_map import AttentionMap
 
         return AttentionMap(self, **view)

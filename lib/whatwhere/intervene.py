@@ -114,9 +114,10 @@ def knockout(
     if heads is None and queries is None and keys is None:
         raise ValueError("Say what is cut: heads, queries (which tokens look) or keys (at which).")
     blocks = numbered(vlm, layers, depths)
+    heads = heads if heads is None or isinstance(heads, Integral) else list(heads)
     with ExitStack() as stack:
         tokens = None
-        if queries is not None or keys is not None:
+        if layers is None or queries is not None or keys is not None:  # the ViT shows its changes
             find = PairsInViT if layers is None else PairsInPrompt
             tokens = find(vlm, queries, keys, stack)
         taps = [
@@ -142,7 +143,7 @@ def _heads(heads, block) -> Tensor:
     known = n_heads(block)
     if heads is None:
         heads = range(known)
-    chosen = [heads] if isinstance(heads, Integral) else list(heads)
+    chosen = [heads] if isinstance(heads, Integral) else heads
     if not chosen:
         raise ValueError("Name one head at least.")
     for head in chosen:

@@ -21,11 +21,14 @@ from .page import OWN_KEYS, PAPER_STYLE, data_uri, tight
 
 MOST = 4 * 2**20  # bytes of weights in one figure
 VEIL = 0.8  # how opaque the dark veil is over a patch from which nothing is collected
-HINT = "Point at a patch, or walk with the arrow keys; a click, or Enter, lets that patch look."
+HINT = "Point at a patch, or walk with the arrow keys"
 LEGEND = (
     "The brighter a patch, and the longer the bar under a word, the more is collected from it; "
-    "numbers are percent. Dashes mark attention sinks: on average over heads they receive more "
-    f"than {SINK:g} times an equal share, whoever looks."
+    "numbers are percent."
+)
+SINKS = (
+    "attention sinks: tokens that receive, on average over heads, more than "
+    f"{SINK:g} times an equal share, whoever looks."
 )
 CALL = "window.whatwhereAttention?.(this,event)"
 HERE = Path(__file__)
@@ -110,16 +113,20 @@ class AttentionMap:
         buttons = "".join(
             f'<button type="button" {OWN_KEYS} data-n="{n}" '
             f'aria-pressed="{str(n == self.at).lower()}"{self._classes(n, sinks)} '
+            f"{'' if n in self.rows else 'disabled '}"
             f'style="--w:{own[n]:.3f}" onclick="{CALL}"><bdi>{escape(seen.words[n])}</bdi></button>'
             for n in text
         )
+        can_look = set(places) & set(self.rows)
+        hint = HINT + ("; a click, or Enter, lets that patch look." if can_look else ".")
         carry = escape(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
         ratio = f"{seen.image.width / columns:.4g}/{seen.image.height / rows:.4g}"
         return (
             f'<figure class="ww-attention ww-paper" data-map="{carry}" '
             f'style="--columns:{columns};--ratio:{ratio}"><style>{PAPER_STYLE}{STYLE}</style>'
-            f'<div class="ww-bar">{self._ranges(data["names"])}<label><input type="checkbox" '
-            f'{OWN_KEYS} onchange="{CALL}"> brightness without sinks</label></div>'
+            f'<div class="ww-bar">{self._ranges(data["names"])}'
+            f'<label{"" if any(sinks) else " hidden"}><input type="checkbox" {OWN_KEYS} '
+            f'onchange="{CALL}"> brightness without sinks</label></div>'
             '<div class="ww-words" role="group" aria-label="Words: pick the one that looks">'
             f'{buttons}</div><div class="ww-grid" role="table" tabindex="0" {OWN_KEYS} '
             f'onclick="{CALL}" onpointerover="{CALL}" onkeydown="{CALL}" aria-label="The picture '
@@ -128,7 +135,8 @@ class AttentionMap:
             f'style="background-image:url({data_uri(seen.image)})">{body}</div><figcaption>'
             f'<p class="ww-told" aria-live="polite">'
             f"{_islands(self._told(own, text, data['names']))}</p>"
-            f'<p class="ww-patch" aria-live="polite">{HINT}</p><p>{LEGEND}</p></figcaption>'
+            f'<p class="ww-patch" aria-live="polite">{hint}</p><p>{LEGEND} '
+            f"{'Dashes mark' if any(sinks) else 'There are no'} {SINKS}</p></figcaption>"
             "<noscript><style>.ww-bar,.ww-patch{display:none!important}</style></noscript>"
             f"<script>{SCRIPT}</script></figure>"
         )
@@ -145,8 +153,9 @@ class AttentionMap:
         )
         return "".join(
             f'<span{"" if len(axis) > 1 else " hidden"}><label>{label} <input type="range" '
-            f'{OWN_KEYS} min="0" max="{len(axis) - 1}" step="1" value="{n}" aria-valuetext="{axis[n]}" '
-            f'oninput="{CALL}"></label> <output>{axis[n]}</output></span>'
+            f'{OWN_KEYS} min="0" max="{len(axis) - 1}" step="1" value="{n}" '
+            f'aria-valuetext="{axis[n]}" oninput="{CALL}"></label> '
+            f"<output>{axis[n]}</output></span>"
             for label, axis, n in axes
         )
 
