@@ -102,10 +102,10 @@ def read(
     if layers is None and depths is None:
         layers = range(1, vlm.n_layers + 1)
     blocks = numbered(vlm, layers, depths)
-    if answers is not None and len(images) > 1:  # so that no padding parts a prompt from its answer
+    if answers is not None and len(images) == len(answers) > 1:  # no padding before an answer
         return [
             read(vlm, [image], [question], [answer], layers, depths, take)[0]
-            for image, question, answer in zip(images, questions, answers, strict=True)
+            for image, question, answer in zip(images, questions, answers)
         ]
     inputs = vlm.prepare(images, questions, answers)
     if answers is not None:  # who listens (`intervene.knockout`) hears where the prompt ends

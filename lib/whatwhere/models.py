@@ -332,7 +332,8 @@ class VLM:
         Args:
             image: anything `images.read` takes, or a list of images.
             question: what is asked about it; a list goes with a list of images, or with one.
-            answer: a text that follows, such as what `vlm.answer` said: its words look, too.
+            answer: a text that follows, such as what `vlm.answer` said: its words look, too. A list
+                holds one for each question.
             layers: blocks of the LM, counted from 1; all by default. Of each, (heads, tokens,
                 tokens) numbers of four bytes are kept: in LLaVA-1.5-7B 46 MB for 600 tokens.
             depths: instead, blocks of the ViT, counted from 1, whose tokens are patches.
@@ -348,7 +349,8 @@ class VLM:
                 "eager".
         """
         images, questions, many = _pair(image, question)
-        answers = answer if answer is None or isinstance(answer, (list, tuple)) else [answer]
+        many_answers = answer is None or isinstance(answer, (list, tuple))
+        answers = answer if many_answers else [answer] * len(images)
         found = _attention.read(self, images, questions, answers, layers, depths, take)
         return found if many else found[0]
 
