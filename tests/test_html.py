@@ -5,12 +5,14 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from bs4 import BeautifulSoup
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import browser
+from whatwhere.attention import Attention
 from whatwhere.benchmarks.items import Item
 from whatwhere.benchmarks.results import Result
 from whatwhere.book import figures, ledger
@@ -77,6 +79,18 @@ def answers(html, a, b, c, d, e):
     assert json.loads(page.figure["data-doses"])["options"] == [b, c]
 
 
+def attended(a, b, c, d, e):
+    rows = torch.full((1, 2, 6, 6), 1 / 6)
+    return Attention(rows, [1], "LM", [a, b, "row 0, column 0", c, d, e], torch.tensor([2]), (1, 1), GREY).show(of=5)
+
+
+def attended_words(html, a, b, c, d, e):
+    page = parsed(html)
+    assert texts(page, "button") == [a, b, c, d, e] and texts(page, "[aria-pressed=true]") == [e]
+    assert json.loads(page.figure["data-map"])["words"] == [a, b, "row 0, column 0", c, d, e]
+    assert texts(page, ".ww-told")[0].startswith(f"LM block 1, mean of 2 heads: {e} collects 17% from the picture, most of")
+
+
 class Figure:
     """Drawn with the words in all places, and shown with them as its alternative text."""
 
@@ -136,6 +150,7 @@ def said(html, *own, n=3):
 
 MAKERS = {
     "a token map": (token_map, words_and_kinds),
+    "attention": (attended, attended_words),
     "doses": (doses, answers),
     "a figure": (Figure, alternative),
     "claims": (Claims, cells),
@@ -189,7 +204,9 @@ LOOK = """
         for (const value of [0, 1]) { choice.value = value; choice.dispatchEvent(new Event('input')) }
     for (const grid of document.querySelectorAll('.ww-grid')) for (const key of ['ArrowDown', 'ArrowDown', 'ArrowRight'])
         grid.dispatchEvent(new KeyboardEvent('keydown', { key }));
-    out.cells = all('[role=cell]'); out.options = all('.ww-answer span'); out.kinds = all('option');
+    for (const word of document.querySelectorAll('.ww-words button')) word.click();
+    out.cells = all('[role=cell]'); out.words = all('.ww-words button');
+    out.options = all('.ww-answer span'); out.kinds = all('option');
     out.model = all('.ww-claims td:nth-child(3) small'); out.alt = document.querySelector('.ww-figure').alt;
     out.ran = window.ran || 0; out.scripts = document.scripts.length; out.images = document.images.length;
 """
@@ -198,11 +215,12 @@ LOOK = """
 @browser.needs_browser
 def test_nothing_runs_in_a_browser(tmp_path):
     many = [EVIL[n : n + 5] for n in (0, 3, 6, 9)]
-    page = "".join(make(*own)._repr_html_() for own in many for make in (token_map, doses, Figure, Claims))
+    page = "".join(make(*own)._repr_html_() for own in many for make in (token_map, attended, doses, Figure, Claims))
     out = browser.run(tmp_path, page, LOOK)
-    assert out["ran"] == 0 and out["scripts"] == 2 * len(many) + 1 and out["images"] == 2 * len(many)
+    assert out["ran"] == 0 and out["scripts"] == 3 * len(many) + 1 and out["images"] == 2 * len(many)
     at = np.arange(16).reshape(2, 2, 2, 2)[-1, ..., 0].ravel() % 3
-    assert out["cells"] == [own[n] for own in many for n in at]
+    assert out["cells"] == [text for own in many for text in [*(own[n] for n in at), "17"]]
+    assert out["words"] == [word for own in many for word in own]
     assert out["options"] == [word for own in many for word in own[1:3]]
     assert out["kinds"] == [word for own in many for word in (own[3], own[4] + "!")]
     assert [each for each in out["model"] if "n = 10" in each] == [f"{own[1]}, n = 10" for own in many]

@@ -5,23 +5,32 @@
         vlm.answer(scene.image, "where is the mug relative to the lamp ?")
     with intervene.replaced(vlm, own, ground, layer=0): …            # erase, or patch in from another picture
     with intervene.moved(vlm, own, (0, 5)): …                        # another place, the same content
+    with intervene.knockout(vlm, layers=1, queries="after", keys=own): …   # no word looks at it
 
 A *mask* is true where a patch is meant: (rows, columns), for every image that the model is shown, or a list with one for each
 of them, in order. At a `depth` of the ViT, and in `moved`, its grid is that of the ViT's patches; at a `layer` of the LM it is
-that of the visual tokens, which is coarser where patches are merged (`geometry.grids`). All three are hooks. They may be nested
-(of two that replace the same states, the inner one acts first); and when the block is left, however it is left, the model is as
-it was, bit for bit.
+that of the visual tokens, which is coarser where patches are merged (`geometry.grids`).
+
+The first three are hooks, and `knockout` is a function that attention goes through (`taps`). They
+may be nested (of two that replace the same states, the inner one acts first); and when the block is
+left, however it is left, the model is as it was, bit for bit.
 """
 
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from .attention import numbered
 from .compress.within import at_work
 from .rope import vision
+from .selection import PairsInPrompt, PairsInViT, checked_masks, other_grid
 from .streams import check_range
+from .taps import Tap, n_heads, tapped
 
 
 def added(vlm, masks, vectors, *, depth=None, layer=None):
@@ -64,6 +73,85 @@ def moved(vlm, masks, steps, *, blocks=None):
         for module, hook in place(vlm, rows, steps, blocks):
             stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield
+
+
+@contextmanager
+def knockout(
+    vlm,
+    *,
+    layers: int | Iterable[int] | None = None,
+    depths: int | Iterable[int] | None = None,
+    heads: int | Iterable[int] | None = None,
+    queries: Any = None,
+    keys: Any = None,
+) -> Iterator[None]:
+    """Within this context some attention is cut: whole heads, or from `queries` to `keys`.
+
+    What is cut has a logit of minus infinity, so that the rest of a row still sums to one
+    (attention knockout: Geva et al., EMNLP 2023). A row of which all is cut gives on zeros, and so
+    does a whole head. `vlm.answer` writes its answer under it, too.
+
+    Args:
+        layers: blocks of the LM, counted from 1, or
+        depths: blocks of the ViT, counted from 1: one of the two.
+        heads: in these heads of those blocks, counted from 0; in all by default. Without `queries`
+            and `keys` whole heads are cut.
+        queries, keys: the tokens that look, and those at which they look; all by default. A mask of
+            patches, as above, or places, whole numbers, counted as in `attention.Attention` (those
+            below zero from the prompt's end). In the LM also "image": all visual tokens; "after":
+            all that comes after the image, the answer too; "last": the prompt's last token, which
+            says the answer's first word, and the answer's own.
+
+    Raises:
+        ValueError: here, for a choice of nothing or of what there is not. When the model is run,
+            for a mask of another grid, a place beyond the prompt, a cache of fixed length, and,
+            where tokens are chosen, under `compress.method`.
+    """
+    if (layers is None) == (depths is None):
+        raise ValueError(
+            "Say where: in blocks of the ViT (depths) or of the LM (layers), one of the two."
+        )
+    if heads is None and queries is None and keys is None:
+        raise ValueError("Say what is cut: heads, queries (which tokens look) or keys (at which).")
+    blocks = numbered(vlm, layers, depths)
+    heads = heads if heads is None or isinstance(heads, Integral) else list(heads)
+    with ExitStack() as stack:
+        tokens = None
+        if layers is None or queries is not None or keys is not None:  # the ViT shows its changes
+            find = PairsInViT if layers is None else PairsInPrompt
+            tokens = find(vlm, queries, keys, stack)
+        taps = [
+            (block, Tap(cut=_cut(number, _heads(heads, block), tokens)))
+            for number, block in blocks.items()
+        ]
+        stack.enter_context(tapped(taps))
+        yield
+
+
+def _cut(number, heads, tokens):
+    def cut(shape):
+        if tokens is None:
+            return heads
+        pairs = tokens.pairs(number, shape)
+        return None if pairs is None else heads & pairs[:, None]
+
+    return cut
+
+
+def _heads(heads, block) -> Tensor:
+    """(1, heads, 1, 1) booleans: which are meant."""
+    known = n_heads(block)
+    if heads is None:
+        heads = range(known)
+    chosen = [heads] if isinstance(heads, Integral) else heads
+    if not chosen:
+        raise ValueError("Name one head at least.")
+    for head in chosen:
+        if isinstance(head, bool) or not isinstance(head, Integral) or not 0 <= head < known:
+            raise ValueError(
+                f"Heads are counted from 0 to {known - 1} in this model; got {head!r}."
+            )
+    return torch.tensor([head in chosen for head in range(known)])[None, :, None, None]
 
 
 def _by_angle(vlm, rows, steps, blocks):
@@ -148,7 +236,7 @@ class _Rows:
     """Which rows of a tensor of states are masked patches, and of which image: found anew whenever the model is run."""
 
     def __init__(self, vlm, masks):
-        self.vlm, self.masks, self.owner, self.images = vlm, _masks(masks), None, 0
+        self.vlm, self.masks, self.owner, self.images = vlm, checked_masks(masks), None, 0
 
     def owners(self, grids):
         """For each image (rows, columns) of its number where it is masked, else −1."""
@@ -159,10 +247,7 @@ class _Rows:
         for n, grid in enumerate(grids):
             mask = self.masks[n % len(self.masks)]
             if mask.shape != tuple(grid):
-                raise ValueError(
-                    f"This mask has {mask.shape[0]} × {mask.shape[1]} patches, and the grid here has {grid[0]} × {grid[1]}: the "
-                    "ViT's patches at a depth, the visual tokens at a layer."
-                )
+                raise other_grid(mask, grid)
             found.append(torch.where(mask, n, -1).to(self.vlm.device))
         return found
 
@@ -220,20 +305,6 @@ class _LanguageRows(_Rows):
         for own, at, image in zip(owner, index, self.owners(grids)):
             own[at] = image.flatten()
         self.owner = owner
-
-
-def _masks(masks):
-    """A list of boolean tensors (rows, columns), none of them empty."""
-    many = isinstance(masks, (list, tuple)) or getattr(masks, "ndim", 0) == 3
-    masks = [each.cpu().numpy() if torch.is_tensor(each) else np.asarray(each) for each in (masks if many else [masks])]
-    if not masks:
-        raise ValueError("There is no mask: say which patches are meant.")
-    for n, mask in enumerate(masks):
-        if mask.ndim != 2 or mask.dtype != bool:
-            raise ValueError(f"A mask is booleans (rows, columns), true where a patch is meant; got {mask.dtype} {mask.shape}.")
-        if not mask.any():
-            raise ValueError(f"Mask {n} is true nowhere: there is no patch to change.")
-    return [torch.from_numpy(mask.copy()) for mask in masks]
 
 
 def _numbers(values, what):

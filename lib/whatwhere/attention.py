@@ -1,0 +1,249 @@
+"""Attention: what each token collects from which others, in the ViT and the LM of every family.
+
+    seen = vlm.attention("photo.jpg", "what is on the table?", answer="a lamp")
+    seen.weights[0, 3]      # LM block 1, head 3: (tokens, tokens); row i is what token i collects
+    seen.on_image()         # (blocks, heads, tokens, rows, columns): the same, on the patches alone
+    seen.show()             # on the picture, from any word or patch
+    vlm.attention("photo.jpg", depths=[1, 2])               # the ViT, from patch to patch
+
+That a token looks somewhere does not say that it uses what is there: `intervene.knockout` tests it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from .finite import check_finite
+from .streams import off_device, residual_stream
+from .taps import Tap, tapped
+
+SINK = 5.0  # a sink receives so many times an equal share
+SEEN_BY = 0.25  # and is seen by this share of all tokens: what two or three do is no habit
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """The attention of some blocks to one image and its prompt.
+
+    weights: (blocks, heads, tokens, tokens), float32, on the CPU: in row i what token i collects,
+        from itself too. A row sums to one (or is zero, where all of it is knocked out). A word's
+        row goes into the choice of the *next* word.
+    blocks: their numbers, from 1. tower: "LM" or "ViT".
+    words: (tokens,) what each token is. In the LM they are all the prompt's; in the ViT those
+        without a place (CLIP's class token) come first, then the patches in raster order.
+    places: (rows × columns,) which tokens are the patches of `grid`, in raster order.
+    image: as the model sees it.
+    """
+
+    weights: Tensor
+    blocks: list[int]
+    tower: str
+    words: list[str]
+    places: Tensor
+    grid: tuple[int, int]
+    image: Image.Image
+
+    def on_image(self) -> Tensor:
+        """(blocks, heads, tokens, rows, columns): what each token collects from each patch."""
+        return self.weights[..., self.places].unflatten(-1, self.grid)
+
+    def received(self) -> Tensor:
+        """(blocks, heads, tokens): what a token receives, on average over all others that see it.
+
+        In units of an equal share of all that they see. Tokens that too few see (`SEEN_BY`), such
+        as the last ones of a prompt, get nan.
+        """
+        received = []
+        for weights in self.weights:  # (heads, tokens, tokens)
+            sees = (weights > 0).any(0)  # what came before, or a window: the same for all heads
+            times = weights * sees.sum(-1, keepdim=True)
+            times.diagonal(dim1=-2, dim2=-1).zero_()
+            seen_by = sees.fill_diagonal_(False).sum(0)
+            too_few = seen_by < SEEN_BY * len(self.words)
+            received.append((times.sum(-2) / seen_by).masked_fill(too_few, torch.nan))
+        return torch.stack(received)
+
+    def sinks(self, above: float = SINK) -> Tensor:
+        """(blocks, tokens) booleans: what receives over `above` equal shares, in the mean of heads.
+
+        Attention sinks draw attention from whatever looks, not for what they show: a text's first
+        token (Xiao et al., ICLR 2024), patches of the ground in a ViT (Darcet et al., ICLR 2024),
+        visual tokens of no use to the question (Kang et al., ICLR 2025). Those works go by their
+        share or by the size of their states; here it is the share.
+        """
+        return self.received().mean(1) > above
+
+    def show(self, **view):
+        """A figure for a notebook or a page; options as for `views.attention_map.AttentionMap`."""
+        from .views.attention_map import AttentionMap
+
+        return AttentionMap(self, **view)
+
+    def __repr__(self) -> str:
+        _, heads, tokens, _ = self.weights.shape
+        return f"Attention({self.tower} blocks {self.blocks}, {heads} heads, {tokens} tokens)"
+
+
+@torch.no_grad()
+def read(
+    vlm, images: list, questions: list[str], answers: list[str] | None, layers, depths,
+    take: Callable[[Tensor], Any] | None,
+) -> list:  # fmt: skip
+    """For each image an `Attention`, or a list of what `take` makes of it: see `VLM.attention`."""
+    if layers is not None and depths is not None:
+        raise ValueError(
+            "Ask for blocks of the ViT (depths) or of the LM (layers), one of the two."
+        )
+    if layers is None and depths is None:
+        layers = range(1, vlm.n_layers + 1)
+    blocks = numbered(vlm, layers, depths)
+    if answers is not None and len(images) == len(answers) > 1:  # no padding before an answer
+        return [
+            read(vlm, [image], [question], [answer], layers, depths, take)[0]
+            for image, question, answer in zip(images, questions, answers)
+        ]
+    inputs = vlm.prepare(images, questions, answers)
+    if answers is not None:  # who listens (`intervene.knockout`) hears where the prompt ends
+        vlm.model.get_input_embeddings()(vlm.prepare(images, questions)["input_ids"])
+    kept = {number: [] for number in blocks}  # of each block, what is kept for each image
+
+    def keep(number, weights):
+        own = take(weights) if take else weights
+        if isinstance(own, Tensor):  # a part of the weights would keep all of them in memory
+            whole = own.untyped_storage().nbytes() == own.nbytes
+            own = off_device(own if whole else own.clone())
+        kept[number].append(own)
+
+    about = (_in_vit if layers is None else _in_lm)(vlm, inputs, blocks, keep)
+    by_image = list(zip(*kept.values()))
+    if take:
+        return [list(of_image) for of_image in by_image]
+    tower = "ViT" if layers is None else "LM"
+    return [
+        Attention(torch.stack(of_image), list(blocks), tower, *names, vlm.seen(image))
+        for of_image, names, image in zip(by_image, about, images)
+    ]
+
+
+def _in_lm(vlm, inputs, blocks, keep):
+    """Runs the model up to the last of these blocks; gives each image's words, places and grid."""
+    from .compress.within import at_work  # here: loading a model needs nothing of compression
+
+    if at_work(vlm):
+        raise ValueError(
+            "Attention is read of a whole prompt: leave `with compress.method(…)` first."
+        )
+    real = inputs["attention_mask"].bool()
+
+    def take(number, weights):
+        check_finite(weights, f"the attention in LM block {number}")
+        for own, of_prompt in zip(real, weights):
+            keep(number, of_prompt[:, own][:, :, own])
+
+    with tapped(_taps(blocks, take)):
+        # the whole model, and not its parts: some families give the LM more than embeddings
+        named = {**inputs, "use_cache": False, "what": "LM layer", "real": inputs["attention_mask"]}
+        residual_stream(vlm.model, vlm.lm_layers, [max(blocks)], **named)
+    about = []
+    for ids, own, visual, grid in zip(
+        inputs["input_ids"], real, vlm.image_places(inputs), vlm.adapter.grids(inputs)
+    ):
+        places = visual[own].nonzero()[:, 0][vlm.adapter.leading :].cpu()
+        words = vlm.words[ids[own].cpu().numpy()].tolist()
+        for place, name in zip(places.tolist(), _patches(*grid)):
+            words[place] = name
+        about.append((words, places, tuple(grid)))
+    return about
+
+
+def _in_vit(vlm, inputs, blocks, keep):
+    """Runs the ViT up to the last of these blocks; gives each image's words, places and grid."""
+    args, named = vlm.adapter.vision_arguments(inputs)
+    grids = vlm.adapter.vit_grids(args, named)
+    image, token = vit_order(vlm.adapter, grids)
+    sizes = image.bincount().tolist()
+    extra = sizes[0] - grids[0][0] * grids[0][1]
+    done, whole = dict.fromkeys(blocks, 0), {}
+
+    def take(number, weights):
+        """Some families run a block image by image, or window by window: the parts are joined."""
+        check_finite(weights, f"the attention in ViT block {number}")
+        for part in weights:  # (heads, n, n): of the next n tokens
+            start, end = done[number], done[number] + part.shape[-1]
+            n, at = int(image[start]), token[start:end].to(part.device)
+            if n not in whole:
+                whole[n] = part.new_zeros(len(part), sizes[n], sizes[n])
+            whole[n][:, at[:, None], at] = part
+            done[number] = end
+            if end == len(image) or int(image[end]) != n:
+                keep(number, whole.pop(n))
+
+    with tapped(_taps(blocks, take)):
+        named = {**named, "what": "ViT depth"}
+        residual_stream(vlm.adapter.vision, vlm.vision_blocks, [max(blocks)], *args, **named)
+    names = ["class token" if extra == 1 else f"token {n}" for n in range(extra)]
+    return [
+        (names + _patches(*grid), torch.arange(extra, size), tuple(grid))
+        for size, grid in zip(sizes, grids)
+    ]
+
+
+def _taps(blocks, take):
+    return [
+        (block, Tap(take=lambda weights, number=number: take(number, weights)))
+        for number, block in blocks.items()
+    ]
+
+
+def vit_order(adapter, grids: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Of all tokens of a ViT's run, in its own order: (n,) of which image each is, and (n,) which.
+
+    An image's tokens are counted as in `Attention`: those without a place first, then the patches
+    in raster order.
+    """
+    sizes = torch.tensor([rows * columns for rows, columns in grids])
+    starts = sizes.cumsum(0) - sizes
+    numbers = [
+        torch.arange(start, start + size).reshape(*grid)
+        for start, size, grid in zip(starts, sizes, grids)
+    ]
+    order = adapter.in_vit(numbers).cpu()
+    extra = (order.numel() - int(sizes.sum())) // len(grids)
+    if extra:  # (images, extra + patches)
+        order = order.reshape(len(grids), -1)
+        image = torch.arange(len(grids))[:, None].expand_as(order)
+        without_place = order < 0
+        patches = order - starts[:, None] + extra
+        return image.flatten(), torch.where(
+            without_place, without_place.cumsum(1) - 1, patches
+        ).flatten()
+    order = order.flatten()
+    image = torch.searchsorted(starts, order, right=True) - 1
+    return image, order - starts[image]
+
+
+def numbered(vlm, layers, depths) -> dict[int, nn.Module]:
+    """{number, from 1: block} of the LM (layers) or else of the ViT (depths), in order."""
+    if layers is None:
+        tower, given, known = "ViT", depths, vlm.vision_blocks[: vlm.depths]
+    else:
+        tower, given, known = "LM", layers, vlm.lm_layers
+    chosen = [given] if isinstance(given, Integral) else list(given)
+    if not chosen:
+        raise ValueError(f"Name one block of the {tower} at least.")
+    for number in chosen:
+        whole = isinstance(number, Integral) and not isinstance(number, bool)
+        if not whole or not 1 <= number <= len(known):
+            raise ValueError(
+                f"The {tower}'s blocks are counted from 1 to {len(known)} here; got {number!r}."
+            )
+    return {int(number): known[number - 1] for number in sorted(set(chosen))}
+
+
+def _patches(rows: int, columns: int) -> list[str]:
+    return [f"row {row}, column {column}" for row in range(rows) for column in range(columns)]

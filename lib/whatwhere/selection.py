@@ -1,0 +1,233 @@
+"""Which tokens are meant, of sequences that are known only when the model runs.
+
+`intervene.knockout` asks for queries and keys; here their places are found in each run.
+"""
+
+import numpy as np
+import torch
+
+from .attention import vit_order
+from .compress.within import at_work
+
+NAMES = ("image", "after", "last")  # tokens of a prompt
+FIXED_CACHE = (
+    "A knockout by tokens needs the usual growing cache, which holds the tokens that there are and "
+    'no more: generate without cache_implementation="static", and without compiling.'
+)
+
+
+class Choice:
+    """Some of a sequence's tokens: by a mask, by their places or by name; all of them if None."""
+
+    def __init__(self, what, given, names=()):
+        self.name, self.masks, self.places = "all" if given is None else None, None, None
+        if given is None:
+            return
+        parts = (given, *(given if isinstance(given, (list, tuple)) else ()))
+        if isinstance(given, str) and given in names:
+            self.name = given
+        elif any(getattr(part, "ndim", 0) > 1 for part in parts):
+            self.masks = checked_masks(given)
+        else:
+            places = np.asarray(given.cpu() if torch.is_tensor(given) else given)
+            if places.ndim > 1 or places.dtype.kind not in "iu" or not places.size:
+                known = "".join(f", or {name!r}" for name in names)
+                raise ValueError(
+                    f"{what} are a mask of patches (rows, columns), or places of tokens, one whole "
+                    f"number at least{known}; got {given!r}."
+                )
+            self.places = places.reshape(-1).tolist()
+
+    @property
+    def needs_end(self):
+        """Does it count from the prompt's end?"""
+        return self.name == "last" or self.places is not None and min(self.places) < 0
+
+    @property
+    def answers(self):
+        """Are tokens that follow the prompt among them?"""
+        return self.name in ("all", "after", "last")
+
+    def among(self, length, patches, grid, n, images, visual=None, end=None):
+        """(length,) booleans, for image `n` of so many `images` and its prompt.
+
+        patches: (rows × columns,) where its patches are, in raster order. visual: (length,) what
+        stands for the image. end: the length of the prompt, after which an answer may come.
+        """
+        chosen = torch.zeros(length, dtype=torch.bool)
+        if self.name == "all":
+            chosen[:] = True
+        elif self.name == "image":
+            chosen[visual] = True
+        elif self.name == "after":
+            chosen[int(visual.nonzero()[-1]) + 1 :] = True
+        elif self.name == "last":
+            chosen[end - 1 :] = True
+        elif self.places is not None:
+            end = length if end is None else end
+            for place in self.places:
+                if not -end <= place < length:
+                    raise ValueError(
+                        f"There are {length} tokens, counted from 0, or back from −1, the last one "
+                        f"of the prompt; got {place}."
+                    )
+                chosen[place if place >= 0 else end + place] = True
+        else:
+            if len(self.masks) not in (1, images):
+                raise ValueError(
+                    f"There are {len(self.masks)} masks for {images} images: give one for each, or "
+                    "one for all."
+                )
+            mask = self.masks[n % len(self.masks)]
+            if mask.shape != tuple(grid):
+                raise other_grid(mask, grid)
+            chosen[patches] = mask.flatten()
+        return chosen
+
+
+class PairsInViT:
+    """Which of a ViT's tokens look, and at which: found anew whenever it is run."""
+
+    def __init__(self, vlm, queries, keys, stack):
+        self.vlm, self.sides = vlm, [Choice("Queries", queries), Choice("Keys", keys)]
+        hook = vlm.adapter.vision.register_forward_pre_hook(self.look, with_kwargs=True)
+        stack.callback(hook.remove)
+
+    def look(self, _, args, named):
+        grids = self.vlm.adapter.vit_grids(args, named)
+        image, token = vit_order(self.vlm.adapter, grids)
+        sizes = image.bincount()
+        index = token + (sizes.cumsum(0) - sizes)[image]
+        self.chosen, self.done = [], {}
+        for side in self.sides:
+            by_image = []
+            for n, (size, grid) in enumerate(zip(sizes.tolist(), grids)):
+                patches = torch.arange(size - grid[0] * grid[1], size)
+                by_image.append(side.among(size, patches, grid, n, len(grids)))
+            self.chosen.append(torch.cat(by_image)[index])
+
+    def pairs(self, number, shape):
+        """(batch, queries, keys) booleans for the next part of block `number`: image or window."""
+        batch, _, n, _ = shape
+        start = self.done.get(number, 0)
+        self.done[number] = end = start + batch * n
+        queries, keys = (side[start:end].reshape(batch, n) for side in self.chosen)
+        return queries[:, :, None] & keys[:, None]
+
+
+class PairsInPrompt:
+    """Which tokens look, and at which, while a prompt is read and while its answer is written."""
+
+    def __init__(self, vlm, queries, keys, stack):
+        self.vlm = vlm
+        self.sides = [Choice("Queries", queries, NAMES), Choice("Keys", keys, NAMES)]
+        self.places = None  # (batch, length) where the image is in what is about to reach the LM
+        self.prompt = None  # (batch, length) ids of the last prompt, without its answer
+        self.of_prompt = None  # (batch, length) which of its tokens look, and at which
+        self.now = None  # (batch, queries) and (batch, keys), of what the LM runs on
+        hook = vlm.model.get_input_embeddings().register_forward_hook(self.read)
+        stack.callback(hook.remove)
+        stack.callback(vlm.lm.register_forward_pre_hook(self.look, with_kwargs=True).remove)
+
+    def read(self, _, args, output):
+        """After the input embeddings: is there an image, and where does its prompt end?"""
+        ids = args[0].cpu()
+        places = ids == self.vlm.model.config.image_token_id
+        self.places = places if places.any() and places.shape[1] > 1 else None
+        if self.places is not None:
+            # who writes without a cache feeds the answer with its prompt, which ends where it did
+            before, length = self.prompt, 0 if self.prompt is None else self.prompt.shape[1]
+            grown = length and ids.shape[1] > length and torch.equal(ids[:, :length], before)
+            self.prompt = before if grown else ids
+
+    def look(self, _, args, named):
+        """Before the LM: what of it is meant?"""
+        cache, (batch, new) = named.get("past_key_values"), named["inputs_embeds"].shape[:2]
+        past = 0 if cache is None else cache.get_seq_length()
+        if self.places is not None:
+            if at_work(self.vlm) or (batch, new) != self.places.shape or past:
+                raise ValueError(
+                    "A knockout by tokens needs the whole prompt and every patch of it, once, in "
+                    "an empty cache: leave `with compress.method(…)` first, and start each "
+                    "conversation anew."
+                )
+            self.now = self.of_prompt = self._of_prompt(named)
+        elif not past or self.of_prompt is None:  # a text without an image
+            self.now = None
+        else:
+            length = self.of_prompt[0].shape[1]
+            times = batch // len(self.of_prompt[0])  # a cache is repeated for several ways to go on
+            queries, keys = (
+                torch.nn.functional.pad(own, (0, past + new - length), value=side.answers)
+                .repeat_interleave(times, 0)
+                for side, own in zip(self.sides, self.of_prompt)
+            )  # fmt: skip
+            self.now = queries[:, past:], keys
+
+    def _of_prompt(self, named):
+        places, mask = self.places, named.get("attention_mask")
+        if mask is not None and (not torch.is_tensor(mask) or mask.ndim != 2):
+            raise ValueError(FIXED_CACHE)
+        real = torch.ones_like(places) if mask is None else mask.bool().cpu()
+        if any(side.needs_end for side in self.sides) and places[:, -1].any():
+            raise ValueError(
+                "These prompts end with the image (as those of an exam with shared=True do), so "
+                "that none has a last token."
+            )
+        grids = _grids(self.vlm, places, named.get("position_ids"))
+        chosen = [torch.zeros_like(places) for _ in self.sides]
+        for n, (own, grid) in enumerate(zip(real, grids)):
+            visual = places[n, own]
+            patches = visual.nonzero()[:, 0][self.vlm.adapter.leading :]
+            end = self.prompt.shape[1] - int((~own).sum())
+            for side, of_side in zip(self.sides, chosen):
+                of_side[n, own] = side.among(
+                    len(visual), patches, grid, n, len(places), visual, end
+                )
+        return chosen
+
+    def pairs(self, number, shape):
+        """(batch, queries, keys) booleans; None of a text without an image."""
+        if self.now is None:
+            return None
+        queries, keys = self.now
+        if (len(queries), queries.shape[1], keys.shape[1]) != (shape[0], *shape[2:]):
+            raise ValueError(FIXED_CACHE)
+        return queries[:, :, None] & keys[:, None]
+
+
+def _grids(vlm, places, positions):
+    """(rows, columns) of each prompt's visual tokens, from where they are and their positions."""
+    if positions is None:
+        return [vlm.adapter.grid_at(None)] * len(places)
+    positions = (
+        positions[-3:].cpu() if positions.ndim == 3 else positions.cpu()
+    )  # a fourth counts text
+    index = [own.nonzero()[:, 0][vlm.adapter.leading :] for own in places]
+    return [vlm.adapter.grid_at(positions[..., n, own]) for n, own in enumerate(index)]
+
+
+def other_grid(mask, grid):
+    """The error for a mask of other patches than there are."""
+    return ValueError(
+        f"This mask has {mask.shape[0]} × {mask.shape[1]} patches, and the grid here has {grid[0]} "
+        f"× {grid[1]}: the ViT's patches at a depth, the visual tokens at a layer."
+    )
+
+
+def checked_masks(masks):
+    """A list of boolean tensors (rows, columns), none of them empty."""
+    many = isinstance(masks, (list, tuple)) or getattr(masks, "ndim", 0) == 3
+    masks = masks if many else [masks]
+    masks = [each.cpu().numpy() if torch.is_tensor(each) else np.asarray(each) for each in masks]
+    if not masks:
+        raise ValueError("There is no mask: say which patches are meant.")
+    for n, mask in enumerate(masks):
+        if mask.ndim != 2 or mask.dtype != bool:
+            raise ValueError(
+                "A mask is booleans (rows, columns), true where a patch is meant; got "
+                f"{mask.dtype} {mask.shape}."
+            )
+        if not mask.any():
+            raise ValueError(f"Mask {n} is true nowhere: there is no patch to change.")
+    return [torch.from_numpy(mask.copy()) for mask in masks]

@@ -1,0 +1,166 @@
+"""A block's attention, tapped while the model runs: its weights are read, or some of them are cut.
+
+    with tapped([(vlm.lm_layers[2], Tap(take=kept.append))]):
+        vlm.answer(image, question)      # kept: (batch, heads, queries, keys), for each run
+
+transformers lets attention be computed by a function of one's own (its `AttentionInterface`), by
+the name in a module's config. Ours hands on to the function that the model was loaded with, so that
+not a bit of what the model computes changes, and works out the weights beside it, in float32. Only
+where something is cut does it compute what goes on itself, as "eager" attention does.
+"""
+
+import copy
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+NAME = "whatwhere"  # under which transformers finds our function
+USUAL = ("eager", "sdpa")  # whose masks we can read
+
+
+@dataclass(frozen=True, eq=False)
+class Tap:
+    """What somebody wants of a block's attention.
+
+    cut: a function of the shape (batch, heads, queries, keys) that gives booleans which broadcast
+        to it, true where attention is taken away; or None, where nothing is.
+    take: is given the weights, of that shape, in float32 on the model's device, after all cuts. A
+        row sums to one; it is zero where all of it is cut, and where its token is padding.
+    """
+
+    cut: Callable[[tuple[int, int, int, int]], Tensor | None] | None = None
+    take: Callable[[Tensor], Any] | None = None
+
+
+_TAPPED: WeakKeyDictionary = WeakKeyDictionary()  # {attention module: (its own config, its taps)}
+
+
+@contextmanager
+def tapped(taps: Iterable[tuple[nn.Module, Tap]]) -> Iterator[None]:
+    """Within this context each block's attention is open to its tap. Contexts may be nested.
+
+    The attention module of a block is given a copy of its config with our name in it, so that no
+    other block, and no mask that the model makes, knows of it; and in the end its own config again.
+    """
+    entered = []
+    try:
+        for block, tap in taps:
+            module = attention_of(block)
+            if module not in _TAPPED:
+                config = module.config
+                _TAPPED[module] = config, []
+                module.config = copy.copy(config)
+                module.config._attn_implementation = {"": NAME}  # not of configs within this one
+            _TAPPED[module][1].append(tap)
+            entered.append((module, tap))
+        yield
+    finally:
+        for module, tap in reversed(entered):
+            config, open_taps = _TAPPED[module]
+            open_taps.remove(tap)
+            if not open_taps:
+                module.config = config
+                del _TAPPED[module]
+
+
+def attention_of(block: nn.Module) -> nn.Module:
+    """The module in a block that calls transformers' attention interface.
+
+    Raises ValueError where there is not just one, and where its attention is neither of `USUAL`.
+    """
+    known = [m for m in block.modules() if hasattr(m, "is_causal") and hasattr(m, "config")]
+    if len(known) != 1:
+        raise ValueError(
+            f"A {type(block).__name__} has {len(known)} modules that look like attention; "
+            "whatwhere reads blocks with one."
+        )
+    config = _TAPPED[known[0]][0] if known[0] in _TAPPED else known[0].config
+    if config._attn_implementation not in USUAL:
+        raise ValueError(
+            f"Attention is read and cut where it is {' or '.join(map(repr, USUAL))}, and this "
+            f"model's is {config._attn_implementation!r}: call "
+            "vlm.model.set_attn_implementation('sdpa') first."
+        )
+    return known[0]
+
+
+def n_heads(block: nn.Module) -> int:
+    """How many heads attend in a block: those of the queries, where several share their keys."""
+    config = attention_of(block).config
+    return getattr(config, "num_attention_heads", None) or config.num_heads
+
+
+def _attend(module, query, key, value, attention_mask, scaling=None, **named):
+    """The attention of a tapped module: as its own config has it, unless something is cut."""
+    config, taps = _TAPPED[module]
+    shape = (*query.shape[:3], key.shape[2])
+    hidden = _hidden(module, attention_mask, shape, query.device, named.get("is_causal"))
+    cuts = [cut for tap in taps if tap.cut and (cut := tap.cut(shape)) is not None]
+    cut = reduce(or_, (cut.to(query.device) for cut in cuts)) if cuts else None
+    if cut is not None and not (cut & ~hidden).any():  # what is never looked at: not a bit changes
+        cut = None
+    takes = [tap.take for tap in taps if tap.take]
+    if cut is None:
+        usual = _usual(module, config)
+        output = usual(module, query, key, value, attention_mask, scaling=scaling, **named)
+        if not takes:
+            return output
+    if named.get("softcap") is not None or named.get("s_aux") is not None:
+        raise ValueError(
+            "This model's attention is more than a softmax of scores (softcap, or learnt sinks): "
+            "whatwhere cannot read or cut it."
+        )
+    hidden = hidden if cut is None else hidden | cut
+    weights = _weights(query, key, attention_mask, hidden, scaling)
+    for take in takes:
+        take(weights)
+    if cut is None:
+        return output[0], weights
+    value = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
+    return (weights.to(value.dtype) @ value).transpose(1, 2).contiguous(), weights
+
+
+def _weights(query, key, mask, hidden, scaling):
+    """(batch, heads, queries, keys), in float32: float16 would overflow in some models' scores."""
+    key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)  # heads share their keys
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = query.float() @ key.float().transpose(2, 3) * scaling
+    if mask is not None and mask.dtype != torch.bool:
+        scores = scores + mask[..., : key.shape[2]].float()
+    scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
+    return scores.softmax(-1).masked_fill(hidden, 0.0)
+
+
+def _hidden(module, mask, shape, device, is_causal):
+    """Booleans that broadcast to `shape`: true where a query may not look, whatever is cut."""
+    *_, queries, keys = shape
+    if mask is None:
+        causal = module.is_causal if is_causal is None else is_causal
+        hidden = torch.zeros(queries, keys, dtype=torch.bool, device=device)
+        return ((~hidden).triu(1) if causal and queries > 1 else hidden)[None, None]
+    if mask.ndim != 4 or mask.shape[-1] < keys:
+        raise ValueError(
+            f"A mask of shape {tuple(mask.shape)} is none of {' or '.join(USUAL)} attention: "
+            "whatwhere cannot read it."
+        )
+    mask = mask[..., :keys]
+    return ~mask if mask.dtype == torch.bool else mask < torch.finfo(mask.dtype).min / 2
+
+
+def _usual(module, config):
+    """The function that would compute this attention without us."""
+    if config._attn_implementation == "eager":  # each of transformers' modelling files has its own
+        return sys.modules[type(module).__module__].eager_attention_forward
+    return AttentionInterface()[config._attn_implementation]
+
+
+AttentionInterface.register(NAME, _attend)
