@@ -279,7 +279,7 @@ def test_every_way_of_compressing_counts(tmp_path, vlm):
     other = run(vlm, None, **how, positions="renumbered", shape="raster")
     assert "compressed: method 1, shape raster, positions renumbered\n" in repr(other)
     assert other.settings["compress"]["positions"] == "renumbered" and other.removed >= run(vlm, None, **how).removed
-    with pytest.raises(TypeError, match="run takes no 'form'; what it hands on to compress.method is same, shape, pool"):
+    with pytest.raises(TypeError, match="run takes no 'form'; what it hands on to compress.compressed is same, shape, pool"):
         run(vlm, None, **how, form="rows")
 
 
@@ -507,7 +507,7 @@ def test_a_model_that_is_changed_from_outside_is_recorded_as_it_is(tmp_path, sma
     inside = run(vlm, tmp_path / "run", limit=4, scale={"alpha": 99, "k": 40, "c": 0.6})
     assert inside.settings == outside.settings, "one identity"
     refused(lambda: run(vlm, tmp_path / "run", limit=4, scale=(99, 8)), "(alpha 99, k 40, c 0.6 then, alpha 99, p 8 now)")
-    with compress.method(vlm, "random", keep=0.5):
+    with compress.compressed(vlm, "random", keep=0.5):
         assert any("_Shortener" in name for name in run(vlm, None, limit=4).settings["hooks"])
         with pytest.raises(ValueError, match="is being changed by .*_Shortener.*a folder could not say what that does"):
             run(vlm, tmp_path / "other", limit=4)
@@ -927,7 +927,7 @@ def test_the_command_names_a_folder_by_what_it_does(capsys, tmp_path, monkeypatc
     assert (asked["compress"], asked["keep"], asked["scale"]) == ("grid", 0.5, [99.0, 8.0])
     said(capsys, 0, *BENCH[:3], "--compress", "2", "--decoder", "d")
     assert (asked["compress"], asked["keep"], asked["decoder"]) == (2, None, "d")
-    said(capsys, 0, *BENCH[:3], "--compress", "attended", "--keep", "32")
+    said(capsys, 0, *BENCH[:3], "--compress", "fastv-rank", "--keep", "32")
     assert asked["keep"] == 32 and isinstance(asked["keep"], int) and asked["protocol"] == "ours"
     more = "--sigmoid 99 40 0.6 --protocol paper --compress 1 --decoder d --positions renumbered --shape raster"
     printed = said(capsys, 0, *BENCH[:3], *more.split(), *"--pool random --lengths kept --same 2 --marks unicode".split())

@@ -122,7 +122,7 @@ def run(
     """Put a benchmark to a model: a `Result`.
 
     model: a `VLM`, or what `load` takes, as is dtype. scale: what `rope.scaled` takes, (alpha, p) or a dictionary such as
-    {"alpha": 99, "k": 40, "c": 0.6}. compress, decoder, keep, ways: what `compress.method` takes; ways are same, shape, pool,
+    {"alpha": 99, "k": 40, "c": 0.6}. compress, decoder, keep, ways: what `compress.compressed` takes; ways are same, shape, pool,
     positions, lengths and so on. data, limit, seed, revision, protocol: see `items`. out: the folder that every answer is
     written to at once; a run that was killed goes on there, if nothing has changed that can change an answer. None keeps
     nothing. batch_size: questions at once; halved where memory ends. blind: put each question beside the picture of another
@@ -196,7 +196,7 @@ def _compression(compress, decoder, keep, ways):
     """What a run's settings say of its compression, everything that was left open included; None for none."""
     unknown = [name for name in ways if name not in running.WAYS]
     if unknown:
-        raise TypeError(f"run takes no {unknown[0]!r}; what it hands on to compress.method is {', '.join(running.WAYS)}.")
+        raise TypeError(f"run takes no {unknown[0]!r}; what it hands on to compress.compressed is {', '.join(running.WAYS)}.")
     if compress is None and (keep is not None or decoder is not None or ways):
         raise ValueError(f"keep, decoder, {', '.join(running.WAYS)} belong to a way of compressing: say which by compress.")
     if compress is not None and compress not in (1, 2, 3, *_compress.BASELINES):

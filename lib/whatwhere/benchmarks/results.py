@@ -132,7 +132,7 @@ def _interval(score):
 
 
 def _compressed(settings):
-    """What a run's settings say of its compression, in words, less what `compress.method` does unless told otherwise."""
+    """What a run's settings say of its compression, in words, less what `compress.compressed` does unless told otherwise."""
     named = (settings or {}).items()
     return identity.plainly({name: value for name, value in named if name not in running.WAYS or value != running.WAYS[name]})
 
