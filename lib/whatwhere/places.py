@@ -63,7 +63,9 @@ class Places:
         """Raises ValueError unless each prompt holds a piece of an image at least."""
         for n, index in enumerate(self.index):
             if not len(index):
-                raise ValueError(f"Prompt {n} of this batch holds no image, where each has to hold one.")
+                raise ValueError(
+                    f"Prompt {n} of this batch holds no image, where each has to hold one."
+                )
 
     def check(self, grids: Iterable[tuple[int, int]]) -> None:
         """Raises ValueError unless each prompt holds one whole image of its grid (rows, columns)."""
@@ -112,7 +114,9 @@ def grids(vlm: "VLM", found: Places, positions: torch.Tensor | None) -> list[tup
     image, several, or a part of one (with M-RoPE: a part that is no rectangle, since a grid is all that positions tell).
     """
     found.check_held()
-    at = [None if positions is None else positions[..., n, own] for n, own in enumerate(found.index)]
+    at = [
+        None if positions is None else positions[..., n, own] for n, own in enumerate(found.index)
+    ]
     shapes = [tuple(vlm.adapter.grid_at(own)) for own in at]
     found.check(shapes)
     return shapes

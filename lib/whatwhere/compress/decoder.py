@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from tqdm import tqdm  # plain text: a notebook's widget would ask the built page for the network
 
-from ..files import first_line, read_json, together
 from .. import places
+from ..files import first_line, read_json, together
 from ..finite import check_finite, not_finite
 from ..streams import check_count
 

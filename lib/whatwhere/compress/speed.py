@@ -23,8 +23,9 @@ MIB = 2**20
 def measure(vlm, images, prompts, ways, words=8, repeats=5):
     """A table with a row for "all tokens" and two for each way: the way itself, and its ideal.
 
-    ways: {name: options of `compressed`}, of methods before the LM. The *ideal* is the same LM given the same shortened prompts from the start, with nothing
-    to decide and nothing to hook. images, prompts: one batch. words: tokens decoded after the first.
+    ways: {name: options of `compressed`}, of methods before the LM. The *ideal* is the same LM given the same shortened
+    prompts from the start, with nothing to decide and nothing to hook. images, prompts: one batch. words: tokens decoded
+    after the first.
 
     Time runs from the visual tokens on, since the ViT is the same for all, and includes the decoder, the choice and the
     shortening. Columns: visual tokens (a prompt), prefill and word in milliseconds (medians over repeats, in which the rows
@@ -42,7 +43,7 @@ def measure(vlm, images, prompts, ways, words=8, repeats=5):
     for name, options in ways.items():
         with compressed(vlm, **options) as log, _heard(vlm) as given:
             if log.method.place != "LM 0":
-                raise ValueError(f"'{name}' works at {log.method.place}, and an ideal is measured of what shortens before the LM.")
+                raise ValueError(f"'{name}' works at {log.method.place}; an ideal is of what shortens before the LM.")
             vlm.lm(**prompt(), use_cache=False)
         kept = sum(log.kept) / len(log.kept)
         runs[name] = (lambda options=options: compressed(vlm, **options)), prompt, kept
