@@ -1,7 +1,9 @@
 """Two functions that do different things have different checksums; one function always has the same."""
 
 import importlib
+import random
 import sys
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -29,6 +31,15 @@ def helped(sight):
     return by_global(sight)
 
 
+@dataclass
+class Setting:
+    number: int = 1
+
+    @property
+    def doubled(self):
+        return 2 * self.number
+
+
 class Way:
     def __init__(self, threshold):
         self.threshold = threshold
@@ -52,6 +63,9 @@ DIFFERENT = {
     "function within": (lambda sight: (lambda: 1)(), lambda sight: (lambda: 2)()),
     "partial": (partial(by_global, n=1), partial(by_global, n=2)), "object": (Way(1), Way(2)),
     "method": (Way(1).__call__, Way(2).__call__),
+    "dataclass": (alike(Setting(1)), alike(Setting(2))), 
+    "function in C": (alike(len), alike(sum)), "function of numpy": (alike(np.where), alike(np.sort)),
+    "ufunc": (alike(np.add), alike(np.subtract)), "of torch": (alike(torch.add), alike(torch.topk)),
     "decoder": (compress.by_words(decoder(1), 1), compress.by_words(decoder(2), 1)),
     "way": (compress.by_words(decoder(1), 1), compress.by_words(decoder(1), 1, shape="regions")),
     "number": (compress.BASELINES["grid"](3), compress.BASELINES["grid"](4)),
@@ -99,10 +113,25 @@ def test_a_function_that_calls_itself_has_an_end():
     assert fingerprint.of(way) == fingerprint.of(way)
 
 
-@pytest.mark.parametrize("held", [np.random.default_rng(0), iter([1]), open])
-def test_what_has_no_checksum_is_refused_or_told_by_name(held):
-    if held is open:
-        assert fingerprint.of(alike(held)) != fingerprint.of(alike(print))
-        return
+def test_what_a_function_carries_and_what_its_class_does_count():
+    before = fingerprint.of(by_global)
+    by_global.threshold = 3
+    try:
+        assert fingerprint.of(by_global) != before
+    finally:
+        del by_global.threshold
+    before, usual = fingerprint.of(alike(Setting(1))), Setting.doubled
+    Setting.doubled = property(lambda self: 3 * self.number)
+    try:
+        assert fingerprint.of(alike(Setting(1))) != before
+    finally:
+        Setting.doubled = usual
+    assert fingerprint.of(alike(Setting(1))) == before
+
+
+@pytest.mark.parametrize("held", [
+    random.Random(0), np.random.default_rng(0), torch.Generator(), iter([1]), {1}.union, np.frompyfunc(len, 1, 1),
+], ids=lambda held: type(held).__name__)  # fmt: skip
+def test_what_may_hide_something_is_refused(held):
     with pytest.raises(ValueError, match="no checksum can tell from another: let it hold numbers"):
         fingerprint.of(alike(held))

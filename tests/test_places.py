@@ -7,7 +7,7 @@ from PIL import Image
 
 import whatwhere as ww
 from whatwhere import compress, intervene, places
-from whatwhere.rehearsal.checkpoints import llava, qwen2vl
+from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 
 PROMPTS = ["how many", "is there a red cup ?"]
 
