@@ -285,6 +285,7 @@ class _Shortener:
 
     def _sights(self, states, call, visual):
         """A function that makes the `Sight` of the n-th prompt; what is costly is computed once for all, when it is asked for."""
+        starts = call.mask.long().argmax(1).tolist()  # padding is on the left
         weights = cache(partial(self._attention, call))
         seen = cache(partial(self._seen, self.shown, visual))
 
@@ -295,7 +296,7 @@ class _Shortener:
             return weights(layer, every=True)[n, asking][:, at].mean(0).cpu().numpy()
 
         def sight(n):
-            start, at = int(call.mask[n].long().argmax()), call.found.index[n]  # padding is on the left
+            start, at = starts[n], call.found.index[n]
             return ways.Sight(
                 states[n, at], call.grids[n], partial(attention, n, start, at), self.rng,
                 ids=call.ids[n, start:], index=at - start, hidden=states[n, start:],
@@ -305,7 +306,10 @@ class _Shortener:
         return sight
 
     def _seen(self, shown, visual, depth):
-        """For each image (tokens, features) the ViT's states after `depth` blocks, of what it was shown last."""
+        """For each image (tokens, features) the ViT's states after `depth` blocks, of what it was shown last.
+
+        The place where its attention is to be read as well, for VisionZip and PruMerge, from this same second pass.
+        """
         check_range("depth", depth, self.vlm.depths)
         if shown is None:
             raise ValueError(
