@@ -21,7 +21,7 @@ def test_an_exam_is_right_where_greedy_decoding_is(name):
     vlm, families = ww.load(name, device="cpu", dtype="float32"), ("existence", "colour", "reading", "counting", "relation")
     asked = [(s.image, q.text, q.answer) for s in ww.world.scenes("dev", 12) for q in ww.world.questions(s, families)]
     exam, shared = (answers.Exam(vlm, *map(list, zip(*asked)), shared=shared, batch_size=20) for shared in (False, True))
-    squeezed = compress.method(vlm, "attended", keep=0.1), compress.method(vlm, "grid", keep=9, lengths="kept")
+    squeezed = compress.compressed(vlm, "fastv-rank", keep=0.1), compress.compressed(vlm, "grid", keep=9, lengths="kept")
     for context in (nullcontext(), *squeezed):
         with context:
             right = exam.right()

@@ -268,19 +268,54 @@ def test_every_way_of_compressing_counts(tmp_path, vlm):
     first, second = (compress.Decoder(vlm.unembedding.weight.detach() * f, vlm.words) for f in (1.0, 1.5))
     how = {"compress": 1, "decoder": first, "limit": 4}
     for _ in range(2):
-        assert "compressed: method 1\n" in repr(run(vlm, tmp_path / "run", **how)), "what is as always is not said"
+        assert "compressed: method rle\n" in repr(run(vlm, tmp_path / "run", **how)), "what is as always is not said"
     for change in ({"shape": "regions"}, {"pool": "first"}, {"same": 2}, {"positions": "renumbered"}, {"lengths": "kept"},
                    {"marks": "unicode"}):  # fmt: skip
         ((name, value),) = change.items()
-        said = refused(lambda change=change: run(vlm, tmp_path / "run", **how, **change), "compression (compress) (method 1")
+        said = refused(lambda change=change: run(vlm, tmp_path / "run", **how, **change), "compression (compress) (method rle")
         assert f"{name} {value}" in said
-    refused(lambda: run(vlm, tmp_path / "run", **{**how, "compress": 2}), "(method 1, same 1, shape rows, pool mean, ")
+    refused(lambda: run(vlm, tmp_path / "run", **{**how, "compress": 2}), "(method rle, same 1, shape rows, pool mean, ")
     refused(lambda: run(vlm, tmp_path / "run", **{**how, "decoder": second}), "the visual decoder (not those of then)")
     other = run(vlm, None, **how, positions="renumbered", shape="raster")
-    assert "compressed: method 1, shape raster, positions renumbered\n" in repr(other)
+    assert "compressed: method rle, shape raster, positions renumbered\n" in repr(other)
     assert other.settings["compress"]["positions"] == "renumbered" and other.removed >= run(vlm, None, **how).removed
-    with pytest.raises(TypeError, match="run takes no 'form'; what it hands on to compress.method is same, shape, pool"):
+    with pytest.raises(TypeError, match="run takes no 'form'; what it hands on to compress.compressed is same, shape, pool"):
         run(vlm, None, **how, form="rows")
+
+
+def test_a_run_that_was_begun_under_a_methods_former_name_is_gone_on_with(tmp_path, vlm):
+    how = {"compress": "tome-like", "keep": 0.5, "limit": 4}
+    run(vlm, tmp_path / "run", **how)
+    edited(tmp_path / "run" / "run.json", lambda settings: settings["compress"].update(method="similar"))
+    assert "compressed: method tome-like, keep 0.5\n" in repr(run(vlm, tmp_path / "run", **{**how, "compress": "similar"}))
+    assert "compressed: method tome-like" in repr(benchmarks.load(tmp_path / "run"))
+
+
+def every(n):
+    """A way that keeps every n-th token."""
+
+    def way(sight):
+        chosen = range(len(sight.tokens))
+        return [i if i % n == 0 else -1 for i in chosen]
+
+    return way
+
+
+def test_a_run_with_a_function_of_a_sight_is_gone_on_with_by_that_function_alone(tmp_path, vlm):
+    out, how = tmp_path / "run", {"limit": 4}
+    first = run(vlm, out, compress=every(2), **how)
+    assert first.removed == 0.5 and first.settings["compress"]["method"].startswith("every.<locals>.way ")
+    (rows,) = out.glob("rows-*.jsonl")
+    whole = rows.read_bytes()
+    rows.write_bytes(whole[: len(whole) // 2])
+    assert list(run(vlm, out, compress=every(2), **how).rows["answer"]) == list(first.rows["answer"])
+    assert rows.read_bytes() == whole
+    refused(lambda: run(vlm, out, compress=every(3), **how), "compression (compress) (method every.<locals>.way ")
+    named = compress.Method("thin", every(2))
+    assert run(vlm, None, compress=named, **how).settings["compress"]["method"] == "thin"
+    with pytest.raises(ValueError, match="holds on to a Random, which no checksum can tell from another: .*out=None"):
+        run(vlm, tmp_path / "other", compress=every(random.Random(0)), **how)
+    assert not (tmp_path / "other").exists()
 
 
 # -- the identity of a run: what can change an answer, and nothing else --------------------------------------------------
@@ -507,7 +542,7 @@ def test_a_model_that_is_changed_from_outside_is_recorded_as_it_is(tmp_path, sma
     inside = run(vlm, tmp_path / "run", limit=4, scale={"alpha": 99, "k": 40, "c": 0.6})
     assert inside.settings == outside.settings, "one identity"
     refused(lambda: run(vlm, tmp_path / "run", limit=4, scale=(99, 8)), "(alpha 99, k 40, c 0.6 then, alpha 99, p 8 now)")
-    with compress.method(vlm, "random", keep=0.5):
+    with compress.compressed(vlm, "random", keep=0.5):
         assert any("_Shortener" in name for name in run(vlm, None, limit=4).settings["hooks"])
         with pytest.raises(ValueError, match="is being changed by .*_Shortener.*a folder could not say what that does"):
             run(vlm, tmp_path / "other", limit=4)
@@ -515,8 +550,9 @@ def test_a_model_that_is_changed_from_outside_is_recorded_as_it_is(tmp_path, sma
 
 
 @pytest.mark.parametrize("wrong, words", [
-    ({"compress": "randm", "keep": 0.5}, "compress is 1, 2, 3, random"), ({"compress": "random"}, "'random' needs keep="),
-    ({"compress": 1}, "give decoder="), ({"compress": len, "keep": 3}, "compress is 1, 2, 3"),
+    ({"compress": "randm", "keep": 0.5}, "compress is rle, rle-drop, rle-drop-both, random"),
+    ({"compress": "random"}, "'random' needs keep="),
+    ({"compress": 1}, "give decoder="), ({"compress": len, "keep": 3}, "takes neither decoder nor keep"),
     ({"keep": 0.5}, "say which by compress"), ({"decoder": "folder"}, "say which by compress"),
     ({"shape": "rows"}, "say which by compress"),
     ({"compress": "random", "keep": 3, "pool": "best"}, "No choice of pool 'best'"),
@@ -895,7 +931,7 @@ def test_the_command_prints_one_table_of_several_runs(capsys, whole, tmp_path, v
     (["bench", "toy-qwen2vl", "tabletop-b", "--keep", "0.5"], "say which by compress"),
     (["bench", "toy-qwen2vl", "tabletop-b", "--compress", "random", "--keep", "2.5"], "a whole number of visual tokens"),
     (["bench", "toy-qwen2vl", "tabletop-b", "--compress", "random", "--keep", "inf"], "a whole number of visual tokens"),
-    (["bench", "toy-qwen2vl", "tabletop-b", "--compress", "²", "--keep", "2"], "compress is 1, 2, 3"),
+    (["bench", "toy-qwen2vl", "tabletop-b", "--compress", "²", "--keep", "2"], "compress is rle, rle-drop, "),
     (["bench", "toy-qwen2vl", "tabletop-b", "--revision", "abc"], "takes neither data nor a revision"),
     (["table", "/nowhere"], "'/nowhere' holds no run"), (["table", "nowhere/*"], "'nowhere/*' holds no run"),
     (["bench", "toy-qwen2vl", "tabletop-b", "--scale", "9", "2", "--sigmoid", "9", "4", "1"], "two forms of one thing"),
@@ -927,7 +963,7 @@ def test_the_command_names_a_folder_by_what_it_does(capsys, tmp_path, monkeypatc
     assert (asked["compress"], asked["keep"], asked["scale"]) == ("grid", 0.5, [99.0, 8.0])
     said(capsys, 0, *BENCH[:3], "--compress", "2", "--decoder", "d")
     assert (asked["compress"], asked["keep"], asked["decoder"]) == (2, None, "d")
-    said(capsys, 0, *BENCH[:3], "--compress", "attended", "--keep", "32")
+    said(capsys, 0, *BENCH[:3], "--compress", "fastv-rank", "--keep", "32")
     assert asked["keep"] == 32 and isinstance(asked["keep"], int) and asked["protocol"] == "ours"
     more = "--sigmoid 99 40 0.6 --protocol paper --compress 1 --decoder d --positions renumbered --shape raster"
     printed = said(capsys, 0, *BENCH[:3], *more.split(), *"--pool random --lengths kept --same 2 --marks unicode".split())

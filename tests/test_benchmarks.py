@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from whatwhere import benchmarks, images
+from whatwhere.__main__ import main
 from whatwhere.benchmarks import paper, scoring, tabletop
 from whatwhere.benchmarks.files import Folder, check_pictures
 from whatwhere.benchmarks.items import Item, read
@@ -1028,9 +1029,10 @@ def test_the_papers_samples(folders, tmp_path):
     path.write_text(json.dumps(data))
     assert [item.id for item in asked_by_paper("textvqa", tmp_path)] == ["34699", "34603"], "the last about each picture"
     items = [Item(str(n), None, "?", "word", "x") for n in range(5000)]
-    first, again, other = (paper.drawn(items, "gqa", seed) for seed in (0, 0, 1))
+    drawn = benchmarks.BENCHMARKS["gqa"].paper.drawn
+    first, again, other = (drawn(items, seed) for seed in (0, 0, 1))
     assert first == again != other and len(first) == 1000 and len({item.id for item in first}) == 1000
-    assert paper.drawn(items[:900], "gqa", 0) == items[:900] and paper.drawn(items, "pope", 0) == items
+    assert drawn(items[:900], 0) == items[:900] and benchmarks.BENCHMARKS["pope"].paper.drawn is None
     assert len(asked_by_paper("gqa", folders["gqa", False], limit=1)) == 1
 
 
@@ -1151,3 +1153,76 @@ def test_a_folder_names_every_missing_picture_once(tmp_path):
     assert check_pictures(items[:1], "gqa") == items[:1]
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         Folder(tmp_path / "nowhere", "gqa")
+
+
+# -- a benchmark of one's own ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unregistered():
+    """What a test registers is forgotten afterwards."""
+    before = dict(benchmarks.BENCHMARKS)
+    yield
+    benchmarks.BENCHMARKS.clear()
+    benchmarks.BENCHMARKS.update(before)
+
+
+def read_mine(folder, seed, ask):
+    rows = folder.json("mine.json", list)
+    return [Item(str(n), folder.picture(row["image"]), ask(row["question"]), "word", row["answer"], about={"part": row["part"]})
+            for n, row in enumerate(rows)]  # fmt: skip
+
+
+def mine(**more):
+    about = {"title": "one's own", "read": read_mine, "ask": "{} In a word.".format, "score": benchmarks.scores.by_part}
+    return benchmarks.Benchmark(name="mine", **{**about, "parts": ("easy", "hard"), **more})
+
+
+def test_a_benchmark_of_ones_own_is_one_record(tmp_path, unregistered, capsys):
+    assert benchmarks.register(mine()).name == "mine"
+    (tmp_path / "1.png").write_bytes(png(1))
+    rows = [{"image": "1.png", "question": f"{n}?", "answer": "yes", "part": part}
+            for n, part in enumerate(("easy", "easy", "hard"))]  # fmt: skip
+    (tmp_path / "mine.json").write_text(json.dumps(rows))
+    items = asked("mine", tmp_path)
+    assert [item.question for item in items] == ["0? In a word.", "1? In a word.", "2? In a word."]
+    assert values(result("mine", items, ["yes", "no", "yes"])) == {"accuracy": 0.75, "easy": 0.5, "hard": 1}
+    before, after = result("mine", items, ["yes", "no", "no"]), result("mine", items, ["yes", "no", "yes"])
+    assert benchmarks.gain(before, after).value == 0.5, "the mean over parts, as its accuracy is"
+    assert main(["benchmarks"]) == 0 and "mine           one's own" in capsys.readouterr().out
+    refused("mine", None, "mine is not on the hub: give data, the folder that holds its files")
+    refused("mine", tmp_path, "The paper has no protocol for mine", protocol="paper")
+    (tmp_path / "mine.json").write_text(json.dumps(rows[:2]))
+    refused("mine", tmp_path, "hold no question of the part 'hard'")
+
+
+@pytest.mark.parametrize("more, words", [
+    ({"score": None}, "The benchmark 'mine' has no score, so that its answers would count for nothing: give score="),
+    ({"read": None}, "from files, by read=, or draws them, by draw=: one of the two"), ({"draw": list}, "one of the two"),
+    ({"hub": "a/b"}, "names no files of the hub's 'a/b': give patterns="), ({"words": 0}, "not words=0"),
+])  # fmt: skip
+def test_a_record_that_could_not_be_run_or_scored_is_refused(more, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        mine(**more)
+
+
+def test_a_name_is_taken_once(unregistered):
+    benchmarks.register(mine())
+    with pytest.raises(ValueError, match="There is a benchmark 'mine' already .one's own.: choose another name"):
+        benchmarks.register(mine())
+    with pytest.raises(TypeError, match="is registered by its record, a benchmarks.Benchmark, not by 'mine'"):
+        benchmarks.register("mine")
+    for name in ("", "Mine", "my bench", "a--b", None, 3):
+        with pytest.raises(ValueError, match="name is of small letters, digits and hyphens"):
+            benchmarks.Benchmark(name, "x", len, read_mine)
+
+
+def test_answers_to_a_benchmark_that_is_not_known_are_not_scored_by_another_rule(unregistered):
+    items = [Item("1", None, "?", "word", "x")]
+    with pytest.raises(ValueError, match="no benchmark 'mine'; there are whatsup-a, .*registered .benchmarks.register"):
+        result("mine", items, ["x"])
+    benchmarks.register(mine(score=lambda rows: {}))
+    with pytest.raises(ValueError, match="score of 'mine' names no \"accuracy\", but nothing"):
+        result("mine", items, ["x"])
+    benchmarks.register(benchmarks.Benchmark("odd", "x", benchmarks.scores.accuracy, draw=lambda: ["a question"]))
+    refused("odd", None, "The items of odd are not a list of benchmarks.Item")

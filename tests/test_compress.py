@@ -7,7 +7,7 @@ from PIL import Image
 
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
-from whatwhere import compress
+from whatwhere import compress, places
 from whatwhere.book import rehearsal
 from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 
@@ -52,7 +52,7 @@ def test_keeping_every_token_changes_no_logit(vlm, pool, lengths):
     images = [picture(0), picture(1), picture(2)]
     before, said = vlm.logits(images, PROMPTS), vlm.answer(images, PROMPTS, 5)
     own = vlm.model(**vlm.prepare(images, PROMPTS)).logits
-    with compress.method(vlm, everything, pool=pool, lengths=lengths) as log:
+    with compress.compressed(vlm, everything, pool=pool, lengths=lengths) as log:
         real = vlm.prepare(images, PROMPTS)["attention_mask"].bool()
         assert apart(vlm.logits(images, PROMPTS)[real], before[real]) < SAME
         assert apart(vlm.model(**vlm.prepare(images, PROMPTS)).logits[real], own[real]) < SAME
@@ -82,7 +82,7 @@ def test_dropping_a_token_is_leaving_it_out(vlm, positions):
         hidden = vlm.lm(inputs_embeds=embeddings, attention_mask=mask[None, None], position_ids=ids).last_hidden_state[:, left]
     else:
         hidden = vlm.lm(inputs_embeds=embeddings[:, left]).last_hidden_state
-    with compress.method(vlm, without, positions=positions) as log:
+    with compress.compressed(vlm, without, positions=positions) as log:
         found = vlm.logits(image, PROMPTS[0])
     assert found.shape[0] == left.sum() and log.given == [len(places)]
     assert apart(found, vlm.unembedding(hidden[0])) < SAME
@@ -93,7 +93,7 @@ def test_dropping_a_token_is_leaving_it_out(vlm, positions):
 def test_a_cached_answer_is_the_answer_without_a_cache(vlm, positions, lengths):
     """Greedy decoding, token by token with the whole prompt run again each time, in a padded batch; both must agree."""
     images = [picture(0), picture(1), picture(2)]
-    with compress.method(vlm, some, positions=positions, lengths=lengths):
+    with compress.compressed(vlm, some, positions=positions, lengths=lengths):
         inputs = vlm.prepare(images, PROMPTS)
         special = [n for n in vlm.tokenizer.all_special_ids if n < len(vlm.words)]  # one may have no row in the embedding
         never = {"eos_token_id": -1, "pad_token_id": 0, "suppress_tokens": special, "repetition_penalty": 1.0}
@@ -116,7 +116,7 @@ def test_a_cached_answer_is_the_answer_without_a_cache(vlm, positions, lengths):
 @pytest.mark.parametrize("lengths", compress.LENGTHS)
 def test_a_batch_answers_as_one_at_a_time_does(vlm, decoder, lengths):
     images, prompts = [picture(n, (32, 32)) for n in range(4)], PROMPTS + ["is the bear blue or green or yellow ?"]
-    with compress.method(vlm, 1, decoder, lengths=lengths) as log:
+    with compress.compressed(vlm, 1, decoder, lengths=lengths) as log:
         together = vlm.logits(images, prompts)
         alone = [vlm.logits(i, p) for i, p in zip(images, prompts)]
     for batch, one in zip(together, alone):
@@ -127,7 +127,7 @@ def test_a_batch_answers_as_one_at_a_time_does(vlm, decoder, lengths):
 def generated(vlm, inputs, how, **options):
     """Token ids of answers while compressing, and the log."""
     never = {"eos_token_id": -1, "pad_token_id": 0, "suppress_tokens": vlm.tokenizer.all_special_ids}
-    with compress.method(vlm, **how) as log:
+    with compress.compressed(vlm, **how) as log:
         ids = vlm.model.generate(**inputs, max_new_tokens=5, do_sample=False, **never, **options)
     return ids[:, inputs["input_ids"].shape[1] :].tolist(), log
 
@@ -147,7 +147,7 @@ def test_a_cache_of_fixed_length_is_refused(family):
 
 
 @pytest.mark.parametrize("beams", [1, 2])
-@pytest.mark.parametrize("how", [dict(which="attended", keep=3), dict(which="random", keep=3, pool="random")], ids=str)
+@pytest.mark.parametrize("how", [dict(which="fastv-rank", keep=3), dict(which="random", keep=3, pool="random")], ids=str)
 def test_without_a_cache_a_prompt_is_shortened_once(family, how, beams):
     """What is drawn, or chosen by the question, is not chosen anew for every token of the answer, nor for every beam."""
     inputs = family.prepare([picture(0), picture(1)], PROMPTS[:2])
@@ -187,9 +187,9 @@ def test_attention_that_overflows_float16_is_computed_in_float32(tmp_path):
 
     def keep(sight):
         chosen.append(sight.attention(1))
-        return compress.BASELINES["attended"](3, layer=1)(sight)
+        return compress.BASELINES["fastv-rank"](3, layer=1)(sight)
 
-    with compress.method(vlm, keep) as log:
+    with compress.compressed(vlm, keep) as log:
         vlm.lm_hidden(vlm.embed(inputs := vlm.prepare(picture(), PROMPTS[0])), None, vlm.position_ids(inputs))
     assert log.kept == [3]
     assert np.isfinite(chosen[0]).all() and (chosen[0] >= 0).all() and chosen[0].sum() <= 1.001
@@ -200,7 +200,7 @@ def test_scores_that_are_not_finite_choose_nothing(tmp_path):
     vlm = ww.load(tmp_path, device="cpu", dtype="float32")
     with torch.no_grad():
         vlm.lm_layers[1].self_attn.q_proj.bias.fill_(torch.inf)
-    with compress.method(vlm, "attended", keep=3), pytest.raises(ValueError, match="not finite"):
+    with compress.compressed(vlm, "fastv-rank", keep=3), pytest.raises(ValueError, match="not finite"):
         vlm.model(**vlm.prepare(picture(), PROMPTS[0]))
 
 
@@ -208,7 +208,7 @@ def test_images_of_different_grids_in_one_batch(tmp_path):
     qwen2vl(tmp_path)
     vlm = ww.load(tmp_path, device="cpu", dtype="float32")
     images = [picture(0, (32, 48)), picture(1, (24, 24)), picture(2, (16, 64))]
-    with compress.method(vlm, "grid", keep=5) as log:
+    with compress.compressed(vlm, "grid", keep=5) as log:
         together, alone = vlm.answer(images, PROMPTS, 5), [vlm.answer(i, p, 5) for i, p in zip(images, PROMPTS)]
     assert together == alone and log.kept == [5] * 6 and log.given[:3] == [24, 9, 16]
 
@@ -217,7 +217,7 @@ def test_a_class_token_is_never_dropped(tmp_path):
     llava(tmp_path, strategy="full")
     vlm = ww.load(tmp_path, device="cpu", dtype="float32")
     n = vlm.prepare(picture(), "what")["input_ids"].shape[1]
-    with compress.method(vlm, "random", keep=3) as log:
+    with compress.compressed(vlm, "random", keep=3) as log:
         assert vlm.logits(picture(), "what").shape[0] == n - 13
     assert (log.kept, log.given) == ([3], [16])
 
@@ -239,9 +239,9 @@ def test_a_token_of_length_n_is_attended_to_like_n_copies(tmp_path):
     def join(sight):
         return np.where(np.isin(np.arange(16), joined), 99, np.arange(16))
 
-    with compress.method(vlm, join, lengths="kept"):
+    with compress.compressed(vlm, join, lengths="kept"):
         assert apart(vlm.logits(image, "what")[-1], copies) < SAME
-    with compress.method(vlm, join):
+    with compress.compressed(vlm, join):
         assert apart(vlm.logits(image, "what")[-1], copies) > OTHER
 
 
@@ -249,7 +249,7 @@ def test_a_token_of_length_n_is_attended_to_like_n_copies(tmp_path):
 def test_what_goes_on_for_a_group(vlm, pool):
     image, members = picture(), [0, 1, 2] if vlm.patch_grid(picture())[1] > 3 else [0, 1]
     seen = {}
-    with compress.method(vlm, lambda s: np.where(np.isin(np.arange(len(s.tokens)), members), 0, -1), pool=pool):
+    with compress.compressed(vlm, lambda s: np.where(np.isin(np.arange(len(s.tokens)), members), 0, -1), pool=pool):
         hook = vlm.lm.register_forward_pre_hook(lambda m, a, k: seen.update(k), with_kwargs=True)
         try:
             vlm.logits(image, "what")
@@ -269,7 +269,7 @@ def test_what_goes_on_for_a_group(vlm, pool):
 def test_what_is_dropped_keeps_its_place_free_or_not(vlm):
     def given(positions):
         seen = []
-        with compress.method(vlm, some, positions=positions):
+        with compress.compressed(vlm, some, positions=positions):
             hook = vlm.lm.register_forward_pre_hook(lambda m, a, k: seen.append(k["position_ids"]), with_kwargs=True)
             try:
                 vlm.answer(picture(), PROMPTS[0], 3)
@@ -285,22 +285,160 @@ def test_what_is_dropped_keeps_its_place_free_or_not(vlm):
     assert int(kept[1].flatten()[0]) == int(whole.max()) + 1 and int(renumbered[1]) == renumbered[0].shape[-1]
 
 
+# -- a method's place, and what it sees -----------------------------------------------------------------------------
+
+
+def inside(groups=some, needs=()):
+    """A method that shortens what the LM's second block gives on to its third."""
+    return compress.Method("inside", groups, place="LM 2", needs=needs)
+
+
+@pytest.mark.parametrize("lengths", compress.LENGTHS)
+def test_keeping_every_token_inside_the_lm_changes_no_logit(vlm, lengths):
+    images = [picture(0), picture(1), picture(2)]
+    before, said = vlm.logits(images, PROMPTS), vlm.answer(images, PROMPTS, 5)
+    with compress.compressed(vlm, inside(everything), lengths=lengths) as log:
+        real = vlm.prepare(images, PROMPTS)["attention_mask"].bool()
+        assert apart(vlm.logits(images, PROMPTS)[real], before[real]) < SAME
+        assert vlm.answer(images, PROMPTS, 5) == said
+    assert log.removed == 0 and len(log.kept) == 6
+
+
+def test_dropping_a_token_inside_the_lm_is_hiding_it_from_later_blocks(vlm):
+    image, gone = picture(), [0, 3]
+    inputs, at = vlm.prepare(image, PROMPTS[0]), vlm.positions(image, PROMPTS[0]).index
+    left = torch.ones(inputs["input_ids"].shape[1], dtype=torch.bool)
+    left[at[gone]] = False
+    hidden_from = torch.ones(len(left), len(left), dtype=torch.bool).triu(1) | ~left
+    mask = torch.zeros(hidden_from.shape).masked_fill(hidden_from, torch.finfo(torch.float32).min)[None, None]
+    embeddings, ids = vlm.embed(inputs), vlm.position_ids(inputs)
+    hook = vlm.lm_layers[2].register_forward_pre_hook(
+        lambda _, args, named: (args, {**named, "attention_mask": mask}), with_kwargs=True
+    )
+    try:
+        due = vlm.unembedding(vlm.lm(inputs_embeds=embeddings, position_ids=ids).last_hidden_state[0, left])
+    finally:
+        hook.remove()
+
+    def without(sight):
+        return np.where(np.isin(np.arange(len(sight.tokens)), gone), -1, np.arange(len(sight.tokens)))
+
+    usual = vlm.logits(image, PROMPTS[0])
+    with compress.compressed(vlm, inside(without)) as log:
+        found = vlm.logits(image, PROMPTS[0])
+        cache = vlm.model(**inputs, use_cache=True).past_key_values
+    assert apart(found, due) < SAME and apart(found[-1], usual[-1]) > SAME
+    assert log.given[0] - log.kept[0] == 2 and log.method.name == "inside"
+    lengths = [layer.keys.shape[-2] for layer in cache.layers]
+    assert lengths[:2] == [len(left)] * 2 and set(lengths[2:]) == {len(left) - 2}
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("lengths", compress.LENGTHS)
+def test_inside_the_lm_a_cached_answer_is_the_answer_without_a_cache(family, lengths, beams):
+    inputs = family.prepare([picture(0), picture(1), picture(2)], PROMPTS)
+    how = dict(which=inside(), lengths=lengths)
+    (cached, _), (uncached, _) = (generated(family, inputs, how, num_beams=beams, use_cache=cached) for cached in (True, False))
+    assert cached == uncached
+
+
+def test_fastv_is_a_few_lines(vlm):
+    """Chen et al. (ECCV 2024): after the second block, only what the question's last token attends to most goes on."""
+
+    def most_attended(sight):
+        groups = np.full(len(sight.tokens), -1)
+        groups[np.argsort(-sight.attention(2))[:3]] = np.arange(3)
+        return groups
+
+    images, fastv = [picture(0), picture(1)], inside(most_attended, needs=("attention", "question"))
+    with compress.compressed(vlm, fastv) as log:
+        together, alone = vlm.logits(images, PROMPTS[:2]), [vlm.logits(i, p) for i, p in zip(images, PROMPTS)]
+    assert log.kept == [3] * 4 and all(apart(batch[-len(one) :], one) < SAME for batch, one in zip(together, alone))
+    inputs = vlm.prepare(picture(), PROMPTS[0])
+    ids = inputs["input_ids"][:, : places.find(vlm, inputs["input_ids"]).end[0]]
+    with compress.compressed(vlm, fastv), pytest.raises(ValueError, match="'inside' needs a question after the image"):
+        vlm.lm(inputs_embeds=vlm.embed({"input_ids": ids}, vlm.visual_tokens([picture()])))
+
+
+def test_what_a_method_sees(vlm):
+    images, seen, states = [picture(0), picture(1)], [], []
+
+    def look(sight):
+        seen.append(sight)
+        last = [len(sight.ids) - 1]
+        assert apart(sight.attention(1), sight.attention(1, last)) < SAME
+        both = sight.attention(1, sight.asked[-2:])
+        assert apart(2 * both, sight.attention(1, last) + sight.attention(1, [last[0] - 1])) < SAME
+        states.append({depth: sight.states(depth) for depth in (0, vlm.depths)})
+        return everything(sight)
+
+    with compress.compressed(vlm, look):
+        vlm.model(**vlm.prepare(images, PROMPTS[:2]))
+    for n, (image, prompt, sight) in enumerate(zip(images, PROMPTS, seen)):
+        alone = vlm.prepare(image, prompt)
+        assert torch.equal(sight.ids, alone["input_ids"][0]) and torch.equal(sight.index, vlm.positions(image, prompt).index)
+        assert torch.equal(sight.hidden[sight.index], sight.tokens) and prompt in sight.text
+        assert apart(sight.hidden, vlm.embed(alone)[0]) < SAME
+        for depth, own in states[n].items():
+            assert apart(own, vlm.vit_states(images, [depth])[n][0]) < SAME
+
+
+def test_a_choice_by_the_question(vlm):
+    """The visual tokens that are nearest to the question's words, in a prompt that counts more of them."""
+
+    def nearest(sight):
+        unit = torch.nn.functional.normalize(sight.hidden.float(), dim=-1)
+        order = (unit[sight.index] @ unit[sight.asked].T).amax(1).argsort(descending=True).tolist()
+        kept = order[: 2 if "how many" in sight.text else 1]
+        return np.where(np.isin(np.arange(len(order)), kept), np.arange(len(order)), -1)
+
+    with compress.compressed(vlm, compress.Method("nearest", nearest, needs=("question",))) as log:
+        vlm.logits([picture(0), picture(1)], ["how many", "is there a red cup ?"])
+    assert log.kept == [2, 1]
+
+
+def test_states_of_other_pictures_are_not_taken_for_this_prompts(vlm):
+    def look(sight):
+        sight.states(1)
+        return everything(sight)
+
+    inputs = vlm.prepare(picture(0), PROMPTS[0])
+    visual = vlm.visual_tokens([picture(0)])
+    with compress.compressed(vlm, look):
+        with pytest.raises(ValueError, match="the ViT did not run inside this context"):
+            vlm.lm_hidden(vlm.embed(inputs, visual), None, vlm.position_ids(inputs))
+        vlm.visual_tokens(picture(1))
+        with pytest.raises(ValueError, match="that the ViT saw last are not those of this prompt"):
+            vlm.lm_hidden(vlm.embed(inputs, visual), None, vlm.position_ids(inputs))
+
+
+@pytest.mark.parametrize("place, options, said", [
+    ("ViT 1", {}, "The place of method 'm' is 'ViT 1'; .* from 'LM 0', what the connector gives, to 'LM "),
+    ("LM 99", {}, "is 'LM 99'"),
+    ("LM 1", {"positions": "renumbered"}, "at LM 1, after they were given positions: these are kept"),
+])  # fmt: skip
+def test_a_place_that_is_not_served_is_refused(vlm, place, options, said):
+    method = compress.Method("m", everything, place)
+    with pytest.raises(ValueError, match=said), compress.compressed(vlm, method, **options):
+        pass
+
+
 # -- putting back ---------------------------------------------------------------------------------------------------
 
 
 def test_afterwards_the_model_is_as_before(vlm, decoder):
     weights = {name: each.clone() for name, each in vlm.model.state_dict().items()}
     usual, before = vlm.lm.config._attn_implementation, vlm.logits(picture(), PROMPTS[0])
-    with compress.method(vlm, "attended", keep=3, lengths="kept"):
+    with compress.compressed(vlm, "fastv-rank", keep=3, lengths="kept"):
         assert not vlm.logits(picture(), PROMPTS[0]).shape == before.shape
-    with pytest.raises(RuntimeError, match="on purpose"), compress.method(vlm, 1, decoder):
+    with pytest.raises(RuntimeError, match="on purpose"), compress.compressed(vlm, 1, decoder):
         raise RuntimeError("on purpose")
 
     def fails(sight):
         sight.attention(1)
         raise RuntimeError("in the middle")
 
-    with pytest.raises(RuntimeError, match="in the middle"), compress.method(vlm, fails):
+    with pytest.raises(RuntimeError, match="in the middle"), compress.compressed(vlm, fails):
         vlm.logits(picture(), PROMPTS[0])
     assert torch.equal(vlm.logits(picture(), PROMPTS[0]), before)
     assert vlm.lm.config._attn_implementation == usual
@@ -312,7 +450,7 @@ def test_afterwards_the_model_is_as_before(vlm, decoder):
 def test_a_prompt_without_an_image_passes(vlm):
     ids = torch.tensor([[15, 16, 17, 18]])
     before = vlm.model(input_ids=ids).logits
-    with compress.method(vlm, "random", keep=1) as log:
+    with compress.compressed(vlm, "random", keep=1) as log:
         vlm.answer(picture(), "what", 2)
         assert torch.equal(vlm.model(input_ids=ids).logits, before)
     assert len(log.kept) == 1
@@ -329,12 +467,12 @@ def test_attention_is_that_of_the_model(vlm, folders, request):
         seen.append(sight.attention(2))
         return everything(sight)
 
-    with compress.method(vlm, look):
+    with compress.compressed(vlm, look):
         vlm.logits(images, PROMPTS[:2])
     for n, found in enumerate(seen):
         assert apart(found, own[n][vlm.image_places(inputs)[n]]) < SAME
     most = np.argsort(-seen[0])[:3]
-    kept = compress.BASELINES["attended"](3)(compress.Sight(torch.zeros(len(seen[0]), 1), None, lambda layer: seen[0], None))
+    kept = compress.BASELINES["fastv-rank"](3)(compress.Sight(torch.zeros(len(seen[0]), 1), None, lambda layer: seen[0]))
     assert set(np.flatnonzero(kept >= 0)) == set(most)
 
 
@@ -342,7 +480,7 @@ def test_attention_is_that_of_the_model(vlm, folders, request):
 
 
 def test_everything_dropped_leaves_the_middle(vlm):
-    with compress.method(vlm, lambda s: np.full(len(s.tokens), -1)) as log:
+    with compress.compressed(vlm, lambda s: np.full(len(s.tokens), -1)) as log:
         with pytest.warns(UserWarning, match="the middle one was kept"):
             vlm.logits(picture(), "what")
     assert log.kept == [1]
@@ -351,7 +489,7 @@ def test_everything_dropped_leaves_the_middle(vlm):
 @pytest.mark.parametrize(
     ("which", "options", "said"),
     [
-        (4, {}, "No method 4; there are 1, 2, 3, random, grid, similar, attended"),
+        (4, {}, "No method 4; there are rle, rle-drop, rle-drop-both, random, grid, tome-like, fastv-rank"),
         ("tome", {}, "No method 'tome'"),
         (1, {}, "Method 1 takes a decoder and no keep"),
         ("random", {}, "keep is a whole number of tokens from 1 up, a share"),
@@ -361,33 +499,34 @@ def test_everything_dropped_leaves_the_middle(vlm):
         ("random", {"keep": 4, "positions": "new"}, "No choice of positions 'new'; there are kept, renumbered"),
         ("random", {"keep": 4, "lengths": True}, "No choice of lengths True; there are dropped, kept"),
         (lambda sight: [0, 1], {}, "A way of choosing gives a whole number for each of"),
+        (lambda sight: [0, 1], {"keep": 4}, "A function of a Sight takes neither decoder nor keep"),
     ],
 )
 def test_bad_choices_are_refused(vlm, which, options, said):
-    with pytest.raises(ValueError, match=said), compress.method(vlm, which, **options):
+    with pytest.raises(ValueError, match=said), compress.compressed(vlm, which, **options):
         vlm.logits(picture(), "what")
 
 
 def test_bad_words_are_refused(vlm, decoder):
     for options, said in (({"shape": "columns"}, "No shape 'columns'"), ({"same": 0}, "same is a whole number of words from 1"),
                           ({"marks": "ours"}, "No set of punctuation marks 'ours'; there are 'paper', ")):  # fmt: skip
-        with pytest.raises(ValueError, match=said), compress.method(vlm, 1, decoder, **options):
+        with pytest.raises(ValueError, match=said), compress.compressed(vlm, 1, decoder, **options):
             pass
-    with pytest.raises(ValueError, match="no keep"), compress.method(vlm, 1, decoder, keep=4):
+    with pytest.raises(ValueError, match="no keep"), compress.compressed(vlm, 1, decoder, keep=4):
         pass
     for weight in (decoder.weight[:-1], decoder.weight[:, :-1]):
         other = compress.Decoder(weight.detach().clone(), vlm.words[: len(weight)])
-        with pytest.raises(ValueError, match="This decoder knows"), compress.method(vlm, 1, other):
+        with pytest.raises(ValueError, match="This decoder knows"), compress.compressed(vlm, 1, other):
             pass
 
 
 def test_one_compression_at_a_time_and_no_map_inside(vlm):
-    with compress.method(vlm, "random", keep=3) as log:
+    with compress.compressed(vlm, "random", keep=3) as log:
         with pytest.raises(ValueError, match="No prompt has been shortened yet"):
             log.removed  # noqa: B018
         with pytest.raises(ValueError, match="needs every visual token"):
             ww.lens.token_maps(vlm, picture())
-        with pytest.raises(ValueError, match="leave one"), compress.method(vlm, "random", keep=2):
+        with pytest.raises(ValueError, match="leave one"), compress.compressed(vlm, "random", keep=2):
             vlm.logits(picture(), "what")
-    with pytest.raises(ValueError, match="0 images do not pair with 0 prompts"), compress.method(vlm, "random", keep=3):
+    with pytest.raises(ValueError, match="0 images do not pair with 0 prompts"), compress.compressed(vlm, "random", keep=3):
         vlm.answer([], [])

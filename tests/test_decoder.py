@@ -145,9 +145,9 @@ def test_a_narrowed_decoder_reads_as_the_whole_one_would_among_its_words(vlm, tm
     assert (narrow.words[narrow.top(tokens, 2)] == whole.words[whole.top(tokens, 2)]).all()
     assert (narrow.punctuation == whole.punctuation[said]).all() and apart(narrow(tokens), whole(tokens)[:, said.copy()]) < SAME
     for number in (1, 2, 3):  # what is removed depends on two words at most, and these are the same
-        with compress.method(vlm, number, whole) as log:
+        with compress.compressed(vlm, number, whole) as log:
             expected = vlm.logits(images, "x")
-        with compress.method(vlm, number, narrow) as own:
+        with compress.compressed(vlm, number, narrow) as own:
             assert torch.equal(vlm.logits(images, "x"), expected) and own.kept == log.kept
     again = whole.narrowed(said[:6]).narrowed([4, 1])
     assert again.ids.tolist() == [said[4], said[1]] and again.words.tolist() == whole.words[again.ids].tolist()
@@ -189,7 +189,7 @@ def test_a_decoder_of_another_model_is_refused(tmp_path):
     for vlm, said in ((twin, "taught by another checkpoint"), (wide, "reads tokens of width 32"), (other, "This decoder knows")):
         with pytest.raises(ValueError, match=said):
             compress.load_decoder(tmp_path / "decoder", vlm)
-        with pytest.raises(ValueError, match=said), compress.method(vlm, 1, decoder):
+        with pytest.raises(ValueError, match=said), compress.compressed(vlm, 1, decoder):
             pass
         with pytest.raises(ValueError, match=said):
             ww.lens.token_maps(vlm, pictures(1)[0], decoder=decoder)

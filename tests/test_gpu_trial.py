@@ -55,5 +55,5 @@ def test_what_is_committed_ran():
 def test_every_way_to_compress_is_asked():
     asked = [" ".join(each) for each in gpu_trial.asked("qwen2_vl", "folder")]
     assert len(asked) == len(set(asked)) and all(
-        any(part in each for each in asked) for part in ("--compress 3", "attended", "--scale", "check", "distil", "--blind")
+        any(part in each for each in asked) for part in ("--compress 3", "fastv-rank", "--scale", "check", "distil", "--blind")
     )

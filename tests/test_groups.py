@@ -136,7 +136,7 @@ def test_baselines_leave_as_many_as_they_are_told(name, grid):
     for keep in sorted({1, 2, n // 3 or 1, n - 1 or 1, n, n + 5}):
         found = compress.BASELINES[name](keep)(looked)
         assert found.shape == (n,) and groups.count(found) == min(keep, n), (name, grid, keep)
-        if name in ("grid", "similar"):
+        if name in ("grid", "tome-like"):
             assert (found >= 0).all(), "it merges, it drops nothing"
     assert groups.count(compress.BASELINES[name](0.5)(looked)) == max(1, round(n / 2))
     assert groups.count(compress.BASELINES[name](lambda s: np.zeros(n, int))(looked)) == 1
@@ -153,7 +153,38 @@ def test_a_uniform_grid_is_uniform():
 def test_merging_by_similarity_merges_what_is_alike():
     kind = np.array([0, 0, 1, 1, 2, 2, 0, 0])  # each has a copy on the other side, so that four merges make no mistake
     noise = 0.01 * torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
-    found = compress.BASELINES["similar"](4)(sight(torch.eye(3)[kind] + noise, (2, 4)))
+    found = compress.BASELINES["tome-like"](4)(sight(torch.eye(3)[kind] + noise, (2, 4)))
     assert len(set(zip(found.tolist(), kind.tolist()))) == 4
     tokens = torch.tensor([[1.0, 0], [1, 0.1], [0, 1], [-1, 0]])
-    assert compress.BASELINES["similar"](3)(sight(tokens, (1, 4))).tolist() == [0, 0, 1, 2]
+    assert compress.BASELINES["tome-like"](3)(sight(tokens, (1, 4))).tolist() == [0, 0, 1, 2]
+
+
+def test_every_method_says_what_it_needs():
+    """With what it names and nothing else, it chooses; without, it cannot."""
+    decoder, grid = compress.Decoder(torch.eye(4), np.array([".", ",", "cup", "red"], object)), (2, 4)
+    tokens, drawn = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)), np.random.default_rng(0)
+    known = [compress.by_words(decoder, name) for name in compress.WORDS] + [make(3) for make in compress.BASELINES.values()]
+    assert [method.name for method in known] == [*compress.WORDS, *compress.BASELINES]
+    for method in known:
+        assert method.place == "LM 0" and ("decoder" in method.needs) == (method.name in compress.WORDS)
+        bare = compress.Sight(tokens, grid, rng=drawn)
+        if "attention" in method.needs:
+            with pytest.raises(TypeError):
+                method(bare)
+            bare = compress.Sight(tokens, grid, lambda layer: np.arange(8.0), drawn)
+        assert len(method(bare)) == 8
+
+
+def test_methods_are_known_by_the_papers_numbers_and_by_their_former_names():
+    names = {1: "rle", 2: "rle-drop", 3: "rle-drop-both", "similar": "tome-like", "attended": "fastv-rank", "grid": "grid"}
+    assert {which: compress.named(which) for which in names} == names
+    for wrong in (0, True, "2", None, 1.0, ["rle"]):
+        with pytest.raises(ValueError, match="^No method .*; there are rle, rle-drop, rle-drop-both, random, grid, "):
+            compress.named(wrong)
+
+
+def test_a_method_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="groups are a function of a Sight, not 3"):
+        compress.Method("m", 3)
+    with pytest.raises(ValueError, match="No need of a method 'luck'; there are decoder, question, attention, states"):
+        compress.Method("m", len, needs=("luck",))

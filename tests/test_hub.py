@@ -171,17 +171,25 @@ def test_a_branch_is_read_as_the_revision_that_it_is_today(little):
     assert a_and_b("main")[1] == SECOND and a_and_b()[1] == FIRST
 
 
-def test_what_the_package_pins_comes_before_what_this_machine_had_first(little, monkeypatch):
-    a_and_b()
-    little.files[SECOND] = {"data/a-0.parquet": b"second a"}
-    monkeypatch.setattr(hub, "_shipped", lambda: {NAME: SECOND})
-    assert a_and_b()[1] == SECOND
+def test_what_a_record_pins_is_what_is_asked_for(monkeypatch):
+    """Before what this machine had first; and what the caller asks for comes before that."""
+    asked = []
+
+    def dataset(name, patterns, revision):
+        asked.append((name, revision))
+        raise ConnectionError("enough")
+
+    monkeypatch.setattr(hub, "dataset", dataset)
+    pinned = benchmarks.BENCHMARKS["pope"].revision
+    for revision in (None, FIRST):
+        with pytest.raises(ConnectionError, match="enough"):
+            benchmarks.items("pope", revision=revision)
+    assert asked == [("lmms-lab/POPE", pinned), ("lmms-lab/POPE", FIRST)]
 
 
-def test_the_shipped_pins_are_revisions_of_the_benchmarks_data_sets():
-    needed = {known.hub for known in benchmarks.BENCHMARKS.values() if known.hub}
-    assert set(hub._shipped()) <= needed
-    assert all(len(revision) == 40 and set(revision) <= set("0123456789abcdef") for revision in hub._shipped().values())
+def test_pins_are_whole_revisions():
+    pinned = [known.revision for known in benchmarks.BENCHMARKS.values() if known.revision]
+    assert len(pinned) == 3 and all(re.fullmatch("[0-9a-f]{40}", revision) for revision in pinned)
 
 
 def test_two_data_sets_are_noted_side_by_side(little, pins):

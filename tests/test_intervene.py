@@ -717,14 +717,14 @@ def first_only(sight):
 
 @pytest.mark.parametrize("order", ["inside", "outside"])
 @pytest.mark.parametrize(
-    ("way", "options"), [("random", {"keep": 3}), ("grid", {"keep": 0.5}), ("attended", {"keep": 3}), (first_only, {})]
+    ("way", "options"), [("random", {"keep": 3}), ("grid", {"keep": 0.5}), ("fastv-rank", {"keep": 3}), (first_only, {})]
 )
 def test_a_prompt_that_is_shortened_has_no_patches_to_mask(square, way, options, order):
     """Never a change of the wrong tokens, or of none, without a word."""
     images, counted, first_only.calls = [picture(square, 4, 4, seed) for seed in range(2)], hooks(square), 0
-    both = [compress.method(square, way, **options), intervene.added(square, np.eye(4, dtype=bool), ONE, layer=1)]
+    both = [compress.compressed(square, way, **options), intervene.added(square, np.eye(4, dtype=bool), ONE, layer=1)]
     before = square.logits(images, PROMPTS[0])
-    with pytest.raises(ValueError, match="needs every patch to be there: leave `with compress.method"):
+    with pytest.raises(ValueError, match="needs every patch to be there: leave `with compress.compressed"):
         with both[order == "outside"], both[order == "inside"]:
             square.logits(images, PROMPTS[0])
     assert hooks(square) == counted and torch.equal(square.logits(images, PROMPTS[0]), before)
@@ -733,15 +733,15 @@ def test_a_prompt_that_is_shortened_has_no_patches_to_mask(square, way, options,
 def test_the_vit_may_be_changed_while_prompts_are_shortened(square):
     """Nothing is shortened there."""
     image = picture(square, 4, 4)
-    with compress.method(square, "grid", keep=5):
+    with compress.compressed(square, "grid", keep=5):
         before = square.logits(image, PROMPTS[0])
     for change in (
         lambda: intervene.added(square, off(np.eye(4, dtype=bool))(square), torch.ones(VIT), depth=1),
         lambda: intervene.moved(square, off(np.eye(4, dtype=bool))(square), (0, 0)),
     ):
-        with compress.method(square, "grid", keep=5), change():
+        with compress.compressed(square, "grid", keep=5), change():
             inside = square.logits(image, PROMPTS[0])
-        with change(), compress.method(square, "grid", keep=5):
+        with change(), compress.compressed(square, "grid", keep=5):
             assert torch.equal(square.logits(image, PROMPTS[0]), inside)
     assert torch.equal(inside, before), "a zero step"
 

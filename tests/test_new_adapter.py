@@ -287,15 +287,15 @@ def test_interventions(one):
 
 def test_compression(one):
     before = one.answer(PICTURES, QUESTIONS, max_new_tokens=4)
-    for keep, which in ((4, "grid"), (0.5, "similar")):
-        with ww.compress.method(one, which, keep=keep) as log:
+    for keep, which in ((4, "grid"), (0.5, "tome-like")):
+        with ww.compress.compressed(one, which, keep=keep) as log:
             assert all(isinstance(text, str) for text in one.answer(PICTURES, QUESTIONS, max_new_tokens=4))
         assert log.given == [9] * 3 and log.removed > 0
-    with ww.compress.method(one, "grid", keep=9) as log:  # all of them
+    with ww.compress.compressed(one, "grid", keep=9) as log:  # all of them
         assert one.answer(PICTURES, QUESTIONS, max_new_tokens=4) == before
     taught = ww.compress.lessons(one, PICTURES, progress=False)
     decoder = ww.compress.distil(one, taught, epochs=1)
-    with ww.compress.method(one, 1, decoder) as log:
+    with ww.compress.compressed(one, 1, decoder) as log:
         one.answer(PICTURES, QUESTIONS, max_new_tokens=4)
     assert log.given == [9] * 3
 

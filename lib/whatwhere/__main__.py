@@ -49,8 +49,9 @@ def _bench(commands):
     bench.add_argument("benchmark", help="one of those that `whatwhere benchmarks` lists")
     bench.add_argument("--scale", nargs=2, type=float, metavar=("ALPHA", "P"), help="RoPE scaling of the ViT, such as 99 8")
     bench.add_argument("--sigmoid", nargs=3, type=float, metavar=("ALPHA", "K", "C"), help="its other form, such as 99 40 0.6")
-    bench.add_argument("--compress", metavar="METHOD", help="1, 2 or 3, the paper's methods, or random, grid, similar, attended")
-    bench.add_argument("--decoder", metavar="FOLDER", help="the visual decoder that methods 1 to 3 read with")
+    names = "rle, rle-drop or rle-drop-both, the paper's methods 1 to 3; or random, grid, tome-like, fastv-rank"
+    bench.add_argument("--compress", metavar="METHOD", help=names)
+    bench.add_argument("--decoder", metavar="FOLDER", help="the visual decoder that the paper's methods read with")
     bench.add_argument("--keep", type=float, help="what the others keep: a number of visual tokens, or a share below 1")
     bench.add_argument("--shape", help="of what is a neighbour in methods 1 to 3: rows, raster or regions (rows)")
     bench.add_argument("--pool", help="what goes on for a group: mean, first or random (mean)")

@@ -2,7 +2,7 @@
 
     exam = answers.Exam.on(vlm, scenes, {"existence": ["existence"], "attributes": ["colour", "texture"]})
     before = exam.tally()                           # (scenes, families) right answers
-    with compress.method(vlm, 1, decoder):
+    with compress.compressed(vlm, 1, decoder):
         after = exam.tally()
     answers.loss(before, after, exam.counts)        # points lost on average over families, with an interval
 """
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from . import places
 from .finite import check_finite
 from .scenes import checked
 from .stats import interval
@@ -86,7 +87,7 @@ class Exam:
         positions, mask, ids = vlm.position_ids(inputs), inputs["attention_mask"], inputs["input_ids"]
         width, rows = max(map(len, about)), []
         if questions is not None:
-            end = int(vlm.image_places(inputs)[0].nonzero()[-1]) + 1  # of all rows: they end alike, and padding is on the left
+            end = places.find(vlm, ids).end[0]  # of all rows: they end alike, and padding is on the left
             positions, mask, ids = positions[..., :end], mask[:, :end], ids[:, :end]
         for ns in about:
             asked = [vlm.after_image(questions[n]) if questions is not None else [] for n in ns]

@@ -14,6 +14,7 @@ from .answers import chances
 from .images import View
 from .images import read as read_image
 from .intervene import moved
+from .places import find
 from .rope import vision
 from .scenes import Scene, checked, cover
 
@@ -114,9 +115,9 @@ def states(vlm, images):
         inputs = vlm.prepare(batch, [""] * len(batch))
         embeddings, seen = vlm.embed_with_states(inputs)
         hidden = vlm.lm_hidden(embeddings, inputs["attention_mask"], vlm.position_ids(inputs), list(range(vlm.n_layers + 1)))
-        for n, (image, vit, own) in enumerate(zip(batch, seen, vlm.image_places(inputs))):
+        index = find(vlm, inputs["input_ids"]).index
+        for n, (image, vit, at) in enumerate(zip(batch, seen, index)):
             rows, columns = vlm.patch_grid(image)
-            at = own.nonzero()[:, 0][vlm.adapter.leading :]
             vit = vit.reshape(len(vit), rows, columns, m, m, -1).transpose(2, 3).reshape(len(vit), rows * m, columns * m, -1)
             lm = [layer[n, at].reshape(rows, columns, -1) for layer in hidden]
             yield dict(zip(places(vlm), [each.float().cpu().numpy() for each in (*vit, *lm)]))

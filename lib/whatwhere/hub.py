@@ -6,7 +6,6 @@ import json
 import os
 import re
 from fnmatch import fnmatch
-from importlib import resources
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download
@@ -71,14 +70,13 @@ def _chain(error):
 def dataset(name, patterns, revision=None):
     """The folder of a hub data set at one pinned revision, with the files that match `patterns`; downloaded once, with progress.
 
-    The revision is the one asked for, else the one that is pinned: by this package, or, where it pins none, by the first
-    download on this machine. Every file's checksum is compared with the one noted at its first download, which is the
-    hub's own; a file that differs is refused.
+    The revision is the one asked for, else that of the first download on this machine. Every file's checksum is compared with
+    the one noted at its first download, which is the hub's own; a file that differs is refused.
 
     Returns (folder, revision). Raises ConnectionError or ValueError with a sentence.
     """
     noted = _noted().get(name, {"files": {}})
-    revision = revision or _shipped().get(name) or noted.get("revision")
+    revision = revision or noted.get("revision")
     try:
         if not re.fullmatch("[0-9a-f]{40}", revision or ""):  # none, or a branch, which may be another tomorrow
             revision = HfApi().dataset_info(name, revision=revision).sha
@@ -117,11 +115,6 @@ def _note(name, revision, sums):
         before = pins.get(name, {"revision": revision, "files": {}})
         noted = {"revision": before["revision"], "files": before["files"] | {revision: sums}}
         write(_own(), json.dumps(pins | {name: noted}, indent=2))
-
-
-def _shipped():
-    """{data set: revision} that this package pins."""
-    return json.loads(resources.files(__package__).joinpath("pins.json").read_text(encoding="utf-8"))
 
 
 def _own():

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import places
 from .attention import numbered
 from .compress.within import at_work
 from .rope import vision
@@ -254,7 +255,7 @@ class _Rows:
     def of(self, shape):
         """Of states (*shape, features): booleans (*shape), true for masked ones; and a function that picks each one's vector."""
         if self.owner.shape != shape:
-            raise ValueError("An intervention needs every patch to be there: leave `with compress.method(…)` first.")
+            raise ValueError("An intervention needs every patch to be there: leave `with compress.compressed(…)` first.")
         at = self.owner >= 0
 
         def whose(vectors, states=None):
@@ -280,29 +281,20 @@ class _VisionRows(_Rows):
 class _LanguageRows(_Rows):
     def __init__(self, vlm, masks, stack):
         super().__init__(vlm, masks)
-        self.places = None
-        stack.callback(vlm.model.get_input_embeddings().register_forward_hook(self.read).remove)
+        self.prompt = places.Running(vlm)
+        stack.callback(self.prompt.attach().remove)
         stack.callback(vlm.lm.register_forward_pre_hook(self.look, with_kwargs=True).remove)
-
-    def read(self, _, args, output):
-        """After the input embeddings: where is the image? Nowhere in what is fed after the prompt."""
-        self.places = args[0] == self.vlm.model.config.image_token_id
 
     def look(self, _, args, named):
         """Before the LM: which of its tokens are masked?"""
-        places, self.owner = self.places, None
-        if places is None or not places.any() or places.shape[1] == 1:  # one token alone: the model said it
+        found, self.owner = self.prompt.found, None
+        if found is None:
             return
-        if at_work(self.vlm) or named["inputs_embeds"].shape[:2] != places.shape:
-            raise ValueError("An intervention needs every patch to be there: leave `with compress.method(…)` first.")
-        positions = named.get("position_ids")
-        if positions is not None and positions.ndim == 3:
-            positions = positions[-3:]  # a fourth axis counts text, for the mask alone
-        index = [own.nonzero()[:, 0][self.vlm.adapter.leading :] for own in places]
-        at = [positions if positions is None else positions[..., n, own] for n, own in enumerate(index)]
-        grids = [self.vlm.adapter.grid_at(each) for each in at]
-        owner = torch.full(places.shape, -1, device=places.device)
-        for own, at, image in zip(owner, index, self.owners(grids)):
+        if at_work(self.vlm) or not self.prompt.fits(named["inputs_embeds"]):
+            raise ValueError("An intervention needs every patch to be there: leave `with compress.compressed(…)` first.")
+        grids = places.grids(self.vlm, found, places.plain(named.get("position_ids")))
+        owner = torch.full(found.mask.shape, -1, device=found.mask.device)
+        for own, at, image in zip(owner, found.index, self.owners(grids)):
             own[at] = image.flatten()
         self.owner = owner
 

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from . import places
 from .finite import not_finite
 from .streams import check_count, check_range
 from .tokens import Forms
@@ -163,8 +164,8 @@ def visual_states(vlm, images, prompt, layer, depths, batch_size=None):
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         inputs = vlm.prepare(batch, [prompt] * len(batch))
-        places = vlm.image_places(inputs)[0].nonzero()[:, 0]
-        end = int(places[-1]) + 1
+        found = places.find(vlm, inputs["input_ids"])
+        at, end = found.whole[0], found.end[0]  # the same in all: images of one grid, one prompt
         visual = torch.stack(vlm.visual(inputs, depths)).flatten(0, 1)  # (images × depths, tokens, hidden)
         ids = inputs["input_ids"][:, :end].repeat_interleave(len(depths), 0)
         mask = inputs["attention_mask"][:, :end].repeat_interleave(len(depths), 0)
@@ -173,8 +174,8 @@ def visual_states(vlm, images, prompt, layer, depths, batch_size=None):
             embeddings = vlm.embed({"input_ids": ids[rows]}, visual[rows])
             hidden = vlm.lm_hidden(embeddings, mask[rows], positions[..., rows, :], layer)
             if hidden.shape[1] != end:
-                raise ValueError("A token map needs every visual token: make it outside of `with compress.method(…)`.")
-            visual[rows] = hidden[:, places]  # what is read takes the place of what was given, to save memory
+                raise ValueError("A token map needs every visual token: make it outside of `with compress.compressed(…)`.")
+            visual[rows] = hidden[:, at]  # what is read takes the place of what was given, to save memory
         states = visual[:, vlm.adapter.leading :]
         yield batch, vlm.adapter.grids(inputs)[0], states.unflatten(0, (len(batch), len(depths)))
 

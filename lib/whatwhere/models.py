@@ -29,6 +29,7 @@ from transformers import GenerationConfig
 
 from . import attention as _attention
 from . import images as _images
+from . import places
 from .families import FAMILIES
 from .files import together
 from .finite import Watch, check_finite, extremes, first_bad, not_finite
@@ -152,13 +153,13 @@ class VLM:
     def positions(self, image, prompt=""):
         """Where the visual tokens of `image` stand in the sequence and in the ViT: a `Positions`."""
         inputs = self.prepare(image, prompt)
-        index = self.image_places(inputs)[0].nonzero()[:, 0][self.adapter.leading :]
+        index = places.find(self, inputs["input_ids"]).index[0]
         lm, vit = self.position_ids(inputs)[..., 0, index], self.adapter.patch_positions(inputs)
         return Positions(index.cpu(), lm.cpu(), vit.cpu())
 
     def image_places(self, inputs):
-        """(batch, length) true where a token stands for a piece of the image."""
-        return inputs["input_ids"] == self.model.config.image_token_id
+        """(batch, length) true where a token stands for a piece of the image; `places.find` has more of it."""
+        return places.find(self, inputs["input_ids"]).mask
 
     def position_ids(self, inputs):
         """What the LM's rotary embedding is given: (batch, length), or (3, batch, length) with M-RoPE."""
@@ -292,8 +293,8 @@ class VLM:
         if visual is None:
             visual = [each[0] for each in self.visual(inputs, [self.depths])]
         embeddings = self.model.get_input_embeddings()(inputs["input_ids"])
-        places = self.image_places(inputs)[..., None]
-        return embeddings.masked_scatter(places, torch.cat([each.to(embeddings) for each in visual]))
+        at = self.image_places(inputs)[..., None]
+        return embeddings.masked_scatter(at, torch.cat([each.to(embeddings) for each in visual]))
 
     @torch.no_grad()
     def embed_with_states(self, inputs):

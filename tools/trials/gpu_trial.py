@@ -140,7 +140,7 @@ def asked(name, model):
     yield bench
     yield [*bench, "--blind"]
     yield from ([*bench, "--compress", n, "--decoder", decoder] for n in "123")
-    yield from ([*bench, "--compress", way, "--keep", "0.5"] for way in ("random", "grid", "similar", "attended"))
+    yield from ([*bench, "--compress", way, "--keep", "0.5"] for way in ("random", "grid", "tome-like", "fastv-rank"))
     if "qwen" in name:
         yield [*bench, "--scale", "9", "2"]
 

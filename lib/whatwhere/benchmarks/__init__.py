@@ -5,11 +5,11 @@
 
 The same from a shell: `whatwhere bench Qwen/Qwen2-VL-2B-Instruct whatsup-b --scale 99 8 --out results/scaled`. Killed, it goes on
 where it was; under `accelerate launch` it is split over all GPUs; the rows are the same in any case. No pictures come with the
-book: they are fetched from the hub, or read from a folder in the benchmark's original layout.
+book: they are fetched from the hub, or read from a folder in the benchmark's original layout. A benchmark is one record, a
+`Benchmark`; `register` makes one of your own known.
 """
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 
@@ -17,59 +17,19 @@ from .. import compress as _compress
 from .. import hub, loading, rope
 from ..models import VLM
 from ..streams import check_count
-from . import formats, identity, paper, prompts, running, tabletop
+from . import fingerprint, identity, paper, prompts, records, running, scores, tabletop
 from .files import Folder, check_pictures
 from .items import Item, blinded, digest, sample
-from .results import Result, Score, compare, gain, load
+from .record import BENCHMARKS, Benchmark, Paper, known, register
+from .results import Result, compare, gain, load
 from .running import processes
+from .scores import Score
 
 __all__ = [
-    "BENCHMARKS", "PROTOCOLS", "Item", "Result", "Score", "compare", "gain", "items", "load", "paper", "processes", "run",
-    "tabletop",
+    "BENCHMARKS", "PROTOCOLS", "Benchmark", "Folder", "Item", "Paper", "Result", "Score", "compare", "gain", "items", "load",
+    "paper", "processes", "records", "register", "run", "scores", "tabletop",
 ]  # fmt: skip
 PROTOCOLS = {"ours": prompts, "paper": paper}  # whose words, samples, reading of answers, pixels and decoding
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """title: what it asks. read: (Folder, name, seed, protocol) → items. hub: its data set there, with the files that are needed.
-
-    layout: what a folder in its original layout holds. words: how many new tokens an answer may have, as many as in lmms-eval
-    (which leaves TextVQA's to the model: 128 for Qwen2-VL, 1,024 for LLaVA; no right answer is as long as either).
-    """
-
-    title: str
-    read: object
-    hub: str
-    patterns: tuple
-    layout: str
-    words: int = 16
-
-
-_WHATSUP = "ServiceNow/whatsup_all"
-BENCHMARKS = {
-    "whatsup-a": Benchmark("on, under, left or right, photographed", formats.whatsup, _WHATSUP, ("*Controlled_Images_A*",),
-                           "controlled_images_dataset.json, controlled_images/"),
-    "whatsup-b": Benchmark("in front, behind, left or right, photographed", formats.whatsup, _WHATSUP, ("*Controlled_Images_B*",),
-                           "controlled_clevr_dataset.json, controlled_clevr/"),
-    "coco-spatial": Benchmark("where things are in COCO's pictures", formats.spatial, _WHATSUP, ("*COCO_QA_*",),
-                              "coco_qa_one_obj.json, coco_qa_two_obj.json, val2017/"),
-    "gqa-spatial": Benchmark("where things are in GQA's pictures", formats.spatial, _WHATSUP, ("*VG_QA_*",),
-                             "vg_qa_one_obj.json, vg_qa_two_obj.json, vg_images/"),
-    "pope": Benchmark("is it there?", formats.pope, "lmms-lab/POPE", ("Full/*.parquet",),
-                      "coco_pope_random.json, …_popular.json, …_adversarial.json, val2014/", 128),
-    "gqa": Benchmark("questions about scenes, test-dev balanced", formats.gqa, "lmms-lab/GQA",
-                     ("testdev_balanced_instructions/*.parquet", "testdev_balanced_images/*.parquet"),
-                     "testdev_balanced_questions.json, images/"),
-    "textvqa": Benchmark("questions about what is written, validation", formats.textvqa, "lmms-lab/textvqa",
-                         ("data/validation-*.parquet",), "TextVQA_0.5.1_val.json, train_images/", 128),
-    "mmbench": Benchmark("a bit of everything, by letter, English, dev", formats.mmbench, "lmms-lab/MMBench_EN",
-                         ("data/dev-*.parquet",), "one .tsv", 1024),
-    "tabletop-a": Benchmark("on, under, left or right, in the organisms' world", None, "", (), ""),
-    "tabletop-b": Benchmark("behind, in front, left or right, in the organisms' world", None, "", (), ""),
-    "tabletop-b-narrow": Benchmark("the same, with things that touch or overlap", None, "", (), ""),
-    "tabletop-pope": Benchmark("is it there? in the organisms' world", None, "", (), ""),
-}  # fmt: skip
 
 
 def items(benchmark, data=None, seed=0, limit=None, revision=None, protocol="ours"):
@@ -81,26 +41,30 @@ def items(benchmark, data=None, seed=0, limit=None, revision=None, protocol="our
 
     Raises ValueError, FileNotFoundError or ConnectionError with a sentence.
     """
-    if not isinstance(benchmark, str) or benchmark not in BENCHMARKS:
-        raise ValueError(f"There is no benchmark {benchmark!r}; there are {', '.join(BENCHMARKS)}.")
+    record = known(benchmark)
     if not isinstance(protocol, str) or protocol not in PROTOCOLS:
         raise ValueError(f"There is no protocol {protocol!r}; there are {' and '.join(PROTOCOLS)}.")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed is a whole number from 0 up, not {seed!r}.")
-    known = BENCHMARKS[benchmark]
     if data is not None and revision is not None:
         raise ValueError("A revision is one of the hub's data sets: give either data, a folder of your own, or a revision.")
-    if known.read is None:
-        if protocol != "ours":
-            raise ValueError(f"The paper has no protocol for {benchmark}, whose questions are ours: leave protocol out.")
+    theirs = record.paper if protocol == "paper" else None
+    if protocol == "paper" and theirs is None:
+        raise ValueError(f"The paper has no protocol for {benchmark}: leave protocol out.")
+    if record.draw is not None:
         if data is not None or revision is not None:
             raise ValueError(f"{benchmark} is drawn on the spot: it takes neither data nor a revision.")
-        _, which, *spacing = benchmark.split("-")
-        found = tabletop.pope() if which == "pope" else tabletop.controlled(which.upper(), *spacing)
+        found = record.draw()
     else:
         if data is None:
-            data, revision = hub.dataset(known.hub, known.patterns, revision)
-        found = check_pictures(known.read(Folder(data, benchmark), benchmark, seed, PROTOCOLS[protocol]), benchmark)
+            if not record.hub:
+                files = record.layout or "its files"
+                raise ValueError(f"{benchmark} is not on the hub: give data, the folder that holds {files}.")
+            data, revision = hub.dataset(record.hub, record.patterns, revision or record.revision)
+        order = None if theirs and not theirs.shuffled else seed
+        found = check_pictures(record.read(Folder(data, benchmark), order, (theirs or record).ask), benchmark)
+    if not isinstance(found, list) or not all(isinstance(item, Item) for item in found):
+        raise ValueError(f"The items of {benchmark} are not a list of benchmarks.Item, as its record should give them.")
     if not found:
         raise ValueError(f"The files of {benchmark} hold no question.")
     names = [item.id for item in found]
@@ -109,8 +73,11 @@ def items(benchmark, data=None, seed=0, limit=None, revision=None, protocol="our
     if len(set(names)) < len(names):
         twice = next(name for n, name in enumerate(names) if name in names[:n])
         raise ValueError(f"The files of {benchmark} hold question '{twice}' twice.")
-    if protocol == "paper":
-        found = paper.drawn(found, benchmark, seed)
+    for part in record.parts:  # of an empty one the mean of the others would pass for that of all
+        if not any(item.about.get("part") == part for item in found):
+            raise ValueError(f"The files of {benchmark} hold no question of the part '{part}'.")
+    if theirs and theirs.drawn:
+        found = theirs.drawn(found, seed)
     return (sample(found, limit, seed) if limit is not None else found), revision
 
 
@@ -122,11 +89,13 @@ def run(
     """Put a benchmark to a model: a `Result`.
 
     model: a `VLM`, or what `load` takes, as is dtype. scale: what `rope.scaled` takes, (alpha, p) or a dictionary such as
-    {"alpha": 99, "k": 40, "c": 0.6}. compress, decoder, keep, ways: what `compress.method` takes; ways are same, shape, pool,
-    positions, lengths and so on. data, limit, seed, revision, protocol: see `items`. out: the folder that every answer is
-    written to at once; a run that was killed goes on there, if nothing has changed that can change an answer. None keeps
-    nothing. batch_size: questions at once; halved where memory ends. blind: put each question beside the picture of another
-    scene, as a control: what is right then is habit or luck. max_pixels: what `load` takes; for a `VLM` set `vlm.max_pixels`.
+    {"alpha": 99, "k": 40, "c": 0.6}. compress, decoder, keep, ways: what `compress.compressed` takes; ways are same, shape,
+    pool, positions, lengths and so on. Any function of a `compress.Sight` will do: a run records its name and a checksum of
+    its code and of what it holds on to (`fingerprint`), so that answers of two functions never share a folder. data, limit,
+    seed, revision, protocol: see `items`. out: the folder that every answer is written to at once; a run that was killed
+    goes on there, if nothing has changed that can change an answer. None keeps nothing. batch_size: questions at once;
+    halved where memory ends. blind: put each question beside the picture of another scene, as a control: what is right then
+    is habit or luck. max_pixels: what `load` takes; for a `VLM` set `vlm.max_pixels`.
 
     Answers are decoded greedily, as `VLM.answer` does it; with protocol="paper" by the checkpoint's generation_config too.
     A model that is scaled already is asked, and recorded, as it is. Under `accelerate launch`, each process answers its
@@ -140,7 +109,7 @@ def run(
         raise ValueError("A model that is loaded has its bound already: set vlm.max_pixels, or use `with images.bounded(…)`.")
     if max_pixels != "auto" and protocol == "paper":
         raise ValueError("The paper's protocol has its own bounds of pixels: leave max_pixels out, or take protocol='ours'.")
-    scale, compressed = _scaling(scale), _compression(compress, decoder, keep, ways)
+    scale, compressed = _scaling(scale), _compression(compress, decoder, keep, ways, out is not None)
     asked, found = items(benchmark, data, seed, limit, revision, protocol)  # before the model, which may be large
     vlm = model
     if not isinstance(model, VLM):
@@ -158,7 +127,7 @@ def run(
             "benchmark": benchmark, "protocol": protocol, "model": vlm.name, **identity.of(vlm, plain), "compress": compressed,
             "decoder": None if decoder is None else identity.decoder(decoder),
             "blind": blind, "limit": limit, "seed": seed, "batch_size": batch_size,
-            "max_new_tokens": paper.WORDS if protocol == "paper" else BENCHMARKS[benchmark].words,
+            "max_new_tokens": paper.WORDS if protocol == "paper" else known(benchmark).words,
             "revision": found, "questions": len(asked), "data": digest(asked), "device": str(vlm.device),
         }  # fmt: skip
         if blind:
@@ -192,17 +161,30 @@ def _scaling(scale):
     return named
 
 
-def _compression(compress, decoder, keep, ways):
-    """What a run's settings say of its compression, everything that was left open included; None for none."""
+def _compression(compress, decoder, keep, ways, kept):
+    """What a run's settings say of its compression, everything that was left open included; None for none.
+
+    kept: are its rows? Then a function needs a checksum.
+    """
     unknown = [name for name in ways if name not in running.WAYS]
     if unknown:
-        raise TypeError(f"run takes no {unknown[0]!r}; what it hands on to compress.method is {', '.join(running.WAYS)}.")
+        raise TypeError(f"run takes no {unknown[0]!r}; what it hands on to compress.compressed is {', '.join(running.WAYS)}.")
     if compress is None and (keep is not None or decoder is not None or ways):
         raise ValueError(f"keep, decoder, {', '.join(running.WAYS)} belong to a way of compressing: say which by compress.")
-    if compress is not None and compress not in (1, 2, 3, *_compress.BASELINES):
-        raise ValueError(f"compress is 1, 2, 3, {', '.join(_compress.BASELINES)}, not {compress!r}.")
-    if compress in (1, 2, 3) and decoder is None:
+    if compress is None:
+        return None
+    if callable(compress):
+        if decoder is not None or keep is not None:
+            raise ValueError("A function of a Sight takes neither decoder nor keep: what it needs, it brings along.")
+        name = fingerprint.of(compress) if kept else fingerprint.label(compress)
+        return {"method": name, "keep": None, **running.WAYS, **ways}
+    try:
+        name = _compress.named(compress)
+    except ValueError:
+        known_ones = ", ".join((*_compress.WORDS, *_compress.BASELINES))
+        raise ValueError(f"compress is {known_ones}, or a function of a compress.Sight, not {compress!r}.") from None
+    if name in _compress.WORDS and decoder is None:
         raise ValueError(f"Method {compress} reads with a visual decoder: give decoder=, a folder that `whatwhere distil` wrote.")
-    if compress in _compress.BASELINES and keep is None:
+    if name in _compress.BASELINES and keep is None:
         raise ValueError(f"'{compress}' needs keep=, how many visual tokens are to be left: a number, or a share such as 0.5.")
-    return None if compress is None else {"method": compress, "keep": keep, **running.WAYS, **ways}
+    return {"method": name, "keep": keep, **running.WAYS, **ways}

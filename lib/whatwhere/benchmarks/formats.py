@@ -1,8 +1,8 @@
 """The benchmarks' own files → items: their original layout in a folder, or the hub's parquet files.
 
-Each reader takes a `Folder`, a benchmark's name, the seed of the options' order, and in whose words it asks: those of
-`prompts`, which are lmms-eval's, or of `paper`. It finds out which of the two lies there, and refuses what it does not
-understand with a sentence that names the file. Nothing is downloaded here.
+Each reader takes a `Folder`, the seed of the options' order (None: as they stand), and what makes a question: a function of
+`prompts`, whose words are lmms-eval's, or of `paper`. It finds out which of the two layouts lies there, and refuses what it
+does not understand with a sentence that names the file. Nothing is downloaded here.
 """
 
 import re
@@ -15,19 +15,18 @@ from . import prompts
 from .files import empty, field, from_base64, from_column
 from .items import Item, by_letter
 
-WHATSUP = {"whatsup-a": ("controlled_images", "Controlled_Images_A"), "whatsup-b": ("controlled_clevr", "Controlled_Images_B")}
-SPATIAL = {"coco-spatial": ("coco_qa", "COCO_QA", "val2017"), "gqa-spatial": ("vg_qa", "VG_QA", "vg_images")}
 POPE = ("random", "popular", "adversarial")
 _RELATIONS = {
     "on": "on", "under": "under", "to the left of": "left", "to the right of": "right",
     "behind": "behind", "in front of": "front",
 }  # fmt: skip
-OPPOSITE = {"left": "right", "right": "left", "on": "under", "under": "on", "behind": "front", "front": "behind"}
 
 
-def whatsup(folder, benchmark, seed, ask=prompts):
-    """What's Up's controlled images: four captions, the first of which is right; the same two things in four relations."""
-    stem, split = WHATSUP[benchmark]
+def whatsup(folder, seed, ask, *, stem, split):
+    """What's Up's controlled images: four captions, the first of which is right; the same two things in four relations.
+
+    stem: what its own files are called; split: what the hub's are.
+    """
 
     def original():
         for n, row in enumerate(folder.json(f"{stem}_dataset.json", list)):
@@ -41,7 +40,7 @@ def whatsup(folder, benchmark, seed, ask=prompts):
     return [controlled(f"{split}/{n}", image, captions, seed, at, ask) for n, (at, image, captions) in enumerate(rows)]
 
 
-def controlled(name, image, captions, seed, at, ask=prompts):
+def controlled(name, image, captions, seed, at, ask=prompts.captions):
     """The item of one controlled picture, from its four captions."""
     captions = _captions(captions, 4, at)
     (first, relation, second), *others = [_related(caption, at) for caption in captions]
@@ -50,34 +49,36 @@ def controlled(name, image, captions, seed, at, ask=prompts):
     about = {"relation": relation}
     if name.startswith("Controlled_Images_A") and (first, second) == ("pillow", "chair") and relation in ("left", "right"):
         about["swapped"] = True  # these two pictures carry each other's label: amitakamath/whatsup_vlms, issue 4
-    return by_letter(name, image, captions, seed, ask.captions, group=f"{first} and {second}", about=about)
+    return by_letter(name, image, captions, seed, ask, group=f"{first} and {second}", about=about)
 
 
-def spatial(folder, benchmark, seed, ask=prompts):
-    """COCO- and GQA-spatial of What's Up: a right and a wrong caption, about one thing or about two."""
-    stem, split, pictures = SPATIAL[benchmark]
+def spatial(folder, seed, ask, *, stem, split, pictures, digits=0):
+    """COCO- and GQA-spatial of What's Up: a right and a wrong caption, about one thing or about two.
+
+    stem, split: as for `whatsup`. pictures: the folder of its pictures, whose names are numbers of so many digits at least.
+    """
 
     def original(part):
         for n, row in enumerate(folder.json(f"{stem}_{part}_obj.json", list)):
             at = f"entry {n} of {stem}_{part}_obj.json"
             if not isinstance(row, list) or len(row) != 3:
                 raise ValueError(f"The {at} is not [image id, right caption, wrong caption], but {str(row)[:80]!r}.")
-            name = f"{str(row[0]).zfill(12 if benchmark == 'coco-spatial' else 0)}.jpg"
+            name = f"{str(row[0]).zfill(digits)}.jpg"
             yield at, folder.picture(f"{pictures}/{name}", name), row[1:]
 
-    items, seed = [], seed if ask.shuffled(benchmark) else None
+    items = []
     for part in ("one", "two"):
         rows = _captioned(folder, f"{split}_{part}_obj")
         rows = enumerate(original(part) if rows is None else rows)
         items += [placed(f"{split}_{part}_obj/{n}", image, captions, seed, at, ask) for n, (at, image, captions) in rows]
-    return _whole(items, ("one object", "two objects"), benchmark)
+    return items
 
 
-def placed(name, image, captions, seed, at, ask=prompts):
+def placed(name, image, captions, seed, at, ask=prompts.captions):
     """The item of one picture of COCO- or GQA-spatial, from its right and its wrong caption."""
     group = getattr(image, "stem", name)  # questions about one picture are drawn together, where its name is known
     part = "one object" if "_one_obj/" in name else "two objects"
-    return by_letter(name, image, _captions(captions, 2, at), seed, ask.captions, group=group, about={"part": part})
+    return by_letter(name, image, _captions(captions, 2, at), seed, ask, group=group, about={"part": part})
 
 
 def _captioned(folder, split):
@@ -87,7 +88,7 @@ def _captioned(folder, split):
     return [(at, from_column(row["image_options"], at), row["caption_options"]) for at, row in rows] if paths else None
 
 
-def pope(folder, benchmark, seed, ask=prompts):
+def pope(folder, seed, ask):
     """POPE: is it there? Half the things asked about are; the others are random, popular or adversarial."""
     pictures = {}  # each is asked about many times
 
@@ -115,12 +116,12 @@ def pope(folder, benchmark, seed, ask=prompts):
         gold = str(label).strip().lower()
         if gold not in ("yes", "no") or part not in POPE:
             raise ValueError(f"{at}: a label is yes or no, in one of {', '.join(POPE)}; not {label!r} in {part!r}.")
-        asked = ask.pope(_text(question, "question", at))
+        asked = ask(_text(question, "question", at))
         items.append(Item(f"{part}/{number}", image, asked, "yes/no", gold, group=source, about={"part": part}))
-    return _whole(items, POPE, benchmark)
+    return items
 
 
-def gqa(folder, benchmark, seed, ask=prompts):
+def gqa(folder, seed, ask):
     """GQA, test-dev balanced: one right answer, a word or two."""
     questions = folder.find("testdev_balanced_instructions/*.parquet")
     if questions:
@@ -139,11 +140,11 @@ def gqa(folder, benchmark, seed, ask=prompts):
         if image is None:
             raise ValueError(f"{at}: the picture '{name}' is not among those of the hub's files; fetch them again.")
         question, gold = (_text(field(row, each, str, at), each, at) for each in ("question", "answer"))
-        items.append(Item(str(number), image, ask.gqa(question), "word", gold, group=name))
+        items.append(Item(str(number), image, ask(question), "word", gold, group=name))
     return items
 
 
-def textvqa(folder, benchmark, seed, ask=prompts):
+def textvqa(folder, seed, ask):
     """TextVQA, validation: ten people's answers each."""
     parquet = folder.find("validation-*.parquet")
     if parquet:
@@ -159,12 +160,12 @@ def textvqa(folder, benchmark, seed, ask=prompts):
             raise ValueError(f"{at} has not the ten people's answers that TextVQA has, but {str(row['answers'])[:80]!r}.")
         if image is None:
             image = folder.picture(f"train_images/{name}.jpg", f"images/{name}.jpg", f"{name}.jpg")
-        question = ask.textvqa(_text(row.get("question"), "question", at))
+        question = ask(_text(row.get("question"), "question", at))
         items.append(Item(str(field(row, "question_id", (str, int), at)), image, question, "soft", answers, group=name))
     return items
 
 
-def mmbench(folder, benchmark, seed, ask=prompts):
+def mmbench(folder, seed, ask):
     """MMBench-EN, dev: options in the given order, each question also with its options rotated (index + millions)."""
     parquet, needed = folder.find("dev-*.parquet"), ["index", "question", "hint", "answer", "A", "B", "C", "D", "image"]
     if parquet:
@@ -177,7 +178,7 @@ def mmbench(folder, benchmark, seed, ask=prompts):
             raise ValueError(f"'{path}' is no table that can be read ({first_line(error)}).") from None
         lacking = [name for name in needed if name not in table]
         if lacking:
-            raise ValueError(f"'{path}' has no column '{lacking[0]}', which {benchmark} needs; it has {', '.join(table)}.")
+            raise ValueError(f"'{path}' has no column '{lacking[0]}', which {folder.benchmark} needs; it has {', '.join(table)}.")
         rows = [(f"'{path}', row {n}", row) for n, row in enumerate(table.to_dict("records"))]
     pictures = {str(row["index"]): row["image"] for _, row in rows}
     items = []
@@ -196,7 +197,7 @@ def mmbench(folder, benchmark, seed, ask=prompts):
         else:
             image = from_column(image, at)
         hint = "" if empty(row["hint"]) else _text(row["hint"], "hint", at)
-        question, index = ask.mmbench(_text(row["question"], "question", at), options, hint), int(row["index"])
+        question, index = ask(_text(row["question"], "question", at), options, hint), int(row["index"])
         about = {"part": str(row.get("category", ""))}
         items.append(Item(str(index), image, question, "choice", gold, options, group=str(index % 1_000_000), about=about))
     return items
@@ -227,11 +228,3 @@ def _text(value, what, at):
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{at}: its {what} should be words, not {value!r}.")
     return value
-
-
-def _whole(items, parts, benchmark):
-    """Refuse a benchmark with an empty part: the mean of the others would pass for that of all."""
-    lacking = [part for part in parts if items and not any(item.about["part"] == part for item in items)]
-    if lacking:
-        raise ValueError(f"The files of {benchmark} hold no question of the part '{lacking[0]}'.")
-    return items

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from .. import images
+from ..compress.groups import ALIASES
 from ..rope import scaling
 
 PIECE = 2**18  # 32-bit numbers in a piece of a tensor, which has a checksum of its own
@@ -172,6 +173,11 @@ def decoder(made):
     )
 
 
+def method(compressed):
+    """The name of a recorded compression's method, whatever it was called when the run began."""
+    return ALIASES.get(compressed["method"], compressed["method"])
+
+
 def picture(image):
     """A short name for a picture: of its file's bytes, or of the pixels of one in memory.
 
@@ -251,6 +257,8 @@ def _alike(name, before, now):
     if name == "frequencies" and before and now and before.keys() == now.keys():
         pairs = [[_floats(side[each]) for side in (before, now)] for each in now]
         return all(len(a) == len(b) and np.allclose(a, b, 1e-5, 0) for a, b in pairs)
+    if name == "compress" and before and now:
+        before, now = ({**each, "method": method(each)} for each in (before, now))
     return _series(before) == _series(now) if name == "versions" else before == now
 
 

@@ -24,10 +24,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from .. import images
+from . import identity
 from .items import Item
+from .record import known
 
 WORDS = 10  # new tokens of an answer
-SAMPLE = {"gqa": 1000}
 TOKENS = (256, 1280)  # least and most visual tokens of a picture
 LETTERS = "ABCDEFGHIJ"
 PLAIN = False  # what `VLM.answer` is told
@@ -42,20 +43,12 @@ OF_LLAVA = (
 )
 
 
-def shuffled(benchmark: str) -> bool:
-    """Are the options of a benchmark by letter shuffled?"""
-    return benchmark != "coco-spatial"
-
-
 def pope(question: str) -> str:
     return f"{question}\n\n{YES_OR_NO}"
 
 
-def gqa(question: str) -> str:
-    return question + IN_A_WORD
-
-
-def textvqa(question: str) -> str:
+def in_a_word(question: str) -> str:
+    """GQA's and TextVQA's."""
     return question + IN_A_WORD
 
 
@@ -101,19 +94,22 @@ def asked_of(family: str, items: list[Item]) -> list[Item]:
 # -- samples, pictures -----------------------------------------------------------------------------------------------
 
 
-def drawn(items: list[Item], benchmark: str, seed: int) -> list[Item]:
-    """Those of a benchmark's questions that are asked: 1,000 of GQA, of TextVQA the last about each picture, all of others.
+def some(n: int, items: list[Item], seed: int) -> list[Item]:
+    """So many of the items, in their order, drawn by the seed; all if there are no more."""
+    if len(items) <= n:
+        return items
+    kept = set(random.Random(f"paper/{seed}").sample(range(len(items)), n))
+    return [item for i, item in enumerate(items) if i in kept]
 
-    Of MMBench, whose questions come with their options in several orders, the first order.
-    """
-    if benchmark == "textvqa":
-        return list({item.group: item for item in items}.values())
-    if benchmark == "mmbench":
-        return [item for item in items if item.id == item.group]
-    if len(items) > SAMPLE.get(benchmark, len(items)):
-        kept = set(random.Random(f"paper/{seed}").sample(range(len(items)), SAMPLE[benchmark]))
-        return [item for n, item in enumerate(items) if n in kept]
-    return items
+
+def last_of_each_group(items: list[Item], seed: int) -> list[Item]:
+    """Of TextVQA, the last question about each picture."""
+    return list({item.group: item for item in items}.values())
+
+
+def first_of_each_group(items: list[Item], seed: int) -> list[Item]:
+    """Of MMBench, whose questions come with their options in several orders, the first order."""
+    return [item for item in items if item.id == item.group]
 
 
 @contextmanager
@@ -155,44 +151,7 @@ def read(row: dict, family: str | None = None) -> tuple[str | None, float]:
 
 # -- figures ---------------------------------------------------------------------------------------------------------
 
-# Table 1: accuracy, and the share of visual tokens removed, in percent
-TABLE_1 = {
-    ("LLaVA-1.5-7B", None): dict(gqa=60.50, textvqa=45.01, mmbench=53.73, pope=85.96),
-    ("LLaVA-1.5-7B", 1): dict(gqa=61.32, textvqa=43.16, mmbench=51.40, pope=86.00, removed=27.83),
-    ("LLaVA-1.5-7B", 2): dict(gqa=60.14, textvqa=35.04, mmbench=47.33, pope=85.66, removed=58.35),
-    ("LLaVA-1.5-7B", 3): dict(gqa=61.06, textvqa=38.53, mmbench=50.45, pope=85.90, removed=48.55),
-    ("Qwen2.5-VL-7B", None): dict(gqa=61.20, textvqa=78.21, mmbench=84.68, pope=89.23),
-    ("Qwen2.5-VL-7B", 1): dict(gqa=60.80, textvqa=76.33, mmbench=84.27, pope=87.46, removed=16.19),
-    ("Qwen2.5-VL-7B", 3): dict(gqa=60.03, textvqa=74.78, mmbench=83.58, pope=86.83, removed=32.09),
-}
-# Table 2: (model, scaled), training-free. Its code has these powers, and the text does not say which gave which figure
-POWERS, ALPHA = (6, 8, 10), 99
-TABLE_2 = {
-    ("Qwen2-VL-2B", False): {
-        "whatsup-a": 74.61,
-        "whatsup-b": 53.16,
-        "coco-spatial": 49.84,
-        "gqa-spatial": 76.61,
-    },
-    ("Qwen2-VL-2B", True): {
-        "whatsup-a": 77.27,
-        "whatsup-b": 58.25,
-        "coco-spatial": 50.24,
-        "gqa-spatial": 78.22,
-    },
-    ("Qwen2-VL-7B", False): {
-        "whatsup-a": 98.06,
-        "whatsup-b": 87.84,
-        "coco-spatial": 88.79,
-        "gqa-spatial": 92.84,
-    },
-    ("Qwen2-VL-7B", True): {
-        "whatsup-a": 98.86,
-        "whatsup-b": 88.97,
-        "coco-spatial": 89.27,
-        "gqa-spatial": 94.31,
-    },
-}
+POWERS, ALPHA = (6, 8, 10), 99  # of table 2: its code has these powers, and the text does not say which gave which figure
 # the hub's names of its models, of which any other with such a beginning is a relative: fine-tuned, rounded, …
 MODELS = {
     "LLaVA-1.5-7B": "llava-1.5-7b-hf", "Qwen2.5-VL-7B": "Qwen2.5-VL-7B-Instruct", "Qwen2-VL-2B": "Qwen2-VL-2B-Instruct",
@@ -215,15 +174,11 @@ def figure(settings: dict) -> tuple[float | None, list[str]]:
     """
     own = settings["model"].replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
     model = next((each for each in MODELS if each.lower() in own), None)
-    which, scale, compressed = settings["benchmark"], settings["scale"], settings["compress"]
-    method = compressed["method"] if compressed else None
-    if settings["blind"] or scale and compressed or settings.get("hooks"):
+    theirs, scale, compressed = known(settings["benchmark"]).paper, settings["scale"], settings["compress"]
+    if theirs is None or settings["blind"] or scale and compressed or settings.get("hooks"):
         return None, []
-    one, two = (
-        TABLE_1.get((model, method), {}).get(which),
-        TABLE_2.get((model, bool(scale)), {}).get(which),
-    )
-    value = (None if scale else one) or (None if compressed else two)
+    change = identity.method(compressed) if compressed else "scaled" if scale else None
+    value = theirs.figures.get((model, change))
     if value is None:
         return None, []
     said = []
@@ -246,8 +201,8 @@ def figure(settings: dict) -> tuple[float | None, list[str]]:
         said.append("its own protocol")
     if settings.get("limit"):
         said.append("all of its questions")
-    if which in ("coco-spatial", "gqa-spatial"):
-        said.append("one object and two joined in a way that is not said")
+    if theirs.unsaid:
+        said.append(theirs.unsaid)
     return value, said
 
 

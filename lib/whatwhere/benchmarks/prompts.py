@@ -15,16 +15,8 @@ def briefly(question):
     return f"{question.strip()}\n{BRIEFLY}"
 
 
-pope = gqa = briefly
-
-
 def textvqa(question):
     return briefly(question.capitalize())
-
-
-def shuffled(benchmark):
-    """Are the options of a benchmark by letter shuffled? Of all whose files have the right one always in one place."""
-    return True
 
 
 def captions(options):

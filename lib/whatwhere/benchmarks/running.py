@@ -29,8 +29,8 @@ except ImportError:
 
 SETTINGS = "run.json"
 PATIENCE = 1800  # seconds without a new answer from any process, after which the others are taken for dead
-# how `compress.method` does what a run leaves open, by name
-WAYS = {name: each.default for name, each in signature(compress.method).parameters.items()
+# how `compress.compressed` does what a run leaves open, by name
+WAYS = {name: each.default for name, each in signature(compress.compressed).parameters.items()
         if each.kind == each.KEYWORD_ONLY and name not in ("keep", "seed")}  # fmt: skip
 Processes = namedtuple("Processes", "rank count device")
 Processes.__doc__ = """Which of how many processes this is, and the device that is its own (None: any)."""
@@ -66,7 +66,7 @@ def gathered(folder, asked):
 class Runner:
     """Answers a list of items, batch by batch, each of which is kept in a folder as soon as it is there.
 
-    how: what `compress.method` takes besides the model and a seed, by name; None for none. plain: what `VLM.answer` takes.
+    how: what `compress.compressed` takes besides the model and a seed, by name; None for none. plain: what `VLM.answer` takes.
     """
 
     def __init__(self, vlm, items, batch_size, max_new_tokens, how=None, seed=0, plain=True):
@@ -130,7 +130,7 @@ class Runner:
         """The context in which batch `n` is asked, with a seed of its own: its rows do not depend on what came before."""
         if self.how is None:
             return nullcontext()
-        return compress.method(self.vlm, **self.how, seed=1_000_003 * self.seed + n)
+        return compress.compressed(self.vlm, **self.how, seed=1_000_003 * self.seed + n)
 
     def _ask(self, n, part):
         with _naming_pictures(part), self.shortened(n) as log:

@@ -1,7 +1,7 @@
 """Fewer visual tokens: a decoder that reads them before the language model, and what its words let go.
 
     decoder = compress.distil(vlm, compress.lessons(vlm, images))     # one linear layer, taught by the LM's own words
-    with compress.method(vlm, 1, decoder) as log:                     # run-length code of its words
+    with compress.compressed(vlm, "rle", decoder) as log:                    # run-length code of its words
         vlm.answer(image, "what is on the table ?")
     log.removed                                                       # share of visual tokens that were saved
 
@@ -9,10 +9,10 @@ The visual decoder and methods 1 to 3 of *Reading Images Like Texts* (arXiv 2509
 """
 
 from .decoder import MARKS, Decoder, distil, lessons, load_decoder, punctuation
-from .groups import BASELINES, SHAPES, Sight, by_words
-from .within import LENGTHS, POOLS, POSITIONS, Log, method
+from .groups import BASELINES, NEEDS, SHAPES, WORDS, Method, Sight, by_words, named
+from .within import LENGTHS, POOLS, POSITIONS, Log, compressed
 
 __all__ = [
-    "BASELINES", "LENGTHS", "MARKS", "POOLS", "POSITIONS", "SHAPES", "Decoder", "Log", "Sight", "by_words", "distil", "lessons",
-    "load_decoder", "method", "punctuation",
+    "BASELINES", "LENGTHS", "MARKS", "NEEDS", "POOLS", "POSITIONS", "SHAPES", "WORDS", "Decoder", "Log", "Method", "Sight",
+    "by_words", "compressed", "distil", "lessons", "load_decoder", "named", "punctuation",
 ]  # fmt: skip

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from tqdm import tqdm  # plain text: a notebook's widget would ask the built page for the network
 
+from .. import places
 from ..files import first_line, read_json, together
 from ..finite import check_finite, not_finite
 from ..streams import check_count
@@ -182,11 +183,11 @@ def lessons(vlm, images, batch_size=16, progress=True):
 @torch.no_grad()
 def _lessons(vlm, batch):
     inputs = vlm.prepare(batch, [""] * len(batch))
-    places = vlm.image_places(inputs)[0].nonzero()[:, 0][vlm.adapter.leading :]
-    end = int(places[-1]) + 1  # what comes after the image cannot change what the LM makes of it
+    found = places.find(vlm, inputs["input_ids"])
+    at, end = found.index[0], found.end[0]  # what comes after the image cannot change what the LM makes of it
     mask, positions = inputs["attention_mask"][:, :end], vlm.position_ids(inputs)[..., :end]
     both = vlm.lm_hidden(vlm.embed(inputs)[:, :end], mask, positions, [0, vlm.n_layers])
-    return list(zip(*(each[:, places].cpu() for each in both)))
+    return list(zip(*(each[:, at].cpu() for each in both)))
 
 
 def _same_grid(vlm, images, batch_size):

@@ -1,11 +1,17 @@
 """Which visual tokens go on as one, and which go: every way to make them fewer.
 
-A way is a function of a `Sight` that gives (tokens,) whole numbers: the tokens of one number go on as a single token,
-those below zero are dropped. `method` puts such groups to work inside a model.
+A method is a function of a `Sight` that gives (tokens,) whole numbers: the tokens of one number go on as a single token,
+those below zero are dropped. `compressed` puts such groups to work inside a model. Where a method has a name, a place of
+its own or needs more than the visual tokens, a `Method` says so: FastV, say, would be
+
+    Method("fastv", lambda sight: most(sight.attention(2), keep), place="LM 2", needs=("attention", "question"))
 """
 
-from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +20,80 @@ from scipy.sparse.csgraph import connected_components
 
 from .decoder import punctuation
 
-Sight = namedtuple("Sight", "tokens grid attention rng")
-Sight.__doc__ = """What a way of choosing may look at: one image in its prompt.
+NEEDS = {
+    "decoder": "a visual decoder, which is trained",
+    "question": "a question after the image",
+    "attention": "the LM's attention weights, by a pass of its own through the first blocks",
+    "states": "the ViT's states, by a second pass",
+}
 
-tokens: (tokens, hidden) visual tokens in raster order. grid: their (rows, columns).
-attention: attention(layer) is (tokens,), what the prompt's last token pays to each in the LM block `layer`, mean over heads.
-rng: a numpy generator, for those who draw.
-"""
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Sight:
+    """What a method may look at: one image in its prompt, at the method's place.
+
+    tokens: (tokens, hidden) visual tokens in raster order, without CLIP's class token; at "LM 0" the connector's output.
+    grid: their (rows, columns).
+    attention: attention(layer) is a numpy array (tokens,), what the prompt's last token pays to each in the LM block
+        `layer` (from 1), mean over heads; attention(layer, asking) what the tokens at `asking`, indices into `ids`, pay on
+        average. Computed when it is asked for, once for a whole batch, in float32 (Method.needs: "attention").
+    rng: a numpy generator, for those who draw.
+    ids: (length,) the token ids of the prompt, without padding. index: (tokens,) where the visual tokens stand in them.
+    hidden: (length, hidden) the states of all these at the method's place: `hidden[index]` are the `tokens`.
+    decode: a list of ids → the text that they spell.
+    states: states(depth) is (tokens, features), the ViT's residual stream after `depth` blocks, as `vlm.vit_states` has it.
+        Computed when it is asked for, by a second pass (Method.needs: "states").
+
+    All tensors are on the model's device. A sight that is made by hand, to try a method, needs tokens and grid only.
+    """
+
+    tokens: torch.Tensor
+    grid: tuple[int, int]
+    attention: Callable[..., np.ndarray] | None = None
+    rng: np.random.Generator | None = None
+    ids: torch.Tensor | None = None
+    index: torch.Tensor | None = None
+    hidden: torch.Tensor | None = None
+    decode: Callable[[list[int]], str] | None = None
+    states: Callable[[int], torch.Tensor] | None = None
+
+    @cached_property
+    def asked(self) -> torch.Tensor:
+        """(asked,) indices into `ids` of what comes after the image: the question, and what calls for an answer."""
+        return torch.arange(int(self.index[-1]) + 1, len(self.ids), device=self.ids.device)
+
+    @cached_property
+    def text(self) -> str:
+        """What comes after the image, as text, without special tokens (Method.needs: "question")."""
+        return self.decode(self.ids[self.asked].tolist())
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to make visual tokens fewer, with its name, its place and its needs; it is itself a function of a `Sight`.
+
+    name: as `compressed` takes it and a run's settings record it.
+    groups: groups(sight) is (tokens,) whole numbers; tokens of one number go on as one, those below zero are dropped.
+    place: where in the model: "LM 0", what the connector gives the LM; or "LM n", after n LM blocks, whose cache keeps all
+        tokens, as FastV does it. (A place in the ViT, as Token Merging has, is not served yet.)
+    needs: what it looks at besides tokens and grid, of NEEDS.
+
+    Raises ValueError for a need that is none.
+    """
+
+    name: str
+    groups: Callable[[Sight], Any]
+    place: str = "LM 0"
+    needs: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not callable(self.groups):
+            raise ValueError(f"A method's groups are a function of a Sight, not {self.groups!r}.")
+        for need in self.needs:
+            check(need, NEEDS, "need of a method")
+
+    def __call__(self, sight: Sight) -> Any:
+        return self.groups(sight)
 
 
 def rows(labels):
@@ -50,34 +123,36 @@ def regions(labels):
 SHAPES = {"rows": rows, "raster": raster, "regions": regions}
 
 
-def by_words(decoder, number, shape="rows", same=1, marks="paper"):
+def by_words(decoder, which, shape="rows", same=1, marks="paper"):
     """The paper's methods 1, 2 and 3: equal neighbours go on as one, patches of punctuation are dropped.
 
-    decoder: a `Decoder`, which says each token's best words. number: 1 drops nothing, 2 drops tokens whose first word is
-    punctuation, 3 those whose first and second are. shape: what counts as neighbours, one of SHAPES. same: how many of two
-    tokens' best words must be the same, in order, for them to be equal. marks: what `punctuation` is.
+    decoder: a `Decoder`, which says each token's best words. which: "rle" (or 1) drops nothing, "rle-drop" (2) drops tokens
+    whose first word is punctuation, "rle-drop-both" (3) those whose first and second are. shape: what counts as neighbours,
+    one of SHAPES. same: how many of two tokens' best words must be the same, in order, for them to be equal. marks: what
+    `punctuation` is.
 
     Words are the same if they are spelt the same, as in the paper's code: a tokenizer's "cat" and its "cat" at a word's start
     ("▁cat", "Ġcat") are one word, and so are "." and the byte that spells it.
     """
-    check(number, (1, 2, 3), "method")
+    check(which, (*WORDS, *WORDS.values()), "method by words", WORDS)
     check(shape, SHAPES, "shape")
     if isinstance(same, bool) or not isinstance(same, Integral) or not 1 <= same <= len(decoder.words):
         raise ValueError(f"same is a whole number of words from 1 to {len(decoder.words)}, not {same!r}.")
 
+    name = named(which)
     blanks, first = punctuation(decoder.texts, marks), {}
     words = np.array([first.setdefault(text.removeprefix(" "), n) for n, text in enumerate(decoder.texts)])
 
     def choose(sight):
         best = decoder.top(sight.tokens, max(2, same))
         blank = blanks[best]
-        dropped = {1: np.zeros(len(best), bool), 2: blank[:, 0], 3: blank[:, :2].all(1)}[number]
+        dropped = {1: np.zeros(len(best), bool), 2: blank[:, 0], 3: blank[:, :2].all(1)}[WORDS[name]]
         said = words[best[:, :same]]
         labels = said[:, 0] if same == 1 else np.unique(said, axis=0, return_inverse=True)[1]
         groups = SHAPES[shape](np.where(dropped, -1, labels).reshape(sight.grid))
         return np.where(dropped, -1, groups)
 
-    return choose
+    return Method(name, choose, needs=("decoder",))
 
 
 def drawn(keep):
@@ -87,7 +162,7 @@ def drawn(keep):
         n = len(sight.tokens)
         return _only(sight.rng.permutation(n)[: _number(keep, sight)], n)
 
-    return choose
+    return Method("random", choose)
 
 
 def pooled_grid(keep):
@@ -101,10 +176,10 @@ def pooled_grid(keep):
         first = np.cumsum([0, *share])
         return np.stack([first[b] + column * share[b] // wide for b in band]).ravel()
 
-    return choose
+    return Method("grid", choose)
 
 
-def similar(keep, rounds=4):
+def tome_like(keep, rounds=4):
     """Baseline: tokens that are most alike are merged until `keep` are left, by the bipartite matching of Token Merging.
 
     After Bolya et al. (ICLR 2023), on the connector's output: in each round tokens are dealt to two sides in turn, each of
@@ -128,10 +203,10 @@ def similar(keep, rounds=4):
             owner = renamed.numpy()[owner]
         return owner
 
-    return choose
+    return Method("tome-like", choose)
 
 
-def attended(keep, layer=2):
+def fastv_rank(keep, layer=2):
     """Baseline: the `keep` tokens that the prompt's last token attends to most in LM block `layer`, the others dropped.
 
     The ranking of FastV (Chen et al., ECCV 2024). FastV itself drops them after that block, so that earlier blocks see
@@ -142,10 +217,19 @@ def attended(keep, layer=2):
         order = np.argsort(-sight.attention(layer), kind="stable")
         return _only(order[: _number(keep, sight)], len(order))
 
-    return choose
+    return Method("fastv-rank", choose, needs=("attention", "question"))
 
 
-BASELINES = {"random": drawn, "grid": pooled_grid, "similar": similar, "attended": attended}
+WORDS = {"rle": 1, "rle-drop": 2, "rle-drop-both": 3}  # the paper's numbers
+BASELINES = {"random": drawn, "grid": pooled_grid, "tome-like": tome_like, "fastv-rank": fastv_rank}
+# {what else they are called: name}: the paper's numbers, and what runs of earlier versions have written down
+ALIASES = {number: name for name, number in WORDS.items()} | {"similar": "tome-like", "attended": "fastv-rank"}
+
+
+def named(which: int | str) -> str:
+    """The name of a method, by its name or an alias. Raises ValueError where there is none."""
+    check(which, (*WORDS, *BASELINES, *ALIASES), "method", (*WORDS, *BASELINES))
+    return ALIASES.get(which, which)
 
 
 def _only(kept, n):
@@ -176,6 +260,7 @@ def check_keep(keep):
         )
 
 
-def check(value, known, what):
-    if isinstance(value, bool) or value not in known:
-        raise ValueError(f"No {what} {value!r}; there are {', '.join(map(str, known))}.")
+def check(value, known, what, listed=None):
+    """Refuse what is not among the `known`; listed: those of them that the sentence names, all by default."""
+    if isinstance(value, bool) or not isinstance(value, (str, Integral)) or value not in known:
+        raise ValueError(f"No {what} {value!r}; there are {', '.join(map(str, listed or known))}.")

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from transformers import DynamicCache
 
-from .within import method
+from .within import compressed
 
 MIB = 2**20
 
@@ -23,8 +23,9 @@ MIB = 2**20
 def measure(vlm, images, prompts, ways, words=8, repeats=5):
     """A table with a row for "all tokens" and two for each way: the way itself, and its ideal.
 
-    ways: {name: options of `method`}. The *ideal* is the same LM given the same shortened prompts from the start, with nothing
-    to decide and nothing to hook. images, prompts: one batch. words: tokens decoded after the first.
+    ways: {name: options of `compressed`}, of methods before the LM. The *ideal* is the same LM given the same shortened
+    prompts from the start, with nothing to decide and nothing to hook. images, prompts: one batch. words: tokens decoded
+    after the first.
 
     Time runs from the visual tokens on, since the ViT is the same for all, and includes the decoder, the choice and the
     shortening. Columns: visual tokens (a prompt), prefill and word in milliseconds (medians over repeats, in which the rows
@@ -40,10 +41,12 @@ def measure(vlm, images, prompts, ways, words=8, repeats=5):
 
     runs = {"all tokens": (lambda: nullcontext(), prompt, sum(map(len, visual)) / len(visual) - vlm.adapter.leading)}
     for name, options in ways.items():
-        with method(vlm, **options) as log, _heard(vlm) as given:
+        with compressed(vlm, **options) as log, _heard(vlm) as given:
+            if log.method.place != "LM 0":
+                raise ValueError(f"'{name}' works at {log.method.place}; an ideal is of what shortens before the LM.")
             vlm.lm(**prompt(), use_cache=False)
         kept = sum(log.kept) / len(log.kept)
-        runs[name] = (lambda options=options: method(vlm, **options)), prompt, kept
+        runs[name] = (lambda options=options: compressed(vlm, **options)), prompt, kept
         runs[f"{name}, ideal"] = (lambda: nullcontext()), (lambda given=given: dict(given)), kept
     took = {name: [] for name in runs}
     for _ in range(repeats + 1):  # the first go is not counted

@@ -1,34 +1,43 @@
 """Compression at work: the language model is given fewer visual tokens, and the model is otherwise left as it is.
 
-Two hooks for as long as the context lasts: one on the LM's input embeddings, to see where the image stands in a prompt, and
-one before the LM, to shorten what it is given. A later token of a generated answer finds the shortened cache, with the mask
-and the positions that belong to it.
+Hooks for as long as the context lasts: on the LM's input embeddings, to see where the image stands in a prompt; on the ViT,
+to know what it was shown; and before the LM, or before its blocks from a method's place on, to shorten what they are given.
+A later token of a generated answer finds the shortened cache, with the mask and the positions that belong to it.
 """
 
 import warnings
 from collections import namedtuple
-from contextlib import contextmanager
-from functools import cache
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
 
 import numpy as np
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from .. import places
 from ..finite import check_finite
+from ..streams import check_range, residual_stream
 from . import groups as ways
 
 POOLS = ("mean", "first", "random")
 POSITIONS = ("kept", "renumbered")
 LENGTHS = ("dropped", "kept")
 EXACT = "whatwhere_float32"  # the name of an attention that tells its weights, computed in float32 whatever the model's type is
+ONCE = (
+    "A compression shortens whole prompts, once, into an empty cache: leave one `with compress.compressed(…)` before the next, "
+    "and start each conversation anew."
+)
 
 
 class Log:
-    """What a compression did: `kept` and `given`, numbers of visual tokens for each prompt, and the share `removed`."""
+    """What a compression did: `kept` and `given`, numbers of visual tokens for each prompt, and the share `removed`.
 
-    def __init__(self):
-        self.kept, self.given = [], []
+    method: the `Method` at work. What it removes, the LM's blocks before its place still have.
+    """
+
+    def __init__(self, method: ways.Method):
+        self.method, self.kept, self.given = method, [], []
 
     def __repr__(self):
         did = f"{len(self.kept)} prompts, {self.removed:.1%} of visual tokens removed" if self.kept else "no prompt yet"
@@ -42,14 +51,15 @@ class Log:
 
 
 @contextmanager
-def method(
+def compressed(
     vlm, which, decoder=None, *, same=1, shape="rows", pool="mean", positions="kept", lengths="dropped", keep=None, seed=0,
     marks="paper",
 ):  # fmt: skip
     """Within this context `vlm` is given fewer visual tokens, however it is run; afterwards it is as before, bit for bit.
 
-    which: 1, 2 or 3, the paper's methods, which need a `decoder`; "random", "grid", "similar" or "attended", the baselines,
-        which need `keep`; or any function of a `groups.Sight`.
+    which: "rle", "rle-drop" or "rle-drop-both", the paper's methods 1, 2 and 3, by name or number, which need a `decoder`;
+        "random", "grid", "tome-like" or "fastv-rank", the baselines, which need `keep`; a `groups.Method`; or any function
+        of a `groups.Sight`.
     same: for the methods, how many of two tokens' best words must be the same, in order, for them to be equal.
     shape: for the methods, what counts as neighbours: "rows", "raster" (runs go on into the next row, as in the public code)
         or "regions" (connected in two dimensions).
@@ -60,29 +70,28 @@ def method(
     lengths: "dropped", a token that stands for n counts once, as in the paper; or "kept", it is attended to like n copies of
         itself: log n is added to its attention logits (Token Merging's proportional attention).
     keep: for the baselines, how many tokens an image keeps: a number, a share, or another way (such as
-        `by_words(decoder, 1)`), to be equalled image by image.
+        `by_words(decoder, "rle")`), to be equalled image by image.
     marks: for methods 2 and 3, what punctuation is: the "paper"'s set, "paper-in" with that word, or "unicode"'s
         (`punctuation` has them).
 
     Yields a `Log`. An image that would lose all its tokens keeps the middle one, with a warning. Prompts of any batch and any
     grid, padded on the left; greedy decoding, sampling and beams, with the usual growing cache or without one. Equal prompts
-    that stand next to each other, as those of beams do, are shortened alike. Raises ValueError for a cache of fixed length.
+    that stand next to each other, as those of beams do, are shortened alike. A method whose place is "LM 2" leaves the first
+    two blocks, and their cache, all tokens. Raises ValueError for a cache of fixed length.
     """
     way = _way(vlm, which, decoder, same, shape, keep, marks)
     for name, value, known in (("pool", pool, POOLS), ("positions", positions, POSITIONS), ("lengths", lengths, LENGTHS)):
         ways.check(value, known, f"choice of {name}")
-    if lengths == "kept" and vlm.lm.config._attn_implementation not in ("sdpa", "eager"):
-        raise ValueError(f"Lengths are kept in 'sdpa' and 'eager' attention, not in '{vlm.lm.config._attn_implementation}'.")
-    shortener = _Shortener(vlm, way, pool, positions == "kept", lengths == "kept", seed)
-    handles = [
-        vlm.model.get_input_embeddings().register_forward_hook(shortener.look),
-        vlm.lm.register_forward_pre_hook(shortener.shorten, with_kwargs=True),
-    ]
-    try:
+    layer = _layer(vlm, way)
+    own = vlm.lm.config._attn_implementation
+    if lengths == "kept" and own not in ("sdpa", "eager"):
+        raise ValueError(f"Lengths are kept in 'sdpa' and 'eager' attention, not in '{own}'.")
+    if layer:
+        _check_inside(vlm, way, positions)
+    shortener = _Shortener(vlm, way, layer, pool, positions == "kept", lengths == "kept", seed)
+    with ExitStack() as stack:
+        shortener.attach(stack)
         yield shortener.log
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def at_work(vlm):
@@ -91,37 +100,78 @@ def at_work(vlm):
 
 
 def _way(vlm, which, decoder, same, shape, keep, marks):
+    """The `Method` that is asked for."""
     if callable(which):
-        return which
-    ways.check(which, (1, 2, 3, *ways.BASELINES), "method")
-    if which in ways.BASELINES:
+        if decoder is not None or keep is not None:
+            raise ValueError("A function of a Sight takes neither decoder nor keep: what it needs, it brings along.")
+        return which if isinstance(which, ways.Method) else ways.Method(getattr(which, "__name__", type(which).__name__), which)
+    name = ways.named(which)
+    if name in ways.BASELINES:
         ways.check_keep(keep)
-        return ways.BASELINES[which](keep)
+        return ways.BASELINES[name](keep)
     if decoder is None or keep is not None:
         raise ValueError(f"Method {which} takes a decoder and no keep: the words decide how many tokens go.")
-    return ways.by_words(decoder.check_fits(vlm), which, shape, same, marks)
+    return ways.by_words(decoder.check_fits(vlm), name, shape, same, marks)
+
+
+def _layer(vlm, way):
+    """After how many LM blocks a method shortens."""
+    known = [f"LM {n}" for n in range(vlm.n_layers)]
+    if way.place not in known:
+        raise ValueError(
+            f"The place of method '{way.name}' is {way.place!r}; {vlm.name} can be given fewer tokens from 'LM 0', what the "
+            f"connector gives, to '{known[-1]}', before the last block. (In the ViT no token is left out yet.)"
+        )
+    return known.index(way.place)
+
+
+def _check_inside(vlm, way, positions):
+    """Refuse what a method between the LM's blocks cannot do."""
+    config = vlm.lm.config
+    if positions != "kept":
+        raise ValueError(f"Method '{way.name}' drops tokens at {way.place}, after they were given positions: these are kept.")
+    sliding = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    if config._attn_implementation not in ("sdpa", "eager") or sliding:
+        kind = f"'{config._attn_implementation}'" + "".join(f", {each}" for each in sorted(sliding))
+        raise ValueError(f"Between LM blocks tokens are dropped in full 'sdpa' and 'eager' attention, not in {kind}.")
 
 
 _Shortened = namedtuple("_Shortened", "ids visual made")  # ids of prompts, their visual tokens, and what was made of these
+_Call = namedtuple("_Call", "found ids given mask positions grids")  # a prompt as it reached the LM
 
 
 class _Shortener:
-    """The two hooks, and what they have to remember between them and from a prompt to its answer."""
+    """The hooks, and what they have to remember between them and from a prompt to its answer."""
 
-    def __init__(self, vlm, way, pool, keep_positions, keep_lengths, seed):
-        self.vlm, self.way, self.pool, self.keep_positions, self.keep_lengths = vlm, way, pool, keep_positions, keep_lengths
-        self.rng, self.log = np.random.default_rng(seed), Log()
-        self.places = None  # (batch, length) of the prompt that is about to reach the LM
-        # of the prompt in the cache: for how many tokens each stands (batch, length), 0 for padding; the next position (batch, 1)
-        self.sizes = self.following = None
-        self.ids = self.prompt = None  # (batch, length) what is about to reach the LM; what was shortened last, as `_Shortened`
+    def __init__(self, vlm, way, layer, pool, keep_positions, keep_lengths, seed):
+        self.vlm, self.way, self.layer, self.pool = vlm, way, layer, pool
+        self.keep_positions, self.keep_lengths = keep_positions, keep_lengths
+        self.rng, self.log = np.random.default_rng(seed), Log(way)
+        self.prompt = places.Running(vlm)  # of the prompt that is about to reach the LM
+        self.shown = None  # (arguments, named ones) of the ViT's last call
+        # of the prompt in the cache: for how many tokens each stands (batch, length), 0 for padding; the next position
+        # (batch, 1); and how long it was for the blocks that see all of it
+        self.sizes = self.following = self.length = None
+        self.last = None  # what was shortened last, as `_Shortened`
+        self.call = self.inside = None  # a prompt on its way to the method's place; what the blocks from there on are given
         self.looking = self.warned = False
 
-    def look(self, _, args, output):
-        """After the input embeddings: where is the image?"""
-        places = args[0] == self.vlm.model.config.image_token_id
-        self.places = places if places.any() and places.shape[1] > 1 else None  # one token alone: the model said it
-        self.ids = args[0]
+    def attach(self, stack):
+        """Hang the hooks in until the stack is closed."""
+        handles = [
+            self.prompt.attach(),
+            self.vlm.adapter.vision.register_forward_pre_hook(self.look, with_kwargs=True),
+            self.vlm.lm.register_forward_pre_hook(self.shorten, with_kwargs=True),
+        ]
+        for n, block in enumerate(self.vlm.lm_layers[self.layer :] if self.layer else ()):
+            handles.append(block.register_forward_pre_hook(partial(self.within, n == 0), with_kwargs=True))
+        for handle in handles:
+            stack.callback(handle.remove)
+
+    def look(self, _, args, named):
+        """Before the ViT: what is it shown?"""
+        if not self.looking:
+            self.shown = args, named
 
     def shorten(self, _, args, kwargs):
         """Before the LM: a prompt with an image, or the next token of an answer to one; anything else is let through."""
@@ -129,67 +179,167 @@ class _Shortener:
         past = 0 if cached is None else cached.get_seq_length()
         if self.looking or given is None:
             return None
-        if self.places is not None:
-            short = self._prompt(given, kwargs.get("attention_mask"), kwargs.get("position_ids"), past)
+        self.call = self.inside = None
+        if self.prompt.found is not None:
+            self.call = self._prompt(given, kwargs.get("attention_mask"), kwargs.get("position_ids"), past)
+            if self.layer:
+                return None
+            short = self._left_of_prompt()
         elif past and self.sizes is not None:
-            since = past - self.sizes.shape[1]  # tokens of the answer that are in the cache already
+            since = past - self.length  # tokens of the answer that are in the cache already
             times = len(given) // len(self.sizes)  # the cache may have been repeated, for several ways to go on
             sizes, following = (each.repeat_interleave(times, 0) for each in (self.sizes, self.following))
             sizes = torch.cat([sizes, sizes.new_ones(len(given), since + given.shape[1])], 1)
+            if self.layer:
+                self.inside = {"attention_mask": self._added(sizes, given)}
+                return None
             positions = following + since + torch.arange(given.shape[1], device=given.device)
             short = {"attention_mask": self._mask(sizes, given), "position_ids": positions}
         else:
             return None
         return args, {**kwargs, **short, **({"cache_position": None} if "cache_position" in kwargs else {})}
 
-    def _prompt(self, given, mask, positions, past):
-        places, self.places = self.places, None
-        if past or places.shape != given.shape[:2]:
-            raise ValueError(
-                "A compression shortens whole prompts, once, into an empty cache: leave one `with compress.method(…)` before "
-                "the next, and start each conversation anew."
+    def within(self, first, _, args, kwargs):
+        """Before an LM block from the method's place on; the first of them shortens."""
+        if self.looking:
+            return None
+        if first and self.call is not None:
+            states, *rest = args or [kwargs["hidden_states"]]
+            if states.shape[:2] != self.call.mask.shape:
+                raise ValueError(ONCE)
+            rows, index, states = self._short(states)
+            self.inside = {"attention_mask": self._added(self.sizes, states)}
+            self.inside["position_embeddings"] = tuple(
+                table.expand(*table.shape[:-3], len(states), -1, -1)[..., rows, index, :]
+                for table in kwargs["position_embeddings"]
             )
+            if kwargs.get("position_ids") is not None:
+                ids = kwargs["position_ids"]
+                self.inside["position_ids"] = ids.expand(*ids.shape[:-2], len(states), -1)[..., rows, index]
+            args, kwargs = ((states, *rest), kwargs) if args else (args, {**kwargs, "hidden_states": states})
+        return None if self.inside is None else (args, {**kwargs, **self.inside})
+
+    def _prompt(self, given, mask, positions, past):
+        """The prompt that has reached the LM, if it is one that can be shortened."""
+        found, self.prompt.found = self.prompt.found, None
+        if past or found.mask.shape != given.shape[:2]:
+            raise ValueError(ONCE)
         if mask is not None and (not torch.is_tensor(mask) or mask.ndim != 2):  # made for a cache of fixed length
             raise ValueError(
                 "A compression needs the usual growing cache, whose mask is (batch, length): generate without "
                 'cache_implementation="static", and without compiling.'
             )
-        mask = torch.ones_like(places) if mask is None else mask.bool()
-        positions = (mask.cumsum(-1) - 1).clamp(min=0) if positions is None else positions
-        positions = positions[-3:] if positions.ndim == 3 else positions  # a fourth axis counts text, for the mask alone
-        asked_nothing = bool(places[:, -1].any())
-        attention = cache(lambda layer: self._attention(given, mask, positions, asked_nothing, layer))
-        visual = check_finite(given[places], "the visual tokens that reach the LM")
-        before = self._made_before(visual)
-        made, embeddings, orders, sizes = [], given.clone(), [], mask.long()
-        for n, own in enumerate(places):
-            at = own.nonzero()[:, 0][self.vlm.adapter.leading :]
+        if "question" in self.way.needs and found.mask[:, -1].any():
+            raise ValueError(
+                f"Method '{self.way.name}' needs a question after the image; an exam with shared=True has none there."
+            )
+        mask = torch.ones_like(found.mask) if mask is None else mask.bool()
+        positions = (mask.cumsum(-1) - 1).clamp(min=0) if positions is None else places.plain(positions)
+        return _Call(found, self.prompt.ids, given, mask, positions, places.grids(self.vlm, found, positions))
+
+    def _left_of_prompt(self):
+        """The LM's arguments for what is left of each prompt, padded on the left."""
+        positions = self.call.positions
+        rows, index, embeddings = self._short(self.call.given)
+        positions = positions[..., rows, index]
+        if not self.keep_positions:
+            there = (self.sizes > 0).long()
+            positions, self.following = (there.cumsum(-1) - 1).clamp(min=0), there.sum(-1, keepdim=True)
+        self.length = self.sizes.shape[1]
+        return {"inputs_embeds": embeddings, "attention_mask": self._mask(self.sizes, embeddings), "position_ids": positions}
+
+    def _short(self, states):
+        """Chooses, by the states (batch, length, hidden) of the prompt at the method's place; what is left of them.
+
+        Gives (batch, 1) rows, (batch, short) indices into each, −1 for padding on the left, and (batch, short, hidden) states.
+        """
+        call, self.call = self.call, None
+        visual = check_finite(call.given[call.found.mask], "the visual tokens that reach the LM")
+        before = self._made_before(call.ids, visual)
+        made, left, orders, sizes = [], states.clone(), [], call.mask.long()
+        sights = self._sights(states, call, visual)
+        for n, at in enumerate(call.found.index):
             if before:
                 made.append(before[n])
-            elif n and all(torch.equal(each[n], each[n - 1]) for each in (given, mask)):  # beams of one prompt
+            elif n and all(torch.equal(each[n], each[n - 1]) for each in (call.given, call.mask)):  # beams of one prompt
                 made.append(made[-1])
             else:
-                grid = self.vlm.adapter.grid_at(positions[..., n, at])
-                sight = ways.Sight(given[n, at], grid, lambda layer, n=n, at=at: attention(layer)[n, at].cpu().numpy(), self.rng)
+                sight = sights(n)
                 made.append(self._pooled(sight, self._chosen(sight)))
             tokens, stand, standing_for = made[-1]
             sizes[n, at] = 0
-            sizes[n, at[stand]], embeddings[n, at[stand]] = standing_for, tokens
+            sizes[n, at[stand]], left[n, at[stand]] = standing_for, tokens
             orders.append(sizes[n].nonzero()[:, 0])
             if not before:
                 self.log.kept.append(len(stand))
                 self.log.given.append(len(at))
         if not before:
-            self.prompt = _Shortened(self.ids, visual, made)
-        return self._padded(embeddings, orders, positions, sizes)
+            self.last = _Shortened(call.ids, visual, made)
+        length = max(map(len, orders))
+        index = torch.stack([torch.nn.functional.pad(order, (length - len(order), 0), value=-1) for order in orders])
+        rows = torch.arange(len(index), device=index.device)[:, None]
+        self.length = sizes.shape[1]  # for blocks before the method's place
+        self.sizes = sizes[rows, index].where(index >= 0, 0)
+        self.following = call.positions.reshape(-1, *sizes.shape).amax((0, 2))[:, None] + 1
+        return rows, index, left[rows, index]
 
-    def _made_before(self, visual):
+    def _sights(self, states, call, visual):
+        """A function that makes the `Sight` of the n-th prompt; what is costly is computed once for all, when it is asked for."""
+        starts = call.mask.long().argmax(1).tolist()  # padding is on the left
+        weights = cache(partial(self._attention, call))
+        seen = cache(partial(self._seen, self.shown, visual))
+
+        def attention(n, start, at, layer, asking=None):
+            if asking is None:
+                return weights(layer)[n, at].cpu().numpy()
+            asking = torch.as_tensor(asking, device=at.device).reshape(-1) + start
+            return weights(layer, every=True)[n, asking][:, at].mean(0).cpu().numpy()
+
+        def sight(n):
+            start, at = starts[n], call.found.index[n]
+            return ways.Sight(
+                states[n, at], call.grids[n], partial(attention, n, start, at), self.rng,
+                ids=call.ids[n, start:], index=at - start, hidden=states[n, start:],
+                decode=partial(self.vlm.tokenizer.decode, skip_special_tokens=True), states=lambda depth: seen(depth)[n],
+            )  # fmt: skip
+
+        return sight
+
+    def _seen(self, shown, visual, depth):
+        """For each image (tokens, features) the ViT's states after `depth` blocks, of what it was shown last.
+
+        The place where its attention is to be read as well, for VisionZip and PruMerge, from this same second pass.
+        """
+        check_range("depth", depth, self.vlm.depths)
+        if shown is None:
+            raise ValueError(
+                "A choice by the ViT's states needs the picture, and the ViT did not run inside this context: give the model "
+                "the picture, not visual tokens that were made before (as an exam does)."
+            )
+        args, named = shown
+        pixels = {"pixel_values": args[0] if args else named["pixel_values"]}
+        pixels |= {"image_grid_thw": named["grid_thw"]} if "grid_thw" in named else {}
+        adapter, self.looking = self.vlm.adapter, True
+        try:
+            (states, _), (_, last) = residual_stream(
+                adapter.vision, self.vlm.vision_blocks, [depth, self.vlm.depths], *args, **named, what="ViT depth",
+                take=lambda state: (adapter.patches(state, pixels), state),
+            )  # fmt: skip
+            own = torch.cat(list(adapter.connect(last, pixels))).to(visual)
+        finally:
+            self.looking = False
+        near = 1e-3 if visual.dtype in (torch.float32, torch.float64) else 5e-2
+        if own.shape != visual.shape or (own - visual).abs().max() > near * visual.abs().max():
+            raise ValueError("The pictures that the ViT saw last are not those of this prompt: run the model on the pictures.")
+        return states
+
+    def _made_before(self, ids, visual):
         """What was made of these prompts, if they are those of last time and begun answers: one is written without a cache."""
-        if self.prompt is None:
+        if self.last is None:
             return None
-        length = self.prompt.ids.shape[1]
-        grown = self.ids.shape[1] > length and torch.equal(self.ids[:, :length], self.prompt.ids)
-        return self.prompt.made if grown and torch.equal(visual, self.prompt.visual) else None
+        length = self.last.ids.shape[1]
+        grown = ids.shape[1] > length and torch.equal(ids[:, :length], self.last.ids)
+        return self.last.made if grown and torch.equal(visual, self.last.visual) else None
 
     def _chosen(self, sight):
         """The way's groups, checked."""
@@ -226,46 +376,38 @@ class _Shortener:
         stand, sizes = (torch.from_numpy(each)[raster].to(on) for each in (stand, sizes))
         return tokens[raster.to(on)], stand, sizes
 
-    def _padded(self, embeddings, orders, positions, sizes):
-        """The LM's arguments for what is left of each prompt, padded on the left."""
-        length = max(map(len, orders))
-        index = torch.stack([torch.nn.functional.pad(order, (length - len(order), 0), value=-1) for order in orders])
-        rows = torch.arange(len(index), device=index.device)[:, None]
-        self.sizes = sizes[rows, index].where(index >= 0, 0)
-        self.following = positions.reshape(-1, *sizes.shape).amax((0, 2))[:, None] + 1
-        positions = positions[..., rows, index]
-        if not self.keep_positions:
-            there = (self.sizes > 0).long()
-            positions, self.following = (there.cumsum(-1) - 1).clamp(min=0), there.sum(-1, keepdim=True)
-        embeddings = embeddings[rows, index]
-        return {"inputs_embeds": embeddings, "attention_mask": self._mask(self.sizes, embeddings), "position_ids": positions}
-
     def _mask(self, sizes, given):
         """(batch, length) what is no padding; with lengths kept (batch, 1, new, length) what is added to attention logits."""
-        if not self.keep_lengths:
-            return (sizes > 0).long()
+        return self._added(sizes, given) if self.keep_lengths else (sizes > 0).long()
+
+    def _added(self, sizes, given):
+        """(batch, 1, new, length) what is added to attention logits: never for what comes later or is padding."""
         new, length = given.shape[1], sizes.shape[1]
         never = torch.finfo(given.dtype).min
         later = torch.ones(new, length, dtype=torch.bool, device=given.device).triu(length - new + 1)
-        weights = sizes.clamp(min=1).log().to(given.dtype)[:, None, None]
+        counted = sizes.clamp(min=1) if self.keep_lengths else torch.ones_like(sizes)
+        weights = counted.log().to(given.dtype)[:, None, None]
         return weights.expand(-1, 1, new, -1).masked_fill(later | (sizes == 0)[:, None, None], never)
 
-    def _attention(self, given, mask, positions, asked_nothing, layer):
-        """(batch, length) attention of the last token in LM block `layer` (from 1), on average over heads."""
+    def _attention(self, call, layer, every=False):
+        """(batch, length) attention of the last token in LM block `layer` (from 1), on average over heads.
+
+        every: (batch, length, length), that of every token.
+        """
         if layer < 1:
             raise ValueError("The layer of attention is counted from 1, the first block of the LM.")
-        if asked_nothing:
+        if call.found.mask[:, -1].any():
             raise ValueError("A choice by attention needs a question after the image; an exam with shared=True has none there.")
         config, seen = self.vlm.lm.config, []
         usual = config._attn_implementation
         hook = self.vlm.lm_layers[layer - 1].self_attn.register_forward_hook(lambda _, __, output: seen.append(output[1]))
         self.looking, config._attn_implementation = True, EXACT  # the others do not tell their weights, or overflow in float16
         try:
-            self.vlm.lm_hidden(given, mask.long(), positions, layer)
+            self.vlm.lm_hidden(call.given, call.mask.long(), call.positions, layer)
         finally:
             self.looking, config._attn_implementation = False, usual
             hook.remove()
-        return check_finite(seen[0][:, :, -1].mean(1), f"the attention in LM block {layer}")
+        return check_finite((seen[0] if every else seen[0][:, :, -1]).mean(1), f"the attention in LM block {layer}")
 
 
 def _exact(module, query, key, value, attention_mask, scaling, dropout=0.0, **named):

@@ -23,7 +23,7 @@ class WhatWhere(lmms):
     """What `--model whatwhere` is.
 
     pretrained, device, dtype, revision, max_pixels: what `loading.load` takes. alpha, p: RoPE scaling. method, decoder, keep:
-    compression, what `compress.method` takes. batch_size: questions at once.
+    compression, what `compress.compressed` takes. batch_size: questions at once.
     """
 
     def __init__(

@@ -69,8 +69,8 @@ def tour(vlm, picture, question: str = "what is this ?") -> pd.DataFrame:
         (3, "what a linear probe learns from"): lambda: stages.labelled(vlm, scenes),
         (3, "words of a thing that is torn apart"): lambda: stages.says(vlm, probes, "shown", lambda thing: thing.words),
         (4, "a visual decoder"): lambda: lens.token_maps(vlm, picture, decoder=decoder),
-        (5, "compression, by words"): lambda: [answered(compress.method(vlm, n, decoder)) for n in (1, 2, 3)],
-        (5, "compression, the baselines"): lambda: [answered(compress.method(vlm, b, keep=0.5)) for b in compress.BASELINES],
+        (5, "compression, by words"): lambda: [answered(compress.compressed(vlm, n, decoder)) for n in (1, 2, 3)],
+        (5, "compression, the baselines"): lambda: [answered(compress.compressed(vlm, b, keep=0.5)) for b in compress.BASELINES],
         (6, "patches moved elsewhere"): lambda: answered(intervene.moved(vlm, fine, (0, 1 if columns > 1 else 0))),
         (8, "queries and keys of the ViT's 2-D RoPE"): lambda: by_axis(rope.vision, rope.heads(vlm, picture)),
         (8, "queries and keys of the language model"): lambda: by_axis(

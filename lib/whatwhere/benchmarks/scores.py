@@ -1,0 +1,130 @@
+"""From rows to a benchmark's official scores, with intervals.
+
+A score is a function of a `Result`'s rows, {name: Score}; the one named "accuracy" is the benchmark's headline. The rows'
+columns are those of `Item.row`, and `parsed` and `right`, what was read in the answer and how right that is in [0, 1].
+"""
+
+from collections import namedtuple
+
+import numpy as np
+from scipy.stats import binomtest
+
+from .. import stats
+from . import scoring
+
+Score = namedtuple("Score", "value low high n")
+Score.__doc__ = """A share in [0, 1], or a mean of such; its 95% interval by bootstrap over groups (scenes); of n questions."""
+OPPOSITE = {"left": "right", "right": "left", "on": "under", "under": "on", "behind": "front", "front": "behind"}
+
+
+def _share(rows, right="right"):
+    """The mean of a column, with its interval over groups."""
+    groups = rows.groupby("group", sort=True)[right]
+    value, low, high = stats.share(groups.sum().to_numpy(), groups.count().to_numpy())
+    if value in (0, 1):  # a bootstrap of equals has no width; so many groups without exception leave room for some
+        low, high = binomtest(round(value * len(groups)), len(groups)).proportion_ci(method="wilson")
+    return Score(value, float(low), float(high), len(rows))
+
+
+def headline(rows, parts=True, counted=None):
+    """((groups, parts) sums, (groups, parts) counts) of right: the headline score is the mean of its parts' shares.
+
+    parts: is it one of parts, or of all rows alike? counted: as `Benchmark.counted`.
+    """
+    rows = rows if counted is None else counted(rows)
+    part = _about(rows, "part") if parts else ""
+    wide = rows.assign(part=part).pivot_table(index="group", columns="part", values="right", aggfunc=["sum", "count"]).fillna(0)
+    return wide["sum"].to_numpy(float), wide["count"].to_numpy(float)
+
+
+def macro(sums, counts):
+    """The mean of the parts' shares, of what `headline` gives."""
+    asked = counts.sum(0) > 0  # a draw of few groups may leave a part out
+    return float(np.mean(sums.sum(0)[asked] / counts.sum(0)[asked]))
+
+
+def _mean(rows):
+    """The mean of the parts' shares (a macro-average), with its interval over groups."""
+    value, low, high = stats.interval(macro, *headline(rows))
+    if rows["group"].nunique() == 1:
+        low = high = np.nan  # one scene says nothing of others
+    return Score(value, float(low), float(high), len(rows))
+
+
+def accuracy(rows):
+    """The mean over questions."""
+    return {"accuracy": _share(rows)}
+
+
+def _about(rows, name, among=None):
+    """What each row says of itself. among: the values that it may have, any words if None."""
+    found = [about.get(name) for about in rows["about"]]
+    for id, value in zip(rows["id"], found):
+        if not isinstance(value, str) or among and value not in among:
+            raise ValueError(f"The row of question '{id}' says {value!r} where its {name} should be, so it cannot be scored.")
+    return found
+
+
+def controlled(rows):
+    """What's Up: each caption for itself; both of a pair of opposites; all four of a set."""
+    rows = rows.assign(relation=_about(rows, "relation", OPPOSITE))
+    rows["axis"] = [min(r, OPPOSITE[r]) for r in rows["relation"]]
+    scores = {"accuracy": _share(rows)}
+    pairs = rows.groupby(["group", "axis"]).agg(right=("right", "min"), n=("relation", "nunique")).reset_index()
+    sets = rows.groupby("group").agg(right=("right", "min"), n=("relation", "nunique")).reset_index()
+    for name, some, size in (("pairs", pairs, 2), ("sets of four", sets, 4)):
+        whole = some[some["n"] == size]
+        if len(whole):
+            scores[name] = _share(whole)
+    if any(about.get("swapped") for about in rows["about"]):
+        scores["accuracy, two labels mended"] = _share(rows.assign(right=[_mended(row) for _, row in rows.iterrows()]))
+    return scores
+
+
+def _mended(row):
+    """Right or wrong, had the two pictures not each other's label."""
+    if not row["about"].get("swapped"):
+        return row["right"]
+    chosen = row["options"].get(row["parsed"], "")
+    return float(f" {OPPOSITE[row['relation']]} of " in chosen)
+
+
+def by_part(rows):
+    """By part, and their plain mean."""
+    rows = rows.assign(part=_about(rows, "part"))
+    return {"accuracy": _mean(rows), **{part: _share(some) for part, some in rows.groupby("part", sort=False)}}
+
+
+def pope(rows):
+    """Accuracy, precision, recall and F1 ("yes" is positive) and the share of yes, in each part and on average over them.
+
+    As in lmms-eval, what is neither yes nor no is wrong, and left out of the recall. The accuracy by POPE's own evaluation,
+    which takes whatever is not a no for a yes, stands beside.
+    """
+    rows = rows.assign(part=_about(rows, "part"))
+    yes, due = rows["parsed"] == "yes", (rows["gold"] == "yes") & rows["parsed"].notna()
+    rows = rows.assign(yes=yes.astype(float), due=due.astype(float))
+    own = [float(scoring.yes_or_no(answer) == gold) for answer, gold in zip(rows["answer"], rows["gold"])]
+    scores = {"accuracy": _mean(rows), "accuracy, read as POPE does": _mean(rows.assign(right=own))}
+    for part, some in rows.groupby("part", sort=False):
+        wide = some.assign(hit=some["yes"] * some["due"]).groupby("group")[["hit", "yes", "due"]].sum().to_numpy()
+        scores[f"{part}: accuracy"] = _share(some)
+        found = stats.interval(lambda sums: np.array(_precision_recall_f1(*sums.sum(0))), wide)
+        for name, *values in zip(("precision", "recall", "F1"), *found):
+            scores[f"{part}: {name}"] = Score(*map(float, values), len(some))
+        scores[f"{part}: says yes"] = _share(some, "yes")
+    return scores
+
+
+def _precision_recall_f1(hit, yes, due):
+    return hit / max(yes, 1), hit / max(due, 1), 2 * hit / max(yes + due, 1)
+
+
+def mmbench(rows):
+    """A question counts where it is answered right in every rotation of its options (circular), else row by row."""
+    return {"accuracy": _share(circular(rows)), "each rotation for itself": _share(rows)}
+
+
+def circular(rows):
+    """One row for each question of MMBench, right where every rotation is."""
+    return rows.groupby("group").agg(right=("right", "min"), about=("about", "first")).reset_index()
