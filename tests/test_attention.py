@@ -524,12 +524,12 @@ def test_contexts_nest(load):
 
 
 def test_compression_goes_with_heads_and_not_with_places(organism):
-    with compress.method(organism, "attended", keep=30), intervene.knockout(organism, layers=[1, 2], heads=0):
+    with compress.compressed(organism, "attended", keep=30), intervene.knockout(organism, layers=[1, 2], heads=0):
         answer = organism.answer(PICTURES[0], QUESTIONS[0])
-    with intervene.knockout(organism, layers=[1, 2], heads=0), compress.method(organism, "attended", keep=30):
+    with intervene.knockout(organism, layers=[1, 2], heads=0), compress.compressed(organism, "attended", keep=30):
         assert organism.answer(PICTURES[0], QUESTIONS[0]) == answer
-    with compress.method(organism, "random", keep=0.5):
-        with pytest.raises(ValueError, match="leave `with compress.method"):
+    with compress.compressed(organism, "random", keep=0.5):
+        with pytest.raises(ValueError, match="leave `with compress.compressed"):
             organism.attention(PICTURES[0], QUESTIONS[0])
         with intervene.knockout(organism, layers=1, queries="after"), pytest.raises(ValueError, match="leave `with compress"):
             organism.answer(PICTURES[0], QUESTIONS[0])

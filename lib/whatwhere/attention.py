@@ -136,7 +136,7 @@ def _in_lm(vlm, inputs, blocks, keep):
 
     if at_work(vlm):
         raise ValueError(
-            "Attention is read of a whole prompt: leave `with compress.method(…)` first."
+            "Attention is read of a whole prompt: leave `with compress.compressed(…)` first."
         )
     real = inputs["attention_mask"].bool()
 

@@ -106,7 +106,7 @@ def knockout(
     Raises:
         ValueError: here, for a choice of nothing or of what there is not. When the model is run,
             for a mask of another grid, a place beyond the prompt, a cache of fixed length, and,
-            where tokens are chosen, under `compress.method`.
+            where tokens are chosen, under `compress.compressed`.
     """
     if (layers is None) == (depths is None):
         raise ValueError(

@@ -148,7 +148,7 @@ class PairsInPrompt:
             if at_work(self.vlm) or (batch, new) != self.places.shape or past:
                 raise ValueError(
                     "A knockout by tokens needs the whole prompt and every patch of it, once, in "
-                    "an empty cache: leave `with compress.method(…)` first, and start each "
+                    "an empty cache: leave `with compress.compressed(…)` first, and start each "
                     "conversation anew."
                 )
             self.now = self.of_prompt = self._of_prompt(named)
