@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "answers", "benchmarks", "book", "compress", "families", "geometry", "hub", "images", "intervene", "lens", "loading",
-    "models", "parity", "rope", "scenes", "stages", "stats", "world",
+    "models", "rope", "scenes", "stages", "stats", "world",
 )  # fmt: skip
 __all__ = ["load", *_MODULES]
 

@@ -126,6 +126,8 @@ class _Shortener:
     def shorten(self, _, args, kwargs):
         """Before the LM: a prompt with an image, or the next token of an answer to one; anything else is let through."""
         given, cached = kwargs.get("inputs_embeds"), kwargs.get("past_key_values")
+        if given is not None and self.places is not None:
+            given = self.vlm.adapter.pack(kwargs)
         past = 0 if cached is None else cached.get_seq_length()
         if self.looking or given is None:
             return None
@@ -170,8 +172,9 @@ class _Shortener:
                 made.append(made[-1])
             else:
                 grid = self.vlm.adapter.grid_at(positions[..., n, at])
-                sight = ways.Sight(given[n, at], grid, lambda layer, n=n, at=at: attention(layer)[n, at].cpu().numpy(), self.rng)
-                made.append(self._pooled(sight, self._chosen(sight)))
+                tokens = given[n, at][:, : self.vlm.unembedding.weight.shape[1]]  # without what a DeepStack adds later
+                sight = ways.Sight(tokens, grid, lambda layer, n=n, at=at: attention(layer)[n, at].cpu().numpy(), self.rng)
+                made.append(self._pooled(sight, self._chosen(sight), given[n, at]))
             tokens, stand, standing_for = made[-1]
             sizes[n, at] = 0
             sizes[n, at[stand]], embeddings[n, at[stand]] = standing_for, tokens
@@ -204,8 +207,10 @@ class _Shortener:
             chosen[n // 2 + sight.grid[1] // 2 * (sight.grid[0] % 2 == 0)] = 0
         return chosen
 
-    def _pooled(self, sight, chosen):
-        """(kept, hidden) what goes on for each group, (kept,) whose place it takes, in raster order, and (kept,) its size."""
+    def _pooled(self, sight, chosen, given):
+        """(kept, width) what goes on of `given` (tokens, width) for each group, (kept,) whose place it takes, in raster order,
+        and (kept,) its size.
+        """
         members = np.flatnonzero(chosen >= 0)
         _, group, sizes = np.unique(chosen[members], return_inverse=True, return_counts=True)
         cost = np.zeros(len(members))  # of equals, the first
@@ -215,13 +220,13 @@ class _Shortener:
             for axis in np.unravel_index(members, sight.grid):
                 cost += (axis - (np.bincount(group, axis) / sizes)[group]) ** 2
         stand = members[np.lexsort((cost.round(6), group))[np.cumsum(sizes) - sizes]]
-        on = sight.tokens.device
+        on = given.device
         if self.pool == "mean":
             share = np.zeros((len(sizes), len(chosen)), np.float32)
             share[group, members] = 1 / sizes[group]
-            tokens = (torch.from_numpy(share).to(on) @ sight.tokens.float()).to(sight.tokens.dtype)
+            tokens = (torch.from_numpy(share).to(on) @ given.float()).to(given.dtype)
         else:
-            tokens = sight.tokens[torch.from_numpy(stand).to(on)]
+            tokens = given[torch.from_numpy(stand).to(on)]
         raster = torch.from_numpy(np.argsort(stand))
         stand, sizes = (torch.from_numpy(each)[raster].to(on) for each in (stand, sizes))
         return tokens[raster.to(on)], stand, sizes
@@ -238,7 +243,7 @@ class _Shortener:
             there = (self.sizes > 0).long()
             positions, self.following = (there.cumsum(-1) - 1).clamp(min=0), there.sum(-1, keepdim=True)
         embeddings = embeddings[rows, index]
-        return {"inputs_embeds": embeddings, "attention_mask": self._mask(self.sizes, embeddings), "position_ids": positions}
+        return self.vlm.lm_inputs(embeddings, self._mask(self.sizes, embeddings), positions)
 
     def _mask(self, sizes, given):
         """(batch, length) what is no padding; with lengths kept (batch, 1, new, length) what is added to attention logits."""
