@@ -121,6 +121,31 @@ def folders(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def checkpoint(folders, tmp_path_factory):
+    """The folder of one of `shapes.PARITY`, by its name; it is made when it is first asked for."""
+    from shapes import SHAPES
+
+    made = {name: folders / name for name in ("llava", "qwen2vl")}
+
+    def find(name):
+        if name in SHAPES and name not in made:
+            make, options = SHAPES[name]
+            make(folder := tmp_path_factory.mktemp("shape"), **options)
+            made[name] = folder
+        return made.get(name, folders / name)
+
+    return find
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """What a test registers as a family is forgotten afterwards."""
+    from whatwhere.families import registry
+
+    monkeypatch.setattr(registry, "_known", dict(registry._known))
+
+
 @pytest.fixture
 def the_same_every_time(monkeypatch):
     """Hypothesis likes the constants of all loaded modules: without them, a test alone draws what it draws among others."""

@@ -5,15 +5,21 @@ from pathlib import Path
 
 from transformers import (
     AutoTokenizer,
+    Idefics3Processor,
     InternVLProcessor,
     LlavaProcessor,
     Qwen2_5_VLProcessor,
     Qwen2VLProcessor,
+    Qwen3VLProcessor,
 )
 
 PROCESSORS = {
-    "llava": LlavaProcessor, "qwen2_vl": Qwen2VLProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor, "internvl": InternVLProcessor
+    "llava": LlavaProcessor, "qwen2_vl": Qwen2VLProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor,
+    "internvl": InternVLProcessor, "idefics3": Idefics3Processor,
+    "smolvlm": Idefics3Processor,  # its own writes the same, and needs a package for what it says of videos
 }  # fmt: skip
+WHOLE = {"internvl": {"crop_to_patches": False}}  # what makes a processor show the whole picture alone
+WHOLE |= dict.fromkeys(("idefics3", "smolvlm"), {"do_image_splitting": False})
 
 
 def processor(vlm):
@@ -22,7 +28,11 @@ def processor(vlm):
     Its half for videos is left out, since that needs torchvision: so none of its parts' classes is looked at.
     """
     folder, own = Path(vlm.name), PROCESSORS[vlm.family]
-    settings = json.loads((folder / "processor_config.json").read_text()) if vlm.family in ("llava", "internvl") else {}
+    settings = {}
+    if (folder / "processor_config.json").exists():
+        settings = json.loads((folder / "processor_config.json").read_text())
+    elif own is Idefics3Processor:
+        settings = {"image_seq_len": vlm.model.model.image_seq_len}
     settings.pop("processor_class", None)
     without_videos = type(own.__name__, (own,), {"check_argument_for_proper_class": lambda *_: None})
     template = folder / "chat_template.json"
@@ -35,10 +45,10 @@ def processor(vlm):
 
 
 def prepared(vlm, images, questions):
-    """The inputs of a batch, padded on the left; an InternVL sees each picture whole."""
+    """The inputs of a batch, padded on the left; each picture is shown whole."""
     own = processor(vlm)
     messages = [[{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": each}]}] for each in questions]
     texts = [own.apply_chat_template(each, add_generation_prompt=True, tokenize=False) for each in messages]
-    how = {"crop_to_patches": False} if vlm.family == "internvl" else {}
     images = [[each] for each in images]
-    return dict(own(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt", **how))
+    how = {"padding": True, "padding_side": "left", "return_tensors": "pt", **WHOLE.get(vlm.family, {})}
+    return dict(own(text=texts, images=images, **how))

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
+import shapes
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from whatwhere import compress, places
-from whatwhere.book import rehearsal
 from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 
 PROMPTS = ["is there a red cup ?", "what colour ?", "how many"]
@@ -18,9 +18,9 @@ def picture(seed=0, size=(24, 24)):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8))
 
 
-@pytest.fixture(scope="module", params=["llava", "qwen2vl", *(f"hub/{family}" for family in rehearsal.FAMILIES)])
-def vlm(request, folders):
-    return ww.load(folders / request.param, device="cpu", dtype="float32")
+@pytest.fixture(scope="module", params=shapes.COMPRESS)
+def vlm(request, checkpoint):
+    return ww.load(checkpoint(request.param), device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +79,9 @@ def test_dropping_a_token_is_leaving_it_out(vlm, positions):
         never = torch.finfo(torch.float32).min
         n = len(left)
         mask = torch.zeros(n, n).masked_fill(torch.ones(n, n, dtype=torch.bool).triu(1) | ~left, never)
-        hidden = vlm.lm(inputs_embeds=embeddings, attention_mask=mask[None, None], position_ids=ids).last_hidden_state[:, left]
+        hidden = vlm.lm(**vlm.lm_inputs(embeddings, mask[None, None], ids)).last_hidden_state[:, left]
     else:
-        hidden = vlm.lm(inputs_embeds=embeddings[:, left]).last_hidden_state
+        hidden = vlm.lm(**vlm.lm_inputs(embeddings[:, left])).last_hidden_state
     with compress.compressed(vlm, without, positions=positions) as log:
         found = vlm.logits(image, PROMPTS[0])
     assert found.shape[0] == left.sum() and log.given == [len(places)]
@@ -132,10 +132,9 @@ def generated(vlm, inputs, how, **options):
     return ids[:, inputs["input_ids"].shape[1] :].tolist(), log
 
 
-@pytest.fixture(scope="module", params=rehearsal.FAMILIES)
-def family(request, tmp_path_factory):
-    folder = rehearsal.checkpoint(tmp_path_factory.mktemp(request.param), request.param)
-    return ww.load(folder, device="cpu", dtype="float32")
+@pytest.fixture(scope="module", params=shapes.HUB)
+def family(request, checkpoint):
+    return ww.load(checkpoint(request.param), device="cpu", dtype="float32")
 
 
 def test_a_cache_of_fixed_length_is_refused(family):

@@ -65,7 +65,7 @@ def tabled(request, loaded):
 
 
 def picture(vlm, rows, columns, seed=0):
-    side = vlm.adapter.merge * getattr(vlm.adapter, "patch", 8)
+    side = vlm.adapter.merge * getattr(vlm.adapter, "_patch", 8)
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (rows * side, columns * side, 3), dtype=np.uint8))
 
 
@@ -406,7 +406,7 @@ def test_the_attention_is_that_of_patches_elsewhere(turning):
         heads = rope.heads(turning, image)
         q, k, v, at = heads.q[0].double(), heads.k[0].double(), heads.v[0].double(), heads.at.double()
         meant = torch.from_numpy(mask)[heads.at[:, 0], heads.at[:, 1]][:, None]
-        window = heads.at // (getattr(turning.adapter, "window", 99) * turning.adapter.merge)  # beyond it Qwen2.5-VL sees nothing
+        window = heads.at // (getattr(turning.adapter, "_window", 99) * turning.adapter.merge)  # Qwen2.5-VL sees nothing beyond
         unseen = (window[:, None] != window).any(-1)
 
         def off(at, q=q, k=k, v=v, really=really, unseen=unseen):

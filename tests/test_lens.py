@@ -13,32 +13,16 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import Unigram
 from transformers import PreTrainedTokenizerFast
 
+import shapes
 import whatwhere as ww
 from closeness import SAME, apart
 from whatwhere import lens, stages, tokens, world
-from whatwhere.book import rehearsal
-from whatwhere.book.rehearsal.checkpoints import internvl, llava, qwen2vl
-
-SHAPES = {
-    "llava": (llava, {}),
-    "llava, class token kept": (llava, dict(strategy="full", feature_layer=-2, tied=True)),
-    "qwen2vl": (qwen2vl, {}),
-    "qwen2vl, merging 3 x 3": (qwen2vl, dict(merge=3)),
-    "qwen2vl, no merging": (qwen2vl, dict(merge=1)),
-    "qwen2.5vl": (qwen2vl, dict(window=2)),
-    "internvl": (internvl, {}),
-}
-HUB = [f"hub/{family}" for family in rehearsal.FAMILIES]
+from whatwhere.book.rehearsal.checkpoints import llava
 
 
-@pytest.fixture(scope="module", params=[*SHAPES, *HUB])
-def vlm(request, tmp_path_factory, folders):
-    if request.param in HUB:
-        return ww.load(folders / request.param)
-    make, options = SHAPES[request.param]
-    folder = tmp_path_factory.mktemp("checkpoint")
-    make(folder, **options)
-    return ww.load(folder)
+@pytest.fixture(scope="module", params=shapes.LENS)
+def vlm(request, checkpoint):
+    return ww.load(checkpoint(request.param))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +42,11 @@ def picture(vlm, seed=0, scale=1):
     size = vlm.seen(Image.new("RGB", (24, 24))).size if "qwen" not in vlm.family else None
     size = size or (6 * scale * token(vlm), 4 * scale * token(vlm))
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8))
+
+
+def twice_resized(vlm):
+    """SmolVLM's image processor makes a picture of the ViT's size larger, and then small again."""
+    return vlm.family in ("smolvlm", "idefics3")
 
 
 @torch.no_grad()
@@ -82,18 +71,8 @@ def test_every_depth_and_layer_is_the_full_forward_of_a_shorter_vit(vlm):
     for layer in (0, 1, vlm.n_layers - 1):
         maps = lens.token_maps(vlm, image, layer=layer, batch_size=2)
         for depth in range(1, vlm.depths + 1):
-            cut = copy.deepcopy(vlm.model)
-            if vlm.family == "internvl":
-                cut.model.vision_tower.encoder.layer = cut.model.vision_tower.encoder.layer[:depth]
-            elif vlm.family == "llava":
-                tower = getattr(cut.model.vision_tower, "vision_model", cut.model.vision_tower)
-                tower.encoder.layers = tower.encoder.layers[:depth]
-                tower.config.num_hidden_layers = depth
-                cut.config.vision_feature_layer = -1
-            else:
-                cut.model.visual.blocks = cut.model.visual.blocks[:depth]
-            hidden = cut(**inputs, output_hidden_states=True).hidden_states[layer][0, index]
-            expected = cut.lm_head(cut.model.language_model.norm(hidden)).softmax(-1).topk(5)
+            out = shapes.cut(vlm, depth)(**inputs, output_hidden_states=True)
+            expected = vlm.unembedding(vlm.final_norm(out.hidden_states[layer][0, index])).softmax(-1).topk(5)
             assert apart(maps.probabilities[depth].reshape(-1, 5), expected.values) < SAME
 
 
@@ -131,7 +110,10 @@ def test_a_painted_cell_changes_that_cell(vlm, corner):
     row = {"top": 0, "bottom": rows - 1, "middle": rows // 2}[corner.split()[0]]
     column = {"left": 0, "right": columns - 1, "middle": columns // 2}[corner.split()[-1]]
     high, wide = image.height // rows, image.width // columns
-    image.paste((250, 20, 20), (column * wide, row * high, (column + 1) * wide, (row + 1) * high))
+    soft = wide // 4 if twice_resized(vlm) else 0  # of edges, within the cell
+    painted = (column * wide + soft, row * high + soft, (column + 1) * wide - soft, (row + 1) * high - soft)
+    image.paste((250, 20, 20), painted)
+    share = (wide - 2 * soft) * (high - 2 * soft) / (wide * high)
     assert cells(vlm, image) == {(row, column)}
     plain = lens.token_maps(vlm, Image.new("RGB", image.size, (90, 90, 90)), layer=0, depths=[0], top_k=1)
     painted = lens.token_maps(vlm, image, layer=0, depths=[0], top_k=1)
@@ -139,7 +121,7 @@ def test_a_painted_cell_changes_that_cell(vlm, corner):
     assert changed[row, column] and changed.sum() == 1
     seen = np.asarray(painted.image).astype(int)  # the picture under the words shows it in the same place
     red = (seen[..., 0] - seen[..., 1] > 100).reshape(rows, high, columns, wide).mean((1, 3))
-    assert red[row, column] > 0.9 and red.sum() < 1.2
+    assert red[row, column] > 0.9 * share and red.sum() < 1.2 * share
 
 
 def test_by_hand(small):
@@ -395,4 +377,8 @@ def test_llamas_vocabulary_has_a_letter_that_byte_level_ones_write_for_a_blank()
 def test_the_picture_under_the_words_is_the_picture(vlm):
     """To the pixel, where nothing is resized: patches are put back where they were."""
     image = picture(vlm)
-    assert np.array_equal(np.asarray(lens.token_maps(vlm, image, depths=[0]).image), np.asarray(image))
+    shown, own = np.asarray(lens.token_maps(vlm, image, depths=[0]).image), np.asarray(image)
+    if twice_resized(vlm):
+        assert shown.shape == own.shape and np.corrcoef(shown.ravel(), own.ravel())[0, 1] > 0.95
+    else:
+        assert np.array_equal(shown, own)

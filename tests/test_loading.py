@@ -17,9 +17,8 @@ from transformers import AutoTokenizer
 
 import whatwhere as ww
 from test_templates import OF_AN_LM
-from whatwhere import checkpoints, files, hub, loading
+from whatwhere import checkpoints, families, files, hub, loading
 from whatwhere.book.rehearsal.checkpoints import internvl, llava
-from whatwhere.families import FAMILIES
 from whatwhere.families.llava import Llava
 
 
@@ -96,7 +95,7 @@ def edit(folder, **changes):
 def test_wrong_architecture(folders, tmp_path):
     folder = broken(folders, tmp_path)
     edit(folder, model_type="bert")
-    with pytest.raises(ValueError, match="architecture 'bert'; whatwhere knows llava, qwen2_vl, qwen2_5_vl and internvl"):
+    with pytest.raises(ValueError, match="architecture 'bert'; whatwhere knows llava, qwen2_vl, .*, idefics3 and smolvlm"):
         ww.load(folder)
     edit(folder, model_type="llava", vision_feature_layer=[-2, -1])
     with pytest.raises(ValueError, match="several ViT layers|another shape"):
@@ -161,7 +160,7 @@ def test_a_disk_that_fills_while_the_weights_arrive(monkeypatch, folders):
     def full(*args, **named):
         raise RuntimeError("Data processing error") from OSError(28, "No space left on device")
 
-    monkeypatch.setattr(FAMILIES["llava"].model_class, "from_pretrained", full)
+    monkeypatch.setattr(families.adapter_class("llava").model_class, "from_pretrained", full)
     with pytest.raises(FileNotFoundError, match="The disk is full.*will be gone on with"):
         ww.load(folders / "llava")
 
@@ -171,7 +170,7 @@ def test_a_model_that_does_not_fit(monkeypatch, folders, error):
     def full(*args, **named):
         raise error
 
-    monkeypatch.setattr(FAMILIES["llava"].model_class, "from_pretrained", full)
+    monkeypatch.setattr(families.adapter_class("llava").model_class, "from_pretrained", full)
     with pytest.raises(MemoryError, match="does not fit into the memory of cpu: take dtype='float16' or '4-bit'"):
         ww.load(folders / "llava")
 
@@ -410,7 +409,7 @@ def test_a_pointer_in_place_of_a_file(folders, tmp_path):
         ("liuhaotian/llava-v1.5-13b", {"model_type": "llava_llama", "mm_vision_tower": "x"}, "'llava-hf/llava-1.5-13b-hf' is"),
         ("llava-hf/llava-v1.6-vicuna-7b-hf", {"model_type": "llava_next"}, "tiles: take 'llava-hf/llava-1.5-7b-hf'"),
         ("Qwen/Qwen2-7B-Instruct", {"model_type": "qwen2"}, "a language model, which sees nothing: take 'Qwen/Qwen2-VL"),
-        ("Qwen/Qwen3-VL-4B-Instruct", {"model_type": "qwen3_vl"}, "take 'Qwen/Qwen2.5-VL-3B-Instruct'"),
+        ("Qwen/Qwen3-VL-30B-A3B-Instruct", {"model_type": "qwen3_vl_moe"}, "take 'Qwen/Qwen3-VL-2B-Instruct'"),
         ("openai/clip-vit-large-patch14", {"model_type": "clip"}, "a vision encoder, which says nothing: take"),
         ("someone/novel", {"model_type": "novel"}, "Another can be added"),
     ],
@@ -521,12 +520,6 @@ class Crooked(Llava):
         return list(self.connector(hidden[:, 1:].flatten(1)))
 
 
-class Without(Llava):
-    def __init__(self, model, image_processor):
-        super().__init__(model, image_processor)
-        del self.merge, self.leading
-
-
 class Short(Llava):
     def grids(self, pixels):
         return [(self.side, self.side - 1)] * len(pixels["pixel_values"])
@@ -537,11 +530,10 @@ class Short(Llava):
     [
         (Misspelt, "Misspelt failed in its `grids` on '.*AttributeError: 'Misspelt' object has no attribute 'sides'"),
         (Crooked, "Crooked failed in its `connect` on '.*RuntimeError"),
-        (Without, "Without failed on '.*AttributeError: 'Without' object has no attribute 'leading'"),
     ],
 )
-def test_a_mistake_in_an_adapter_is_named_as_such(folders, monkeypatch, adapter, sentence):
-    monkeypatch.setitem(FAMILIES, "llava", adapter)
+def test_a_mistake_in_an_adapter_is_named_as_such(folders, registered, adapter, sentence):
+    families.register("llava", adapter, replace=True)
     with pytest.raises(ValueError, match=f"The adapter test_loading.{sentence}") as caught:
         ww.load(folders / "llava")
     assert "damaged" not in str(caught.value)
@@ -554,8 +546,8 @@ def test_a_mistake_in_one_of_our_own_adapters_is_named_too(folders, monkeypatch)
         ww.load(folders / "llava")
 
 
-def test_an_adapter_that_is_wrong_elsewhere_is_suspected(folders, monkeypatch):
-    monkeypatch.setitem(FAMILIES, "llava", Short)
+def test_an_adapter_that_is_wrong_elsewhere_is_suspected(folders, registered):
+    families.register("llava", Short, replace=True)
     with pytest.raises(ValueError, match="or the adapter Short is mistaken: the model fails on a first question"):
         ww.load(folders / "llava")
 

@@ -1,6 +1,5 @@
 """Our names and paths against the untouched transformers forward, and what they refuse."""
 
-import copy
 import json
 import warnings
 
@@ -9,13 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
+import shapes
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from processors import prepared
 from whatwhere import images
 from whatwhere.book import rehearsal
-from whatwhere.book.rehearsal.checkpoints import internvl, llava, qwen2vl
+from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 
+SMOLVLM = ("smolvlm", "idefics3")
 QUESTIONS = ["is there a cup?", "what colour is the bear on the left of the striped bowl?", "how many?"]
 
 
@@ -23,35 +24,14 @@ def picture(width=40, height=28, seed=0):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8))
 
 
-SHAPES = {
-    "llava": (llava, {}),
-    "llava, second-last block, tied": (llava, dict(feature_layer=-2, tied=True, vision_blocks=4)),
-    "llava, class token kept, one key-value head": (llava, dict(strategy="full", kv_heads=1, layers=2)),
-    "llava, counted from the front": (llava, dict(feature_layer=2, kv_heads=4, image=32, patch=4)),
-    "qwen2vl": (qwen2vl, {}),
-    "qwen2vl, no merging, tied": (qwen2vl, dict(merge=1, tied=True)),
-    "qwen2vl, merging 3 x 3, one key-value head": (qwen2vl, dict(merge=3, kv_heads=1, layers=2)),
-    "qwen2.5vl": (qwen2vl, dict(window=2)),
-    "internvl": (internvl, {}),
-    "internvl, tied, normed after the ViT": (internvl, dict(tied=True, pooled=False, image=18)),
-    "qwen2.5vl, windows 3 x 3, no merging": (qwen2vl, dict(window=3, merge=1, vision_blocks=4)),
-}
-HUB = [f"hub/{family}" for family in rehearsal.FAMILIES]
-
-
-@pytest.fixture(scope="module", params=[*SHAPES, *HUB])
-def vlm(request, tmp_path_factory, folders):
-    if request.param in HUB:
-        return ww.load(folders / request.param)
-    make, options = SHAPES[request.param]
-    folder = tmp_path_factory.mktemp("checkpoint")
-    make(folder, **options)
-    return ww.load(folder)
+@pytest.fixture(scope="module", params=shapes.PARITY)
+def vlm(request, checkpoint):
+    return ww.load(checkpoint(request.param))
 
 
 def theirs(vlm, images, questions):
     """Inputs made without us: by the family's own processor, or the placeholder expanded in the string, and padding."""
-    if "/hub/" in vlm.name:
+    if "/hub/" in vlm.name or vlm.family in SMOLVLM:
         return prepared(vlm, images, questions)
     pixels = dict(vlm.image_processor(images, return_tensors="pt"))
     config = vlm.model.config
@@ -109,9 +89,12 @@ def test_vit_states_are_what_the_connector_makes_visual_tokens_of(vlm):
     for states, tokens in zip(every, vlm.visual_tokens_by_depth(images), strict=True):
         assert states.shape[:2] == tokens.shape[:2] == (vlm.depths + 1, tokens.shape[1])
         width = vlm.vision_blocks[0].norm1.weight.numel() if "qwen" in vlm.family else states.shape[-1]
+        by_patch, connector = states.unflatten(-1, (vlm.adapter.merge**2, -1)), vlm.connector
         if vlm.family == "internvl":  # a norm of the ViT's own comes in between, patch by patch
-            states = vlm.adapter.vision.layernorm(states.unflatten(-1, (vlm.adapter.merge**2, -1))).flatten(-2)
-        assert apart(vlm.connector(states.reshape(-1, width)).reshape(tokens.shape), tokens) < SAME
+            states = vlm.adapter.vision.layernorm(by_patch).flatten(-2)
+        if vlm.family in SMOLVLM:
+            states, connector = vlm.adapter.vision.post_layernorm(by_patch).flatten(-2), connector.modality_projection
+        assert apart(connector(states.reshape(-1, width)).reshape(tokens.shape), tokens) < SAME
     assert torch.equal(vlm.vit_states(images[1], [1]), vlm.vit_states(images[1])[1:2])
     with pytest.raises(ValueError, match="depth"):
         vlm.vit_states(images[0], [vlm.depths + 1])
@@ -149,8 +132,9 @@ def test_nothing_is_left_behind(vlm):
     vlm.logits(image, QUESTIONS[0])
     vlm.visual_tokens_by_depth(image)
     ww.lens.token_maps(vlm, image)
-    with pytest.raises(RuntimeError):
-        vlm.lm_hidden(torch.zeros(1, 3, 7))  # a wrong width fails half-way
+    inputs = vlm.prepare(image, QUESTIONS[0])
+    with pytest.raises(RuntimeError):  # half-way
+        vlm.lm_hidden(vlm.embed(inputs), position_ids=vlm.position_ids(inputs)[..., 1:])
     assert hooks(vlm.model) == before
     assert all(torch.equal(value, weights[name]) for name, value in vlm.model.state_dict().items())
     assert not vlm.model.training and not any(p.requires_grad for p in vlm.model.parameters())
@@ -163,25 +147,37 @@ def test_every_depth_is_a_vit_with_its_later_blocks_removed(vlm):
     pixels = {name: inputs[name] for name in ("pixel_values", "image_grid_thw") if name in inputs}
     by_depth = vlm.visual_tokens_by_depth(images)
     for depth in range(1, vlm.depths + 1):
-        cut = copy.deepcopy(vlm.model)
-        tower = cut.model.visual if "qwen" in vlm.family else cut.model.vision_tower
-        tower = getattr(tower, "vision_model", tower)
-        if vlm.family == "internvl":
-            tower.encoder.layer = tower.encoder.layer[:depth]
-            features = cut.get_image_features(**pixels)
-        elif vlm.family == "llava":
-            tower.encoder.layers = tower.encoder.layers[:depth]
-            tower.config.num_hidden_layers = depth
-            features = cut.get_image_features(**pixels, vision_feature_layer=-1)
-        else:
-            tower.blocks = tower.blocks[:depth]
-            features = cut.get_image_features(**pixels)
+        features = shapes.cut(vlm, depth).get_image_features(**pixels)
         for ours, expected in zip(by_depth, features.pooler_output):
             expected = expected[1:] if len(expected) > ours.shape[1] else expected  # a class token that is kept
             assert apart(ours[depth], expected) < SAME
     assert torch.equal(vlm.visual_tokens(images[0]), vlm.visual_tokens(images[0], vlm.depths))
     assert apart(vlm.visual_tokens(images)[1], by_depth[1][-1]) < SAME
     assert apart(vlm.visual_tokens(images[0], 0), vlm.visual_tokens(images[0], 1)) > OTHER
+
+
+@torch.no_grad()
+def test_what_deeper_vit_blocks_would_add_in_the_lm_is_left_out(checkpoint):
+    """DeepStack, with the ViT cut at every depth: additions and logits are those of a model without the later blocks."""
+    for name in ("qwen3vl", "qwen3vl, no merging, tied, the last block added first"):
+        vlm = ww.load(checkpoint(name))
+        inputs, width = vlm.prepare([picture(40, 28), picture(24, 48, 1)], QUESTIONS[:2]), vlm.unembedding.weight.shape[1]
+        real, seen = inputs["attention_mask"].bool(), vlm.visual(inputs)
+        assert len(vlm.adapter.extra_depths) == 2 and vlm.visual_tokens(picture()).shape[-1] == width
+        for depth in range(1, vlm.depths + 1):
+            short, own = shapes.cut(vlm, depth), [tokens[depth] for tokens in seen]
+            added = short.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"]).deepstack_features
+            for n, extra in enumerate(vlm.adapter.extra_depths):
+                part = torch.cat(own)[:, (n + 1) * width : (n + 2) * width]
+                assert apart(part, torch.cat(added[n])) < SAME if extra <= depth else not part.any()
+            hidden = vlm.lm_hidden(vlm.embed(inputs, own), inputs["attention_mask"], vlm.position_ids(inputs))
+            logits = vlm.unembedding(vlm.final_norm(hidden))
+            assert apart(logits[real], short(**inputs).logits[real]) < SAME
+        without = [torch.nn.functional.pad(tokens[:, :width], (0, 2 * width)) for tokens in own]
+        hidden = vlm.lm_hidden(vlm.embed(inputs, without), inputs["attention_mask"], vlm.position_ids(inputs))
+        assert apart(vlm.unembedding(vlm.final_norm(hidden))[real], logits[real]) > OTHER, "the additions should matter"
+        embeddings, states = vlm.embed_with_states(inputs)
+        assert torch.equal(embeddings, vlm.embed(inputs)) and len(states[0]) == vlm.depths + 1
 
 
 @torch.no_grad()
@@ -195,8 +191,17 @@ def test_depth_zero_is_the_patch_embedding(vlm):
         states = tower.layernorm(tower.embeddings(inputs["pixel_values"]))[:, 1:].unflatten(1, (vlm.adapter.side, -1))
         shuffled = inner.pixel_shuffle(states, scale_factor=vlm.model.config.downsample_ratio)
         expected = inner.multi_modal_projector(shuffled.flatten(1, 2))[0]
+    elif vlm.family in SMOLVLM:
+        tower, pixels = vlm.model.model.vision_model, inputs["pixel_values"][:, 0]
+        real = torch.ones(1, vlm.adapter.side, vlm.adapter.side, dtype=torch.bool)
+        states = tower.embeddings(pixel_values=pixels, patch_attention_mask=real)
+        expected = vlm.connector(tower.post_layernorm(states))[0]
     else:
-        expected = vlm.connector(vlm.model.model.visual.patch_embed(inputs["pixel_values"]))
+        tower, given = vlm.model.model.visual, []
+        hook = tower.rotary_pos_emb.register_forward_pre_hook(lambda _, args: given.append(args[0]))
+        tower(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"])
+        hook.remove()
+        expected = vlm.connector(given[0] if vlm.family == "qwen3_vl" else tower.patch_embed(inputs["pixel_values"]))
     assert apart(vlm.visual_tokens(picture(), 0), expected) < SAME
 
 
@@ -238,7 +243,7 @@ def test_positions_and_grid(vlm):
         assert torch.equal(column, start + torch.arange(columns).repeat(rows))
         blocks = vit.reshape(rows * columns, merge * merge, 2) // merge  # the patches of one token lie in one block
         assert (blocks == blocks[:, :1]).all()
-        window = getattr(vlm.adapter, "window", max(rows, columns))  # in Qwen2.5-VL a window's tokens follow each other
+        window = getattr(vlm.adapter, "_window", max(rows, columns))  # in Qwen2.5-VL a window's tokens follow each other
         places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).tolist()
         assert blocks[:, 0].tolist() == sorted(places, key=lambda at: (at[0] // window, at[1] // window))
         assert len({tuple(place) for place in vit.tolist()}) == len(vit) == rows * columns * merge * merge
@@ -437,6 +442,19 @@ def test_depth_and_layer_out_of_range(folders):
             vlm.visual_tokens(picture(), depth)
     with pytest.raises(ValueError, match="layer is a whole number from 0 to 3"):
         vlm.lm_hidden(torch.zeros(1, 2, 32), layer=4)
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen3vl"])
+def test_embeddings_of_another_width(checkpoint, name):
+    """In Qwen3-VL too, where those of words alone would leave out what is added later."""
+    vlm = ww.load(checkpoint(name))
+    inputs = vlm.prepare(picture(), QUESTIONS[0])
+    alone = vlm.model.get_input_embeddings()(inputs["input_ids"])
+    with pytest.raises(ValueError, match=r"as `vlm.embed` makes them, of width (32|96), not (16|32)"):
+        vlm.lm_hidden(alone if name == "qwen3vl" else alone[..., :16])
+    tokens = vlm.visual_tokens(picture())
+    with pytest.raises(ValueError, match="visual tokens of width (32|96), as `vlm.visual` makes them .*; not (31|32)"):
+        vlm.embed(inputs, [tokens if name == "qwen3vl" else tokens[:, 1:]])
 
 
 def test_pairs_lines_devices_and_dtypes(folders):

@@ -8,18 +8,19 @@ import torch
 from PIL import Image
 
 import whatwhere as ww
+from processors import processor
 from tools.trials import standin
-from whatwhere import parity
+from whatwhere import families
 from whatwhere.__main__ import main
 from whatwhere.book import rehearsal
+from whatwhere.families import forward, parity
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("rehearsal")
-    return {family: rehearsal.checkpoint(root / family, family) for family in rehearsal.FAMILIES}
+def folders(folders):
+    return {family: str(folders / "hub" / family) for family in rehearsal.FAMILIES}
 
 
 @pytest.fixture(scope="module", params=["llava", "qwen2_5_vl"])
@@ -35,9 +36,9 @@ def test_a_sound_model_passes_on_a_gpu_and_in_half_precision(folders, family, dt
         assert vlm.device.type == "cuda"
         before = {name: each.clone() for name, each in vlm.model.state_dict().items()}
         attention = [vlm.lm.config._attn_implementation, vlm.adapter.vision.config._attn_implementation]
-        found = parity.check(vlm)
+        found = families.check(vlm, processor(vlm))
         assert (found.works == "yes").all(), found.to_string()
-        assert len(found) >= 11 and found.what.is_unique
+        assert len(found) >= 14 and found.what.is_unique
         assert all(torch.equal(each, before[name]) for name, each in vlm.model.state_dict().items())
         assert attention == [vlm.lm.config._attn_implementation, vlm.adapter.vision.config._attn_implementation]
         hooks = [[*module._forward_hooks.values(), *module._forward_pre_hooks.values()] for module in vlm.model.modules()]
@@ -48,9 +49,16 @@ def wrong(vlm, **changed):
     """The same model with another adapter: each named member is a function of the adapter's own."""
     other = copy.copy(vlm)
     other.adapter = copy.copy(vlm.adapter)
-    vars(other.adapter).update({name: how(getattr(vlm.adapter, name)) for name, how in changed.items()})
+    for name, how in changed.items():
+        if how is MISSING:
+            del vars(other.adapter)[name]
+        else:
+            vars(other.adapter)[name] = how(getattr(vlm.adapter, name, None))
     other.depths = other.adapter.depth
     return other
+
+
+MISSING = object()
 
 
 def turned(own):
@@ -59,6 +67,14 @@ def turned(own):
 
 def without(own, name="mask"):
     return lambda *given: {**own(*given), "attention_mask": own(*given)["attention_mask"] * 0 + 1}
+
+
+def narrower(own):
+    return lambda *given: [each[:, 1:] for each in own(*given)]
+
+
+def shuffled(own):
+    return lambda block: own(block)[::-1]
 
 
 MISTAKES = {  # what is wrong, and a part of the sentence that says so
@@ -76,6 +92,16 @@ MISTAKES = {  # what is wrong, and a part of the sentence that says so
         dict(vision_arguments=lambda own: lambda pixels: ((own(pixels)[0][0].flip(-1),), own(pixels)[1])),
         "`adapter.vision_arguments`"),
     "a batch that sees its padding": (dict(model_inputs=without), "Prompts differ when they are batched"),
+    "a member missing": (dict(merge=MISSING), "lacks `merge`. Patches along a side"),
+    "a member misnamed": (dict(position_tabel=lambda _: None), "has `position_tabel`, .*Is it `position_table`"),
+    "a member of another kind": (dict(depth=float), "has a float as `depth`, which takes int"),
+    "patches of another width": (dict(patches=narrower), r"`adapter.patches` gives \[\(\d+, \d+\), .*\], not "),
+    "visual tokens of another width": (dict(connect=narrower), "`adapter.connect` gives .*, not "),
+    "a map of another shape": (
+        dict(in_vit=lambda own: lambda maps: own(maps).flatten()[1:]), "`adapter.in_vit` gives .*, not "),
+    "positions of one axis": (
+        dict(position_ids=lambda own: lambda inputs: own(inputs).flatten()), "`adapter.position_ids` gives .*, not "),
+    "queries for values": (dict(lm_heads=shuffled), "`adapter.lm_heads` gives what does not fit"),
     "a member misspelt": (dict(connect=lambda own: lambda *a: own.nothing), "AttributeError: .*nothing"),
 }  # fmt: skip
 
@@ -83,18 +109,35 @@ MISTAKES = {  # what is wrong, and a part of the sentence that says so
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_found_and_named(vlm, mistake):
     changed, sentence = MISTAKES[mistake]
-    found = parity.check(wrong(vlm, **changed))
+    found = families.check(wrong(vlm, **changed))
     bad = found[found.works != "yes"]
     said = "; ".join(f"{what}: {works}" for what, works in zip(bad.what, bad.works))
     assert bad.works.str.contains(sentence).any(), said
 
 
+def test_a_prompt_is_held_to_that_of_the_family_s_processor(vlm, monkeypatch):
+    monkeypatch.setattr(vlm.adapter, "around", ("yes", "no"))
+    works = families.check(vlm, processor(vlm)).set_index("what").works
+    assert "`adapter.around`" in works["prompt and pixels are the family's own"]
+
+
+def test_what_is_added_in_the_lm_is_checked(folders):
+    vlm = ww.load(folders["qwen3_vl"])
+    for changed, sentence in (
+        (dict(connect_extra=turned), "What is added in the LM's first layers is not the model's: `adapter.connect_extra`"),
+        (dict(connect_extra=narrower), "`adapter.connect_extra.…, 1.` gives .*, not"),
+        (dict(unpack=lambda _: lambda wide: {"inputs_embeds": wide[..., :32]}), "LM's states differ from layer 2 on.*`unpack`"),
+    ):
+        found = families.check(wrong(vlm, **changed))
+        assert found.works.str.contains(sentence).any(), found.to_string()
+
+
 def test_questions_that_the_processor_would_ask_otherwise_are_found(vlm):
     images = [Image.new("RGB", (64, 48), "red"), Image.new("RGB", (48, 64), "blue")]
     questions = ["is there a cup ?", "how many ?"]
-    found = parity.check(vlm, images, questions, vlm.prepare)
+    found = families.check(vlm, vlm.prepare, images, questions)
     assert found.set_index("what").works["prompt and pixels are the family's own"] == "yes"
-    found = parity.check(vlm, images, questions, lambda image, question: vlm.prepare(image, question + " yes"))
+    found = families.check(vlm, lambda image, question: vlm.prepare(image, question + " yes"), images, questions)
     assert "`adapter.around`" in found.set_index("what").works["prompt and pixels are the family's own"]
 
 
@@ -102,20 +145,21 @@ def test_other_weights_for_the_words_are_numbers_that_are_none(folders):
     vlm = ww.load(folders["llava"])
     with torch.no_grad():
         vlm.lm_layers[1].mlp.down_proj.weight.mul_(torch.inf)
-    works = parity.check(vlm).set_index("what").works
+    works = families.check(vlm).set_index("what").works
     assert "LM layer 2" in works["numbers are finite at every depth and layer"]
 
 
 def test_two_pictures_and_two_questions(vlm):
     with pytest.raises(ValueError, match="two images at least and a question for each; got 1 and 1"):
-        parity.check(vlm, [Image.new("RGB", (8, 8))], ["what ?"])
+        families.check(vlm, images=[Image.new("RGB", (8, 8))], questions=["what ?"])
 
 
 def test_the_command(folders, capsys, monkeypatch):
     assert main(["check", folders["qwen2_vl"], "--dtype", "float32"]) == 0
     said = capsys.readouterr().out
     assert "visual tokens are the model's own, in its order: yes" in said and "float32 on cpu" in said
-    monkeypatch.setattr(parity, "ALLOWED", dict.fromkeys(parity.ALLOWED, -1.0))
+    for part in (forward, parity):
+        monkeypatch.setattr(part, "ALLOWED", dict.fromkeys(part.ALLOWED, -1.0))
     assert main(["check", folders["qwen2_vl"]]) == 1
     assert main(["check", "toy-lava"]) == 1 and "did you mean" in capsys.readouterr().err
 

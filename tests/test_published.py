@@ -9,9 +9,8 @@ from transformers import AutoModelForImageTextToText, DynamicCache
 import whatwhere as ww
 from closeness import SAME
 from tools.trials import rehearse
-from whatwhere import images
+from whatwhere import families, images
 from whatwhere.book import published
-from whatwhere.families import FAMILIES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -59,7 +58,7 @@ def test_a_part_that_was_counted_alone():
 @pytest.mark.parametrize("name", published.LANGUAGE)
 def test_skeletons_are_of_the_true_class_and_take_no_memory(name):
     model = published.skeleton(name)
-    assert type(model) is FAMILIES[model.config.model_type].model_class
+    assert type(model) is families.adapter_class(model.config.model_type).model_class
     assert {(each.device.type, each.dtype) for each in model.parameters()} == {("meta", torch.bfloat16)}
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     assert tied == published.LANGUAGE[name].tied

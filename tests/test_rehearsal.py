@@ -11,9 +11,10 @@ from transformers import AutoTokenizer
 import whatwhere as ww
 from tools.trials import rehearse
 from whatwhere.book import rehearsal
+from whatwhere.book.rehearsal.hub import precision
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-NO_ROTATIONS, ONE_TENSOR = "has no 2-D RoPE", "which no hook reaches"
+NO_ROTATIONS, ONE_TENSOR, TWICE = "has no 2-D RoPE", "which no hook reaches", "by a table and by 2-D RoPE"
 NO_PIECE = r"'mug', 'stool': no token of .*, nor a first piece that is long enough"  # "m" and "st" say too little
 TABLE_OF_POSITIONS = {
     "queries and keys of the ViT's 2-D RoPE": NO_ROTATIONS, "RoPE scaling": NO_ROTATIONS,
@@ -23,7 +24,10 @@ REFUSED = {
     "llava": TABLE_OF_POSITIONS | {"is it there? by the words of a map": NO_PIECE},
     "qwen2_vl": {},
     "qwen2_5_vl": {},
+    "qwen3_vl": {"patches moved elsewhere": TWICE, "an answer's dependence on row and column": TWICE,
+                 "a thing's tokens replaced, by object masks": "after LM layers 1 to 2 .DeepStack."},
     "internvl": TABLE_OF_POSITIONS | {"patches moved elsewhere": ONE_TENSOR},
+    "idefics3": TABLE_OF_POSITIONS,
 }
 
 
@@ -48,12 +52,16 @@ NAMES = {  # some of the weights' names in the published indices
               "multi_modal_projector.linear_1.bias", "vision_tower.vision_model.pre_layrnorm.weight"),
     "qwen2_vl": ("model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "visual.merger.mlp.0.weight"),
     "qwen2_5_vl": ("lm_head.weight", "model.norm.weight", "visual.blocks.0.mlp.gate_proj.bias", "visual.patch_embed.proj.weight"),
+    "qwen3_vl": ("model.language_model.layers.0.self_attn.q_norm.weight", "model.visual.pos_embed.weight",
+                 "model.visual.deepstack_merger_list.1.linear_fc1.bias", "model.visual.blocks.0.attn.qkv.weight"),
+    "idefics3": ("lm_head.weight", "model.text_model.layers.0.self_attn.q_proj.weight", "model.vision_model.post_layernorm.bias",
+                 "model.connector.modality_projection.proj.weight"),
     "internvl": ("language_model.lm_head.weight", "language_model.model.norm.weight", "multi_modal_projector.layer_norm.weight",
                  "vision_tower.encoder.layer.0.lambda_1"),
 }  # fmt: skip
 PUBLISHED = {  # tokens, rows of the embedding, files of weights
     "llava": (32002, 32064, 3), "qwen2_vl": (151657, 151936, 2), "qwen2_5_vl": (151665, 152064, 5),
-    "internvl": (151675, 151674, 1),
+    "internvl": (151675, 151674, 1), "qwen3_vl": (151669, 151936, 1), "idefics3": (49280, 49280, 1),
 }  # fmt: skip
 
 
@@ -65,10 +73,12 @@ def test_weights_are_named_and_spread_as_on_the_hub(family, folders):
         with safe_open(path, "pt") as file:
             held |= {name: (path.name, str(file.get_tensor(name).dtype)) for name in file.keys()}
     assert set(NAMES[family]) <= held.keys() and len(files) == PUBLISHED[family][2]
-    assert not any(name.startswith(("model.language_model", "model.visual", "model.vision_tower")) for name in held)
-    assert ("lm_head.weight" in held) == (family == "qwen2_5_vl")  # Qwen2-VL-2B's is tied, the others' stand elsewhere
+    todays = ("model.language_model", "model.visual", "model.vision_tower")
+    assert any(name.startswith(todays) for name in held) == (family == "qwen3_vl")
+    # those of Qwen2-VL-2B and Qwen3-VL-2B are tied, the others' stand elsewhere
+    assert ("lm_head.weight" in held) == (family in ("qwen2_5_vl", "idefics3"))
     config = json.loads((folders / "hub" / family / "config.json").read_text())
-    assert {dtype for _, dtype in held.values()} == {f"torch.{config['torch_dtype']}"}
+    assert {dtype for _, dtype in held.values()} == {f"torch.{precision(config)}"}
     if len(files) > 1:
         index = json.loads((folders / "hub" / family / "model.safetensors.index.json").read_text())
         assert index["weight_map"] == {name: file for name, (file, _) in held.items()}

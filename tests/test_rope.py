@@ -10,11 +10,13 @@ from transformers import Qwen2VLConfig
 from transformers.models.qwen2_vl import modeling_qwen2_vl as production
 from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfig, Qwen2VLVisionConfig
 
+import shapes
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from whatwhere import rope
-from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
+from whatwhere.book.rehearsal.checkpoints import qwen2vl
 from whatwhere.rope import symbolic
+from whatwhere.rope.heads import tapped
 
 HEADS, GRIDS = (32, 64, 80, 128), ((4, 4), (64, 64), (6, 40))
 
@@ -157,31 +159,40 @@ def test_the_whole_attention_of_both_towers_of_a_checkpoint(tmp_path):
     assert rope.language(vlm).axis.bincount().tolist() == sections
 
 
-LANGUAGES = {
-    "llava": (llava, {}),
-    "llava, class token kept, a key head for all": (llava, dict(strategy="full", kv_heads=1)),
-    "llava, a key head for each": (llava, dict(kv_heads=4)),
-    "qwen2vl": (qwen2vl, {}),
-    "qwen2vl, merging 3 x 3, a key head for all": (qwen2vl, dict(merge=3, kv_heads=1)),
-    "qwen2vl, no merging, eight heads": (qwen2vl, dict(merge=1, hidden=64, heads=8, kv_heads=2)),
-    "toy-llava": (None, {}),
-    "toy-qwen2vl": (None, {}),
-    "hub/llava": (None, {}),
-    "hub/qwen2_vl": (None, {}),
-    "hub/qwen2_5_vl": (None, {}),
-    "hub/internvl": (None, {}),
-}
+PROJECTIONS = {"llava": "self_attn.out_proj", "internvl": "attention.projection_layer", "idefics3": "self_attn.out_proj"}
 
 
-@pytest.mark.parametrize("name", LANGUAGES)
-def test_the_whole_attention_of_the_language_model(name, tmp_path, folders):
+@pytest.mark.parametrize(
+    "name", ["llava", "qwen3vl", "internvl", "internvl, tied, normed after the ViT, queries and keys normed", "hub/idefics3"]
+)
+@torch.no_grad()
+def test_the_adapter_says_where_the_heads_of_the_vit_are(name, checkpoint):
+    """From queries, keys and values by the adapter to what the attention of every block that runs puts out."""
+    vlm, out = ww.load(checkpoint(name), device="cpu", dtype="float32"), []
+    image = np.random.default_rng(0).integers(0, 255, (24, 40, 3), dtype=np.uint8)
+    blocks, projection = vlm.vision_blocks[: vlm.depths], PROJECTIONS.get(vlm.family, "attn.proj")
+    hooks = [
+        block.get_submodule(projection).register_forward_pre_hook(lambda _, args: out.append(args[0])) for block in blocks
+    ]
+    taps = [vlm.adapter.vision_heads(block) for block in blocks]
+    q, k, v = tapped(taps, lambda: vlm.vit_states(image, [vlm.depths]))
+    [hook.remove() for hook in hooks]
+    assert q.shape == k.shape == v.shape and q.shape[:2] == (vlm.depths, 2)
+    logits = q.double() @ k.double().mT / math.sqrt(q.shape[-1])
+    if vlm.adapter.rotary is not None:
+        at = vlm.positions(image).vit
+        logits = torch.stack([rope.vision(vlm).logits(*each, at) for each in zip(q.double(), k.double())])
+    for weights, values, really in zip(logits.softmax(-1), v.double(), out, strict=True):
+        assert apart((weights @ values).transpose(0, 1).flatten(1), really.flatten(0, -2)) < SAME
+    assert not any(module._forward_hooks for block in taps for module, _ in block)
+
+
+@pytest.mark.parametrize("name", ["toy-llava", "toy-qwen2vl", *shapes.LANGUAGES])
+def test_the_whole_attention_of_the_language_model(name, checkpoint):
     """From queries, keys and values before rotation to what the attention of every layer puts out, text and image alike."""
-    make, options = LANGUAGES[name]
-    if make:
-        make(tmp_path, **options)
-    source = tmp_path if make else folders / name if name.startswith("hub/") else name
-    vlm = ww.load(source, device="cpu", dtype="float32")
-    image = np.random.default_rng(0).integers(0, 255, (144, 144, 3) if make is None else (24, 36, 3), dtype=np.uint8)
+    toy = name.startswith("toy")
+    vlm = ww.load(name if toy else checkpoint(name), device="cpu", dtype="float32")
+    image = np.random.default_rng(0).integers(0, 255, (144, 144, 3) if toy else (24, 36, 3), dtype=np.uint8)
     question, out = "where is the mug relative to the lamp ?", []
     attention = [layer.self_attn for layer in vlm.lm_layers]
     hooks = [each.o_proj.register_forward_pre_hook(lambda m, args: out.append(args[0][0])) for each in attention]
@@ -189,7 +200,7 @@ def test_the_whole_attention_of_the_language_model(name, tmp_path, folders):
     [hook.remove() for hook in hooks]
     heads, rotary = rope.language_heads(vlm, image, question), rope.language(vlm)
     length, config = vlm.prepare(image, question)["input_ids"].shape[1], vlm.lm.config
-    shape = (vlm.n_layers, config.num_attention_heads, length, config.hidden_size // config.num_attention_heads)
+    shape = (vlm.n_layers, config.num_attention_heads, length, attention[0].head_dim)
     assert heads.q.shape == heads.k.shape == heads.v.shape == shape and rotary.head_size == shape[-1]
     assert heads.at.shape == (length, 3 if "qwen" in vlm.family else 1)
     later = torch.ones(length, length, dtype=torch.bool).triu(1)

@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "answers", "attention", "benchmarks", "book", "compress", "families", "geometry", "hub", "images", "intervene", "lens",
-    "loading", "models", "parity", "places", "rope", "scenes", "stages", "stats", "world",
+    "loading", "models", "places", "rope", "scenes", "stages", "stats", "world",
 )  # fmt: skip
 __all__ = ["load", *_MODULES]
 

@@ -156,11 +156,11 @@ def _hidden(path):
 
 
 def _check(chosen):
-    from . import loading, parity
+    from . import families, loading
 
     vlm = loading.load(chosen.model, device=chosen.device, dtype=chosen.dtype)
     print(vlm)
-    found = parity.check(vlm)
+    found = families.check(vlm)
     for what, works, measured in found.itertuples(index=False):
         print(f"{what}: {works}{f' ({measured})' if measured else ''}")
     return int((found.works != "yes").any())

@@ -32,8 +32,8 @@ def chances(vlm, inputs, options, visual=None):
     first = [ids[0] if ids else None for ids in tokens]
     if None in first or not first or len(set(first)) < len(first):
         raise ValueError(f"Options are words that begin with different tokens; {', '.join(map(repr, options)) or 'none'} do not.")
-    named = {"attention_mask": inputs["attention_mask"], "position_ids": vlm.position_ids(inputs), "use_cache": False}
-    last = vlm.lm(inputs_embeds=vlm.embed(inputs, visual), **named).last_hidden_state[:, -1]
+    named = vlm.lm_inputs(vlm.embed(inputs, visual), inputs["attention_mask"], vlm.position_ids(inputs))
+    last = vlm.lm(**named, use_cache=False).last_hidden_state[:, -1]
     return check_finite(vlm.unembedding(last).float().softmax(-1), "the words that may come next")[:, first].cpu()
 
 
@@ -141,7 +141,7 @@ class Exam:
         right, lm = np.zeros(self.n, bool), self.vlm.lm
         for ids, visual, mask, positions, rows, fed, width in self.batches:
             cache = DynamicCache(config=lm.config)
-            named = {"inputs_embeds": self.vlm.embed(ids, visual), "attention_mask": mask, "position_ids": positions}
+            named = self.vlm.lm_inputs(self.vlm.embed(ids, visual), mask, positions)
             hidden = lm(**named, past_key_values=cache, use_cache=True).last_hidden_state[:, -1:]
             if fed.shape[1]:
                 cache.batch_repeat_interleave(width)

@@ -9,8 +9,7 @@ from tempfile import TemporaryDirectory
 
 from transformers.utils import cached_file
 
-from . import hub
-from .families import FAMILIES
+from . import families, hub
 from .files import cause, read_json
 
 DEEPEST = (
@@ -28,7 +27,7 @@ INSTEAD = {
     "llava_next": ("LLaVA-1.6, which cuts pictures into tiles", "'llava-hf/llava-1.5-7b-hf'"),
     "llava_onevision": ("LLaVA-OneVision, which cuts them too", "'llava-hf/llava-1.5-7b-hf'"),
     "qwen": ("the first Qwen-VL, or a language model", "'Qwen/Qwen2-VL-2B-Instruct'"),
-    "qwen3_vl": ("Qwen3-VL, whose LM reads several ViT depths", "'Qwen/Qwen2.5-VL-3B-Instruct'"),
+    "qwen3_vl_moe": ("Qwen3-VL with experts", "'Qwen/Qwen3-VL-2B-Instruct'"),
     **dict.fromkeys(LMS, ("a language model, which sees nothing", SEEING)),
     **dict.fromkeys(VITS, ("a vision encoder, which says nothing", SEEING)),
 }
@@ -129,12 +128,12 @@ def parts(config: dict) -> list[dict]:
     return [config, *sorted(within, key=lambda part: part is not config.get("text_config"))]
 
 
-def family_of(config: dict, name: str) -> type:
+def family_of(config: dict, name: str) -> type[families.Adapter]:
     """The adapter's class for a config's architecture. Raises ValueError with what to take else."""
     kind, original = config["model_type"], _original(config, name)
-    if kind in FAMILIES and not original:
-        return FAMILIES[kind]
-    *known, last = FAMILIES
+    *known, last = families.names()
+    if kind in (*known, last) and not original:
+        return families.adapter_class(kind)
     hint = "Another can be added: see 'Adding a family of models' (book/new_adapter.md)."
     if kind in INSTEAD:
         hint = "That is {}: take {}.".format(*INSTEAD[kind])

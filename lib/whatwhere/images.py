@@ -97,11 +97,11 @@ def bounded(vlm, *, min_pixels: int | None = None, max_pixels: int | None = None
 def bound(vlm, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
     """As `bounded`, for good."""
     least, most = (check_pixels(each, name) for each, name in ((min_pixels, "min_pixels"), (max_pixels, "max_pixels")))
-    area = getattr(vlm.adapter, "token_area", None)
+    area = vlm.adapter.token_area
     if area is None:
         raise ValueError(
             f"{vlm.name} shows every picture to its ViT at one size, so that its pixels cannot be bounded: leave min_pixels and "
-            "max_pixels out. Of the families in whatwhere, Qwen2-VL and Qwen2.5-VL keep a picture's own size."
+            "max_pixels out. Of the families in whatwhere, Qwen2-VL, Qwen2.5-VL and Qwen3-VL keep a picture's own size."
         )
     for name, value in (("min_pixels", least), ("max_pixels", most)):
         if value is not None and value < area:

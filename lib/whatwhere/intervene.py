@@ -52,7 +52,12 @@ def replaced(vlm, masks, vectors, share=1.0, *, depth=None, layer=None):
     """
     if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= share <= 1:
         raise ValueError(f"The share is a number from 0 (nothing changes) to 1 (all is replaced); got {share!r}.")
-    vectors = _numbers(vectors, "A vector is")
+    vectors, added = _numbers(vectors, "A vector is"), len(vlm.adapter.extra_depths)
+    if added and isinstance(layer, Integral) and layer <= added:
+        raise ValueError(
+            f"{vlm.name} adds more of the picture to its visual tokens after LM layers 1 to {added} (DeepStack), so that a state "
+            f"replaced before is not all that is seen: take a layer from {added + 1} on."
+        )
     return _edited(vlm, masks, lambda states, whose: torch.lerp(states, whose(vectors), float(share)), depth, layer)
 
 
@@ -68,6 +73,8 @@ def moved(vlm, masks, steps, *, blocks=None):
     steps = _numbers(steps, "Steps are").to(vlm.device)
     if steps.shape[-1] != 2:
         raise ValueError(f"Steps are two numbers, rows and columns, for every image or for each; got {tuple(steps.shape)}.")
+    if vlm.adapter.rotary is not None and vlm.adapter.position_table is not None:
+        raise ValueError(f"{vlm.name} says where a patch is by a table and by 2-D RoPE, and only one of them could be changed.")
     place = _by_table if vlm.adapter.rotary is None else _by_angle
     with ExitStack() as stack:
         rows = _VisionRows(vlm, masks, stack)

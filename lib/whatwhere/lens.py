@@ -170,13 +170,14 @@ def visual_states(vlm, images, prompt, layer, depths, batch_size=None):
         ids = inputs["input_ids"][:, :end].repeat_interleave(len(depths), 0)
         mask = inputs["attention_mask"][:, :end].repeat_interleave(len(depths), 0)
         positions = vlm.position_ids(inputs)[..., :end].repeat_interleave(len(depths), -2)
+        width = vlm.unembedding.weight.shape[1]
         for rows in torch.arange(len(visual)).split(batch_size):
             embeddings = vlm.embed({"input_ids": ids[rows]}, visual[rows])
             hidden = vlm.lm_hidden(embeddings, mask[rows], positions[..., rows, :], layer)
             if hidden.shape[1] != end:
                 raise ValueError("A token map needs every visual token: make it outside of `with compress.compressed(…)`.")
-            visual[rows] = hidden[:, at]  # what is read takes the place of what was given, to save memory
-        states = visual[:, vlm.adapter.leading :]
+            visual[rows, :, :width] = hidden[:, at]  # what is read takes the place of what was given, to save memory
+        states = visual[:, vlm.adapter.leading :, :width]
         yield batch, vlm.adapter.grids(inputs)[0], states.unflatten(0, (len(batch), len(depths)))
 
 

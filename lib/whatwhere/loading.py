@@ -38,7 +38,7 @@ def load(name, device="auto", dtype="auto", revision=None, max_pixels="auto"):
     dtype: "auto" takes float32 on a CPU and the checkpoint's own type on a GPU (float16 for bfloat16 where the
     GPU lacks it); or "float32", "bfloat16", "float16", or a torch dtype; or "4-bit", where bitsandbytes is installed.
     revision: of a hub model, a commit; its newest by default.
-    max_pixels: of families that keep a picture's size (Qwen2-VL, Qwen2.5-VL), the most pixels that reach the ViT; larger
+    max_pixels: of families that keep a picture's size (Qwen2-VL to Qwen3-VL), the most pixels that reach the ViT; larger
     pictures are reduced. "auto" takes the paper's bound (`images.MOST_PIXELS`, 1280 visual tokens) where the checkpoint's own is
     larger, and says so once when a picture is reduced; None keeps the checkpoint's own. Later: `vlm.max_pixels = …`, or
     `with images.bounded(vlm, …)`.

@@ -30,7 +30,8 @@ from transformers import GenerationConfig
 from . import attention as _attention
 from . import images as _images
 from . import places
-from .families import FAMILIES
+from .families import adapter_class
+from .families.adapter import check_members
 from .files import together
 from .finite import Watch, check_finite, extremes, first_bad, not_finite
 from .scenes import Scene, cover
@@ -61,9 +62,10 @@ class VLM:
         _check_is_here(model, name)
         self.model, self.tokenizer, self.image_processor, self.name = model, tokenizer, image_processor, name
         self.family = model.config.model_type
-        self.adapter = FAMILIES[self.family](model, image_processor)
+        self.adapter = adapter_class(self.family)(model, image_processor)
+        check_members(self.adapter)
         self.vision_blocks, self.connector = self.adapter.vision_blocks, self.adapter.connector
-        self.lm = getattr(self.adapter, "lm", None) or model.model.language_model
+        self.lm = self.adapter.lm
         self.lm_layers, self.final_norm, self.unembedding = self.lm.layers, self.lm.norm, model.lm_head
         self.depths, self.n_layers = self.adapter.depth, len(self.lm_layers)
         self.about = getattr(model.config, "whatwhere", None) or {}
@@ -123,8 +125,7 @@ class VLM:
         size = self._read(image).size
         asked = size, str(vars(self.image_processor))
         if asked not in self._views:
-            viewed = getattr(self.adapter, "viewed", None)  # where it is none, all of a picture is seen
-            self._views[asked] = viewed(size) if viewed else _images.View(size, (0, 0, *size))
+            self._views[asked] = self.adapter.viewed(size)
         return self._views[asked]
 
     def cover(self, scene: Scene, grid: tuple[int, int] | None = None) -> np.ndarray:
@@ -140,7 +141,8 @@ class VLM:
     @property
     def max_pixels(self) -> int | None:
         """The most pixels of a picture that reaches the ViT; larger ones are reduced. None where all are shown at one size."""
-        return self.adapter.bounds()[1] if hasattr(self.adapter, "bounds") else None
+        bounds = self.adapter.bounds()
+        return bounds and bounds[1]
 
     @max_pixels.setter
     def max_pixels(self, most: int):
@@ -246,20 +248,41 @@ class VLM:
         This is the paper's truncated-ViT family: the connector reads the residual stream after each depth.
         """
         images = list(image) if isinstance(image, (list, tuple)) else [image]
-        tokens = [off_device(each[:, self.adapter.leading :]) for each in self.visual(self._pixels(images), depths)]
+        leading, width = self.adapter.leading, self.unembedding.weight.shape[1]
+        seen = self.visual(self._pixels(images), depths)
+        tokens = [off_device(each[:, leading:, :width]) for each in seen]
         return tokens if isinstance(image, (list, tuple)) else tokens[0]
 
     def visual(self, inputs, depths=None):
-        """What the LM is given to see, for prepared inputs: per image (depths, leading + rows × columns, hidden).
+        """What the LM is given to see, for prepared inputs: per image (depths, leading + rows × columns, width).
 
-        A LLaVA that keeps CLIP's class token has one leading token before the patches (`vlm.adapter.leading`).
+        The width is that of the LM; where the LM is given several ViT depths (`vlm.adapter.extra_depths`, in Qwen3-VL), it is
+        a multiple of that: what is added later lies beside the connector's output, zeros where it comes of a depth beyond the
+        one asked for. A LLaVA that keeps CLIP's class token has one leading token before the patches (`vlm.adapter.leading`).
         """
-        by_depth = self._vit(inputs, depths, self.adapter.connect)
+        depths = self._checked(depths)
+        read = {*depths, *(depth for depth in self.adapter.extra_depths if depth <= max(depths))}
+        by_depth = self._vit(inputs, sorted(read), lambda state, depth: self._connected(state, inputs, depth))
+        by_depth = self._joined(dict(zip(sorted(read), by_depth)), depths)
         bad = first_bad([torch.stack([extremes(each) for each in tokens]) for tokens in by_depth])
         if bad is not None:
-            depth = bad if depths is None else list(depths)[bad]
-            raise not_finite(f"the connector, which was fine at its entrance, at ViT depth {depth}", by_depth[bad][0].dtype)
+            what = f"the connector, which was fine at its entrance, at ViT depth {depths[bad]}"
+            raise not_finite(what, by_depth[bad][0].dtype)
         return [torch.stack(tokens) for tokens in zip(*by_depth)]
+
+    def _connected(self, state, inputs, depth):
+        """What the connector makes of a ViT state, and what is added later because it is one of the `extra_depths`; or None."""
+        extra = depth in self.adapter.extra_depths
+        return self.adapter.connect(state, inputs), self.adapter.connect_extra(state, inputs, depth) if extra else None
+
+    def _joined(self, connected, depths):
+        """For each depth a list of (tokens, width) for each image; connected: {depth: what `_connected` gave}."""
+        extra, by_depth = self.adapter.extra_depths, []
+        for depth in depths:
+            tokens, _ = connected[depth]
+            added = [connected[each][1] if each <= depth else map(torch.zeros_like, tokens) for each in extra]
+            by_depth.append([torch.cat(parts, -1) for parts in zip(tokens, *added)] if extra else tokens)
+        return by_depth
 
     @torch.no_grad()
     def vit_states(self, image, depths=None):
@@ -270,52 +293,86 @@ class VLM:
         """
         images = list(image) if isinstance(image, (list, tuple)) else [image]
         inputs = self._pixels(images)
-        by_depth = self._vit(inputs, depths, self.adapter.patches)
+        by_depth = self._vit(inputs, depths, lambda state, depth: self.adapter.patches(state, inputs))
         states = [off_device(torch.stack(tokens)) for tokens in zip(*by_depth)]
         return states if isinstance(image, (list, tuple)) else states[0]
 
     def _vit(self, inputs, depths, take):
-        """For each depth, what the adapter's `take` makes of the ViT's states there: a list of one tensor for each image."""
+        """For each depth, what `take(state, depth)` makes of the ViT's state there."""
+        depths = self._checked(depths)
+        arguments, named = self.adapter.vision_arguments(inputs)
+        return residual_stream(
+            self.adapter.vision, self.vision_blocks, depths, *arguments, **named, take=take, what="ViT depth"
+        )
+
+    def _checked(self, depths):
+        """A list of ViT depths, all by default."""
         depths = list(range(self.depths + 1)) if depths is None else list(depths)
         if not depths:
             raise ValueError("Ask for one ViT depth at least.")
         for depth in depths:
             check_range("depth", depth, self.depths)
-        arguments, named = self.adapter.vision_arguments(inputs)
-        named |= {"take": lambda state: take(state, inputs), "what": "ViT depth"}
-        return residual_stream(self.adapter.vision, self.vision_blocks, depths, *arguments, **named)
+        return depths
 
     def embed(self, inputs, visual=None):
-        """(batch, length, hidden) input embeddings of the LM, visual tokens in their places.
+        """(batch, length, width) input embeddings of the LM, visual tokens in their places; width as for `visual`.
 
-        visual: one (leading + rows × columns, hidden) tensor per image, on any device; by default the model's own.
+        visual: one (leading + rows × columns, width) tensor per image, on any device; by default the model's own.
         """
         if visual is None:
             visual = [each[0] for each in self.visual(inputs, [self.depths])]
         embeddings = self.model.get_input_embeddings()(inputs["input_ids"])
+        embeddings = self.adapter.pack({"inputs_embeds": embeddings})  # text has nothing else
+        width = embeddings.shape[-1]
+        if any(tokens.shape[-1] != width for tokens in visual):
+            raise ValueError(
+                f"{self.name} is given visual tokens of width {width}, as `vlm.visual` makes them (`visual_tokens` leaves out "
+                f"what is added later in the LM); not {', '.join(str(tokens.shape[-1]) for tokens in visual)}."
+            )
         at = self.image_places(inputs)[..., None]
         return embeddings.masked_scatter(at, torch.cat([each.to(embeddings) for each in visual]))
 
     @torch.no_grad()
     def embed_with_states(self, inputs):
         """(embeddings, states): what `embed` gives, and for each image what `vit_states` gives at all depths, from one pass."""
-        taken = self._vit(inputs, None, lambda state, inputs: (self.adapter.patches(state, inputs), state))
-        states = [torch.stack(each) for each in zip(*(patches for patches, _ in taken))]
-        return self.embed(inputs, self.adapter.connect(taken[-1][1], inputs)), states
+        needed = {self.depths, *self.adapter.extra_depths}
+
+        def take(state, depth):
+            connected = self._connected(state, inputs, depth) if depth in needed else None
+            return self.adapter.patches(state, inputs), connected
+
+        patches, connected = zip(*self._vit(inputs, None, take))
+        (visual,) = self._joined(dict(enumerate(connected)), [self.depths])
+        return self.embed(inputs, visual), [torch.stack(each) for each in zip(*patches)]
+
+    def lm_inputs(self, embeddings, attention_mask=None, position_ids=None):
+        """What `vlm.lm(**inputs)` takes: a dictionary. Arguments as for `lm_hidden`.
+
+        Raises ValueError for embeddings of another width than those of `embed`.
+        """
+        width = self.unembedding.weight.shape[1] * (1 + len(self.adapter.extra_depths))
+        if embeddings.shape[-1] != width:
+            raise ValueError(
+                f"The language model of {self.name} takes embeddings as `vlm.embed` makes them, of width {width}, not "
+                f"{embeddings.shape[-1]}."
+            )
+        return {**self.adapter.unpack(embeddings), "attention_mask": attention_mask, "position_ids": position_ids}
 
     def lm_hidden(self, inputs_embeds, attention_mask=None, position_ids=None, layer=None):
         """(batch, length, hidden) residual stream of the LM after `layer` blocks, and no block more is run.
 
+        inputs_embeds: (batch, length, width), as `embed` makes them. Where something is added after a block (`extra_depths`),
+        its state is the one before that, as in transformers' `hidden_states`.
         layer: 0 … `vlm.n_layers`, the last by default (before the final norm); a list of layers gives a list.
         position_ids: as `vlm.position_ids(inputs)` makes them. Raises `finite.NotFinite` where a state is nan or infinite.
         """
         layers = [self.n_layers] if layer is None else [layer] if isinstance(layer, Integral) else list(layer)
         for each in layers:
             check_range("layer", each, self.n_layers)
-        inputs = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask, "position_ids": position_ids}
         found = residual_stream(
-            self.lm, self.lm_layers, layers, **inputs, use_cache=False, what="LM layer", real=attention_mask
-        )
+            self.lm, self.lm_layers, layers, **self.lm_inputs(inputs_embeds, attention_mask, position_ids), use_cache=False,
+            what="LM layer", real=attention_mask,
+        )  # fmt: skip
         return found if isinstance(layer, (list, tuple)) else found[0]
 
     def attention(

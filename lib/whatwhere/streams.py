@@ -11,11 +11,11 @@ class _Enough(Exception):
     """Raised by a hook once the last wanted state has been seen; never leaves `residual_stream`."""
 
 
-def residual_stream(module, blocks, wanted, *args, what="state", real=None, take=lambda state: state, **kwargs):
+def residual_stream(module, blocks, wanted, *args, what="state", real=None, take=lambda state, at: state, **kwargs):
     """States between `blocks` while `module(*args, **kwargs)` runs: 0 is before the first, n after the n-th.
 
-    take: what is kept of a state, at once, so that not all of them need to be in memory. Stops as soon as the last wanted one
-    is there. Hooks of others (steering, say) are seen at work.
+    take: a function of a state and its number that gives what is kept of it, at once, so that not all of them need to be in
+    memory. Stops as soon as the last wanted one is there. Hooks of others (steering, say) are seen at work.
     what: the name of such a place, "ViT depth". real: (batch, length) booleans or numbers, zero where a token is padding.
     Raises NotFinite, which names the first such place, where a state (of a token that is no padding) is nan or infinite.
     """
@@ -24,7 +24,7 @@ def residual_stream(module, blocks, wanted, *args, what="state", real=None, take
     def keep(at, state):
         if at in wanted:
             ends[at] = extremes(state)
-            seen[at] = take(state)
+            seen[at] = take(state, at)
         if at == last:
             raise _Enough
 

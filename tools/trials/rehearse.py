@@ -27,9 +27,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
 import whatwhere as ww
+from whatwhere import families
 from whatwhere.book import published
 from whatwhere.book.training.scaling import processor
-from whatwhere.families import FAMILIES
 from whatwhere.files import write
 
 RESULTS = Path(__file__).parents[2] / "data" / "results" / "rehearsal.json"
@@ -47,7 +47,10 @@ MARKS = {  # special tokens at their published ids
     "llava": {"<unk>": 0, "<s>": 1, "</s>": 2, "<image>": 32000, "<pad>": 32001},
     "qwen2_vl": QWEN_MARKS | QWEN_IMAGE,
     "qwen2_5_vl": QWEN_MARKS | QWEN_IMAGE,
+    "qwen3_vl": QWEN_MARKS | QWEN_IMAGE,
     "internvl": QWEN_MARKS | {"<img>": 151665, "</img>": 151666, "<IMG_CONTEXT>": 151667},
+    "idefics3": {"<|im_start|>": 1, "<|im_end|>": 2, "<global-img>": 49152, "<fake_token_around_image>": 49189,
+                 "<image>": 49190, "<end_of_utterance>": 49279},
 }
 PROMPT = {  # before the picture, the picture, after the question
     "llava": ("<s> user : ", "<image> ", " assistant :"),
@@ -124,7 +127,7 @@ def tokenizer(config, marks=None):
 def dress(model, name, marks=None):
     """A `VLM` of a model without its checkpoint's other files: a made-up tokenizer, and the published image processor."""
     model.generation_config.eos_token_id = None  # say as many words as are asked for
-    processor = FAMILIES[model.config.model_type].image_processor_class(**SEEN[model.config.model_type])
+    processor = families.adapter_class(model.config.model_type).image_processor_class(**SEEN[model.config.model_type])
     return ww.models.VLM(model, tokenizer(model.config, marks), processor, f"{name}, random weights")
 
 

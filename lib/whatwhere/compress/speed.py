@@ -34,10 +34,10 @@ def measure(vlm, images, prompts, ways, words=8, repeats=5):
     """
     inputs = vlm.prepare(images, prompts)
     visual = [each[0] for each in vlm.visual(inputs, [vlm.depths])]
-    placed = {"attention_mask": inputs["attention_mask"], "position_ids": vlm.position_ids(inputs)}
+    placed = inputs["attention_mask"], vlm.position_ids(inputs)
 
     def prompt():
-        return {"inputs_embeds": vlm.embed(inputs, visual), **placed}
+        return vlm.lm_inputs(vlm.embed(inputs, visual), *placed)
 
     runs = {"all tokens": (lambda: nullcontext(), prompt, sum(map(len, visual)) / len(visual) - vlm.adapter.leading)}
     for name, options in ways.items():

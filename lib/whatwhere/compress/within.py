@@ -122,7 +122,13 @@ def _layer(vlm, way):
             f"The place of method '{way.name}' is {way.place!r}; {vlm.name} can be given fewer tokens from 'LM 0', what the "
             f"connector gives, to '{known[-1]}', before the last block. (In the ViT no token is left out yet.)"
         )
-    return known.index(way.place)
+    layer, added = known.index(way.place), len(vlm.adapter.extra_depths)
+    if 0 < layer < added:
+        raise ValueError(
+            f"{vlm.name} adds more of the picture to its visual tokens after LM blocks 1 to {added} (DeepStack): method "
+            f"'{way.name}' can drop tokens at 'LM 0' or from 'LM {added}' on, not at {way.place!r}."
+        )
+    return layer
 
 
 def _check_inside(vlm, way, positions):
@@ -176,6 +182,8 @@ class _Shortener:
     def shorten(self, _, args, kwargs):
         """Before the LM: a prompt with an image, or the next token of an answer to one; anything else is let through."""
         given, cached = kwargs.get("inputs_embeds"), kwargs.get("past_key_values")
+        if given is not None and self.prompt.found is not None:
+            given = self.vlm.adapter.pack(kwargs)  # with what a DeepStack adds later
         past = 0 if cached is None else cached.get_seq_length()
         if self.looking or given is None:
             return None
@@ -246,7 +254,7 @@ class _Shortener:
             there = (self.sizes > 0).long()
             positions, self.following = (there.cumsum(-1) - 1).clamp(min=0), there.sum(-1, keepdim=True)
         self.length = self.sizes.shape[1]
-        return {"inputs_embeds": embeddings, "attention_mask": self._mask(self.sizes, embeddings), "position_ids": positions}
+        return self.vlm.lm_inputs(embeddings, self._mask(self.sizes, embeddings), positions)
 
     def _short(self, states):
         """Chooses, by the states (batch, length, hidden) of the prompt at the method's place; what is left of them.
@@ -265,7 +273,7 @@ class _Shortener:
                 made.append(made[-1])
             else:
                 sight = sights(n)
-                made.append(self._pooled(sight, self._chosen(sight)))
+                made.append(self._pooled(sight, self._chosen(sight), states[n, at]))
             tokens, stand, standing_for = made[-1]
             sizes[n, at] = 0
             sizes[n, at[stand]], left[n, at[stand]] = standing_for, tokens
@@ -297,9 +305,10 @@ class _Shortener:
 
         def sight(n):
             start, at = starts[n], call.found.index[n]
+            hidden = states[n, start:, : self.vlm.unembedding.weight.shape[1]]  # without what a DeepStack adds later
             return ways.Sight(
-                states[n, at], call.grids[n], partial(attention, n, start, at), self.rng,
-                ids=call.ids[n, start:], index=at - start, hidden=states[n, start:],
+                hidden[at - start], call.grids[n], partial(attention, n, start, at), self.rng,
+                ids=call.ids[n, start:], index=at - start, hidden=hidden,
                 decode=partial(self.vlm.tokenizer.decode, skip_special_tokens=True), states=lambda depth: seen(depth)[n],
             )  # fmt: skip
 
@@ -325,9 +334,10 @@ class _Shortener:
                 adapter.vision, self.vlm.vision_blocks, [depth, self.vlm.depths], *args, **named, what="ViT depth",
                 take=lambda state: (adapter.patches(state, pixels), state),
             )  # fmt: skip
-            own = torch.cat(list(adapter.connect(last, pixels))).to(visual)
+            own = torch.cat(list(adapter.connect(last, pixels))).to(visual)  # of a DeepStack, the first part
         finally:
             self.looking = False
+        visual = visual[:, : own.shape[1]]
         near = 1e-3 if visual.dtype in (torch.float32, torch.float64) else 5e-2
         if own.shape != visual.shape or (own - visual).abs().max() > near * visual.abs().max():
             raise ValueError("The pictures that the ViT saw last are not those of this prompt: run the model on the pictures.")
@@ -354,8 +364,10 @@ class _Shortener:
             chosen[n // 2 + sight.grid[1] // 2 * (sight.grid[0] % 2 == 0)] = 0
         return chosen
 
-    def _pooled(self, sight, chosen):
-        """(kept, hidden) what goes on for each group, (kept,) whose place it takes, in raster order, and (kept,) its size."""
+    def _pooled(self, sight, chosen, given):
+        """(kept, width) what goes on of `given` (tokens, width) for each group, (kept,) whose place it takes, in raster order,
+        and (kept,) its size.
+        """
         members = np.flatnonzero(chosen >= 0)
         _, group, sizes = np.unique(chosen[members], return_inverse=True, return_counts=True)
         cost = np.zeros(len(members))  # of equals, the first
@@ -365,13 +377,13 @@ class _Shortener:
             for axis in np.unravel_index(members, sight.grid):
                 cost += (axis - (np.bincount(group, axis) / sizes)[group]) ** 2
         stand = members[np.lexsort((cost.round(6), group))[np.cumsum(sizes) - sizes]]
-        on = sight.tokens.device
+        on = given.device
         if self.pool == "mean":
             share = np.zeros((len(sizes), len(chosen)), np.float32)
             share[group, members] = 1 / sizes[group]
-            tokens = (torch.from_numpy(share).to(on) @ sight.tokens.float()).to(sight.tokens.dtype)
+            tokens = (torch.from_numpy(share).to(on) @ given.float()).to(given.dtype)
         else:
-            tokens = sight.tokens[torch.from_numpy(stand).to(on)]
+            tokens = given[torch.from_numpy(stand).to(on)]
         raster = torch.from_numpy(np.argsort(stand))
         stand, sizes = (torch.from_numpy(each)[raster].to(on) for each in (stand, sizes))
         return tokens[raster.to(on)], stand, sizes

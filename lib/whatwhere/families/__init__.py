@@ -1,12 +1,27 @@
 """What differs between model families: where the parts are, and how patches become visual tokens.
 
-One small adapter per family. It finds the blocks, the connector and the norm in the untouched Hugging
-Face model, and knows the order in which that family's ViT lays out its patches. Everything else is
-shared and lives in `models`. A new family is a new class and a line in FAMILIES: book/new_adapter.md adds one.
+One small adapter per family. It finds the blocks, the connector and the norm in the untouched
+Hugging Face model, and knows the order in which that family's ViT lays out its patches. All else
+is shared and lives in `models`. book/new_adapter.md adds a family.
+
+    families.members()                         # what an adapter has
+    families.register("my_vlm", MyAdapter)     # a subclass of families.Adapter
+    families.check(vlm, processor)             # is what is read what the model itself computes?
 """
 
-from .internvl import InternVL
-from .llava import Llava
-from .qwen import Qwen2VL, Qwen25VL
+from .adapter import Adapter, Grid, Pixels, Tap, members
+from .registry import adapter_class, names, register
+from .square import Square
 
-FAMILIES = {"llava": Llava, "qwen2_vl": Qwen2VL, "qwen2_5_vl": Qwen25VL, "internvl": InternVL}
+__all__ = [
+    "Adapter", "Grid", "Pixels", "Square", "Tap", "adapter_class", "check", "members", "names",
+    "register",
+]  # fmt: skip
+
+
+def __getattr__(name):
+    if name == "check":  # it reads models, whose module imports this one
+        from .parity import check
+
+        return check
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

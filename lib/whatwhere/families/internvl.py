@@ -1,55 +1,52 @@
 """InternVL in the form that `transformers` knows."""
 
+from typing import Any
+
 import torch
+from PIL import Image
+from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
-from .llava import Llava
+from .adapter import Pixels
+from .square import Square
 
 
-class InternVL(Llava):
-    """InternVL: ViT with a learnt table of positions, m × m patches merged by "pixel shuffle", MLP connector, 1-D RoPE in the LM.
+class InternVL(Square):
+    """InternVL: ViT with a learnt table, m × m patches merged by "pixel shuffle", MLP, 1-D RoPE.
 
-    The model is shown the whole picture as one tile, squeezed to a square: 448 × 448 pixels are 16 × 16 visual tokens. Cutting
-    large pictures into several tiles, as the model may do for documents, would give several grids, one after the other, and is
-    not done here. Its table of positions is added as one tensor, in no module of its own: `intervene.moved` cannot reach it.
+    The model is shown the whole picture as one tile, squeezed to a square: 448 × 448 pixels are
+    16 × 16 visual tokens. Cutting large pictures into several tiles, as the model may do for
+    documents, would give several grids, one after the other, and is not done here. Its table of
+    positions is added as one tensor, in no module of its own: `intervene.moved` cannot reach it.
     """
 
     model_class = InternVLForConditionalGeneration
     image_processor_class = GotOcr2ImageProcessorPil
-    leading, viewed = 0, None  # all of a picture is seen, squeezed
-    around = ("<img>", "</img>")  # what is written before and after the visual tokens
+    processor_options = {"crop_to_patches": False}
+    around = ("<img>", "</img>")
+    _class_token = True
 
-    def __init__(self, model, image_processor):
-        config = model.config
-        if (config.vision_feature_layer, config.vision_feature_select_strategy) != (-1, "default"):
+    def __init__(self, model: InternVLForConditionalGeneration, image_processor: Any):
+        config, vision = model.config, model.config.vision_config
+        read = config.vision_feature_layer, config.vision_feature_select_strategy
+        if read != (-1, "default"):
             raise ValueError(
-                f"This InternVL's connector reads ViT layer {config.vision_feature_layer!r} with the strategy "
-                f"{config.vision_feature_select_strategy!r}; whatwhere knows those that read the last one, patches only."
+                f"This InternVL's connector reads ViT layer {read[0]!r} with the strategy "
+                f"{read[1]!r}; whatwhere knows those that read the last one, patches only."
             )
-        self.vision, self.rotary, self.position_table = model.model.vision_tower, None, None
-        self.vision_blocks, self.connector = self.vision.encoder.layer, model.model.multi_modal_projector
-        self.image_processor, self.depth = image_processor, len(self.vision_blocks)
-        self.merge = round(1 / config.downsample_ratio)
-        self.size = dict(zip(("height", "width"), config.vision_config.image_size))
-        self.side = self.size["height"] // config.vision_config.patch_size[0]
+        super().__init__(model, image_processor, vision.image_size[0], vision.patch_size[0])
+        self.vision, self.connector = model.model.vision_tower, model.model.multi_modal_projector
+        self.vision_blocks = self.vision.encoder.layer
+        self.depth, self.merge = len(self.vision_blocks), round(1 / config.downsample_ratio)
+        self._size = dict(zip(("height", "width"), vision.image_size))
 
-    def pixels(self, images):
-        return {"pixel_values": self._processed(images, return_tensors="pt")["pixel_values"]}
+    def _processed(self, images: list[Image.Image], **how: Any) -> dict[str, Any]:
+        return super()._processed(images, size=self._size, **self.processor_options, **how)
 
-    def _processed(self, images, **how):
-        return self.image_processor(images, crop_to_patches=False, size=self.size, input_data_format="channels_last", **how)
+    def pixels(self, images: list[Image.Image]) -> Pixels:
+        return {"pixel_values": super().pixels(images)["pixel_values"]}  # no numbers of tiles
 
-    def grids(self, pixels):
-        return [(self.side // self.merge,) * 2] * len(pixels["pixel_values"])
-
-    def patches(self, hidden, pixels):
-        """ViT states (images, 1 + patches, hidden) → for each image (tokens, m² × hidden), a token's patches in a row."""
-        m, n = self.merge, self.side // self.merge
-        return list(hidden[:, 1:].unflatten(1, (n, m, n, m)).transpose(2, 3).flatten(3).flatten(1, 2))
-
-    def connect(self, hidden, pixels):
-        return list(self.connector(torch.stack(self.patches(self.vision.layernorm(hidden), pixels))))
-
-    def grid_at(self, positions):
-        return (self.side // self.merge,) * 2
+    def connect(self, hidden: Tensor, pixels: Pixels) -> list[Tensor]:
+        normed = self.vision.layernorm(hidden)
+        return list(self.connector(torch.stack(self.patches(normed, pixels))))

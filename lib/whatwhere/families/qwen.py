@@ -1,161 +1,181 @@
 """Qwen2-VL and Qwen2.5-VL."""
 
+from typing import Any
+
 import numpy as np
 import torch
-from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2VLForConditionalGeneration
+from PIL import Image
+from torch import Tensor, nn
+from transformers import (
+    PreTrainedModel,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from .adapter import Adapter, Grid, Pixels, Tap
 from .picture import picture
 
 
-class Qwen2VL:
-    """Qwen2-VL: ViT with two-dimensional RoPE, m × m patches merged into one visual token, M-RoPE in the LM.
+class Qwen2VL(Adapter):
+    """Qwen2-VL: ViT with 2-D RoPE, m × m patches merged into one visual token, M-RoPE in the LM.
 
-    The patches of one merged token are neighbours in the ViT's sequence, and the merged tokens come in raster
-    order. The merger (LayerNorm and MLP) is the connector. Any image size is kept, rounded to whole tokens.
+    The patches of one merged token are neighbours in the ViT's sequence, and the merged tokens
+    come in raster order. The merger (LayerNorm and MLP) is the connector. Any image size is kept,
+    rounded to whole tokens. A ViT state is (patches of all images, hidden).
     """
 
     model_class = Qwen2VLForConditionalGeneration
     image_processor_class = Qwen2VLImageProcessorPil
-    leading, around = 0, ()
 
-    def __init__(self, model, image_processor):
+    def __init__(self, model: PreTrainedModel, image_processor: Any):
+        super().__init__(model, image_processor)
         config = model.config.vision_config
         for name, ours in (
             ("merge_size", config.spatial_merge_size),
             ("patch_size", config.patch_size),
             ("temporal_patch_size", config.temporal_patch_size),
         ):
-            if getattr(image_processor, name) != ours:
-                raise ValueError(f"The image processor's {name} is {getattr(image_processor, name)}, the model's is {ours}.")
+            own = getattr(image_processor, name)
+            if own != ours:
+                raise ValueError(f"The image processor's {name} is {own}, the model's is {ours}.")
         self.vision = model.model.visual
         self.vision_blocks, self.connector = self.vision.blocks, self.vision.merger
-        self.rotary = self.vision.rotary_pos_emb  # holds the frequencies, `inv_freq`, of both axes
-        self.image_processor = image_processor
-        self.depth = len(self.vision_blocks)
-        self.model = model
-        self.merge, self.patch, self.frames = config.spatial_merge_size, config.patch_size, config.temporal_patch_size
+        self.rotary = self.vision.rotary_pos_emb
+        self.depth, self.merge = len(self.vision_blocks), config.spatial_merge_size
+        self._patch, self._frames = config.patch_size, config.temporal_patch_size
+        self.token_area = (self.merge * self._patch) ** 2
 
-    @property
-    def token_area(self):
-        """Pixels of one visual token."""
-        return (self.merge * self.patch) ** 2
-
-    def bounds(self):
-        """(least, most) pixels of a picture that reaches the ViT; smaller and larger ones are resized."""
+    def bounds(self) -> tuple[int, int]:
         processor = self.image_processor  # an attribute of its own overrules its size
         own = getattr(processor, "min_pixels", None), getattr(processor, "max_pixels", None)
         size = processor.size["shortest_edge"], processor.size["longest_edge"]
-        return tuple(by_size if each is None else each for each, by_size in zip(own, size))
+        least, most = (by_size if each is None else each for each, by_size in zip(own, size))
+        return least, most
 
-    def set_bounds(self, least, most):
+    def set_bounds(self, least: int, most: int) -> None:
         for name in ("min_pixels", "max_pixels"):
             vars(self.image_processor).pop(name, None)
         self.image_processor.size = {"shortest_edge": least, "longest_edge": most}
 
-    def pixels(self, images):
-        """What the ViT takes: {"pixel_values": (patches of all images, values), "image_grid_thw": (images, 3)}."""
-        return dict(self.image_processor(images, input_data_format="channels_last", return_tensors="pt"))
+    def _processed(self, images: list[Image.Image], **how: Any) -> dict[str, Any]:
+        return self.image_processor(images, input_data_format="channels_last", **how)
 
-    def pick(self, pixels, index):
-        """What `pixels` would give for these of its images."""
-        patches = pixels["pixel_values"].split(pixels["image_grid_thw"].prod(-1).tolist())
-        return {"pixel_values": torch.cat([patches[i] for i in index]), "image_grid_thw": pixels["image_grid_thw"][index]}
+    def pixels(self, images: list[Image.Image]) -> Pixels:
+        return dict(self._processed(images, return_tensors="pt"))
 
-    def grids(self, pixels):
-        """(rows, columns) of the visual tokens, after merging, for each image."""
-        return [(rows // self.merge, columns // self.merge) for _, rows, columns in pixels["image_grid_thw"].tolist()]
+    def pick(self, pixels: Pixels, index: list[int]) -> Pixels:
+        grids = pixels["image_grid_thw"]
+        patches = pixels["pixel_values"].split(grids.prod(-1).tolist())
+        chosen = torch.cat([patches[n] for n in index])
+        return {"pixel_values": chosen, "image_grid_thw": grids[index]}
 
-    def vision_arguments(self, pixels):
+    def grids(self, pixels: Pixels) -> list[Grid]:
+        sizes = pixels["image_grid_thw"].tolist()
+        return [(rows // self.merge, columns // self.merge) for _, rows, columns in sizes]
+
+    def vision_arguments(self, pixels: Pixels) -> tuple[tuple, dict[str, Any]]:
         return (pixels["pixel_values"],), {"grid_thw": pixels["image_grid_thw"]}
 
-    def vit_grids(self, args, named):
-        """(rows, columns) of the ViT's patches for each image, from what the vision tower is called with."""
+    def vit_grids(self, args: tuple, named: dict[str, Any]) -> list[Grid]:
         return [(rows, columns) for _, rows, columns in named["grid_thw"].tolist()]
 
-    def in_vit(self, maps):
-        """Whole numbers (rows, columns) for each image → (patches of all images,), like the ViT's states."""
+    def in_vit(self, maps: list[Tensor]) -> Tensor:
         m = self.merge
-        blocks = [each.reshape(each.shape[0] // m, m, each.shape[1] // m, m).transpose(1, 2) for each in maps]
-        return torch.cat([each.flatten() for each in blocks])
+        split = [each.unflatten(1, (-1, m)).unflatten(0, (-1, m)) for each in maps]
+        return torch.cat([each.transpose(1, 2).flatten() for each in split])
 
-    def patches(self, hidden, pixels):
-        """ViT states (patches of all images, hidden) → for each image (tokens, m² × hidden), a token's patches in a row."""
-        return [each.reshape(-1, self.merge**2 * each.shape[-1]) for each in self._by_image(hidden, pixels, self.merge**2)]
+    def vision_heads(self, block: nn.Module) -> tuple[Tap, Tap, Tap]:
+        n = block.attn.num_heads
 
-    def connect(self, hidden, pixels):
-        """ViT states (patches of all images, hidden) → for each image, visual tokens (rows × columns, hidden)."""
+        def tap(which: int) -> Tap:
+            return block.attn.qkv, lambda output: output.unflatten(-1, (3, n, -1))[..., which, :, :]
+
+        return tap(0), tap(1), tap(2)
+
+    def patches(self, hidden: Tensor, pixels: Pixels) -> list[Tensor]:
+        states = self._by_image(hidden, pixels, self.merge**2)
+        return [own.reshape(-1, self.merge**2 * own.shape[-1]) for own in states]
+
+    def connect(self, hidden: Tensor, pixels: Pixels) -> list[Tensor]:
         return self._by_image(self.connector(hidden), pixels)
 
-    def _by_image(self, states, pixels, each=1):
-        """Split (all images' states, …) into images of `each` states a token."""
-        return states.split([each * rows * columns for rows, columns in self.grids(pixels)])
+    def _by_image(self, states: Tensor, pixels: Pixels, each: int = 1) -> list[Tensor]:
+        """Split (all images' states, …) into images of `each` states a token, in raster order."""
+        sizes = [each * rows * columns for rows, columns in self.grids(pixels)]
+        return list(states.split(sizes))
 
-    def model_inputs(self, input_ids, attention_mask, pixels):
+    def model_inputs(
+        self, input_ids: Tensor, attention_mask: Tensor, pixels: Pixels
+    ) -> dict[str, Tensor]:
         kinds = (input_ids == self.model.config.image_token_id).int()  # 1 marks an image token
-        return {"input_ids": input_ids, "attention_mask": attention_mask, "mm_token_type_ids": kinds, **pixels}
+        named = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return {**named, "mm_token_type_ids": kinds, **pixels}
 
-    def position_ids(self, inputs):
+    def position_ids(self, inputs: dict[str, Tensor]) -> Tensor:
         """(3, batch, length): time, row and column; text counts on all three axes at once."""
-        return self.model.model.get_rope_index(
-            input_ids=inputs["input_ids"],
-            mm_token_type_ids=inputs["mm_token_type_ids"],
-            image_grid_thw=inputs["image_grid_thw"],
-            attention_mask=inputs["attention_mask"],
-        )[0]
+        names = ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
+        return self.model.model.get_rope_index(**{name: inputs[name] for name in names})[0]
 
-    def grid_at(self, positions):
-        """(rows, columns) of one image's visual tokens, from their positions (3, tokens) in the LM."""
-        return tuple(int(axis.max() - axis.min()) + 1 for axis in positions[1:])
+    def grid_at(self, positions: Tensor) -> Grid:
+        rows, columns = (int(axis.max() - axis.min()) + 1 for axis in positions[1:])
+        return rows, columns
 
-    def patch_positions(self, pixels):
-        """(patches, 2): row and column of each ViT patch, in the ViT's order: block by block."""
+    def lm_axes(self) -> Tensor:
+        sections = torch.tensor(self.lm.config.rope_parameters["mrope_section"])
+        return torch.arange(3).repeat_interleave(sections)
+
+    def patch_positions(self, pixels: Pixels) -> Tensor:
         (rows, columns), m = self.grids(pixels)[0], self.merge
-        grid = torch.cartesian_prod(*map(torch.arange, (rows, columns, m, m)))  # token row, token column, row, column
-        return grid[:, :2] * m + grid[:, 2:]
+        grid = torch.cartesian_prod(*map(torch.arange, (rows, columns, m, m)))
+        return grid[:, :2] * m + grid[:, 2:]  # of the token, and within it
 
-    def seen(self, image):
-        """The PIL image that is left after resizing."""
-        raw = self.image_processor([image], do_rescale=False, do_normalize=False, input_data_format="channels_last")
-        (rows, columns), m, p = self.grids({"image_grid_thw": np.asarray(raw["image_grid_thw"])})[0], self.merge, self.patch
-        patches = np.asarray(raw["pixel_values"]).reshape(rows, columns, m, m, 3, self.frames, p, p)[:, :, :, :, :, 0]
-        return picture(patches.transpose(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * m * p, columns * m * p))
+    def seen(self, image: Image.Image) -> Image.Image:
+        raw = self._processed([image], do_rescale=False, do_normalize=False)
+        (rows, columns), m, p = self.grids(raw)[0], self.merge, self._patch
+        patches = np.asarray(raw["pixel_values"])
+        patches = patches.reshape(rows, columns, m, m, 3, self._frames, p, p)[:, :, :, :, :, 0]
+        return picture(
+            patches.transpose(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * m * p, columns * m * p)
+        )
 
 
 class Qwen25VL(Qwen2VL):
-    """Qwen2.5-VL: as Qwen2-VL, but most ViT blocks attend within square windows, and a window's tokens lie next to each other.
+    """Qwen2.5-VL: as Qwen2-VL, but most ViT blocks attend within square windows.
 
-    The ViT's states come window by window; what the connector makes of them is put back into raster order.
+    The ViT's states come window by window; what the connector makes of them is put back into
+    raster order.
     """
 
     model_class = Qwen2_5_VLForConditionalGeneration
 
-    def __init__(self, model, image_processor):
+    def __init__(self, model: PreTrainedModel, image_processor: Any):
         super().__init__(model, image_processor)
-        self.window = model.config.vision_config.window_size // self.merge // self.patch  # visual tokens a side
+        pixels = model.config.vision_config.window_size
+        self._window = pixels // self.merge // self._patch  # visual tokens a side
 
-    def _windows(self, rows, columns):
+    def _windows(self, rows: int, columns: int) -> Tensor:
         """(tokens,): the ViT's first token is the raster's window[0]-th, and so on."""
         row, column = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).T
-        across = -(-columns // self.window)
-        return torch.argsort(row // self.window * across + column // self.window, stable=True)
+        across = -(-columns // self._window)
+        return torch.argsort(row // self._window * across + column // self._window, stable=True)
 
-    def _by_image(self, states, pixels, each=1):
+    def _by_image(self, states: Tensor, pixels: Pixels, each: int = 1) -> list[Tensor]:
         found = []
         for own, grid in zip(super()._by_image(states, pixels, each), self.grids(pixels)):
             raster = torch.argsort(self._windows(*grid)).to(own.device)
             found.append(own.unflatten(0, (-1, each))[raster].flatten(0, 1))
         return found
 
-    def in_vit(self, maps):
-        """Whole numbers (rows, columns) for each image → (patches of all images,), like the ViT's states."""
-        return torch.cat([
-            super(Qwen25VL, self).in_vit([each]).unflatten(0, (-1, self.merge**2))[
-                self._windows(*(side // self.merge for side in each.shape)).to(each.device)
-            ].flatten() for each in maps
-        ])  # fmt: skip
+    def in_vit(self, maps: list[Tensor]) -> Tensor:
+        found = []
+        for each in maps:
+            rows, columns = (side // self.merge for side in each.shape)
+            windows = self._windows(rows, columns).to(each.device)
+            tokens = super().in_vit([each]).unflatten(0, (-1, self.merge**2))
+            found.append(tokens[windows].flatten())
+        return torch.cat(found)
 
-    def patch_positions(self, pixels):
-        """(patches, 2): row and column of each ViT patch, in the ViT's order: window by window."""
+    def patch_positions(self, pixels: Pixels) -> Tensor:
         tokens = super().patch_positions(pixels).unflatten(0, (-1, self.merge**2))
         return tokens[self._windows(*self.grids(pixels)[0])].flatten(0, 1)

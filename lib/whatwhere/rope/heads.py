@@ -1,6 +1,7 @@
 """The rotary positions of a loaded model, and what its heads ask and answer before they are turned."""
 
 from collections import namedtuple
+from contextlib import ExitStack
 
 import torch
 
@@ -29,25 +30,15 @@ def vision(vlm):
 
 def language(vlm):
     """The `Rotary` of the model's LM: three axes (time, row, column) with M-RoPE, else one."""
-    theta = vlm.lm.rotary_emb.inv_freq
-    sections = (vlm.lm.config.rope_parameters or {}).get("mrope_section", [len(theta)])
-    return Rotary(theta, torch.arange(len(sections)).repeat_interleave(torch.tensor(sections)))
+    return Rotary(vlm.lm.rotary_emb.inv_freq, vlm.adapter.lm_axes())
 
 
 @torch.no_grad()
 def heads(vlm, image):
     """What every head of the ViT makes of `image`: a `Heads`. Needs 2-D RoPE, as `vision` does."""
     vision(vlm)
-    made = []
-    hooks = [block.attn.qkv.register_forward_hook(lambda _, args, out: made.append(out)) for block in vlm.vision_blocks]
-    try:
-        vlm.vit_states(image, [vlm.depths])
-    finally:
-        for hook in hooks:
-            hook.remove()
-    n = vlm.vision_blocks[0].attn.num_heads
-    made = off_device(check_finite(torch.stack(made), "the ViT's queries, keys and values"))
-    q, k, v = (part.transpose(1, 2) for part in made.unflatten(-1, (3, n, -1)).unbind(2))
+    taps = [vlm.adapter.vision_heads(block) for block in vlm.vision_blocks]
+    q, k, v = tapped(taps, lambda: vlm.vit_states(image, [vlm.depths]), "the ViT's")
     return Heads(q, k, v, vlm.positions(image).vit)
 
 
@@ -56,17 +47,30 @@ def language_heads(vlm, image, question):
     """What every head of the LM makes of a prompt: a `Heads` for all its tokens, keys and values repeated for the heads that
     share them. The positions are those that the LM's own `language` rotary turns by.
     """
-    inputs, made = vlm.prepare(image, question), []
-    attention = [layer.self_attn for layer in vlm.lm_layers]
-    hooks = [getattr(one, name).register_forward_hook(lambda _, args, out: made.append(out[0]))
-             for one in attention for name in ("q_proj", "k_proj", "v_proj")]  # fmt: skip
-    try:
-        vlm.lm_hidden(vlm.embed(inputs), inputs["attention_mask"], vlm.position_ids(inputs))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    size, n = attention[0].head_dim, vlm.lm.config.num_attention_heads
-    parts = [off_device(check_finite(torch.stack(made[i::3]), "the LM's queries, keys and values")) for i in range(3)]
-    q, k, v = (part.unflatten(-1, (-1, size)).transpose(1, 2) for part in parts)
-    k, v = (each.repeat_interleave(n // each.shape[1], 1) for each in (k, v))
-    return Heads(q, k, v, vlm.position_ids(inputs).cpu().reshape(-1, q.shape[2]).T)
+    inputs = vlm.prepare(image, question)
+    positions = vlm.position_ids(inputs)
+    taps = [vlm.adapter.lm_heads(block) for block in vlm.lm_layers]
+    q, k, v = tapped(
+        taps, lambda: vlm.lm_hidden(vlm.embed(inputs), inputs["attention_mask"], positions), "the LM's"
+    )
+    k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], 1) for part in (k, v))
+    return Heads(q, k, v, positions.cpu().reshape(-1, q.shape[2]).T)
+
+
+def tapped(taps, run, whose=""):
+    """Queries, keys and values that flow while `run()` runs: three of (blocks, heads, tokens, head size), on the CPU.
+
+    taps: for each block what the adapter's `vision_heads` or `lm_heads` gives. One image, or one prompt.
+    """
+    heard = [[], [], []]
+    with ExitStack() as stack:
+        for block in taps:
+            for kind, (module, split) in zip(heard, block, strict=True):
+
+                def hook(_, args, output, kind=kind, split=split):
+                    kind.append(split(output).flatten(0, -3))
+
+                stack.callback(module.register_forward_hook(hook).remove)
+        run()
+    parts = [check_finite(torch.stack(kind), f"{whose} queries, keys and values") for kind in heard]
+    return [off_device(part).transpose(1, 2) for part in parts]

@@ -14,7 +14,7 @@ from pathlib import Path
 from transformers.utils import logging
 
 from . import hub
-from .checkpoints import internvl, llava, qwen2vl
+from .checkpoints import internvl, llava, qwen2vl, qwen3vl, smolvlm
 from .tour import tour
 
 __all__ = ["FAMILIES", "checkpoint", "tour"]
@@ -23,7 +23,9 @@ FAMILIES = {
     "llava": llava,
     "qwen2_vl": qwen2vl,
     "qwen2_5_vl": partial(qwen2vl, window=2),
+    "qwen3_vl": qwen3vl,
     "internvl": internvl,
+    "idefics3": partial(smolvlm, family="idefics3"),
 }
 
 

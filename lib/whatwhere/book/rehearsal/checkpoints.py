@@ -2,6 +2,7 @@
 
     llava(folder)            # LlavaForConditionalGeneration, CLIP ViT, Llama
     qwen2vl(folder, merge=3) # Qwen2VLForConditionalGeneration; window=2: Qwen2_5_VLForConditionalGeneration
+    qwen3vl(folder), internvl(folder), smolvlm(folder)
 
 Each folder has config.json, model.safetensors, tokenizer, chat template and image processor, as a hub
 checkpoint has, and is read back by `whatwhere.load`. Weights are large enough that mistakes show.
@@ -12,6 +13,8 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import (
     CLIPVisionConfig,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
     InternVLConfig,
     InternVLForConditionalGeneration,
     InternVLVisionConfig,
@@ -24,10 +27,16 @@ from transformers import (
     Qwen2Config,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 WORDS = (
     "is there a an the what which how many colour color object on in front behind left right of under cup bear "
@@ -44,6 +53,15 @@ QWEN_TEMPLATE = (
     "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}{{ ' :' }}{% endif %}"
 )
+SMOLVLM_TEMPLATE = (
+    "<s>{% for m in messages %}{{ 'user :' }}{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>"
+    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant :' }}{% endif %}"
+)
+SMOLVLM = {  # by `model_type`
+    "smolvlm": (SmolVLMConfig, SmolVLMForConditionalGeneration, SmolVLMImageProcessorPil),
+    "idefics3": (Idefics3Config, Idefics3ForConditionalGeneration, Idefics3ImageProcessorPil),
+}
 
 
 def word_tokenizer(template, *own):
@@ -124,7 +142,7 @@ def qwen2vl(
 
     window: visual tokens a side; with it, it is a Qwen2.5-VL whose last block alone sees the whole picture.
     """
-    tokenizer = word_tokenizer(QWEN_TEMPLATE, "<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>")
+    tokenizer = word_tokenizer(QWEN_TEMPLATE, *QWEN_MARKS)
     token = (patch * merge) ** 2
     processor = Qwen2VLImageProcessorPil(
         size={"shortest_edge": token, "longest_edge": max_tokens * token}, patch_size=patch, merge_size=merge
@@ -148,21 +166,84 @@ def qwen2vl(
             },
         ),
         tie_word_embeddings=tied,
-        **{
-            f"{part}_token_id": tokenizer.convert_tokens_to_ids(f"<|{mark}|>")
-            for part, mark in [
-                ("image", "image_pad"),
-                ("video", "video_pad"),
-                ("vision_start", "vision_start"),
-                ("vision_end", "vision_end"),
-            ]
-        },
+        **qwen_ids(tokenizer),
         **({"whatwhere": about} if about else {}),
     )
     return save(folder, model_class, settings, tokenizer, processor, dtype, seed)
 
 
-def internvl(folder, *, image=24, patch=3, merge=2, vision_blocks=3, layers=3, tied=False, pooled=True, seed=0, about=None):
+def qwen3vl(
+    folder,
+    *,
+    patch=4,
+    merge=2,
+    vision_blocks=3,
+    deepstack=(0, 1),
+    layers=3,
+    kv_heads=2,
+    tied=False,
+    table=5,
+    max_tokens=128,
+    seed=0,
+    about=None,
+):
+    """Save a random Qwen3-VL to `folder` and return (model, tokenizer, image_processor).
+
+    deepstack: the ViT blocks, from 0, whose states are added in the LM. table: places a side of the
+    table that is interpolated. Heads are wider than the LM's states divided by their number.
+    """
+    tokenizer = word_tokenizer(QWEN_TEMPLATE, *QWEN_MARKS)
+    token = (patch * merge) ** 2
+    processor = Qwen2VLImageProcessorPil(
+        size={"shortest_edge": token, "longest_edge": max_tokens * token},
+        patch_size=patch,
+        merge_size=merge,
+    )
+    rotary = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]}
+    settings = Qwen3VLConfig(
+        vision_config=dict(
+            depth=vision_blocks,
+            hidden_size=24,
+            intermediate_size=48,
+            num_heads=2,
+            patch_size=patch,
+            spatial_merge_size=merge,
+            out_hidden_size=32,
+            num_position_embeddings=table**2,
+            deepstack_visual_indexes=list(deepstack),
+        ),
+        text_config=dict(
+            **language(tokenizer, layers, tied, kv_heads=kv_heads),
+            head_dim=16,
+            rope_parameters=rotary | {"mrope_interleaved": True},
+        ),
+        tie_word_embeddings=tied,
+        **qwen_ids(tokenizer),
+        **({"whatwhere": about} if about else {}),
+    )
+    model_class = Qwen3VLForConditionalGeneration
+    return save(folder, model_class, settings, tokenizer, processor, torch.float32, seed)
+
+
+QWEN_MARKS = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>")
+
+
+def qwen_ids(tokenizer):
+    marks = {
+        "image": "image_pad",
+        "video": "video_pad",
+        "vision_start": "vision_start",
+        "vision_end": "vision_end",
+    }
+    return {
+        f"{part}_token_id": tokenizer.convert_tokens_to_ids(f"<|{mark}|>")
+        for part, mark in marks.items()
+    }
+
+
+def internvl(
+    folder, *, image=24, patch=3, merge=2, vision_blocks=3, layers=3, tied=False, pooled=True, normed=False, seed=0, about=None
+):
     """Save a random InternVL to `folder` and return (model, tokenizer, image_processor)."""
     tokenizer = word_tokenizer(LLAVA_TEMPLATE.replace("<image>", "<IMG_CONTEXT>"), "<img>", "<IMG_CONTEXT>", "</img>")
     processor = GotOcr2ImageProcessorPil(size={"height": image, "width": image})
@@ -175,6 +256,7 @@ def internvl(folder, *, image=24, patch=3, merge=2, vision_blocks=3, layers=3, t
             image_size=(image, image),
             patch_size=(patch, patch),
             use_mean_pooling=pooled,
+            use_qk_norm=normed,
         ),
         text_config=Qwen2Config(**language(tokenizer, layers, tied)),
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
@@ -184,6 +266,48 @@ def internvl(folder, *, image=24, patch=3, merge=2, vision_blocks=3, layers=3, t
         **({"whatwhere": about} if about else {}),
     )
     return save(folder, InternVLForConditionalGeneration, settings, tokenizer, processor, torch.float32, seed)
+
+
+def smolvlm(
+    folder,
+    *,
+    family="smolvlm",
+    image=24,
+    patch=4,
+    merge=2,
+    layers=3,
+    tied=False,
+    whole=("<global-img>",),
+    seed=0,
+    about=None,
+):
+    """Save a random SmolVLM to `folder` and return (model, tokenizer, image_processor).
+
+    family: the architecture's name, "smolvlm" or "idefics3". whole: the tokenizer's token for the
+    whole picture; () where it has none, and writes it in several.
+    """
+    config_class, model_class, processor_class = SMOLVLM[family]
+    marks = ("<fake_token_around_image>", "<image>", "<end_of_utterance>", *whole)
+    tokenizer = word_tokenizer(SMOLVLM_TEMPLATE, *marks)
+    processor = processor_class(
+        size={"longest_edge": 2 * image}, max_image_size={"longest_edge": image}
+    )
+    settings = config_class(
+        vision_config=dict(
+            hidden_size=24,
+            intermediate_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            image_size=image,
+            patch_size=patch,
+        ),
+        text_config=LlamaConfig(**language(tokenizer, layers, tied)),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=merge,
+        tie_word_embeddings=tied,
+        **({"whatwhere": about} if about else {}),
+    )
+    return save(folder, model_class, settings, tokenizer, processor, torch.float32, seed)
 
 
 def language(tokenizer, layers, tied, hidden=32, heads=4, kv_heads=2):

@@ -3,9 +3,10 @@
     build(folder, "qwen2_5_vl")
 
 `save_pretrained` writes what today's transformers writes. These folders are as `llava-hf/llava-1.5-7b-hf` (December 2023),
-`Qwen/Qwen2-VL-2B-Instruct` (August 2024), `Qwen/Qwen2.5-VL-7B-Instruct` (January 2025) and `OpenGVLab/InternVL3-1B-hf` (April
-2025) are on the hub, in which only sizes and vocabularies are small. Left out is Llama's `tokenizer.model`, which nothing reads
-where there is a `tokenizer.json`.
+`Qwen/Qwen2-VL-2B-Instruct` (August 2024), `HuggingFaceTB/SmolVLM-256M-Instruct` (January 2025, an `idefics3`),
+`Qwen/Qwen2.5-VL-7B-Instruct` (January 2025), `OpenGVLab/InternVL3-1B-hf` (April 2025) and `Qwen/Qwen3-VL-2B-Instruct` (October
+2025) are on the hub, in which only sizes and vocabularies are small. Left out are Llama's `tokenizer.model`, which nothing reads
+where there is a `tokenizer.json`, and settings for videos.
 """
 
 import json
@@ -16,14 +17,18 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    Idefics3ForConditionalGeneration,
     InternVLForConditionalGeneration,
     LlavaForConditionalGeneration,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
 )
 from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
     OPENAI_CLIP_MEAN,
     OPENAI_CLIP_STD,
 )
@@ -36,6 +41,7 @@ SMALL_LM = {"hidden_size": LM, "intermediate_size": 2 * LM, "num_attention_heads
             "num_key_value_heads": 2}  # fmt: skip
 SMALL_VIT = {"hidden_size": VIT, "intermediate_size": 2 * VIT, "num_attention_heads": 2, "num_hidden_layers": LAYERS}
 CLIP = {"image_mean": OPENAI_CLIP_MEAN, "image_std": OPENAI_CLIP_STD}
+HALF = {"image_mean": IMAGENET_STANDARD_MEAN, "image_std": IMAGENET_STANDARD_STD}
 YES = {"do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True}
 
 # -- chat templates: for questions about pictures they write what the published ones write ---------------------------
@@ -65,7 +71,13 @@ def _chat(image, video):
 
 
 QWEN_TEMPLATE = SYSTEM + _chat("<|vision_start|><|image_pad|><|vision_end|>", "<|vision_start|><|video_pad|><|vision_end|>")
+QWEN3_TEMPLATE = QWEN_TEMPLATE.removeprefix(SYSTEM)
 INTERNVL_TEMPLATE = _chat("<IMG_CONTEXT>\\n", "<video>\\n")
+SMOLVLM_TEMPLATE = (
+    "<|im_start|>{% for m in messages %}{{ m['role'] | capitalize }}{{ ':' if m['content'][0]['type'] == 'image' else ': ' }}"
+    "{% for c in m['content'] %}{% if c['type'] == 'text' %}{{ c['text'] }}{% elif c['type'] == 'image' %}{{ '<image>' }}"
+    "{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
 TEXT_TEMPLATE = (  # of Qwen2.5 without pictures, where what a user writes is a string
     SYSTEM + "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -173,6 +185,97 @@ def qwen(ids, rows, newer=False):
     }  # fmt: skip
 
 
+def qwen3(ids, rows):
+    """As transformers 4.57 saved it: two configs within, and the precision in the language model's alone."""
+    rotary = {"mrope_interleaved": True, "mrope_section": [3, 3, 2], "rope_type": "default"}
+    text = {
+        "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": ids["<|endoftext|>"],
+        "dtype": "bfloat16", "eos_token_id": ids["<|im_end|>"], "hidden_act": "silu",
+        "initializer_range": 0.02, "max_position_embeddings": 262144, "model_type": "qwen3_vl_text",
+        "rms_norm_eps": 1e-06, "rope_scaling": rotary, "rope_theta": 5000000,
+        "tie_word_embeddings": True, "use_cache": True, "vocab_size": rows, **SMALL_LM,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
+    }  # fmt: skip
+    vision = {
+        "deepstack_visual_indexes": [0, 1], "depth": LAYERS, "hidden_act": "gelu_pytorch_tanh",
+        "hidden_size": VIT, "in_channels": 3, "initializer_range": 0.02,
+        "intermediate_size": 2 * VIT, "model_type": "qwen3_vl", "num_heads": 2,
+        "num_position_embeddings": 36, "out_hidden_size": LM, "patch_size": 16,
+        "spatial_merge_size": 2, "temporal_patch_size": 2,
+    }  # fmt: skip
+    model = {
+        "image_token_id": ids["<|image_pad|>"], "text_config": text, "tie_word_embeddings": True,
+        "transformers_version": "4.57.0.dev0", "video_token_id": ids["<|video_pad|>"],
+        "vision_config": vision, "vision_end_token_id": ids["<|vision_end|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+    }  # fmt: skip
+    pictures = {
+        "size": {"longest_edge": 16777216, "shortest_edge": 4096}, "patch_size": 16,
+        "temporal_patch_size": 2, "merge_size": 2, **HALF, "processor_class": "Qwen3VLProcessor",
+        "image_processor_type": "Qwen2VLImageProcessorFast",
+    }  # fmt: skip
+    own = qwen2_tokenizer(
+        add_bos_token=False, chat_template=QWEN3_TEMPLATE, model_max_length=262144
+    )
+    generation = {
+        "bos_token_id": ids["<|endoftext|>"], "pad_token_id": ids["<|endoftext|>"],
+        "do_sample": True, "eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]], "top_p": 0.8,
+        "top_k": 20, "temperature": 0.7, "repetition_penalty": 1.0, "transformers_version": "4.56.0",
+    }  # fmt: skip
+    return {
+        "config.json": model, "preprocessor_config.json": pictures, "tokenizer_config.json": own,
+        "generation_config.json": generation, "chat_template.json": {"chat_template": QWEN3_TEMPLATE},
+    }  # fmt: skip
+
+
+def smolvlm(ids, rows):
+    """A Llama, whose first special tokens stand at the beginning of its vocabulary."""
+    text = {
+        "architectures": ["VLlama3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+        "bos_token_id": ids["<|im_start|>"], "eos_token_id": ids["<|im_end|>"], "head_dim": 8,
+        "hidden_act": "silu", "initializer_range": 0.04, "is_llama_config": True,
+        "max_position_embeddings": 8192, "mlp_bias": False, "model_type": "llama",
+        "pad_token_id": ids["<|im_end|>"], "qk_layer_norms": False, "rms_norm_eps": 1e-05,
+        "rope_interleaved": False, "rope_scaling": None, "rope_theta": 100000,
+        "torch_dtype": "bfloat16", "use_cache": True, "vocab_size": rows, **SMALL_LM,
+    }  # fmt: skip
+    vision = {
+        "hidden_act": "gelu_pytorch_tanh", "image_size": 160, "max_image_size": {"longest_edge": 160},
+        "model_type": "idefics3", "num_channels": 3, "patch_size": 8, "size": {"longest_edge": 640},
+        "tie_word_embeddings": False, "torch_dtype": "bfloat16", "use_base_siglip": True, **SMALL_VIT,
+    }  # fmt: skip
+    model = {
+        "image_token_id": ids["<image>"], "scale_factor": 4, "text_config": text,
+        "tie_word_embeddings": False, "torch_dtype": "bfloat16", "transformers_version": "4.46.0",
+        "use_cache": True, "vision_config": vision, "vocab_size": rows,
+    }  # fmt: skip
+    pictures = {
+        **YES, **HALF, "do_image_splitting": True, "do_pad": True,
+        "image_processor_type": "Idefics3ImageProcessor", "max_image_size": {"longest_edge": 160},
+        "processor_class": "Idefics3Processor", "resample": 1, "rescale_factor": 1 / 255,
+        "size": {"longest_edge": 640},
+    }  # fmt: skip
+    extra = ["<fake_token_around_image>", "<image>", "<end_of_utterance>"]
+    own = {
+        "add_prefix_space": False, "additional_special_tokens": extra, "bos_token": "<|im_start|>",
+        "chat_template": SMOLVLM_TEMPLATE, "clean_up_tokenization_spaces": False,
+        "eos_token": "<end_of_utterance>", "legacy": False, "model_max_length": 8192,
+        "pad_token": "<|im_end|>", "processor_class": "Idefics3Processor",
+        "tokenizer_class": "GPT2Tokenizer", "truncation_side": "left", "unk_token": "<|endoftext|>",
+    }  # fmt: skip
+    generation = {
+        "_from_model_config": True, "bos_token_id": ids["<|endoftext|>"],
+        "eos_token_id": ids["<end_of_utterance>"], "pad_token_id": ids["<|im_end|>"],
+        "transformers_version": "4.46.0",
+    }  # fmt: skip
+    return {
+        "config.json": model, "preprocessor_config.json": pictures, "tokenizer_config.json": own,
+        "processor_config.json": {"image_seq_len": 25, "processor_class": "Idefics3Processor"},
+        "generation_config.json": generation, "added_tokens.json": ids,
+        "chat_template.json": {"chat_template": SMOLVLM_TEMPLATE},
+    }  # fmt: skip
+
+
 def internvl(ids, rows):
     """As transformers 4.52 converted it; its last token has no row in the embedding."""
     model = {
@@ -225,20 +328,33 @@ FAMILIES = {  # model class, files, and how many of weights
     "llava": (LlavaForConditionalGeneration, llava, 3),
     "qwen2_vl": (Qwen2VLForConditionalGeneration, qwen, 2),
     "qwen2_5_vl": (Qwen2_5_VLForConditionalGeneration, partial(qwen, newer=True), 5),
+    "qwen3_vl": (Qwen3VLForConditionalGeneration, qwen3, 1),
     "internvl": (InternVLForConditionalGeneration, internvl, 1),
+    "idefics3": (Idefics3ForConditionalGeneration, smolvlm, 1),
 }
 
 
 def vocabulary(family):
-    """(a `tokenizers.Tokenizer`, rows of the embedding): padded beyond the tokens, or, in InternVL, one less than them."""
+    """(a `tokenizers.Tokenizer`, rows of the embedding), which are not as many as the tokens.
+
+    In SmolVLM they are; elsewhere padded beyond the tokens, or, in InternVL, one less than them.
+    """
+    special, later = vocabularies.QWEN2_SPECIAL, vocabularies.QWEN25_PLAIN
     if family == "llava":
         core = vocabularies.pieces(("<image>", "<pad>"))
+    elif family == "idefics3":
+        first = vocabularies.SMOLVLM_FIRST
+        core = vocabularies.byte_level(vocabularies.SMOLVLM_SPECIAL, first=first)
+    elif family == "internvl":
+        core = vocabularies.byte_level(special, later, vocabularies.INTERNVL_SPECIAL)
     else:
-        later = vocabularies.QWEN25_PLAIN if family != "qwen2_vl" else ()
-        last = vocabularies.INTERNVL_SPECIAL if family == "internvl" else ()
-        core = vocabularies.byte_level(vocabularies.QWEN2_SPECIAL, later, last)
-    tokens, multiple = core.get_vocab_size(), 64 if family == "llava" else 256
-    return core, tokens - 1 if family == "internvl" else -(-tokens // multiple) * multiple
+        plain = {"qwen2_vl": (), "qwen2_5_vl": later, "qwen3_vl": vocabularies.QWEN3_PLAIN}
+        core = vocabularies.byte_level(special, plain[family])
+    tokens = core.get_vocab_size()
+    if family in ("idefics3", "internvl"):
+        return core, tokens - (family == "internvl")
+    multiple = 64 if family == "llava" else 256
+    return core, -(-tokens // multiple) * multiple
 
 
 def build(folder: str | Path, family: str, seed: int = 0, about: dict | None = None) -> None:
@@ -261,9 +377,15 @@ def build(folder: str | Path, family: str, seed: int = 0, about: dict | None = N
         (folder / name).write_text(text, encoding="utf-8")
     torch.manual_seed(seed)
     config = model_class.config_class.from_pretrained(folder)
-    config.tie_word_embeddings = family == "qwen2_vl"  # InternVL's file is silent, and its class says that they were tied
+    # InternVL's file is silent, and its class says that they were tied
+    config.tie_word_embeddings = family in ("qwen2_vl", "qwen3_vl")
     model = enliven(model_class(config).eval())
-    write_weights(folder, model.to(getattr(torch, written["config.json"]["torch_dtype"])), shards)
+    write_weights(folder, model.to(getattr(torch, precision(written["config.json"]))), shards)
+
+
+def precision(config):
+    """The type of the weights, as a config.json of this layout names it."""
+    return config.get("torch_dtype") or config["text_config"]["dtype"]
 
 
 def _flags(token):

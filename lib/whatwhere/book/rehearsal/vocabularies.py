@@ -1,6 +1,7 @@
 """Small tokenizers of the two kinds that the hub's checkpoints have, learnt from the world's words in a moment.
 
     byte_level(("<|endoftext|>", "<|im_start|>"))   # Qwen's: bytes, merged; added tokens after the last merge
+    byte_level(("<image>",), first=("<|im_end|>",)) # SmolLM2's: some stand before the bytes
     pieces(("<image>", "<pad>"))                    # Llama's: "▁" for a blank, bytes for what has no piece
 """
 
@@ -30,6 +31,13 @@ QWEN25_PLAIN = (
     "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>",
     "<|file_sep|>",
 )  # fmt: skip
+QWEN3_PLAIN = (*QWEN25_PLAIN, "<tool_response>", "</tool_response>", "<think>", "</think>")
+SMOLVLM_FIRST = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+SMOLVLM_SPECIAL = (
+    "<global-img>", *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)),
+    "<fake_token_around_image>", "<image>", *(f"<|reserved_special_token_{n}|>" for n in range(88)),
+    "<end_of_utterance>",
+)  # fmt: skip
 INTERNVL_SPECIAL = (
     "<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>", "<video>",
 )  # fmt: skip
@@ -55,14 +63,18 @@ def text(split=()):
     return [f"a {word} {word}" for word in (*world, *FUNCTION, *WORDS)] + 9 * [f"{split[w][1]} {split[w][0]}" for w in split]
 
 
-def _learn(core, lines, alphabet=()):
+def _learn(core, lines, alphabet=(), first=()):
     """Merge what occurs twice until nothing does: every word of the lines that stands after a blank is one piece."""
     how = dict(vocab_size=10_000, min_frequency=2, initial_alphabet=list(alphabet), show_progress=False)
+    how |= {"special_tokens": list(first)}
     core.train_from_iterator(lines, trainers.BpeTrainer(**how))
 
 
-def byte_level(special, plain=(), more=()):
-    """A byte-level BPE with added tokens in this order, of which `plain` are none that decoding skips."""
+def byte_level(special, plain=(), more=(), first=()):
+    """A byte-level BPE with added tokens in this order, of which `plain` are none that decoding skips.
+
+    first: those that stand at the beginning of the vocabulary.
+    """
     core = Tokenizer(models.BPE())
     core.normalizer, core.decoder = normalizers.NFC(), decoders.ByteLevel()
     core.pre_tokenizer = pre_tokenizers.Sequence([
@@ -70,8 +82,8 @@ def byte_level(special, plain=(), more=()):
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
     core.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
-    _learn(core, text(), pre_tokenizers.ByteLevel.alphabet())
-    for names, skipped in ((special, True), (plain, False), (more, True)):
+    _learn(core, text(), pre_tokenizers.ByteLevel.alphabet(), first)
+    for names, skipped in ((first, True), (special, True), (plain, False), (more, True)):
         core.add_tokens([AddedToken(name, normalized=False, special=skipped) for name in names])
     return core
 

@@ -1,0 +1,66 @@
+"""Qwen3-VL."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, Qwen3VLForConditionalGeneration
+
+from .adapter import Pixels
+from .qwen import Qwen2VL
+
+
+class Qwen3VL(Qwen2VL):
+    """Qwen3-VL: as Qwen2-VL, with an interpolated table in the ViT besides, and with DeepStack.
+
+    DeepStack: the states of some ViT blocks go through connectors of their own, and are added to
+    the visual tokens' states after the LM's first blocks, one after each. So the LM is given
+    more than the connector's output: `pack` lays the additions beside it, zeros for text.
+
+    Two things follow. With the ViT cut at depth d, what would come of deeper states is left out,
+    as the model itself would leave it out if those blocks were taken from it. And the state after
+    LM block l, the lens's and `output_hidden_states`' layer l, is what that block gives out; what
+    DeepStack adds after it is read by block l + 1.
+
+    A patch's place is said twice, by the table and by 2-D RoPE (whose frequencies `rope.scaled`
+    can change), so that `intervene.moved`, which would change one of the two, refuses. In the LM
+    the frequencies of time, row and column are interleaved.
+    """
+
+    model_class = Qwen3VLForConditionalGeneration
+
+    def __init__(self, model: PreTrainedModel, image_processor: Any):
+        super().__init__(model, image_processor)
+        indices = model.config.vision_config.deepstack_visual_indexes  # of blocks, from 0
+        self.position_table = self.vision.pos_embed
+        self.extra_depths = tuple(sorted(block + 1 for block in indices))
+        self._mergers = {
+            block + 1: merger for block, merger in zip(indices, self.vision.deepstack_merger_list)
+        }
+
+    def connect_extra(self, hidden: Tensor, pixels: Pixels, depth: int) -> list[Tensor]:
+        return self._by_image(self._mergers[depth](hidden), pixels)
+
+    def pack(self, named: dict[str, Any]) -> Tensor:
+        given, added = named["inputs_embeds"], named.get("deepstack_visual_embeds") or ()
+        wide = given.new_zeros(*given.shape[:-1], 1 + len(self.extra_depths), given.shape[-1])
+        wide[..., 0, :] = given
+        for n, each in enumerate(added, start=1):
+            wide[..., n, :][named["visual_pos_masks"]] = each.to(given)
+        return wide.flatten(-2)
+
+    def unpack(self, embeddings: Tensor) -> dict[str, Any]:
+        given, *added = embeddings.unflatten(-1, (1 + len(self.extra_depths), -1)).unbind(-2)
+        places = torch.stack(added).ne(0).any(0).any(-1) if added else None
+        return {
+            "inputs_embeds": given,
+            "visual_pos_masks": places,
+            "deepstack_visual_embeds": [each[places] for each in added],
+        }
+
+    def lm_axes(self) -> Tensor:
+        sections = self.lm.config.rope_parameters["mrope_section"]
+        axes = torch.zeros(sum(sections), dtype=torch.long)
+        for axis in (1, 2):
+            axes[axis : 3 * sections[axis] : 3] = axis
+        return axes
