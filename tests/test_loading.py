@@ -30,7 +30,7 @@ def test_unknown_name():
 def test_organism_without_the_repository(monkeypatch, tmp_path):
     monkeypatch.setattr(loading, "__file__", str(tmp_path / "site-packages/whatwhere/loading.py"))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="Clone the repository"):
+    with pytest.raises(FileNotFoundError, match="work inside a clone"):
         ww.load("toy-llava")
 
 
