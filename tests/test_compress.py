@@ -31,6 +31,11 @@ def decoder(vlm):
     return compress.Decoder(weight, vlm.words)
 
 
+def given_to_see(vlm, inputs):
+    """The visual tokens that the LM is given, with what a DeepStack adds later."""
+    return [tokens[0] for tokens in vlm.visual(inputs, [vlm.depths])]
+
+
 def everything(sight):
     return np.arange(len(sight.tokens))
 
@@ -315,7 +320,7 @@ def test_dropping_a_token_inside_the_lm_is_hiding_it_from_later_blocks(vlm):
         lambda _, args, named: (args, {**named, "attention_mask": mask}), with_kwargs=True
     )
     try:
-        due = vlm.unembedding(vlm.lm(inputs_embeds=embeddings, position_ids=ids).last_hidden_state[0, left])
+        due = vlm.unembedding(vlm.lm(**vlm.lm_inputs(embeddings, None, ids)).last_hidden_state[0, left])
     finally:
         hook.remove()
 
@@ -356,7 +361,7 @@ def test_fastv_is_a_few_lines(vlm):
     inputs = vlm.prepare(picture(), PROMPTS[0])
     ids = inputs["input_ids"][:, : places.find(vlm, inputs["input_ids"]).end[0]]
     with compress.compressed(vlm, fastv), pytest.raises(ValueError, match="'inside' needs a question after the image"):
-        vlm.lm(inputs_embeds=vlm.embed({"input_ids": ids}, vlm.visual_tokens([picture()])))
+        vlm.lm(**vlm.lm_inputs(vlm.embed({"input_ids": ids}, given_to_see(vlm, inputs))))
 
 
 def test_what_a_method_sees(vlm):
@@ -377,7 +382,7 @@ def test_what_a_method_sees(vlm):
         alone = vlm.prepare(image, prompt)
         assert torch.equal(sight.ids, alone["input_ids"][0]) and torch.equal(sight.index, vlm.positions(image, prompt).index)
         assert torch.equal(sight.hidden[sight.index], sight.tokens) and prompt in sight.text
-        assert apart(sight.hidden, vlm.embed(alone)[0]) < SAME
+        assert apart(sight.hidden, vlm.embed(alone)[0, :, : sight.hidden.shape[1]]) < SAME
         for depth, own in states[n].items():
             assert apart(own, vlm.vit_states(images, [depth])[n][0]) < SAME
 
@@ -402,7 +407,7 @@ def test_states_of_other_pictures_are_not_taken_for_this_prompts(vlm):
         return everything(sight)
 
     inputs = vlm.prepare(picture(0), PROMPTS[0])
-    visual = vlm.visual_tokens([picture(0)])
+    visual = given_to_see(vlm, inputs)
     with compress.compressed(vlm, look):
         with pytest.raises(ValueError, match="the ViT did not run inside this context"):
             vlm.lm_hidden(vlm.embed(inputs, visual), None, vlm.position_ids(inputs))
@@ -414,12 +419,20 @@ def test_states_of_other_pictures_are_not_taken_for_this_prompts(vlm):
 @pytest.mark.parametrize("place, options, said", [
     ("ViT 1", {}, "The place of method 'm' is 'ViT 1'; .* from 'LM 0', what the connector gives, to 'LM "),
     ("LM 99", {}, "is 'LM 99'"),
-    ("LM 1", {"positions": "renumbered"}, "at LM 1, after they were given positions: these are kept"),
+    ("LM 2", {"positions": "renumbered"}, "at LM 2, after they were given positions: these are kept"),
 ])  # fmt: skip
 def test_a_place_that_is_not_served_is_refused(vlm, place, options, said):
     method = compress.Method("m", everything, place)
     with pytest.raises(ValueError, match=said), compress.compressed(vlm, method, **options):
         pass
+
+
+def test_a_place_among_what_a_deepstack_adds_is_refused(checkpoint):
+    vlm = ww.load(checkpoint("hub/qwen3_vl"), device="cpu", dtype="float32")
+    added = len(vlm.adapter.extra_depths)
+    with pytest.raises(ValueError, match=rf"drop tokens at 'LM 0' or from 'LM {added}' on, not at 'LM 1'"):
+        with compress.compressed(vlm, compress.Method("m", everything, "LM 1")):
+            pass
 
 
 # -- putting back ---------------------------------------------------------------------------------------------------

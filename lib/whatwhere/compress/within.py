@@ -332,7 +332,7 @@ class _Shortener:
         try:
             (states, _), (_, last) = residual_stream(
                 adapter.vision, self.vlm.vision_blocks, [depth, self.vlm.depths], *args, **named, what="ViT depth",
-                take=lambda state: (adapter.patches(state, pixels), state),
+                take=lambda state, _: (adapter.patches(state, pixels), state),
             )  # fmt: skip
             own = torch.cat(list(adapter.connect(last, pixels))).to(visual)  # of a DeepStack, the first part
         finally:
