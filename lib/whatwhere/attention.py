@@ -12,7 +12,7 @@ That a token looks somewhere does not say that it uses what is there: `intervene
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -22,7 +22,6 @@ from .finite import check_finite
 from .streams import off_device, residual_stream
 from .taps import Tap, tapped
 
-SINK = 5.0  # a sink receives so many times an equal share
 SEEN_BY = 0.25  # and is seen by this share of all tokens: what two or three do is no habit
 
 
@@ -47,6 +46,7 @@ class Attention:
     places: Tensor
     grid: tuple[int, int]
     image: Image.Image
+    SINK: ClassVar[float] = 5.0  # a sink receives so many times an equal share
 
     def on_image(self) -> Tensor:
         """(blocks, heads, tokens, rows, columns): what each token collects from each patch."""

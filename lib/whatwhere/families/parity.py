@@ -13,7 +13,7 @@ is less (`ALLOWED`).
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,10 +24,12 @@ from .. import lens
 from ..compress.speed import now, peak
 from ..files import first_line
 from ..finite import NotFinite
-from ..models import VLM
 from .adapter import check_members
 from .forward import ALLOWED, Found, Run, all_layers, distance, verdict
 from .shapes import corners, shapes
+
+if TYPE_CHECKING:
+    from ..models import VLM
 
 RESIZED = 0.02  # allowed between pixels that two libraries resized
 QUESTIONS = ["what is this ?", "what is on the left, and which colour does it have ?"]
@@ -35,7 +37,7 @@ WORDS = 6  # of an answer that are compared
 
 
 def check(
-    vlm: VLM,
+    vlm: "VLM",
     processor: Callable[..., Any] | None = None,
     images: list | None = None,
     questions: list[str] | None = None,
@@ -113,7 +115,7 @@ def _noise(height: int, width: int, seed: int) -> Image.Image:
 # -- the checks ------------------------------------------------------------------------------------
 
 
-def _members(vlm: VLM) -> Found:
+def _members(vlm: "VLM") -> Found:
     try:
         check_members(vlm.adapter)
     except ValueError as error:
@@ -121,7 +123,7 @@ def _members(vlm: VLM) -> Found:
     return "yes", ""
 
 
-def _finite(vlm: VLM, image: Any, question: str) -> Found:
+def _finite(vlm: "VLM", image: Any, question: str) -> Found:
     inputs = vlm.prepare(image, question)
     mask, positions = inputs["attention_mask"], vlm.position_ids(inputs)
     states = [vlm.vit_states(image), vlm.visual_tokens_by_depth(image)]
@@ -132,7 +134,7 @@ def _finite(vlm: VLM, image: Any, question: str) -> Found:
     return works, f"largest {largest:.3g}"
 
 
-def _prompt(vlm: VLM, images: list, questions: list[str], processor: Callable[..., Any]) -> Found:
+def _prompt(vlm: "VLM", images: list, questions: list[str], processor: Callable[..., Any]) -> Found:
     part = getattr(processor, "image_processor", None)
     apart, allowed = 0.0, ALLOWED[vlm.dtype]
     if part is not None and type(part) is not type(vlm.image_processor):  # on torchvision, say
@@ -150,7 +152,7 @@ def _prompt(vlm: VLM, images: list, questions: list[str], processor: Callable[..
     return "yes" if apart <= allowed else wrong, f"{apart:.1g}"
 
 
-def _asked(vlm: VLM, processor: Callable[..., Any]) -> Callable[[Any, str], Any]:
+def _asked(vlm: "VLM", processor: Callable[..., Any]) -> Callable[[Any, str], Any]:
     """What a processor of transformers makes of a question about an image, as a function."""
 
     def ask(image: Any, question: str) -> Any:
@@ -165,7 +167,7 @@ def _asked(vlm: VLM, processor: Callable[..., Any]) -> Callable[[Any, str], Any]
     return ask
 
 
-def _batch(vlm: VLM, images: list, questions: list[str]) -> Found:
+def _batch(vlm: "VLM", images: list, questions: list[str]) -> Found:
     apart = 0.0
     for row, image, question in zip(vlm.logits(images, questions), images, questions):
         alone = vlm.logits(image, question)
@@ -174,7 +176,7 @@ def _batch(vlm: VLM, images: list, questions: list[str]) -> Found:
     return verdict(vlm, apart, f"Prompts differ when they are batched: {members}.")
 
 
-def _answer(vlm: VLM, image: Any, question: str) -> Found:
+def _answer(vlm: "VLM", image: Any, question: str) -> Found:
     """What `generate` says, with its cache, beside the likeliest words when all is run anew."""
     inputs = vlm.prepare(image, question)
     greedy = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "pad_token_id": 0}
@@ -195,7 +197,7 @@ def _answer(vlm: VLM, image: Any, question: str) -> Found:
     return "yes", f"{len(said)} words"
 
 
-def _attention(vlm: VLM, image: Any, question: str, name: str) -> Found:
+def _attention(vlm: "VLM", image: Any, question: str, name: str) -> Found:
     config, inputs = vlm.model.config, vlm.prepare(image, question)
     parts = [config, *(getattr(config, key) for key in config.sub_configs)]
     usual, before = [part._attn_implementation for part in parts], vlm.model(**inputs).logits
@@ -210,7 +212,7 @@ def _attention(vlm: VLM, image: Any, question: str, name: str) -> Found:
     return verdict(vlm, apart, wrong, roundings=2)
 
 
-def _cost(vlm: VLM, image: Any) -> Found:
+def _cost(vlm: "VLM", image: Any) -> Found:
     lens.token_maps(vlm, image)  # the first one warms up
     with peak(vlm.device) as most:
         start = now(vlm.device)
@@ -221,7 +223,7 @@ def _cost(vlm: VLM, image: Any) -> Found:
     return "yes", f"{took}, for {depths} depths of {rows} × {columns}"
 
 
-def _precision(vlm: VLM) -> Found:
+def _precision(vlm: "VLM") -> Found:
     cuda = vlm.device.type == "cuda"
     where = torch.cuda.get_device_name(vlm.device) if cuda else str(vlm.device)
     tf32 = cuda and vlm.dtype == torch.float32 and torch.backends.cudnn.allow_tf32

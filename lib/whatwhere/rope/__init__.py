@@ -6,7 +6,8 @@
     with rope.scaled(vlm, alpha=9, p=2): …                        # some frequencies turn faster
 """
 
-from . import symbolic
+from importlib import import_module
+
 from .heads import Heads, heads, language, language_heads, vision
 from .rotary import PLACES, Rotary, axial, frequencies, gains, largest_alpha, place, sigmoid_gains
 from .scaling import scaled
@@ -15,3 +16,9 @@ __all__ = [
     "PLACES", "Heads", "Rotary", "axial", "frequencies", "gains", "heads", "language", "language_heads", "largest_alpha",
     "place", "scaled", "sigmoid_gains", "symbolic", "vision",
 ]  # fmt: skip
+
+
+def __getattr__(name):
+    if name == "symbolic":  # it needs sympy, which nobody else does
+        return import_module(".symbolic", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,8 +6,6 @@ from numbers import Integral, Real
 
 import torch
 
-from . import symbolic
-
 # (row, column) of the satellite seen from the nucleus, for a distance of one. Rows count downwards, and on a table seen from
 # above, lower is nearer: the paper's (−m, 0), (m, 0), (0, n) and (0, −n) for left, right, front and behind are (column, row).
 PLACES = {"left": (0, -1), "right": (0, 1), "behind": (-1, 0), "front": (1, 0)}
@@ -120,7 +118,9 @@ class Rotary:
         if steps.shape[-1] <= self.axis.max():
             raise ValueError(f"A displacement has {self.axis.max() + 1} numbers here, one for each axis; got {steps.shape[-1]}.")
         (q1, q2), (k1, k2) = (each.chunk(2, -1) for each in (q, k))
-        return symbolic.terms()(q1, q2, k1, k2, steps[..., self.axis].to(q), self.theta.to(q))
+        from .symbolic import terms  # sympy takes a while to import
+
+        return terms()(q1, q2, k1, k2, steps[..., self.axis].to(q), self.theta.to(q))
 
     def logits(self, q, k, at_q, at_k=None):
         """(…, queries, keys) attention logits, divided by √(head size), of q and k (…, n, head size) at positions (n, axes)."""

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..attention import SINK
 from .page import OWN_KEYS, PAPER_STYLE, data_uri, tight
 
 MOST = 4 * 2**20  # bytes of weights in one figure
@@ -28,7 +27,7 @@ LEGEND = (
 )
 SINKS = (
     "attention sinks: tokens that receive, on average over heads, more than "
-    f"{SINK:g} times an equal share, whoever looks."
+    "{:g} times an equal share, whoever looks."
 )
 CALL = "window.whatwhereAttention?.(this,event)"
 HERE = Path(__file__)
@@ -136,7 +135,7 @@ class AttentionMap:
             f'<p class="ww-told" aria-live="polite">'
             f"{_islands(self._told(own, text, data['names']))}</p>"
             f'<p class="ww-patch" aria-live="polite">{hint}</p><p>{LEGEND} '
-            f"{'Dashes mark' if any(sinks) else 'There are no'} {SINKS}</p></figcaption>"
+            f"{'Dashes mark' if any(sinks) else 'There are no'} {SINKS.format(seen.SINK)}</p></figcaption>"
             "<noscript><style>.ww-bar,.ww-patch{display:none!important}</style></noscript>"
             f"<script>{SCRIPT}</script></figure>"
         )
