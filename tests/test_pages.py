@@ -1,11 +1,16 @@
 """What our Sphinx extensions make of a page: formulas are set, first uses are linked."""
 
+import re
+from pathlib import Path
+
 import pytest
 from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
 
 from tools.site import first_use, maths
 
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted((ROOT / "book").glob("*.md")), *sorted((ROOT / "notebooks").glob("*.ipynb")), ROOT / "README.md"]
 CONF = """
 import sys
 sys.path.insert(0, {tools!r})
@@ -109,3 +114,11 @@ def test_a_formula_that_cannot_be_set_is_a_warning(tmp_path):
 )
 def test_what_a_formula_introduces(latex, found):
     assert first_use.symbol(latex) == found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_holds_a_note_to_its_editors(page):
+    """Such as "(Term to use: …)" or "TODO": they are for those who write, and readers wonder."""
+    text = page.read_text(encoding="utf-8")
+    notes = re.findall(r"\b(?:TODO|FIXME|XXX)\b|\((?:Terms? to use|Only if)\b[^)]*\)", text)
+    assert not notes
