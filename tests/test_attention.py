@@ -321,7 +321,7 @@ def masked(vlm, inputs, pairs):
     embeddings, n = vlm.embed(inputs), pairs.shape[1]
     hidden = torch.ones(n, n, dtype=torch.bool).triu(1) | (inputs["attention_mask"] == 0)[:, None] | pairs
     mask = torch.zeros(len(pairs), 1, n, n).masked_fill(hidden[:, None], torch.finfo(torch.float32).min)
-    named = {"inputs_embeds": embeddings, "attention_mask": mask, "position_ids": vlm.position_ids(inputs)}
+    named = vlm.lm_inputs(embeddings, mask, vlm.position_ids(inputs))
     with eager(vlm):
         return vlm.unembedding(vlm.lm(**named, use_cache=False).last_hidden_state)
 

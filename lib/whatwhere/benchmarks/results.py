@@ -103,6 +103,10 @@ class Result:
 def load(folder):
     """The `Result` of a run's folder, finished or not, without its model or its pictures."""
     settings = running.read_settings(folder)
+    try:
+        known(settings["benchmark"])
+    except ValueError as error:
+        raise ValueError(f"The run in '{folder}' cannot be scored. {error}") from error
     return Result(settings, running.rows(folder))
 
 
