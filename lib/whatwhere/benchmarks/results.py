@@ -106,7 +106,7 @@ def load(folder):
     try:
         known(settings["benchmark"])
     except ValueError as error:
-        raise ValueError(f"The run in '{folder}' cannot be scored. {error}") from error
+        raise ValueError(f"'{Path(folder) / running.SETTINGS}' cannot be scored. {error}") from error
     return Result(settings, running.rows(folder))
 
 
