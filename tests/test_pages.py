@@ -1,6 +1,8 @@
 """What our Sphinx extensions make of a page: formulas are set, first uses are linked."""
 
 import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,13 @@ def test_no_page_holds_a_note_to_its_editors(page):
     text = page.read_text(encoding="utf-8")
     notes = re.findall(r"\b(?:TODO|FIXME|XXX)\b|\((?:Terms? to use|Only if)\b[^)]*\)", text)
     assert not notes
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.suffix == ".md"], ids=lambda page: page.name)
+def test_what_a_page_imports_is_there(page):
+    """The code of a page is run when the book is built; here is seen at least that its modules have not moved."""
+    code = "\n".join(re.findall(r"^```\{code-cell\}.*?\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S))
+    for start, name in re.findall(r"^(?:from ((?:tools|whatwhere)[\w.]*) )?import (\w+(?:\.\w+)*)", code, re.M):
+        __import__(start or name, fromlist=[name])
+        if start:
+            assert hasattr(sys.modules[start], name) or find_spec(f"{start}.{name}"), f"{start} has no {name}"
