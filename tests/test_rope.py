@@ -16,7 +16,7 @@ from closeness import OTHER, SAME, apart
 from whatwhere import rope
 from whatwhere.book.rehearsal.checkpoints import qwen2vl
 from whatwhere.rope import symbolic
-from whatwhere.rope.heads import tapped
+from whatwhere.rope.heads import projected
 
 HEADS, GRIDS = (32, 64, 80, 128), ((4, 4), (64, 64), (6, 40))
 
@@ -174,8 +174,8 @@ def test_the_adapter_says_where_the_heads_of_the_vit_are(name, checkpoint):
     hooks = [
         block.get_submodule(projection).register_forward_pre_hook(lambda _, args: out.append(args[0])) for block in blocks
     ]
-    taps = [vlm.adapter.vision_heads(block) for block in blocks]
-    q, k, v = tapped(taps, lambda: vlm.vit_states(image, [vlm.depths]))
+    projections = [vlm.adapter.vision_heads(block) for block in blocks]
+    q, k, v = projected(projections, lambda: vlm.vit_states(image, [vlm.depths]))
     [hook.remove() for hook in hooks]
     assert q.shape == k.shape == v.shape and q.shape[:2] == (vlm.depths, 2)
     logits = q.double() @ k.double().mT / math.sqrt(q.shape[-1])
@@ -184,7 +184,7 @@ def test_the_adapter_says_where_the_heads_of_the_vit_are(name, checkpoint):
         logits = torch.stack([rope.vision(vlm).logits(*each, at) for each in zip(q.double(), k.double())])
     for weights, values, really in zip(logits.softmax(-1), v.double(), out, strict=True):
         assert apart((weights @ values).transpose(0, 1).flatten(1), really.flatten(0, -2)) < SAME
-    assert not any(module._forward_hooks for block in taps for module, _ in block)
+    assert not any(module._forward_hooks for block in projections for module, _ in block)
 
 
 @pytest.mark.parametrize("name", ["toy-llava", "toy-qwen2vl", *shapes.LANGUAGES])

@@ -51,7 +51,6 @@ def test_arrows_point_down_only():
 
 def test_there_is_no_circle():
     known = modules()
-    # a package is one with what it imports in order to hand it on
     arrows = {name: {each for each in imports(name, known) if (name, each) not in SHOWS} for name in known}
     done = set()
     while left := {name: each - done for name, each in arrows.items() if name not in done}:

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from . import places
 from .finite import check_finite
 from .streams import off_device, residual_stream
 from .taps import Tap, tapped
@@ -149,15 +150,13 @@ def _in_lm(vlm, inputs, blocks, keep):
         # the whole model, and not its parts: some families give the LM more than embeddings
         named = {**inputs, "use_cache": False, "what": "LM layer", "real": inputs["attention_mask"]}
         residual_stream(vlm.model, vlm.lm_layers, [max(blocks)], **named)
-    about = []
-    for ids, own, visual, grid in zip(
-        inputs["input_ids"], real, vlm.image_places(inputs), vlm.adapter.grids(inputs)
-    ):
-        places = visual[own].nonzero()[:, 0][vlm.adapter.leading :].cpu()
+    about, patches = [], places.find(vlm, inputs["input_ids"]).patches
+    for ids, own, visual, grid in zip(inputs["input_ids"], real, patches, vlm.adapter.grids(inputs)):
+        at = visual[own].nonzero()[:, 0].cpu()
         words = vlm.words[ids[own].cpu().numpy()].tolist()
-        for place, name in zip(places.tolist(), _patches(*grid)):
+        for place, name in zip(at.tolist(), _patches(*grid)):
             words[place] = name
-        about.append((words, places, tuple(grid)))
+        about.append((words, at, tuple(grid)))
     return about
 
 

@@ -6,6 +6,7 @@
 import numpy as np
 import torch
 
+from . import places
 from .attention import vit_order
 from .compress.within import at_work
 
@@ -121,20 +122,19 @@ class PairsInPrompt:
     def __init__(self, vlm, queries, keys, stack):
         self.vlm = vlm
         self.sides = [Choice("Queries", queries, NAMES), Choice("Keys", keys, NAMES)]
-        self.places = None  # (batch, length) where the image is in what is about to reach the LM
+        self.running = places.Running(vlm)
         self.prompt = None  # (batch, length) ids of the last prompt, without its answer
         self.of_prompt = None  # (batch, length) which of its tokens look, and at which
         self.now = None  # (batch, queries) and (batch, keys), of what the LM runs on
+        stack.callback(self.running.attach().remove)
         hook = vlm.model.get_input_embeddings().register_forward_hook(self.read)
         stack.callback(hook.remove)
         stack.callback(vlm.lm.register_forward_pre_hook(self.look, with_kwargs=True).remove)
 
     def read(self, _, args, output):
-        """After the input embeddings: is there an image, and where does its prompt end?"""
-        ids = args[0].cpu()
-        places = ids == self.vlm.model.config.image_token_id
-        self.places = places if places.any() and places.shape[1] > 1 else None
-        if self.places is not None:
+        """After the input embeddings: where does a prompt with an image end?"""
+        ids = args[0]
+        if self.running.found is not None:
             # who writes without a cache feeds the answer with its prompt, which ends where it did
             before, length = self.prompt, 0 if self.prompt is None else self.prompt.shape[1]
             grown = length and ids.shape[1] > length and torch.equal(ids[:, :length], before)
@@ -144,8 +144,8 @@ class PairsInPrompt:
         """Before the LM: what of it is meant?"""
         cache, (batch, new) = named.get("past_key_values"), named["inputs_embeds"].shape[:2]
         past = 0 if cache is None else cache.get_seq_length()
-        if self.places is not None:
-            if at_work(self.vlm) or (batch, new) != self.places.shape or past:
+        if self.running.found is not None:
+            if at_work(self.vlm) or not self.running.fits(named["inputs_embeds"]) or past:
                 raise ValueError(
                     "A knockout by tokens needs the whole prompt and every patch of it, once, in "
                     "an empty cache: leave `with compress.compressed(…)` first, and start each "
@@ -165,25 +165,23 @@ class PairsInPrompt:
             self.now = queries[:, past:], keys
 
     def _of_prompt(self, named):
-        places, mask = self.places, named.get("attention_mask")
+        found, mask = self.running.found, named.get("attention_mask")
         if mask is not None and (not torch.is_tensor(mask) or mask.ndim != 2):
             raise ValueError(FIXED_CACHE)
-        real = torch.ones_like(places) if mask is None else mask.bool().cpu()
-        if any(side.needs_end for side in self.sides) and places[:, -1].any():
+        image, patches = found.mask.cpu(), found.patches.cpu()
+        real = torch.ones_like(image) if mask is None else mask.bool().cpu()
+        if any(side.needs_end for side in self.sides) and image[:, -1].any():
             raise ValueError(
                 "These prompts end with the image (as those of an exam with shared=True do), so "
                 "that none has a last token."
             )
-        grids = _grids(self.vlm, places, named.get("position_ids"))
-        chosen = [torch.zeros_like(places) for _ in self.sides]
+        grids = places.grids(self.vlm, found, places.plain(named.get("position_ids")))
+        chosen = [torch.zeros_like(image) for _ in self.sides]
         for n, (own, grid) in enumerate(zip(real, grids)):
-            visual = places[n, own]
-            patches = visual.nonzero()[:, 0][self.vlm.adapter.leading :]
+            visual, at = image[n, own], patches[n, own].nonzero()[:, 0]
             end = self.prompt.shape[1] - int((~own).sum())
             for side, of_side in zip(self.sides, chosen):
-                of_side[n, own] = side.among(
-                    len(visual), patches, grid, n, len(places), visual, end
-                )
+                of_side[n, own] = side.among(len(visual), at, grid, n, len(real), visual, end)
         return chosen
 
     def pairs(self, number, shape):
@@ -194,17 +192,6 @@ class PairsInPrompt:
         if (len(queries), queries.shape[1], keys.shape[1]) != (shape[0], *shape[2:]):
             raise ValueError(FIXED_CACHE)
         return queries[:, :, None] & keys[:, None]
-
-
-def _grids(vlm, places, positions):
-    """(rows, columns) of each prompt's visual tokens, from where they are and their positions."""
-    if positions is None:
-        return [vlm.adapter.grid_at(None)] * len(places)
-    positions = (
-        positions[-3:].cpu() if positions.ndim == 3 else positions.cpu()
-    )  # a fourth counts text
-    index = [own.nonzero()[:, 0][vlm.adapter.leading :] for own in places]
-    return [vlm.adapter.grid_at(positions[..., n, own]) for n, own in enumerate(index)]
 
 
 def other_grid(mask, grid):

@@ -12,18 +12,16 @@ from functools import cache, partial
 
 import numpy as np
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
 
 from .. import places
 from ..finite import check_finite
 from ..streams import check_range, residual_stream
+from ..taps import USUAL, Tap, tapped
 from . import groups as ways
 
 POOLS = ("mean", "first", "random")
 POSITIONS = ("kept", "renumbered")
 LENGTHS = ("dropped", "kept")
-EXACT = "whatwhere_float32"  # the name of an attention that tells its weights, computed in float32 whatever the model's type is
 ONCE = (
     "A compression shortens whole prompts, once, into an empty cache: leave one `with compress.compressed(…)` before the next, "
     "and start each conversation anew."
@@ -410,27 +408,14 @@ class _Shortener:
             raise ValueError("The layer of attention is counted from 1, the first block of the LM.")
         if call.found.mask[:, -1].any():
             raise ValueError("A choice by attention needs a question after the image; an exam with shared=True has none there.")
-        config, seen = self.vlm.lm.config, []
+        kept, config = [], self.vlm.lm.config
         usual = config._attn_implementation
-        hook = self.vlm.lm_layers[layer - 1].self_attn.register_forward_hook(lambda _, __, output: seen.append(output[1]))
-        self.looking, config._attn_implementation = True, EXACT  # the others do not tell their weights, or overflow in float16
+        self.looking = True
+        config._attn_implementation = usual if usual in USUAL else "sdpa"  # others do not let their weights be worked out
         try:
-            self.vlm.lm_hidden(call.given, call.mask.long(), call.positions, layer)
+            with tapped([(self.vlm.lm_layers[layer - 1], Tap(take=kept.append))]):
+                self.vlm.lm_hidden(call.given, call.mask.long(), call.positions, layer)
         finally:
             self.looking, config._attn_implementation = False, usual
-            hook.remove()
-        return check_finite((seen[0] if every else seen[0][:, :, -1]).mean(1), f"the attention in LM block {layer}")
-
-
-def _exact(module, query, key, value, attention_mask, scaling, dropout=0.0, **named):
-    """Attention as "eager" does it, but in float32 until its weights are there: (what it gives on, the weights)."""
-    key, value = (each.repeat_interleave(query.shape[1] // each.shape[1], 1) for each in (key, value))
-    scores = query.float() @ key.float().transpose(2, 3) * scaling
-    if attention_mask is not None:  # a large score would outweigh what float16 has to hide it
-        scores = scores.masked_fill(attention_mask < 0, torch.finfo(scores.dtype).min)
-    weights = scores.softmax(-1)
-    return (weights.to(value.dtype) @ value).transpose(1, 2).contiguous(), weights
-
-
-AttentionInterface.register(EXACT, _exact)
-AttentionMaskInterface.register(EXACT, eager_mask)
+        weights = kept[0] if every else kept[0][:, :, -1]
+        return check_finite(weights.mean(1), f"the attention in LM block {layer}")

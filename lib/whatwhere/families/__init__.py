@@ -9,12 +9,12 @@ is shared and lives in `models`. book/new_adapter.md adds a family.
     families.check(vlm, processor)             # is what is read what the model itself computes?
 """
 
-from .adapter import Adapter, Grid, Pixels, Tap, members
+from .adapter import Adapter, Grid, Pixels, Projection, members
 from .registry import adapter_class, names, register
 from .square import Square
 
 __all__ = [
-    "Adapter", "Grid", "Pixels", "Square", "Tap", "adapter_class", "check", "members", "names",
+    "Adapter", "Grid", "Pixels", "Square", "Projection", "adapter_class", "check", "members", "names",
     "register",
 ]  # fmt: skip
 

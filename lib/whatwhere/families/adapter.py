@@ -19,7 +19,7 @@ from ..images import View
 
 Grid = tuple[int, int]  # (rows, columns)
 Pixels = dict[str, Tensor]
-Tap = tuple[nn.Module, Callable[[Tensor], Tensor]]  # a module, and what is made of its output
+Projection = tuple[nn.Module, Callable[[Tensor], Tensor]]  # a module, and what is made of its output
 
 
 class Adapter(ABC):
@@ -122,7 +122,7 @@ class Adapter(ABC):
         """Whole numbers (rows, columns) of patches for each image, laid out as a ViT state without
         its last axis; −1 for what is no patch."""
 
-    def vision_heads(self, block: nn.Module) -> tuple[Tap, Tap, Tap]:
+    def vision_heads(self, block: nn.Module) -> tuple[Projection, Projection, Projection]:
         """Queries, keys and values of a ViT block, before rotation: for each the module that makes
         them, and a function that gives (…, heads, head size) of its output."""
         return separate_heads(getattr(block, "self_attn", None) or block.attention)
@@ -170,7 +170,7 @@ class Adapter(ABC):
         """The reverse of `pack`: `inputs_embeds` and what else the LM is to be called with."""
         return {"inputs_embeds": embeddings}
 
-    def lm_heads(self, block: nn.Module) -> tuple[Tap, Tap, Tap]:
+    def lm_heads(self, block: nn.Module) -> tuple[Projection, Projection, Projection]:
         """As `vision_heads`, of an LM block; keys and values may be of fewer heads, that share."""
         return separate_heads(block.self_attn)
 
@@ -179,8 +179,8 @@ class Adapter(ABC):
         return torch.zeros(len(self.lm.rotary_emb.inv_freq), dtype=torch.long)
 
 
-def separate_heads(attention: nn.Module) -> tuple[Tap, Tap, Tap]:
-    """The taps of an attention with `q_proj`, `k_proj`, `v_proj`, and maybe `q_norm`, `k_norm`."""
+def separate_heads(attention: nn.Module) -> tuple[Projection, Projection, Projection]:
+    """The projections of an attention with `q_proj`, `k_proj`, `v_proj`, and maybe `q_norm`, `k_norm`."""
 
     def heads(output: Tensor) -> Tensor:
         split = output.ndim == 4  # as a norm of each head for itself leaves it

@@ -13,7 +13,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from .adapter import Adapter, Grid, Pixels, Tap
+from .adapter import Adapter, Grid, Pixels, Projection
 from .picture import picture
 
 
@@ -85,13 +85,13 @@ class Qwen2VL(Adapter):
         split = [each.unflatten(1, (-1, m)).unflatten(0, (-1, m)) for each in maps]
         return torch.cat([each.transpose(1, 2).flatten() for each in split])
 
-    def vision_heads(self, block: nn.Module) -> tuple[Tap, Tap, Tap]:
+    def vision_heads(self, block: nn.Module) -> tuple[Projection, Projection, Projection]:
         n = block.attn.num_heads
 
-        def tap(which: int) -> Tap:
+        def part(which: int) -> Projection:
             return block.attn.qkv, lambda output: output.unflatten(-1, (3, n, -1))[..., which, :, :]
 
-        return tap(0), tap(1), tap(2)
+        return part(0), part(1), part(2)
 
     def patches(self, hidden: Tensor, pixels: Pixels) -> list[Tensor]:
         states = self._by_image(hidden, pixels, self.merge**2)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..files import first_line
 from ..finite import NotFinite
-from ..rope.heads import tapped
+from ..rope.heads import projected
 from ..streams import residual_stream
 from .forward import Found, listen
 
@@ -94,16 +94,16 @@ def _packs(vlm: "VLM", embeddings: Tensor) -> bool:
 
 def _vision_heads(vlm: "VLM", inputs: dict) -> bool:
     """Are queries, keys and values of the ViT alike in shape, for all its blocks that run?"""
-    taps = [vlm.adapter.vision_heads(block) for block in vlm.vision_blocks[: vlm.depths]]
-    q, k, v = tapped(taps, lambda: vlm.visual(inputs, [vlm.depths]))
+    projections = [vlm.adapter.vision_heads(block) for block in vlm.vision_blocks[: vlm.depths]]
+    q, k, v = projected(projections, lambda: vlm.visual(inputs, [vlm.depths]))
     return q.shape == k.shape == v.shape
 
 
 def _lm_heads(vlm: "VLM", inputs: dict) -> bool:
     """Are there as many queries as the LM has heads, and keys and values for them to share?"""
-    taps, mask = [vlm.adapter.lm_heads(block) for block in vlm.lm_layers], inputs["attention_mask"]
+    projections, mask = [vlm.adapter.lm_heads(block) for block in vlm.lm_layers], inputs["attention_mask"]
     positions = vlm.position_ids(inputs)
-    q, k, v = tapped(taps, lambda: vlm.lm_hidden(vlm.embed(inputs), mask, positions))
+    q, k, v = projected(projections, lambda: vlm.lm_hidden(vlm.embed(inputs), mask, positions))
     heads = vlm.lm.config.num_attention_heads
     return q.shape[1] == heads and q[:, : k.shape[1]].shape == k.shape == v.shape
 

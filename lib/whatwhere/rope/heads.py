@@ -37,8 +37,8 @@ def language(vlm):
 def heads(vlm, image):
     """What every head of the ViT makes of `image`: a `Heads`. Needs 2-D RoPE, as `vision` does."""
     vision(vlm)
-    taps = [vlm.adapter.vision_heads(block) for block in vlm.vision_blocks]
-    q, k, v = tapped(taps, lambda: vlm.vit_states(image, [vlm.depths]), "the ViT's")
+    projections = [vlm.adapter.vision_heads(block) for block in vlm.vision_blocks]
+    q, k, v = projected(projections, lambda: vlm.vit_states(image, [vlm.depths]), "the ViT's")
     return Heads(q, k, v, vlm.positions(image).vit)
 
 
@@ -49,22 +49,22 @@ def language_heads(vlm, image, question):
     """
     inputs = vlm.prepare(image, question)
     positions = vlm.position_ids(inputs)
-    taps = [vlm.adapter.lm_heads(block) for block in vlm.lm_layers]
-    q, k, v = tapped(
-        taps, lambda: vlm.lm_hidden(vlm.embed(inputs), inputs["attention_mask"], positions), "the LM's"
+    projections = [vlm.adapter.lm_heads(block) for block in vlm.lm_layers]
+    q, k, v = projected(
+        projections, lambda: vlm.lm_hidden(vlm.embed(inputs), inputs["attention_mask"], positions), "the LM's"
     )
     k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], 1) for part in (k, v))
     return Heads(q, k, v, positions.cpu().reshape(-1, q.shape[2]).T)
 
 
-def tapped(taps, run, whose=""):
+def projected(projections, run, whose=""):
     """Queries, keys and values that flow while `run()` runs: three of (blocks, heads, tokens, head size), on the CPU.
 
-    taps: for each block what the adapter's `vision_heads` or `lm_heads` gives. One image, or one prompt.
+    projections: for each block what the adapter's `vision_heads` or `lm_heads` gives. One image, or one prompt.
     """
     heard = [[], [], []]
     with ExitStack() as stack:
-        for block in taps:
+        for block in projections:
             for kind, (module, split) in zip(heard, block, strict=True):
 
                 def hook(_, args, output, kind=kind, split=split):

@@ -11,12 +11,11 @@ import json
 from collections.abc import Iterable
 from html import escape
 from numbers import Integral
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from .page import OWN_KEYS, PAPER_STYLE, data_uri, tight
+from .page import OWN_KEYS, PAPER_STYLE, beside, data_uri, islands
 
 MOST = 4 * 2**20  # bytes of weights in one figure
 VEIL = 0.8  # how opaque the dark veil is over a patch from which nothing is collected
@@ -30,10 +29,7 @@ SINKS = (
     "{:g} times an equal share, whoever looks."
 )
 CALL = "window.whatwhereAttention?.(this,event)"
-HERE = Path(__file__)
-STYLE, SCRIPT = (
-    tight(HERE.with_suffix(kind).read_text(encoding="utf-8")) for kind in (".css", ".js")
-)
+STYLE, SCRIPT = (beside(__file__, kind) for kind in (".css", ".js"))
 
 
 class AttentionMap:
@@ -133,7 +129,7 @@ class AttentionMap:
             'each; arrow keys walk, Enter lets a patch look" '
             f'style="background-image:url({data_uri(seen.image)})">{body}</div><figcaption>'
             f'<p class="ww-told" aria-live="polite">'
-            f"{_islands(self._told(own, text, data['names']))}</p>"
+            f"{islands(self._told(own, text, data['names']))}</p>"
             f'<p class="ww-patch" aria-live="polite">{hint}</p><p>{LEGEND} '
             f"{'Dashes mark' if any(sinks) else 'There are no'} {SINKS.format(seen.SINK)}</p></figcaption>"
             "<noscript><style>.ww-bar,.ww-patch{display:none!important}</style></noscript>"
@@ -208,9 +204,3 @@ def _index(known, asked, what) -> int:
 def _percent(weight) -> str:
     """Of half a percent and more the number."""
     return f"{100 * weight:.0f}" if weight >= 0.005 else ""
-
-
-def _islands(pieces) -> str:
-    """Every second piece is a word, isolated: one that runs from right to left moves no other."""
-    pieces = [escape(piece) for piece in pieces]
-    return "".join(f"<bdi>{piece}</bdi>" if n % 2 else piece for n, piece in enumerate(pieces))

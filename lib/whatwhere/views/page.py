@@ -6,6 +6,7 @@ and Sphinx each announce their theme in another way, so that colours which follo
 
 import base64
 import re
+from html import escape
 from io import BytesIO
 from pathlib import Path
 from string import Template
@@ -28,6 +29,11 @@ def beside(module: str, kind: str, **values: object) -> str:
     """
     text = Path(module).with_suffix(kind).read_text(encoding="utf-8")
     return tight(Template(text).substitute(values) if values else text)
+
+
+def islands(pieces):
+    """Every second piece is a word, isolated: one that is read from right to left leaves the rest in its order."""
+    return "".join(f"<bdi>{escape(piece)}</bdi>" if n % 2 else escape(piece) for n, piece in enumerate(pieces))
 
 
 def data_uri(image):

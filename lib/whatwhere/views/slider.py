@@ -12,7 +12,7 @@ from html import escape
 import numpy as np
 
 from ..tokens import columns as width_of
-from .page import INK, OWN_KEYS, PAPER, PAPER_STYLE, SOFT, beside, data_uri
+from .page import INK, OWN_KEYS, PAPER, PAPER_STYLE, SOFT, beside, data_uri, islands
 
 # Okabe–Ito, lightened where needed to be read as text on a dark picture
 KIND_COLOURS = ("#6cc5f5", "#f5a623", "#2fd6a3", "#f5a0d0", "#f0e442", "#ff9a6b", "#b9b4ff", "#d0d0d0")
@@ -112,7 +112,7 @@ class Slider:
             f'onpointerover="window.whatwhereMap?.(this,event)" onkeydown="window.whatwhereMap?.(this,event)" '
             f'aria-label="{rows} rows and {columns} columns of words on the picture; arrow keys pick a patch" '
             f'style="background-image:url({data_uri(self.image)})">{body}</div></div></div>'
-            f'<figcaption><p class="ww-told" aria-live="polite">{_islands(told[at])}</p>'
+            f'<figcaption><p class="ww-told" aria-live="polite">{islands(told[at])}</p>'
             f'<p class="ww-patch" aria-live="polite">{HINT}</p>'
             f"{f'<p>{legend}</p>' if legend else ''}</figcaption>"
             f"<noscript><style>.ww-bar,.ww-patch{{display:none!important}}</style></noscript>"
@@ -185,11 +185,6 @@ def _size(word):
 
 def _narrow(word):
     return f' style="--n:{_size(word)}"' if _size(word) > 5 else ""
-
-
-def _islands(pieces):
-    """Every second piece is a word, isolated: one that is read from right to left leaves the rest in its order."""
-    return "".join(f"<bdi>{escape(piece)}</bdi>" if n % 2 else escape(piece) for n, piece in enumerate(pieces))
 
 
 # Words are light on the dimmed picture, which is dark enough for every colour even where it is white.
