@@ -4,8 +4,10 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 LONGEST = 300  # characters of another's error in a sentence
 
@@ -15,7 +17,7 @@ except ImportError:
     fcntl = None
 
 
-def write(path, text):
+def write(path: str | Path, text: str) -> None:
     """Write `text` to `path` so that a reader, or a crash, never meets half of it. Raises OSError with a sentence."""
     path, name = Path(path), None
     try:
@@ -36,7 +38,7 @@ def write(path, text):
 
 
 @contextmanager
-def together(folder):
+def together(folder: str | Path) -> Iterator[Path]:
     """A folder for several new files, which take their places in `folder` once all of them are written: else all stays there.
 
     Raises OSError with a sentence where the disk refuses.
@@ -55,7 +57,7 @@ def together(folder):
 
 
 @contextmanager
-def alone(folder):
+def alone(folder: str | Path) -> Iterator[None]:
     """Where two processes read a file, change it and write it, one waits here until the other has done so."""
     if fcntl is None:
         yield
@@ -79,12 +81,12 @@ def read_text(path: str | Path) -> str:
         raise ValueError(f"'{path}' cannot be read ({error.strerror}).") from error
 
 
-def read_json(path):
+def read_json(path: str | Path) -> Any:
     """The value in a file of JSON. Raises ValueError with a sentence that names the file."""
     return parsed(read_text(path), f"'{path}'")
 
 
-def parsed(text, name):
+def parsed(text: str, name: str) -> Any:
     """The value of a text of JSON. name: where it stands. Raises ValueError with a sentence."""
     try:
         value = json.loads(text)

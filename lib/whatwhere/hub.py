@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -17,12 +18,12 @@ from .files import alone, cause, first_line, read_json, write
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def reason(error, name):
+def reason(error: BaseException, name: str) -> str:
     """Why `name` could not be had, as a sentence: what the hub or the disk said, or else the error's first line."""
     return refusal(error, name) or first_line(error).rstrip(".") + "."
 
 
-def refusal(error, name):
+def refusal(error: BaseException, name: str) -> str | None:
     """What the hub or the disk said against `name`, as a sentence: the most telling error in this one's chain; else None."""
     chain = list(_chain(error))
 
@@ -67,7 +68,7 @@ def _chain(error):
         error = error.__cause__ or error.__context__
 
 
-def dataset(name, patterns, revision=None):
+def dataset(name: str, patterns: Sequence[str], revision: str | None = None) -> tuple[Path, str]:
     """The folder of a hub data set at one pinned revision, with the files that match `patterns`; downloaded once, with progress.
 
     The revision is the one asked for, else that of the first download on this machine. Every file's checksum is compared with

@@ -1,5 +1,7 @@
 """Any picture, as the RGB image a person would see in it; and how many of its pixels a model is given."""
 
+from __future__ import annotations
+
 import string
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +9,18 @@ from http.client import HTTPException, InvalidURL
 from io import BytesIO
 from numbers import Real
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.error import URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .types import ImageLike
+
+if TYPE_CHECKING:
+    from .models import VLM
 
 TIMEOUT = 20  # seconds
 LARGEST = 32 * 2**20  # bytes, of a file fetched from the web
@@ -46,7 +53,7 @@ class View(NamedTuple):
         return left * across, top * down, right * across, bottom * down
 
 
-def read(image):
+def read(image: ImageLike) -> Image.Image:
     """Read `image` into an RGB `PIL.Image`.
 
     image: a path, an http(s) address, the bytes of an image file (as an upload gives them), a PIL image, or a numpy array
@@ -74,7 +81,9 @@ def read(image):
 
 
 @contextmanager
-def bounded(vlm, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Iterator[None]:
+def bounded(
+    vlm: VLM, *, min_pixels: int | None = None, max_pixels: int | None = None
+) -> Iterator[None]:
     """Within this context pictures have at least and at most so many pixels when they reach `vlm`; afterwards it is as before.
 
     Smaller and larger pictures are resized, sides rounded to whole visual tokens; None leaves a bound as it is, as far as the
@@ -83,18 +92,18 @@ def bounded(vlm, *, min_pixels: int | None = None, max_pixels: int | None = None
     Raises ValueError for a model that shows all pictures at one size, and for bounds that are no whole numbers, smaller than one
     visual token, or in the wrong order.
     """
-    processor, names = vlm.image_processor, ("size", "min_pixels", "max_pixels")
-    had = {name: vars(processor)[name] for name in names if name in vars(processor)}
+    settings, names = vlm.image_processor.__dict__, ("size", "min_pixels", "max_pixels")
+    had = {name: settings[name] for name in names if name in settings}
     try:
         bound(vlm, min_pixels, max_pixels)
         yield
     finally:
         for name in names:
-            vars(processor).pop(name, None)
-        vars(processor).update(had)
+            settings.pop(name, None)
+        settings.update(had)
 
 
-def bound(vlm, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
+def bound(vlm: VLM, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
     """As `bounded`, for good."""
     least, most = (check_pixels(each, name) for each, name in ((min_pixels, "min_pixels"), (max_pixels, "max_pixels")))
     area = vlm.adapter.token_area
@@ -116,7 +125,7 @@ def bound(vlm, min_pixels: int | None = None, max_pixels: int | None = None) -> 
     vlm.adapter.set_bounds(least, most)
 
 
-def check_pixels(value, name="max_pixels"):
+def check_pixels(value: float | None, name: str = "max_pixels") -> int | None:
     """A number of pixels as an int, or None for none."""
     if value is None:
         return None

@@ -9,11 +9,12 @@ from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, logging
 
 from . import checkpoints, hub, images
@@ -31,7 +32,13 @@ QUESTION = "What is where? Xqzy."  # with a word that no vocabulary has
 AGAIN = "Fetch or train it again."
 
 
-def load(name, device="auto", dtype="auto", revision=None, max_pixels="auto"):
+def load(
+    name: str | Path,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    max_pixels: int | str | None = "auto",
+) -> VLM:
     """Load a model by name: an organism ("toy-llava", "toy-qwen2vl"), a checkpoint folder, or a hub id.
 
     device: "auto" takes a GPU if there is one, else the CPU; or anything `torch.device` takes.
@@ -59,9 +66,14 @@ def load(name, device="auto", dtype="auto", revision=None, max_pixels="auto"):
     return vlm
 
 
-def load_parts(name, device="auto", dtype="auto", revision=None):
+def load_parts(
+    name: str | Path,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
     """(model, tokenizer, image_processor) of an organism, a folder or a hub id; see `load`."""
-    source = find(name)
+    name, source = str(name), find(name)
     if revision is not None and Path(source).is_dir():
         raise ValueError(f"'{name}' is a folder on this machine, and only the hub's models have revisions.")
     config = checkpoints.read_config(source, name, revision)
@@ -124,7 +136,7 @@ def _try_out(parts, name, family, telling):
                 vlm.answer(grey, QUESTION, max_new_tokens=1)
 
 
-def find(name):
+def find(name: str | Path) -> str:
     """The folder of an organism or a path, as a string; a hub id is returned as it is."""
     name = str(name)
     if name in ORGANISMS:

@@ -159,7 +159,9 @@ def _shares(scene, rows, columns):
     return shares
 
 
-def cover_of(masks: Sequence, size: tuple[int, int], rows: int, columns: int) -> np.ndarray:
+def cover_of(
+    masks: Sequence | np.ndarray, size: tuple[int, int], rows: int, columns: int
+) -> np.ndarray:
     """(things + 1, rows, columns) what `Scene.cover` gives, from a mask of each thing.
 
     Args:

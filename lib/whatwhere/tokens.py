@@ -1,11 +1,17 @@
 """Tokens as a reader reads them, and the tokens by which a word can show."""
 
+from __future__ import annotations
+
 import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 VISIBLE = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍", "": "∅"}
 # What Python calls printable and is drawn as nothing: fillers, selectors of variants (Unicode's Default_Ignorable_Code_Point)
@@ -14,7 +20,7 @@ UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uf
 CIRCLE = "◌"  # what Unicode puts under a combining mark that stands alone
 
 
-def readable(pieces):
+def readable(pieces: Iterable[str | bytes | None]) -> np.ndarray:
     """(vocabulary,) array of strings from a tokenizer's raw pieces.
 
     The mark of a word's start is dropped ("▁bear", "Ġbear" → "bear"), bytes become the characters they spell
@@ -128,7 +134,11 @@ class Forms:
         return self.ids.get(word, np.array([], dtype=int))
 
 
-def forms(vocabulary: np.ndarray, words: str | Iterable[str], tokenizer=None) -> Forms:
+def forms(
+    vocabulary: np.ndarray,
+    words: str | Iterable[str],
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Forms:
     """The tokens of a vocabulary (what each id looks like) by which words can show; see `lens.forms`.
 
     tokenizer: it splits the words that are no token; without one, these have no first piece.

@@ -15,6 +15,7 @@ from collections import namedtuple
 from difflib import get_close_matches
 from functools import cache
 from numbers import Integral, Real
+from typing import Any
 
 import pandas as pd
 import torch
@@ -33,8 +34,10 @@ LANGUAGE = {
     "OpenGVLab/InternVL3-2B-hf": Language(1536, 8960, 28, 12, 2, 151674, False),
     "OpenGVLab/InternVL3-8B-hf": Language(3584, 18944, 28, 28, 4, 151674, False),
 }
-QWEN_TOKENS = {"image_token_id": 151655, "video_token_id": 151656, "vision_start_token_id": 151652, "vision_end_token_id": 151653}
-QWEN_PATCHES = {"depth": 32, "num_heads": 16, "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2}
+QWEN_TOKENS: dict[str, Any] = {
+    "image_token_id": 151655, "video_token_id": 151656, "vision_start_token_id": 151652, "vision_end_token_id": 151653,
+}  # fmt: skip
+QWEN_PATCHES: dict[str, Any] = {"depth": 32, "num_heads": 16, "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2}
 QWEN_WINDOWS = {"window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31], "tokens_per_second": 2}
 
 # gib is what a program finds, in GiB (2³⁰ bytes): the least "total capacity" in the out-of-memory messages that people quote.
@@ -52,7 +55,9 @@ FOUR_BIT = 0.5 + 4 / 64  # bytes of a weight in bitsandbytes' NF4: half a byte, 
 MARGIN = 1.0  # GiB kept free: CUDA's own context (about half of it), and what the allocator holds but cannot use
 
 
-def config(name, language=None, vision=None):
+def config(
+    name: str, language: dict[str, Any] | None = None, vision: dict[str, Any] | None = None
+) -> hf.PreTrainedConfig:
     """The `transformers` config of a published model, in its true class.
 
     language, vision: settings, by their names in `transformers`, that are to differ, for a model of the same form in other sizes.
@@ -63,8 +68,9 @@ def config(name, language=None, vision=None):
         meant = f" (did you mean {close[0]!r}?)" if close else ""
         raise ValueError(f"'{name}' is not one of the book's models{meant}: those are {', '.join(LANGUAGE)}.")
     own = LANGUAGE[name]
-    tied = {"tie_word_embeddings": own.tied}
-    text = tied | {"hidden_size": own.hidden, "intermediate_size": own.mlp, "num_hidden_layers": own.layers,
+    tied: dict[str, Any] = {"tie_word_embeddings": own.tied}
+    sight: Any
+    text: Any = tied | {"hidden_size": own.hidden, "intermediate_size": own.mlp, "num_hidden_layers": own.layers,
                    "num_attention_heads": own.heads, "num_key_value_heads": own.kv, "vocab_size": own.vocabulary}  # fmt: skip
     if "llava" in name:
         sight = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
@@ -88,14 +94,16 @@ def config(name, language=None, vision=None):
     return hf.Qwen2VLConfig(vision_config=sight | (vision or {}), text_config=text, **QWEN_TOKENS, **tied)
 
 
-def skeleton(which, dtype=torch.bfloat16):
+def skeleton(
+    which: str | hf.PreTrainedConfig, dtype: torch.dtype = torch.bfloat16
+) -> hf.PreTrainedModel:
     """The model on the `meta` device: every module, name and shape, and no memory. which: a name in `LANGUAGE`, or a config."""
     settings = which if isinstance(which, hf.PreTrainedConfig) else config(which)
     with torch.device("meta"):
         return hf.AutoModelForImageTextToText.from_config(settings, dtype=dtype).eval().requires_grad_(False)
 
 
-def parameters(which):
+def parameters(which: str | hf.PreTrainedConfig) -> dict[str, int]:
     """How many numbers its weights are: {"vision", "connector", "language", "total"}; tied weights count once.
 
     which: as for `skeleton`. Qwen's merger is its connector; an unembedding that is not tied belongs to the language model.
@@ -103,7 +111,14 @@ def parameters(which):
     return dict(_counts(which)[0])
 
 
-def memory(which, dtype="bfloat16", text=60, image=None, new=40, batch=1):
+def memory(
+    which: str | hf.PreTrainedConfig,
+    dtype: str = "bfloat16",
+    text: int = 60,
+    image: int | None = None,
+    new: int = 40,
+    batch: int = 1,
+) -> dict[str, int]:
     """Bytes of memory to answer a question, by arithmetic: {"weights", "cache", "activations", "total"}.
 
     which: as for `skeleton`. dtype: "bfloat16", "float16", "float32", or "4-bit" (NF4 with 16-bit arithmetic).
@@ -139,7 +154,7 @@ def memory(which, dtype="bfloat16", text=60, image=None, new=40, batch=1):
     return {"weights": weights, "cache": held, "activations": activations, "total": weights + held + activations}
 
 
-def fits(gpu, margin=MARGIN, **prompt):
+def fits(gpu: str | float, margin: float = MARGIN, **prompt: Any) -> dict[str, tuple[str, ...]]:
     """{name: dtypes in which it fits} of every model on a GPU, by arithmetic; an empty tuple where none does.
 
     gpu: a name in `GPUS`, or a number of GiB. margin: GiB to be left free. prompt: as for `memory`. It says nothing of speed, nor
@@ -158,7 +173,7 @@ def fits(gpu, margin=MARGIN, **prompt):
     return {name: tuple(each for each in tried if memory(name, each, **prompt)["total"] <= room) for name in LANGUAGE}
 
 
-def table(margin=MARGIN, **prompt):
+def table(margin: float = MARGIN, **prompt: Any) -> pd.DataFrame:
     """A DataFrame, model × GPU: the first dtype that fits, "–" where none does; arguments as for `fits`. All of it arithmetic."""
     rows = {
         name: {"parameters, 10⁹": round(parameters(name)["total"] / 1e9, 2)}

@@ -1,13 +1,21 @@
 """The rotary positions of a loaded model, and what its heads ask and answer before they are turned."""
 
+from __future__ import annotations
+
 from collections import namedtuple
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..finite import check_finite
 from ..streams import off_device
+from ..types import ImageLike
 from .rotary import Rotary, axial
+
+if TYPE_CHECKING:
+    from ..models import VLM
 
 Heads = namedtuple("Heads", "q k v at")
 Heads.__doc__ = """Queries, keys and values of all heads of a tower, before rotation: (blocks, heads, tokens, head size) each.
@@ -17,7 +25,7 @@ All four are on the CPU.
 """
 
 
-def vision(vlm):
+def vision(vlm: VLM) -> Rotary:
     """The `Rotary` of the model's ViT. Raises ValueError for a ViT without 2-D RoPE, such as LLaVA's."""
     rotary = vlm.adapter.rotary
     if rotary is None:
@@ -28,13 +36,13 @@ def vision(vlm):
     return axial(rotary.inv_freq)
 
 
-def language(vlm):
+def language(vlm: VLM) -> Rotary:
     """The `Rotary` of the model's LM: three axes (time, row, column) with M-RoPE, else one."""
     return Rotary(vlm.lm.rotary_emb.inv_freq, vlm.adapter.lm_axes())
 
 
 @torch.no_grad()
-def heads(vlm, image):
+def heads(vlm: VLM, image: ImageLike) -> Heads:
     """What every head of the ViT makes of `image`: a `Heads`. Needs 2-D RoPE, as `vision` does."""
     vision(vlm)
     taps = [vlm.adapter.vision_heads(block) for block in vlm.vision_blocks]
@@ -43,7 +51,7 @@ def heads(vlm, image):
 
 
 @torch.no_grad()
-def language_heads(vlm, image, question):
+def language_heads(vlm: VLM, image: ImageLike, question: str) -> Heads:
     """What every head of the LM makes of a prompt: a `Heads` for all its tokens, keys and values repeated for the heads that
     share them. The positions are those that the LM's own `language` rotary turns by.
     """
@@ -57,7 +65,9 @@ def language_heads(vlm, image, question):
     return Heads(q, k, v, positions.cpu().reshape(-1, q.shape[2]).T)
 
 
-def tapped(taps, run, whose=""):
+def tapped(
+    taps: Sequence[Any], run: Callable[[], Any], whose: str = ""
+) -> tuple[torch.Tensor, ...]:
     """Queries, keys and values that flow while `run()` runs: three of (blocks, heads, tokens, head size), on the CPU.
 
     taps: for each block what the adapter's `vision_heads` or `lm_heads` gives. One image, or one prompt.

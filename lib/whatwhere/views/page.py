@@ -4,11 +4,17 @@ No theme around an output, and no preference of the system, decides whether it c
 and Sphinx each announce their theme in another way, so that colours which follow one of them are wrong in the next.
 """
 
+from __future__ import annotations
+
 import base64
 import re
 from io import BytesIO
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 PAPER, INK, SOFT = "#fbfaf7", "#1d1f24", "#5b6068"
 # JupyterLab takes the arrow keys for itself, except from what bears this mark
@@ -16,7 +22,7 @@ OWN_KEYS = "data-lm-suppress-shortcuts"
 PICTURE = 768  # pixels, the longest side of a picture that is carried along
 
 
-def tight(text):
+def tight(text: str) -> str:
     """Without the indentation that is for us: every output on a page carries this."""
     return re.sub(r"\n\s*", "\n", text).strip()
 
@@ -30,7 +36,7 @@ def beside(module: str, kind: str, **values: object) -> str:
     return tight(Template(text).substitute(values) if values else text)
 
 
-def data_uri(image):
+def data_uri(image: Image.Image) -> str:
     image = image.copy()
     image.thumbnail((PICTURE, PICTURE))
     buffer = BytesIO()

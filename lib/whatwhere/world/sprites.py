@@ -99,7 +99,7 @@ def _silhouette(category):
 
 
 @lru_cache(maxsize=4096)
-def sprite(category, extent):
+def sprite(category: str, extent: int) -> tuple[np.ndarray, np.ndarray]:
     """`(alpha, edge)` of a category whose larger side is `extent` pixels.
 
     `alpha` is the silhouette and `edge` its outline one pixel deep, both `(height, width)` booleans.
@@ -107,14 +107,14 @@ def sprite(category, extent):
     shape = _silhouette(category)
     shrink = extent / max(shape.size)
     width, height = (max(1, round(side * shrink)) for side in shape.size)
-    alpha = np.asarray(shape.resize((width, height), Image.BOX)) > 127
+    alpha = np.asarray(shape.resize((width, height), Image.Resampling.BOX)) > 127
     padded = np.pad(alpha, 1)
     inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return alpha, alpha & ~inside
 
 
 @lru_cache(maxsize=256)
-def board(text):
+def board(text: str) -> tuple[np.ndarray, np.ndarray, tuple[tuple[int, int, int, int], ...]]:
     """`(alpha, ink, letters)` of a sign: silhouette, dark pixels, and the box of each letter (x0, y0, x1, y1)."""
     if not isinstance(text, str) or len(text) != 2 or set(text) - set(CHARACTERS):
         raise ValueError(f"A sign holds two of the letters {' '.join(CHARACTERS)}; got {text!r}.")
@@ -135,7 +135,7 @@ def board(text):
 
 
 @cache
-def texture(name, side=160):
+def texture(name: str, side: int = 160) -> np.ndarray:
     """`(side, side)` booleans: where a texture is dark. The period is 8 pixels."""
     y, x = np.mgrid[:side, :side]
     if name == "plain":
@@ -150,7 +150,7 @@ def texture(name, side=160):
 
 
 @cache
-def background(name, side=512):
+def background(name: str, side: int = 512) -> np.ndarray:
     """`(side, side, 3)` floats in 0..255: a plane of one material, from which scenes cut their window."""
     if name not in BACKGROUNDS:
         raise ValueError(f"No background {name!r}; there are {', '.join(BACKGROUNDS)}.")

@@ -1,13 +1,30 @@
 """Lines, clouds of points and matrices."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from .paper import INK, MARKERS, PALETTE, PAPER, SOFT
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def lines_with_intervals(x, series, xlabel, ylabel, title="", percent=False, ylim=None, size=(6.4, 3.8)):
+
+def lines_with_intervals(
+    x: Sequence[float] | np.ndarray,
+    series: Mapping[str, Any],
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    percent: bool = False,
+    ylim: tuple[float, float] | None = None,
+    size: tuple[float, float] = (6.4, 3.8),
+) -> Figure:
     """Lines over `x`, each with its interval shaded.
 
     series: {name: (mean, low, high)} or {name: mean}, each of shape (len(x),), or arrays (3, len(x)). percent: label y in
@@ -18,7 +35,14 @@ def lines_with_intervals(x, series, xlabel, ylabel, title="", percent=False, yli
     return fig
 
 
-def panels_with_intervals(x, panels, xlabel, ylabel, percent=False, ylim=None):
+def panels_with_intervals(
+    x: Sequence[float] | np.ndarray,
+    panels: Mapping[str, Mapping[str, Any]],
+    xlabel: str,
+    ylabel: str,
+    percent: bool = False,
+    ylim: tuple[float, float] | None = None,
+) -> Figure:
     """Lines as in `lines_with_intervals`, in panels side by side that share x, the y axis and one legend.
 
     panels: {title: series}; `in_words` says the same for those who cannot see it.
@@ -32,7 +56,12 @@ def panels_with_intervals(x, panels, xlabel, ylabel, percent=False, ylim=None):
     return fig
 
 
-def trade_offs(panels, xlabel, ylabel, ylim=None):
+def trade_offs(
+    panels: Mapping[str, Mapping[str, Any]],
+    xlabel: str,
+    ylabel: str,
+    ylim: tuple[float, float] | None = None,
+) -> Figure:
     """Curves of points that each have a place of their own on both axes, in per cent, with error bars; panels share the rest.
 
     panels: {title: {name: (x, mean, low, high)}}, each of shape (points,).
@@ -53,7 +82,7 @@ def trade_offs(panels, xlabel, ylabel, ylim=None):
     return fig
 
 
-def in_words(panels, percent=False):
+def in_words(panels: Mapping[str, Mapping[str, Any]], percent: bool = False) -> str:
     """The numbers of such panels as sentences, for alt text."""
     said = "{:.0%}" if percent else "{:.2f}"
     return " ".join(
@@ -98,7 +127,9 @@ def _draw_lines(ax, x, series, percent, ylim):
         ax.legend(frameon=False, labelcolor=INK)
 
 
-def scatters(panels, columns=3, label="", size=2.9):
+def scatters(
+    panels: Mapping[str, tuple[Any, Any]], columns: int = 3, label: str = "", size: float = 2.9
+) -> Figure:
     """Clouds of points in the plane, `columns` to a row, with one colour scale for all.
 
     panels: {title: (points (n, 2), values (n,) that give the colour)}. label: what the colour means. Axes have no scale.
@@ -119,7 +150,7 @@ def scatters(panels, columns=3, label="", size=2.9):
     return fig
 
 
-def clouds(panels, columns=3, size=2.9):
+def clouds(panels: Mapping[str, Mapping[str, Any]], columns: int = 3, size: float = 2.9) -> Figure:
     """Clouds of points in the plane, `columns` to a row, with a colour and a marker for each kind of point.
 
     panels: {title: {kind: points (n, 2)}}, the same kinds in each. Axes have no scale, and one unit is as long on both.
@@ -141,8 +172,18 @@ def clouds(panels, columns=3, size=2.9):
 
 
 def heatmap(
-    values, xlabel="", ylabel="", title="", xticks=None, yticks=None, numbers=None, limits=None, size=None, ticks=True, label=""
-):  # fmt: skip
+    values: Sequence[Sequence[float]] | np.ndarray,
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    xticks: Sequence[Any] | np.ndarray | None = None,
+    yticks: Sequence[Any] | np.ndarray | None = None,
+    numbers: bool | None = None,
+    limits: tuple[float, float] | None = None,
+    size: tuple[float, float] | None = None,
+    ticks: bool = True,
+    label: str = "",
+) -> Figure:
     """A matrix (rows, columns) in colour, empty where it is not a number; signed values are centred on zero.
 
     xticks, yticks: a label for each column and row; ticks=False shows none. numbers: write values into the cells, by

@@ -7,6 +7,7 @@ import logging
 import re
 import unicodedata
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
@@ -45,7 +46,8 @@ def drawable(texts: list[str], caller: int = 2) -> list[str]:
 
 def families(text: str) -> list[str]:
     """The font families, beside matplotlib's own, that the characters of `text` need."""
-    return sorted({family(char) for char in text} - {None, OWN})
+    needed = {family(char) for char in text}
+    return sorted(name for name in needed if name not in (None, OWN))
 
 
 def family(char: str) -> str | None:
@@ -92,7 +94,7 @@ def _draws(name, char):
 
 
 @contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """No word of matplotlib's about a family that has no bold, or that is bold only."""
     log = logging.getLogger("matplotlib.font_manager")
     level = log.level

@@ -1,6 +1,7 @@
 """The organisms before they have learnt anything: vocabulary, configurations, and their saved form."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,6 +12,7 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
@@ -48,13 +50,13 @@ VISION_WIDTH = 96
 MEAN = STD = [0.5, 0.5, 0.5]
 
 
-def vocabulary(name):
+def vocabulary(name: str) -> list[str]:
     """All words of the world and of the questions, special tokens first, each once."""
     world = [*CATEGORIES, *COLOURS, *TEXTURES, *BACKGROUNDS, *CHARACTERS, *NUMBERS, "yes", "no", *RELATIONS_A, *RELATIONS_B]
     return list(dict.fromkeys([*SPECIAL[name], *world, *FUNCTION_WORDS]))
 
 
-def tokenizer(name):
+def tokenizer(name: str) -> PreTrainedTokenizerFast:
     """A word-level tokenizer: lower case, split at spaces and punctuation, `<unk>` for what the world has no word for."""
     words = vocabulary(name)
     inner = Tokenizer(WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
@@ -70,7 +72,14 @@ def tokenizer(name):
     return made
 
 
-def model(name, seed=0, layers=4, blocks=6, vision_width=VISION_WIDTH, width=96):
+def model(
+    name: str,
+    seed: int = 0,
+    layers: int = 4,
+    blocks: int = 6,
+    vision_width: int = VISION_WIDTH,
+    width: int = 96,
+) -> PreTrainedModel:
     """An untrained organism in the true class of its family, float32, seeded.
 
     Raises ValueError for a name that is not in `ORGANISMS`.
@@ -120,7 +129,7 @@ def model(name, seed=0, layers=4, blocks=6, vision_width=VISION_WIDTH, width=96)
     return made.float()
 
 
-def image_processor(name):
+def image_processor(name: str) -> Any:
     """The family's own image processor, at the organism's size."""
     from transformers import CLIPImageProcessorPil, Qwen2VLImageProcessorPil
 
@@ -133,7 +142,7 @@ def image_processor(name):
     )  # fmt: skip
 
 
-def save(made, name, folder):
+def save(made: PreTrainedModel, name: str, folder: str | Path) -> Path:
     """Write a standard checkpoint folder: config, safetensors, tokenizer with chat template, image processor.
 
     What the folder held before stays until all of it is written. Raises OSError with a sentence where the disk refuses.
