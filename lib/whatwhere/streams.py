@@ -73,13 +73,13 @@ def off_device(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def check_range(what: str, value: Any, highest: int) -> None:
+def check_range(what: str, value: int, highest: int) -> None:
     """Refuse a depth or layer that the model does not have."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value <= highest:
         raise ValueError(f"The {what} is a whole number from 0 to {highest} in this model, not {value!r}.")
 
 
-def check_count(what: str, value: Any, least: int = 1) -> None:
+def check_count(what: str, value: int, least: int = 1) -> None:
     """Refuse what is no number of things, such as a batch of 0 or of 2.0 images."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{what} is a whole number from {least} up, not {value!r}.")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -17,12 +16,17 @@ from .rotary import Rotary, axial
 if TYPE_CHECKING:
     from ..models import VLM
 
-Heads = namedtuple("Heads", "q k v at")
-Heads.__doc__ = """Queries, keys and values of all heads of a tower, before rotation: (blocks, heads, tokens, head size) each.
+class Heads(NamedTuple):
+    """Queries, keys and values of all heads of a tower, before rotation: (blocks, heads, tokens, head size) each.
 
-at: (tokens, axes) positions: row and column of every patch of a ViT, in its own order; time, row and column in the LM.
-All four are on the CPU.
-"""
+    at: (tokens, axes) positions: row and column of every patch of a ViT, in its own order; time, row and column in the LM.
+    All four are on the CPU.
+    """
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    at: torch.Tensor
 
 
 def vision(vlm: VLM) -> Rotary:

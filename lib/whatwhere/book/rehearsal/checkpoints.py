@@ -155,7 +155,7 @@ def qwen2vl(
     )
     half = hidden // heads // 2
     common = dict(depth=vision_blocks, num_heads=2, patch_size=patch, spatial_merge_size=merge)
-    vision = dict(embed_dim=24, hidden_size=hidden, mlp_ratio=2)
+    vision: dict[str, Any] = dict(embed_dim=24, hidden_size=hidden, mlp_ratio=2)
     config_class, model_class = Qwen2VLConfig, Qwen2VLForConditionalGeneration
     if window:
         vision = dict(hidden_size=24, out_hidden_size=hidden, intermediate_size=48, window_size=window * merge * patch,
@@ -364,7 +364,7 @@ def save(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
     torch.manual_seed(seed)
     model = enliven(model_class(config).eval())
-    model.to(dtype)
+    model.to(dtype=dtype)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     for part in (model, tokenizer, processor):

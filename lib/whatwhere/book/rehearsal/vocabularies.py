@@ -6,7 +6,8 @@
 """
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from tokenizers import (
     AddedToken,
@@ -57,7 +58,7 @@ SPLIT = (
 )
 
 
-def text(split: Collection[str] = ()) -> list[str]:
+def text(split: Mapping[str, tuple[str, ...]] = MappingProxyType({})) -> list[str]:
     """Lines to learn from: each word twice after a blank; of those to `split` the first piece so, and the last without one."""
     kinds = ("category", "attribute", "background", "character")
     world = [word for kind in kinds for word in words_of(kind) if word not in split]
