@@ -7,20 +7,33 @@
     answers.loss(before, after, exam.counts)        # points lost on average over families, with an interval
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
 from transformers import DynamicCache
 
 from . import places
 from .finite import check_finite
-from .scenes import checked
+from .scenes import Scene, checked
 from .stats import interval
 from .streams import check_count
+
+if TYPE_CHECKING:
+    from .models import VLM
 
 AT_ONCE = 16  # images
 
 
-def chances(vlm, inputs, options, visual=None):
+def chances(
+    vlm: VLM,
+    inputs: dict[str, Any],
+    options: Sequence[str],
+    visual: list[torch.Tensor] | None = None,
+) -> torch.Tensor:
     """(prompts, options) tensor on the CPU: with what probability each option is the next word after each prompt.
 
     inputs: what `vlm.prepare(images, questions)` gives. options: words; what counts is their first token, so that no two may
@@ -50,7 +63,15 @@ class Exam:
     """
 
     @torch.no_grad()
-    def __init__(self, vlm, images, questions, answers, shared=False, batch_size=128):
+    def __init__(
+        self,
+        vlm: VLM,
+        images: Sequence[Any],
+        questions: Sequence[str],
+        answers: Sequence[str],
+        shared: bool = False,
+        batch_size: int = 128,
+    ):
         if not len(questions) or not len(images) == len(questions) == len(answers):
             raise ValueError(
                 f"An exam takes an image and an answer for each question; got {len(images)} images, {len(questions)} questions "
@@ -98,7 +119,13 @@ class Exam:
         self.batches.append(({"input_ids": ids}, visual, mask, positions, [row[:2] for row in rows], fed, width))
 
     @classmethod
-    def on(cls, vlm, scenes, families, shared=False):
+    def on(
+        cls,
+        vlm: VLM,
+        scenes: Iterable[Scene],
+        families: Mapping[str, Sequence[str]],
+        shared: bool = False,
+    ) -> Exam:
         """An exam on scenes that have questions of their own, with `exam.counts`, (scenes, families) numbers of questions.
 
         families: {name: kinds of questions}; those of the organisms' world are `world.FAMILIES`. Raises ValueError for scenes
@@ -125,14 +152,14 @@ class Exam:
         np.add.at(exam.counts, exam.at, 1.0)
         return exam
 
-    def tally(self):
+    def tally(self) -> np.ndarray:
         """(scenes, families) how many answers are right, of an exam `on` scenes."""
         sums = np.zeros_like(self.counts)
         np.add.at(sums, self.at, self.right())
         return sums
 
     @torch.no_grad()
-    def right(self):
+    def right(self) -> np.ndarray:
         """(questions,) booleans.
 
         The right answer is fed in after the question, in one go, which is many times faster than decoding: greedy decoding
@@ -162,11 +189,13 @@ class Exam:
         return right
 
 
-def accuracy(right, counts, families=slice(None)):
+def accuracy(right: np.ndarray, counts: np.ndarray, families: Any = slice(None)) -> float:
     """The share of right answers, on average over families: right and counts are (scenes, families), families some columns."""
     return (right.sum(0) / np.maximum(counts.sum(0), 1))[families].mean()
 
 
-def loss(before, after, counts, families=slice(None)):
+def loss(
+    before: np.ndarray, after: np.ndarray, counts: np.ndarray, families: Any = slice(None)
+) -> np.ndarray:
     """(3,): points of accuracy lost on average over families, with the 95% interval of the paired difference over scenes."""
     return np.array(interval(lambda b, a, n: 100 * (accuracy(b, n, families) - accuracy(a, n, families)), before, after, counts))

@@ -9,10 +9,12 @@
 That a token looks somewhere does not say that it uses what is there: `intervene.knockout` tests it.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from PIL import Image
@@ -21,6 +23,11 @@ from torch import Tensor, nn
 from .finite import check_finite
 from .streams import off_device, residual_stream
 from .taps import Tap, tapped
+
+if TYPE_CHECKING:
+    from .families import Adapter
+    from .models import VLM
+    from .views.attention_map import AttentionMap
 
 SEEN_BY = 0.25  # and is seen by this share of all tokens: what two or three do is no habit
 
@@ -78,7 +85,7 @@ class Attention:
         """
         return self.received().mean(1) > above
 
-    def show(self, **view):
+    def show(self, **view: Any) -> AttentionMap:
         """A figure for a notebook or a page; options as for `views.attention_map.AttentionMap`."""
         from .views.attention_map import AttentionMap
 
@@ -91,9 +98,14 @@ class Attention:
 
 @torch.no_grad()
 def read(
-    vlm, images: list, questions: list[str], answers: list[str] | None, layers, depths,
+    vlm: VLM,
+    images: list,
+    questions: list[str],
+    answers: list[str] | None,
+    layers: int | Iterable[int] | None,
+    depths: int | Iterable[int] | None,
     take: Callable[[Tensor], Any] | None,
-) -> list:  # fmt: skip
+) -> list:
     """For each image an `Attention`, or a list of what `take` makes of it: see `VLM.attention`."""
     if layers is not None and depths is not None:
         raise ValueError(
@@ -200,7 +212,7 @@ def _taps(blocks, take):
     ]
 
 
-def vit_order(adapter, grids: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+def vit_order(adapter: Adapter, grids: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     """Of all tokens of a ViT's run, in its own order: (n,) of which image each is, and (n,) which.
 
     An image's tokens are counted as in `Attention`: those without a place first, then the patches
@@ -227,7 +239,9 @@ def vit_order(adapter, grids: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     return image, order - starts[image]
 
 
-def numbered(vlm, layers, depths) -> dict[int, nn.Module]:
+def numbered(
+    vlm: VLM, layers: int | Iterable[int] | None, depths: int | Iterable[int] | None
+) -> dict[int, nn.Module]:
     """{number, from 1: block} of the LM (layers) or else of the ViT (depths), in order."""
     if layers is None:
         tower, given, known = "ViT", depths, vlm.vision_blocks[: vlm.depths]

@@ -16,10 +16,12 @@ may be nested (of two that replace the same states, the inner one acts first); a
 left, however it is left, the model is as it was, bit for bit.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,8 +35,13 @@ from .selection import PairsInPrompt, PairsInViT, checked_masks, other_grid
 from .streams import check_range
 from .taps import Tap, n_heads, tapped
 
+if TYPE_CHECKING:
+    from .models import VLM
 
-def added(vlm, masks, vectors, *, depth=None, layer=None):
+
+def added(
+    vlm: VLM, masks: Any, vectors: Any, *, depth: int | None = None, layer: int | None = None
+) -> AbstractContextManager[None]:
     """Within this context `vectors` are added to the masked patches' states, after `depth` ViT blocks or `layer` LM blocks.
 
     vectors: (features,) for every image, or (images, features). Raises ValueError, here or when the model is run, for a mask
@@ -44,7 +51,15 @@ def added(vlm, masks, vectors, *, depth=None, layer=None):
     return _edited(vlm, masks, lambda states, whose: states + whose(vectors), depth, layer)
 
 
-def replaced(vlm, masks, vectors, share=1.0, *, depth=None, layer=None):
+def replaced(
+    vlm: VLM,
+    masks: Any,
+    vectors: Any,
+    share: float = 1.0,
+    *,
+    depth: int | None = None,
+    layer: int | None = None,
+) -> AbstractContextManager[None]:
     """Within this context the masked patches' states are blended with `vectors`: (1 − share) · state + share · vector.
 
     With the mean state of the ground this erases a thing; with that of a thing in another picture it is patching. share: a
@@ -62,7 +77,9 @@ def replaced(vlm, masks, vectors, share=1.0, *, depth=None, layer=None):
 
 
 @contextmanager
-def moved(vlm, masks, steps, *, blocks=None):
+def moved(
+    vlm: VLM, masks: Any, steps: Any, *, blocks: Iterable[int] | None = None
+) -> Iterator[None]:
     """Within this context the ViT takes the masked patches to be elsewhere; what they show stays as it is.
 
     steps: (rows, columns), in patches, for every image, or (images, 2). With 2-D RoPE it is the angle that is changed by which
@@ -85,7 +102,7 @@ def moved(vlm, masks, steps, *, blocks=None):
 
 @contextmanager
 def knockout(
-    vlm,
+    vlm: VLM,
     *,
     layers: int | Iterable[int] | None = None,
     depths: int | Iterable[int] | None = None,

@@ -8,10 +8,13 @@ Method of *Reading Images Like Texts* (arXiv 2509.19191, section 3), with the fi
 unembedding: without it the last layer would not give the model's own logits.
 """
 
+from __future__ import annotations
+
 from collections import namedtuple
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,7 +26,15 @@ from .finite import not_finite
 from .streams import check_count, check_range
 from .tokens import Forms
 from .tokens import forms as _forms
+from .types import ImageLike
 from .views import slider
+
+if TYPE_CHECKING:
+    import pandas
+
+if TYPE_CHECKING:
+    from .compress import Decoder
+    from .models import VLM
 
 MOST = 16  # sequences in the LM at once, unless asked for more
 
@@ -31,7 +42,7 @@ Reading = namedtuple("Reading", "ids words probabilities")
 Reading.__doc__ = "The top words of hidden states, best first: three arrays of shape (…, top_k)."
 
 
-def forms(vlm, words: str | Iterable[str]) -> Forms:
+def forms(vlm: VLM, words: str | Iterable[str]) -> Forms:
     """The tokens by which words can show in a token map of this model: `forms(vlm, "candle")["candle"]` are their ids.
 
     A word shows as a token that spells it, in any case, with or without the blank before it; as its regular plural; and, where
@@ -44,7 +55,13 @@ def forms(vlm, words: str | Iterable[str]) -> Forms:
 
 
 @torch.no_grad()
-def logit_lens(vlm, hidden, top_k=5, norm=True, decoder=None):
+def logit_lens(
+    vlm: VLM,
+    hidden: torch.Tensor,
+    top_k: int = 5,
+    norm: bool = True,
+    decoder: Decoder | None = None,
+) -> Reading:
     """What the model would say if it had to speak at once from `hidden`.
 
     hidden: (…, hidden) states of the LM's residual stream, at any layer, on any device.
@@ -61,7 +78,14 @@ def logit_lens(vlm, hidden, top_k=5, norm=True, decoder=None):
     return Reading(ids, words[ids], probabilities)
 
 
-def log_probabilities(vlm, hidden, top_k, asked, norm=True, decoder=None):
+def log_probabilities(
+    vlm: VLM,
+    hidden: torch.Tensor,
+    top_k: int,
+    asked: Sequence[int] | np.ndarray,
+    norm: bool = True,
+    decoder: Decoder | None = None,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Yields, for some rows of hidden (…, hidden) at a time, their `top_k` best ids (rows, top_k), the log-probabilities of
     these, and those of the ids `asked` (rows, asked); other arguments as for `logit_lens`.
 
@@ -102,7 +126,17 @@ def _tile(weight):
 
 
 @torch.no_grad()
-def token_maps(vlm, image, prompt="", layer=None, depths=None, top_k=5, norm=True, batch_size=None, decoder=None):
+def token_maps(
+    vlm: VLM,
+    image: ImageLike | Sequence[Any],
+    prompt: str = "",
+    layer: int | None = None,
+    depths: int | Iterable[int] | None = None,
+    top_k: int = 5,
+    norm: bool = True,
+    batch_size: int | None = None,
+    decoder: Decoder | None = None,
+) -> Any:
     """The words that the patches of `image` decode to, for every depth of the ViT: a `TokenMaps`.
 
     image: anything `images.read` takes; a list gives a list of maps.
@@ -139,7 +173,7 @@ def _token_maps(vlm, images, prompt, layer, depths, top_k, norm, batch_size, dec
     return found
 
 
-def read_at(vlm, layer, decoder):
+def read_at(vlm: VLM, layer: int | None, decoder: Decoder | None) -> int:
     """The LM layer that is read: `layer`, else the model's own, else 0 where a decoder reads."""
     if decoder and layer not in (None, 0):
         raise ValueError(f"A decoder reads visual tokens before the LM, at layer 0; it cannot read layer {layer!r}.")
@@ -150,7 +184,14 @@ def read_at(vlm, layer, decoder):
 
 
 @torch.no_grad()
-def visual_states(vlm, images, prompt, layer, depths, batch_size=None):
+def visual_states(
+    vlm: VLM,
+    images: Sequence[ImageLike],
+    prompt: str,
+    layer: int,
+    depths: Sequence[int],
+    batch_size: int | None = None,
+) -> Iterator[tuple[Sequence[ImageLike], tuple[int, int], torch.Tensor]]:
     """The states that a lens at LM layer `layer` reads, some images at a time; arguments as for `token_maps`.
 
     Yields (images, (rows, columns), hidden), where hidden is (images, depths, rows × columns, hidden). Images of one
@@ -210,27 +251,27 @@ class TokenMaps:
         return f"TokenMaps({depths} ViT depths, {rows} × {columns} patches, top {ranks}, LM layer {self.layer})"
 
     @property
-    def ids(self):
+    def ids(self) -> np.ndarray:
         """(depth, row, column) the best id."""
         return self.top_ids[..., 0]
 
     @property
-    def words(self):
+    def words(self) -> np.ndarray:
         """(depth, row, column) the best word."""
         return self.vocabulary[self.ids]
 
     @property
-    def top_words(self):
+    def top_words(self) -> np.ndarray:
         """(depth, row, column, rank) the best words."""
         return self.vocabulary[self.top_ids]
 
-    def word_at(self, row, column):
+    def word_at(self, row: int, column: int) -> np.ndarray:
         """(depth,) what one patch decodes to as the ViT grows deeper."""
         check_range("row", row, self.ids.shape[1] - 1)
         check_range("column", column, self.ids.shape[2] - 1)
         return self.words[:, row, column]
 
-    def hits(self, words, k=1):
+    def hits(self, words: str | Iterable[str], k: int = 1) -> np.ndarray:
         """(depth, row, column) true where one of the patch's `k` best tokens is one by which one of `words` can show.
 
         Whole words, in any case: "b" does not hit "bear". A word that the tokenizer splits is hit by its first piece, if that
@@ -240,7 +281,7 @@ class TokenMaps:
         ids = _forms(self.vocabulary, words, self.tokenizer).ids
         return np.isin(self.top_ids[..., :k], np.concatenate([[], *ids.values()])).any(-1)
 
-    def to_pandas(self):
+    def to_pandas(self) -> pandas.DataFrame:
         """A long table: depth, row, column, rank (1 is best), word, probability."""
         import pandas
 
@@ -256,7 +297,7 @@ class TokenMaps:
             }
         )
 
-    def show(self, kinds=None, widget=False):
+    def show(self, kinds: Mapping[str, str] | None = None, widget: bool = False) -> Any:
         """A slider over depth: words on the dimmed picture.
 
         kinds: {word: kind}, such as {"red": "colour", "cup": "category"}; words are coloured by kind.
@@ -267,7 +308,14 @@ class TokenMaps:
         return make(self.image, self.top_words, self.probabilities, self.depths, [self.layer], kinds)
 
 
-def explore(vlm, image, layers=None, depths=None, kinds=None, widget=False):
+def explore(
+    vlm: VLM,
+    image: ImageLike,
+    layers: Iterable[int] | None = None,
+    depths: Iterable[int] | None = None,
+    kinds: Mapping[str, str] | None = None,
+    widget: bool = False,
+) -> Any:
     """One picture, two sliders: over the depths of the ViT and over the layers of the LM; all of either by default.
 
     kinds, widget: as for `TokenMaps.show`.

@@ -13,18 +13,21 @@ model computes in half precision: numpy takes it, whatever the model runs on. Wh
 `visual`, `embed`, `lm_hidden`) stays on `vlm.device`, in `vlm.dtype`.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections import namedtuple
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from itertools import takewhile
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from transformers import GenerationConfig
 
 from . import attention as _attention
@@ -37,6 +40,10 @@ from .finite import Watch, check_finite, extremes, first_bad, not_finite
 from .scenes import Scene, cover
 from .streams import check_count, check_range, off_device, residual_stream
 from .tokens import readable, spelt
+from .types import ImageLike, Several
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Positions = namedtuple("Positions", "index lm vit")
 Positions.__doc__ = """Where an image's tokens are.
@@ -58,7 +65,13 @@ class VLM:
     words: what each id of the vocabulary looks like to a reader.
     """
 
-    def __init__(self, model, tokenizer, image_processor, name="model"):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        image_processor: Any,
+        name: str = "model",
+    ):
         _check_is_here(model, name)
         self.model, self.tokenizer, self.image_processor, self.name = model, tokenizer, image_processor, name
         self.family = model.config.model_type
@@ -78,15 +91,15 @@ class VLM:
         return f"VLM({self.name}: {self.family}, ViT depth {self.depths}, {self.n_layers} LM layers, {self.dtype}, {self.device})"
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         return self.unembedding.weight.device
 
     @property
-    def dtype(self):
+    def dtype(self) -> torch.dtype:
         return self.unembedding.weight.dtype
 
     @cached_property
-    def words(self):
+    def words(self) -> np.ndarray:
         """(vocabulary,) array of strings: each token as a reader reads it."""
         return readable(self._pieces())
 
@@ -100,7 +113,7 @@ class VLM:
         known = min(n, 1 + max(self.tokenizer.get_vocab().values()))  # either may have ids that the other lacks
         return self.tokenizer.convert_ids_to_tokens(list(range(known))) + [None] * (n - known)
 
-    def save(self, folder):
+    def save(self, folder: str | Path) -> Path:
         """Write a checkpoint folder that `load` opens: weights as safetensors, tokenizer, image processor. Returns its path."""
         with together(folder) as new:
             for part in (self.model, self.tokenizer):
@@ -112,7 +125,7 @@ class VLM:
 
     # -- images and prompts in --------------------------------------------------------------------------------
 
-    def patch_grid(self, image):
+    def patch_grid(self, image: ImageLike) -> tuple[int, int]:
         """(rows, columns) of the visual tokens of `image`; where patches are merged, after merging."""
         image = self._read(image)
         asked = image.size, str(vars(self.image_processor))  # all that it depends on
@@ -120,7 +133,7 @@ class VLM:
             self._grids[asked] = self.adapter.grids(self._pixels([image]))[0]
         return self._grids[asked]
 
-    def viewed(self, image) -> _images.View:
+    def viewed(self, image: ImageLike) -> _images.View:
         """What of `image` reaches the patches, where the model resizes, crops or pads: an `images.View`."""
         size = self._read(image).size
         asked = size, str(vars(self.image_processor))
@@ -145,29 +158,34 @@ class VLM:
         return bounds and bounds[1]
 
     @max_pixels.setter
-    def max_pixels(self, most: int):
+    def max_pixels(self, most: int) -> None:
         _images.bound(self, max_pixels=most)
 
-    def seen(self, image):
+    def seen(self, image: ImageLike) -> Image.Image:
         """The picture that reaches the ViT, resized (and for CLIP cropped), as a PIL image."""
         return self.adapter.seen(self._read(image))
 
-    def positions(self, image, prompt=""):
+    def positions(self, image: ImageLike, prompt: str = "") -> Positions:
         """Where the visual tokens of `image` stand in the sequence and in the ViT: a `Positions`."""
         inputs = self.prepare(image, prompt)
         index = places.find(self, inputs["input_ids"]).index[0]
         lm, vit = self.position_ids(inputs)[..., 0, index], self.adapter.patch_positions(inputs)
         return Positions(index.cpu(), lm.cpu(), vit.cpu())
 
-    def image_places(self, inputs):
+    def image_places(self, inputs: dict[str, Any]) -> torch.Tensor:
         """(batch, length) true where a token stands for a piece of the image; `places.find` has more of it."""
         return places.find(self, inputs["input_ids"]).mask
 
-    def position_ids(self, inputs):
+    def position_ids(self, inputs: dict[str, Any]) -> torch.Tensor:
         """What the LM's rotary embedding is given: (batch, length), or (3, batch, length) with M-RoPE."""
         return self.adapter.position_ids(inputs)
 
-    def prepare(self, images, prompts, answers=None):
+    def prepare(
+        self,
+        images: ImageLike | Several,
+        prompts: str | Sequence[str],
+        answers: str | Sequence[str] | None = None,
+    ) -> dict[str, Any]:
         """What `vlm.model(**inputs)` takes, for one question or many.
 
         images: an image (anything `images.read` takes) or a list; prompts: the user's question or a list. One of
@@ -191,7 +209,14 @@ class VLM:
     # -- running ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def answer(self, image, question, max_new_tokens=40, batch_size=16, plain=True):
+    def answer(
+        self,
+        image: ImageLike | Several,
+        question: str | Sequence[str],
+        max_new_tokens: int = 40,
+        batch_size: int = 16,
+        plain: bool = True,
+    ) -> Any:
         """The model's own answer, decoded greedily: a string, or a list where a list was given.
 
         Each token is the likeliest one, up to the first that ends an answer. What else the checkpoint's generation_config
@@ -218,7 +243,7 @@ class VLM:
         return answers if many else answers[0]
 
     @torch.no_grad()
-    def logits(self, image, prompt):
+    def logits(self, image: ImageLike | Several, prompt: str | Sequence[str]) -> torch.Tensor:
         """(length, vocabulary) logits at every position of the prompt; (batch, length, vocabulary) for lists.
 
         Computed part by part, by the names above; the tests hold it to the model's own forward pass.
@@ -231,7 +256,7 @@ class VLM:
         return logits if many else logits[0]
 
     @torch.no_grad()
-    def visual_tokens(self, image, depth=None):
+    def visual_tokens(self, image: ImageLike | Several, depth: int | None = None) -> Any:
         """(rows × columns, hidden) visual tokens of `image` in raster order, after the connector.
 
         depth: run only so many ViT blocks, 0 … `vlm.depths`; 0 is the patch embedding alone. All by default.
@@ -242,7 +267,9 @@ class VLM:
         return [each[0] for each in tokens] if isinstance(tokens, list) else tokens[0]
 
     @torch.no_grad()
-    def visual_tokens_by_depth(self, image, depths=None):
+    def visual_tokens_by_depth(
+        self, image: ImageLike | Several, depths: Iterable[int] | None = None
+    ) -> Any:
         """(depths, rows × columns, hidden) visual tokens from one pass through the ViT; a list gives a list.
 
         This is the paper's truncated-ViT family: the connector reads the residual stream after each depth.
@@ -253,7 +280,9 @@ class VLM:
         tokens = [off_device(each[:, leading:, :width]) for each in seen]
         return tokens if isinstance(image, (list, tuple)) else tokens[0]
 
-    def visual(self, inputs, depths=None):
+    def visual(
+        self, inputs: dict[str, Any], depths: Iterable[int] | None = None
+    ) -> list[torch.Tensor]:
         """What the LM is given to see, for prepared inputs: per image (depths, leading + rows × columns, width).
 
         The width is that of the LM; where the LM is given several ViT depths (`vlm.adapter.extra_depths`, in Qwen3-VL), it is
@@ -285,7 +314,7 @@ class VLM:
         return by_depth
 
     @torch.no_grad()
-    def vit_states(self, image, depths=None):
+    def vit_states(self, image: ImageLike | Several, depths: Iterable[int] | None = None) -> Any:
         """(depths, rows × columns, features) the ViT's residual stream as the connector finds it; a list gives a list.
 
         One row for each visual token, in raster order: the state of its patch, or of its patches one after the other
@@ -314,7 +343,9 @@ class VLM:
             check_range("depth", depth, self.depths)
         return depths
 
-    def embed(self, inputs, visual=None):
+    def embed(
+        self, inputs: dict[str, Any], visual: Sequence[torch.Tensor] | torch.Tensor | None = None
+    ) -> torch.Tensor:
         """(batch, length, width) input embeddings of the LM, visual tokens in their places; width as for `visual`.
 
         visual: one (leading + rows × columns, width) tensor per image, on any device; by default the model's own.
@@ -333,7 +364,7 @@ class VLM:
         return embeddings.masked_scatter(at, torch.cat([each.to(embeddings) for each in visual]))
 
     @torch.no_grad()
-    def embed_with_states(self, inputs):
+    def embed_with_states(self, inputs: dict[str, Any]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """(embeddings, states): what `embed` gives, and for each image what `vit_states` gives at all depths, from one pass."""
         needed = {self.depths, *self.adapter.extra_depths}
 
@@ -345,7 +376,12 @@ class VLM:
         (visual,) = self._joined(dict(enumerate(connected)), [self.depths])
         return self.embed(inputs, visual), [torch.stack(each) for each in zip(*patches)]
 
-    def lm_inputs(self, embeddings, attention_mask=None, position_ids=None):
+    def lm_inputs(
+        self,
+        embeddings: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+    ) -> dict[str, Any]:
         """What `vlm.lm(**inputs)` takes: a dictionary. Arguments as for `lm_hidden`.
 
         Raises ValueError for embeddings of another width than those of `embed`.
@@ -358,7 +394,13 @@ class VLM:
             )
         return {**self.adapter.unpack(embeddings), "attention_mask": attention_mask, "position_ids": position_ids}
 
-    def lm_hidden(self, inputs_embeds, attention_mask=None, position_ids=None, layer=None):
+    def lm_hidden(
+        self,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        layer: int | Sequence[int] | None = None,
+    ) -> Any:
         """(batch, length, hidden) residual stream of the LM after `layer` blocks, and no block more is run.
 
         inputs_embeds: (batch, length, width), as `embed` makes them. Where something is added after a block (`extra_depths`),
@@ -377,7 +419,7 @@ class VLM:
 
     def attention(
         self,
-        image: Any,
+        image: ImageLike | Several,
         question: str | list[str] = "",
         answer: str | list[str] | None = None,
         *,
@@ -486,13 +528,13 @@ class VLM:
             )
         return ids
 
-    def after_image(self, prompt):
+    def after_image(self, prompt: str) -> list[int]:
         """Token ids of what comes after the image in a prompt: the question, and what calls for an answer."""
         ids, image = self._encode(prompt, 1), self.model.config.image_token_id
         return ids[ids.index(image) + 1 :]
 
     @property
-    def ends(self):
+    def ends(self) -> set[int]:
         """The ids of the tokens that end an answer, by the checkpoint's generation_config: a set."""
         named = self.model.generation_config.eos_token_id
         return set(named if isinstance(named, (list, tuple)) else () if named is None else [named])

@@ -9,10 +9,13 @@ words are whole, scenes are hundreds with the truth known for each patch, and ev
 that cannot know the scene (`Readings.of_other_scenes`, `Readings.shuffled`).
 """
 
+from __future__ import annotations
+
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +29,14 @@ from .scenes import Scene, checked, cover, vocabulary
 from .scenes import existence as asked_for
 from .stats import interval, share
 from .streams import check_count
-from .tokens import forms
+from .tokens import Forms, forms
+from .types import ImageLike
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from .compress import Decoder
+    from .models import VLM
 
 KINDS = ("attribute", "object", "background", "function")  # and "other", which is all the rest
 
@@ -56,24 +66,24 @@ class Readings:
         return f"Readings({images} images, {depths} ViT depths, {rows} × {columns} patches, LM layer {self.layer})"
 
     @property
-    def words(self):
+    def words(self) -> np.ndarray:
         """(images, depths, rows, columns) the best word of each patch."""
         return self.vocabulary[self.ids]
 
-    def forms(self, words):
+    def forms(self, words: str | Iterable[str]) -> Forms:
         """The tokens by which words can show in these maps: `lens.forms`."""
         return forms(self.vocabulary, words, self.tokenizer)
 
-    def viewed(self, image) -> View:
+    def viewed(self, image: ImageLike) -> View:
         """What of a picture the model sees that these maps are of: as `vlm.viewed`."""
         size = pictures.read(image).size
         return self.views.get(size, View(size, (0, 0, *size)))
 
-    def of_other_scenes(self):
+    def of_other_scenes(self) -> Readings:
         """Each image is given the maps of the image before it: same model, same words, wrong picture."""
         return replace(self, ids=np.roll(self.ids, 1, 0), scores=np.roll(self.scores, 1, 0))
 
-    def shuffled(self, seed=0):
+    def shuffled(self, seed: int = 0) -> Readings:
         """The patches of each map in another order, the same at all depths: right picture, wrong places."""
         rng, flat = np.random.default_rng(seed), self.ids.reshape(*self.ids.shape[:2], -1)
         order = rng.permuted(np.broadcast_to(np.arange(flat.shape[-1]), (len(flat), flat.shape[-1])), axis=1)
@@ -81,7 +91,16 @@ class Readings:
 
 
 @torch.no_grad()
-def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=None, decoder=None):
+def read(
+    vlm: VLM,
+    images: Iterable[Any],
+    layer: int | None = None,
+    depths: Iterable[int] | None = None,
+    asked: Sequence[str] = (),
+    norm: bool = True,
+    batch_size: int | None = None,
+    decoder: Decoder | None = None,
+) -> Readings:
     """Token maps of many images at many ViT depths in one pass over them: `Readings`.
 
     images: anything `images.read` takes, scenes or Gestalt probes; all of one patch grid. layer, depths, norm, batch_size,
@@ -141,7 +160,11 @@ def by_kind(vocabulary: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...
     return {kind: tuple(words[kind].values()) for kind in KINDS}
 
 
-def kinds_of(vocabulary, words, tokenizer=None):
+def kinds_of(
+    vocabulary: np.ndarray,
+    words: Mapping[str, Iterable[str]],
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> np.ndarray:
     """(vocabulary,) the kind of each id as an index into KINDS, -1 for other; a word counts by all its `lens.forms`.
 
     words: {kind: words}. tokenizer: the model's, for words that are several tokens. Raises ValueError for a kind that is not
@@ -193,7 +216,9 @@ def _pairs(maps, scenes):
     return zip(maps, scenes)
 
 
-def counts(readings, scenes, words=None):
+def counts(
+    readings: Readings, scenes: Iterable[Scene], words: Mapping[str, Iterable[str]] | None = None
+) -> pd.DataFrame:
     """How many patches say what, as a table with a row for each scene and depth.
 
     Columns: scene, depth; `patches`, and of these the numbers of "attribute", "object", "background", "function" and
@@ -230,7 +255,7 @@ def counts(readings, scenes, words=None):
     return pd.DataFrame(rows)
 
 
-def segments(readings, scenes):
+def segments(readings: Readings, scenes: Iterable[Scene]) -> np.ndarray:
     """(images, depths, rows, columns) the thing that each patch's word names: its index, or -1.
 
     A word names a thing if it is a word of that thing and of no other in the scene; it is said by any of its `lens.forms`.
@@ -255,7 +280,9 @@ def _any_of(found, words):
     return np.concatenate([np.array([], int), *(found[word] for word in words)])
 
 
-def overlap(predicted, scenes, vlm):
+def overlap(
+    predicted: np.ndarray, scenes: Iterable[Scene], vlm: VLM | Readings
+) -> tuple[np.ndarray, np.ndarray]:
     """Intersection over union of each thing's predicted patches with its true ones, added up over a scene's things.
 
     predicted: (images, depths, rows, columns) indices of things, anything else for none. vlm: the model whose patches they are
@@ -276,7 +303,7 @@ def overlap(predicted, scenes, vlm):
     return sums, things
 
 
-def existence(readings, scenes, kind="random"):
+def existence(readings: Readings, scenes: Iterable[Scene], kind: str = "random") -> pd.DataFrame:
     """Is it there? Two questions a scene in POPE's form (`scenes.existence`), answered by the token map, as a table with a row
     for each scene, depth and question.
 
@@ -307,12 +334,12 @@ def existence(readings, scenes, kind="random"):
     return pd.DataFrame(rows)
 
 
-def by_depth(table, hits, of="object patches"):
+def by_depth(table: pd.DataFrame, hits: str, of: str = "object patches") -> np.ndarray:
     """(3, depths): value, low and high of the share of patches that say what the column `hits` of a table of `counts` counts."""
     return np.array([share(d[hits], d[of]) for _, d in table.groupby("depth")]).T
 
 
-def change(table, hits, start):
+def change(table: pd.DataFrame, hits: str, start: int) -> np.ndarray:
     """(3,): by how much that share of object patches changes from depth `start` to the last, with its interval."""
     said, n = (table.pivot(index="scene", columns="depth", values=values) for values in (hits, "object patches"))
     if start not in said:
@@ -321,7 +348,9 @@ def change(table, hits, start):
     return np.array(interval(lambda gained, n: gained.sum() / n.sum(), gained, n.iloc[:, -1]))
 
 
-def labelled(vlm, scenes, batch_size=50):
+def labelled(
+    vlm: VLM, scenes: Iterable[Scene], batch_size: int = 50
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """What a linear probe learns from: states (depths, scenes, patches, features), and {kind: truth (scenes, patches)}.
 
     The kinds are "category" and those of attributes in the `scenes.vocabulary`, such as "colour". The truth is the word of that
@@ -345,7 +374,9 @@ def _word_of(thing, kind, words):
     return thing.category if kind == "category" else next((word for word in thing.attributes if word in words), "")
 
 
-def clustered(states, scene, grid, view=None):
+def clustered(
+    states: np.ndarray, scene: Scene, grid: tuple[int, int], view: View | None = None
+) -> np.ndarray:
     """(rows, columns) k-means clusters of states (patches, features) as indices of things, -1 for the ground.
 
     A baseline with help: it is told how many things there are, and each cluster is given to what it overlaps most.
@@ -361,7 +392,13 @@ def clustered(states, scene, grid, view=None):
     return (linear_sum_assignment(iou, maximize=True)[1] - 1)[found]
 
 
-def says(vlm, probes, which, words, depths=None):
+def says(
+    vlm: VLM,
+    probes: Sequence[Any],
+    which: str,
+    words: Callable[[Any], Sequence[str]],
+    depths: Iterable[int] | None = None,
+) -> np.ndarray:
     """(3, depths): what share of the patches of Gestalt probes that are `which` say a word of their thing, with its interval.
 
     which: "shown" or "hidden". words: a function of the thing, such as `lambda thing: [thing.category]`.

@@ -20,7 +20,7 @@ def residual_stream(
     *args: Any,
     what: str = "state",
     real: torch.Tensor | None = None,
-    take: Callable[[torch.Tensor], Any] = lambda state, at: state,
+    take: Callable[[torch.Tensor, int], Any] = lambda state, at: state,
     **kwargs: Any,
 ) -> list[Any]:
     """States between `blocks` while `module(*args, **kwargs)` runs: 0 is before the first, n after the n-th.

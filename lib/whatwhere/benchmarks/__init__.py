@@ -9,9 +9,13 @@ book: they are fetched from the hub, or read from a folder in the benchmark's or
 `Benchmark`; `register` makes one of your own known.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from numbers import Real
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from .. import compress as _compress
 from .. import hub, loading, rope
@@ -32,7 +36,14 @@ __all__ = [
 PROTOCOLS = {"ours": prompts, "paper": paper}  # whose words, samples, reading of answers, pixels and decoding
 
 
-def items(benchmark, data=None, seed=0, limit=None, revision=None, protocol="ours"):
+def items(
+    benchmark: str,
+    data: str | Path | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    revision: str | None = None,
+    protocol: str = "ours",
+) -> tuple[list[Item], str | None]:
     """(items, revision) of a benchmark: a list of `Item`, and the revision of the hub's data set that they are of, or None.
 
     data: a folder in the original layout, or of the hub's files; fetched from the hub if None. seed: shuffles the options
@@ -82,10 +93,26 @@ def items(benchmark, data=None, seed=0, limit=None, revision=None, protocol="our
 
 
 def run(
-    model, benchmark, *, scale=None, compress=None, decoder=None, keep=None, data=None, limit=None, seed=0, out=None,
-    batch_size=8, revision=None, dtype="auto", blind=False, progress=True, protocol="ours", max_pixels="auto",
-    **ways,
-):  # fmt: skip
+    model: VLM | str | Path,
+    benchmark: str,
+    *,
+    scale: tuple[float, float] | dict[str, float] | None = None,
+    compress: int | str | Callable[..., Any] | None = None,
+    decoder: _compress.Decoder | str | Path | None = None,
+    keep: int | float | Callable[..., Any] | None = None,
+    data: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    batch_size: int = 8,
+    revision: str | None = None,
+    dtype: str | torch.dtype = "auto",
+    blind: bool = False,
+    progress: bool = True,
+    protocol: str = "ours",
+    max_pixels: int | str | None = "auto",
+    **ways: Any,
+) -> Result:
     """Put a benchmark to a model: a `Result`.
 
     model: a `VLM`, or what `load` takes, as is dtype. scale: what `rope.scaled` takes, (alpha, p) or a dictionary such as

@@ -18,15 +18,21 @@ What cannot be repeated: which 1,000 questions and which order of options were d
 for one object and for two became one.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from .. import images
 from . import identity
 from .items import Item
 from .record import known
+
+if TYPE_CHECKING:
+    from ..models import VLM
 
 WORDS = 10  # new tokens of an answer
 TOKENS = (256, 1280)  # least and most visual tokens of a picture
@@ -113,7 +119,7 @@ def first_of_each_group(items: list[Item], seed: int) -> list[Item]:
 
 
 @contextmanager
-def bounded(vlm) -> Iterator[None]:
+def bounded(vlm: VLM) -> Iterator[None]:
     """Within this context the pictures of Qwen's families become 256 to 1,280 visual tokens; afterwards all is as it was."""
     if vlm.max_pixels is None:  # it shows all pictures at one size
         yield

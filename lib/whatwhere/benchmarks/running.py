@@ -5,14 +5,18 @@ it is answered, one file for each process. Questions go in batches that are the 
 a run that was killed, or is split over several processes, ends in the very rows of one that was not.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import time
 import warnings
 from collections import namedtuple
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import signature
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
@@ -20,7 +24,10 @@ from tqdm import tqdm
 from .. import compress, images
 from ..files import parsed, read_json, write
 from . import identity
-from .items import is_row
+from .items import Item, is_row
+
+if TYPE_CHECKING:
+    from ..models import VLM
 
 try:
     import fcntl  # not on Windows, where nothing keeps two runs from one file
@@ -36,7 +43,7 @@ Processes = namedtuple("Processes", "rank count device")
 Processes.__doc__ = """Which of how many processes this is, and the device that is its own (None: any)."""
 
 
-def processes():
+def processes() -> Processes:
     """What `accelerate launch` or torchrun made of this process, by the variables that they set; one of one without them.
 
     The processes need not speak to each other: each writes its own file, and all look into the folder.
@@ -46,7 +53,7 @@ def processes():
     return Processes(int(os.environ.get("RANK", 0)), count, device)
 
 
-def gathered(folder, asked):
+def gathered(folder: str | Path, asked: Sequence[Item]) -> list[dict[str, Any]]:
     """The rows of all questions, whichever process answers them, once they are there; ValueError if none comes any more."""
     due, begun = {item.id for item in asked}, time.time()
     while True:
@@ -69,13 +76,24 @@ class Runner:
     how: what `compress.compressed` takes besides the model and a seed, by name; None for none. plain: what `VLM.answer` takes.
     """
 
-    def __init__(self, vlm, items, batch_size, max_new_tokens, how=None, seed=0, plain=True):
+    def __init__(
+        self,
+        vlm: VLM,
+        items: Sequence[Item],
+        batch_size: int,
+        max_new_tokens: int,
+        how: dict[str, Any] | None = None,
+        seed: int = 0,
+        plain: bool = True,
+    ):
         self.vlm, self.how, self.seed, self.max_new_tokens, self.plain = vlm, how, seed, max_new_tokens, plain
         self.pictures = {}  # their names, once each
         self.batches = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
         self.at_once = batch_size  # fewer, once the memory has turned out too small
 
-    def run(self, folder, mine, progress=True):
+    def run(
+        self, folder: str | Path | None, mine: Processes, progress: bool = True
+    ) -> list[dict[str, Any]]:
         """Answer what is not answered yet of this process's share of the batches; returns the rows where there is no folder."""
         done = {row["id"]: row for row in rows(folder)} if folder else {}
         share = list(enumerate(self.batches))[mine.rank :: mine.count]
@@ -116,7 +134,7 @@ class Runner:
             warnings.warn(f"Out of memory with {len(part)} questions at once: going on with {self.at_once}.", stacklevel=2)
         return answered
 
-    def try_first(self):
+    def try_first(self) -> None:
         """Raises `NotFinite` if the model gives no numbers for the first question: in too small a dtype they overflow."""
         item = self.batches[0][0]
         try:
@@ -126,7 +144,7 @@ class Runner:
             if not out_of_memory(error):
                 raise
 
-    def shortened(self, n):
+    def shortened(self, n: int) -> AbstractContextManager[Any]:
         """The context in which batch `n` is asked, with a seed of its own: its rows do not depend on what came before."""
         if self.how is None:
             return nullcontext()
@@ -172,7 +190,7 @@ def _naming_pictures(items):
         raise
 
 
-def out_of_memory(error):
+def out_of_memory(error: BaseException) -> bool:
     """Is this how a GPU or a CPU says that its memory is full?"""
     words = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
     full = isinstance(error, RuntimeError) and any(each in str(error) for each in words)
@@ -182,7 +200,7 @@ def out_of_memory(error):
 # -- the folder ------------------------------------------------------------------------------------------------------
 
 
-def begin(folder, settings):
+def begin(folder: str | Path, settings: dict[str, Any]) -> Path:
     """Make the folder of a run, or enter that of one of the same identity; ValueError if of another."""
     folder = Path(folder).expanduser()
     path = folder / SETTINGS
@@ -202,7 +220,7 @@ def begin(folder, settings):
     return folder
 
 
-def read_settings(folder):
+def read_settings(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / SETTINGS
     if not path.is_file():
         raise FileNotFoundError(f"'{folder}' holds no run: a {SETTINGS} is missing.")
@@ -235,7 +253,7 @@ def _texts(value):
     return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
-def rows(folder):
+def rows(folder: str | Path) -> list[dict[str, Any]]:
     """All whole rows in the folder, of all processes; one row for each question, whoever answered it."""
     found = {}
     for path in sorted(Path(folder).glob("rows-*.jsonl")):

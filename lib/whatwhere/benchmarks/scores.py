@@ -4,13 +4,20 @@ A score is a function of a `Result`'s rows, {name: Score}; the one named "accura
 columns are those of `Item.row`, and `parsed` and `right`, what was read in the answer and how right that is in [0, 1].
 """
 
+from __future__ import annotations
+
 from collections import namedtuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import binomtest
 
 from .. import stats
 from . import scoring
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Score = namedtuple("Score", "value low high n")
 Score.__doc__ = """A share in [0, 1], or a mean of such; its 95% interval by bootstrap over groups (scenes); of n questions."""
@@ -26,7 +33,11 @@ def _share(rows, right="right"):
     return Score(value, float(low), float(high), len(rows))
 
 
-def headline(rows, parts=True, counted=None):
+def headline(
+    rows: pd.DataFrame,
+    parts: bool = True,
+    counted: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """((groups, parts) sums, (groups, parts) counts) of right: the headline score is the mean of its parts' shares.
 
     parts: is it one of parts, or of all rows alike? counted: as `Benchmark.counted`.
@@ -37,7 +48,7 @@ def headline(rows, parts=True, counted=None):
     return wide["sum"].to_numpy(float), wide["count"].to_numpy(float)
 
 
-def macro(sums, counts):
+def macro(sums: np.ndarray, counts: np.ndarray) -> float:
     """The mean of the parts' shares, of what `headline` gives."""
     asked = counts.sum(0) > 0  # a draw of few groups may leave a part out
     return float(np.mean(sums.sum(0)[asked] / counts.sum(0)[asked]))
@@ -51,7 +62,7 @@ def _mean(rows):
     return Score(value, float(low), float(high), len(rows))
 
 
-def accuracy(rows):
+def accuracy(rows: pd.DataFrame) -> dict[str, Score]:
     """The mean over questions."""
     return {"accuracy": _share(rows)}
 
@@ -65,7 +76,7 @@ def _about(rows, name, among=None):
     return found
 
 
-def controlled(rows):
+def controlled(rows: pd.DataFrame) -> dict[str, Score]:
     """What's Up: each caption for itself; both of a pair of opposites; all four of a set."""
     rows = rows.assign(relation=_about(rows, "relation", OPPOSITE))
     rows["axis"] = [min(r, OPPOSITE[r]) for r in rows["relation"]]
@@ -89,13 +100,13 @@ def _mended(row):
     return float(f" {OPPOSITE[row['relation']]} of " in chosen)
 
 
-def by_part(rows):
+def by_part(rows: pd.DataFrame) -> dict[str, Score]:
     """By part, and their plain mean."""
     rows = rows.assign(part=_about(rows, "part"))
     return {"accuracy": _mean(rows), **{part: _share(some) for part, some in rows.groupby("part", sort=False)}}
 
 
-def pope(rows):
+def pope(rows: pd.DataFrame) -> dict[str, Score]:
     """Accuracy, precision, recall and F1 ("yes" is positive) and the share of yes, in each part and on average over them.
 
     As in lmms-eval, what is neither yes nor no is wrong, and left out of the recall. The accuracy by POPE's own evaluation,
@@ -120,11 +131,11 @@ def _precision_recall_f1(hit, yes, due):
     return hit / max(yes, 1), hit / max(due, 1), 2 * hit / max(yes + due, 1)
 
 
-def mmbench(rows):
+def mmbench(rows: pd.DataFrame) -> dict[str, Score]:
     """A question counts where it is answered right in every rotation of its options (circular), else row by row."""
     return {"accuracy": _share(circular(rows)), "each rotation for itself": _share(rows)}
 
 
-def circular(rows):
+def circular(rows: pd.DataFrame) -> pd.DataFrame:
     """One row for each question of MMBench, right where every rotation is."""
     return rows.groupby("group").agg(right=("right", "min"), about=("about", "first")).reset_index()

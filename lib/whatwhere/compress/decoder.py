@@ -8,11 +8,15 @@ Section on compression in *Reading Images Like Texts* (arXiv 2509.19191): bias-f
 the LM's final logits at the visual positions with unlabelled images only.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import string
 import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +30,9 @@ from .. import places
 from ..files import first_line, read_json, together
 from ..finite import check_finite, not_finite
 from ..streams import check_count
+
+if TYPE_CHECKING:
+    from ..models import VLM
 
 WEIGHTS, CARD, UNFINISHED = "decoder.safetensors", "decoder.json", "unfinished.safetensors"
 SAVED = 200  # steps between two states kept
@@ -41,24 +48,32 @@ class Decoder(torch.nn.Module):
     vocabulary, if it was `narrowed` to some of them.
     """
 
-    def __init__(self, weight, words, about=None, history=None, ids=None, texts=None):
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        words: np.ndarray,
+        about: dict[str, Any] | None = None,
+        history: pd.DataFrame | None = None,
+        ids: np.ndarray | None = None,
+        texts: np.ndarray | None = None,
+    ):
         super().__init__()
         self.weight = torch.nn.Parameter(weight, requires_grad=False)
         self.words, self.texts = words, words if texts is None else texts
         self.punctuation = punctuation(self.texts)
         self.about, self.history, self.ids = about or {}, history, ids
 
-    def forward(self, tokens):
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return F.linear(tokens.to(self.weight), self.weight)
 
     @torch.no_grad()
-    def top(self, tokens, k=1):
+    def top(self, tokens: torch.Tensor, k: int = 1) -> np.ndarray:
         """(…, k) ids of the best words of tokens (…, hidden), as a numpy array: `decoder.words[ids]` names them."""
         best = self(tokens).topk(k)
         check_finite(best.values, "the visual tokens that the decoder reads")
         return best.indices.cpu().numpy()
 
-    def narrowed(self, ids):
+    def narrowed(self, ids: Sequence[int] | np.ndarray) -> Decoder:
         """A decoder that knows only the words `ids` of this one, and costs so much less to read with.
 
         Its words are counted anew, from 0. Raises ValueError unless `ids` are two at least and all different.
@@ -68,7 +83,7 @@ class Decoder(torch.nn.Module):
         there = ids if self.ids is None else self.ids[ids]
         return Decoder(self.weight[ids], words, self.about, self.history, there, texts)
 
-    def check_fits(self, vlm):
+    def check_fits(self, vlm: VLM) -> Decoder:
         """This decoder, if `vlm` is the model that it can read; otherwise a ValueError."""
         n, width = vlm.unembedding.weight.shape
         known = len(self.weight) == n if self.ids is None else self.ids.max() < n
@@ -85,7 +100,7 @@ class Decoder(torch.nn.Module):
             )
         return self
 
-    def save(self, folder):
+    def save(self, folder: str | Path) -> None:
         """Write `decoder.safetensors` and `decoder.json` into `folder`."""
         with together(folder) as new:
             tensors = {"weight": self.weight} | ({} if self.ids is None else {"ids": torch.as_tensor(self.ids)})
@@ -93,7 +108,7 @@ class Decoder(torch.nn.Module):
             (new / CARD).write_text(json.dumps(self.about, indent=2) + "\n", encoding="utf-8")
 
 
-def load_decoder(folder, vlm):
+def load_decoder(folder: str | Path, vlm: VLM) -> Decoder:
     """The decoder saved in `folder`, for the model that it was made for.
 
     Raises FileNotFoundError where there is none, ValueError where it is damaged or belongs to another model.
@@ -149,7 +164,7 @@ MARKS = {
 }
 
 
-def punctuation(texts, marks: str = "paper") -> np.ndarray:
+def punctuation(texts: Iterable[str], marks: str = "paper") -> np.ndarray:
     """(vocabulary,) true where a text (of `vlm.texts`) is punctuation.
 
     marks: by which set of MARKS: "paper", made of ASCII punctuation marks and white space alone, or empty; "paper-in",
@@ -161,7 +176,9 @@ def punctuation(texts, marks: str = "paper") -> np.ndarray:
     return np.array([MARKS[marks](text) for text in texts], bool)
 
 
-def lessons(vlm, images, batch_size=16, progress=True):
+def lessons(
+    vlm: VLM, images: Sequence[Any], batch_size: int = 16, progress: bool = True
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """What the LM makes of its visual tokens: for each image (tokens, states), both (rows × columns, hidden).
 
     `tokens` are the connector's, `states` the residual stream after the last LM layer at the same places, on the CPU, where many
@@ -202,7 +219,18 @@ def _same_grid(vlm, images, batch_size):
     yield batch
 
 
-def distil(vlm, taught, alpha=0.7, temperature=2.5, lr=1e-4, epochs=2, batch=16, start="unembedding", seed=0, folder=None):
+def distil(
+    vlm: VLM,
+    taught: Sequence[Any],
+    alpha: float = 0.7,
+    temperature: float = 2.5,
+    lr: float = 1e-4,
+    epochs: int = 2,
+    batch: int = 16,
+    start: str = "unembedding",
+    seed: int = 0,
+    folder: str | Path | None = None,
+) -> Decoder:
     """A `Decoder` that says what the LM would say, by gradient descent on α τ² KL(teacher ‖ decoder) + (1 − α) CE.
 
     taught: `lessons(vlm, images)`; or a list of images, whose lessons are then taken anew in each epoch: slower, but those

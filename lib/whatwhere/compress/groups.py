@@ -7,11 +7,13 @@ its own or needs more than the visual tokens, a `Method` says so: FastV, say, wo
     Method("fastv", lambda sight: most(sight.attention(2), keep), place="LM 2", needs=("attention", "question"))
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,12 +22,19 @@ from scipy.sparse.csgraph import connected_components
 
 from .decoder import punctuation
 
+if TYPE_CHECKING:
+    from .decoder import Decoder
+
 NEEDS = {
     "decoder": "a visual decoder, which is trained",
     "question": "a question after the image",
     "attention": "the LM's attention weights, by a pass of its own through the first blocks",
     "states": "the ViT's states, by a second pass",
 }
+
+
+# how many tokens a baseline keeps: a number, a share, or as many as another way leaves
+Keep: TypeAlias = "int | float | Callable[[Sight], Any]"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,12 +105,12 @@ class Method:
         return self.groups(sight)
 
 
-def rows(labels):
+def rows(labels: np.ndarray) -> np.ndarray:
     """(rows, columns) labels → groups: runs of equal neighbours, each within its row."""
     return _runs(labels, np.arange(labels.size) % labels.shape[1] == 0)
 
 
-def raster(labels):
+def raster(labels: np.ndarray) -> np.ndarray:
     """(rows, columns) labels → groups: runs of equal neighbours that go on from a row's end to the next, as the public code's."""
     return _runs(labels, np.arange(labels.size) == 0)
 
@@ -111,7 +120,7 @@ def _runs(labels, start):
     return (start | (flat != np.roll(flat, 1))).cumsum() - 1
 
 
-def regions(labels):
+def regions(labels: np.ndarray) -> np.ndarray:
     """(rows, columns) labels → groups: regions of equal labels, connected over edges; a run-length code in two dimensions."""
     at = np.arange(labels.size).reshape(labels.shape)
     ends = [(at[:, :-1], at[:, 1:], labels[:, :-1] == labels[:, 1:]), (at[:-1], at[1:], labels[:-1] == labels[1:])]
@@ -123,7 +132,9 @@ def regions(labels):
 SHAPES = {"rows": rows, "raster": raster, "regions": regions}
 
 
-def by_words(decoder, which, shape="rows", same=1, marks="paper"):
+def by_words(
+    decoder: Decoder, which: int | str, shape: str = "rows", same: int = 1, marks: str = "paper"
+) -> Method:
     """The paper's methods 1, 2 and 3: equal neighbours go on as one, patches of punctuation are dropped.
 
     decoder: a `Decoder`, which says each token's best words. which: "rle" (or 1) drops nothing, "rle-drop" (2) drops tokens
@@ -155,7 +166,7 @@ def by_words(decoder, which, shape="rows", same=1, marks="paper"):
     return Method(name, choose, needs=("decoder",))
 
 
-def drawn(keep):
+def drawn(keep: Keep) -> Method:
     """Baseline: `keep` tokens drawn at random, the others dropped."""
 
     def choose(sight):
@@ -165,7 +176,7 @@ def drawn(keep):
     return Method("random", choose)
 
 
-def pooled_grid(keep):
+def pooled_grid(keep: Keep) -> Method:
     """Baseline: a uniform grid of `keep` rectangles, as square as can be; each goes on as one token."""
 
     def choose(sight):
@@ -179,7 +190,7 @@ def pooled_grid(keep):
     return Method("grid", choose)
 
 
-def tome_like(keep, rounds=4):
+def tome_like(keep: Keep, rounds: int = 4) -> Method:
     """Baseline: tokens that are most alike are merged until `keep` are left, by the bipartite matching of Token Merging.
 
     After Bolya et al. (ICLR 2023), on the connector's output: in each round tokens are dealt to two sides in turn, each of
@@ -206,7 +217,7 @@ def tome_like(keep, rounds=4):
     return Method("tome-like", choose)
 
 
-def fastv_rank(keep, layer=2):
+def fastv_rank(keep: Keep, layer: int = 2) -> Method:
     """Baseline: the `keep` tokens that the prompt's last token attends to most in LM block `layer`, the others dropped.
 
     The ranking of FastV (Chen et al., ECCV 2024). FastV itself drops them after that block, so that earlier blocks see
@@ -238,7 +249,7 @@ def _only(kept, n):
     return groups
 
 
-def count(groups):
+def count(groups: np.ndarray) -> int:
     """How many tokens such groups leave."""
     return len(np.unique(groups[groups >= 0]))
 
@@ -251,7 +262,7 @@ def _number(keep, sight):
     return max(1, round(keep * n)) if isinstance(keep, float) else min(keep, n)
 
 
-def check_keep(keep):
+def check_keep(keep: Any) -> None:
     """Refuse what is no number of tokens."""
     whole = isinstance(keep, int) and not isinstance(keep, bool) and keep >= 1
     if not (callable(keep) or whole or isinstance(keep, float) and 0 < keep <= 1):
@@ -260,7 +271,7 @@ def check_keep(keep):
         )
 
 
-def check(value, known, what, listed=None):
+def check(value: Any, known: Iterable[Any], what: str, listed: Iterable[Any] | None = None) -> None:
     """Refuse what is not among the `known`; listed: those of them that the sentence names, all by default."""
     if isinstance(value, bool) or not isinstance(value, (str, Integral)) or value not in known:
         raise ValueError(f"No {what} {value!r}; there are {', '.join(map(str, listed or known))}.")

@@ -3,11 +3,15 @@
     speed.measure(vlm, images, prompts, {"compressed": {"which": 1, "decoder": decoder}})
 """
 
+from __future__ import annotations
+
 import statistics
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,11 +20,21 @@ from transformers import DynamicCache
 
 from .within import compressed
 
+if TYPE_CHECKING:
+    from ..models import VLM
+
 MIB = 2**20
 
 
 @torch.no_grad()
-def measure(vlm, images, prompts, ways, words=8, repeats=5):
+def measure(
+    vlm: VLM,
+    images: Sequence[Any],
+    prompts: Sequence[str],
+    ways: Mapping[str, Mapping[str, Any]],
+    words: int = 8,
+    repeats: int = 5,
+) -> pd.DataFrame:
     """A table with a row for "all tokens" and two for each way: the way itself, and its ideal.
 
     ways: {name: options of `compressed`}, of methods before the LM. The *ideal* is the same LM given the same shortened
@@ -104,14 +118,14 @@ def _heard(vlm):
         given.pop("use_cache", None)
 
 
-def now(device):
+def now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 @contextmanager
-def peak(device):
+def peak(device: torch.device) -> Iterator[list[float]]:
     """[bytes in use at most, above those in use before]: allocated on a GPU, resident on a CPU (where /proc tells; else nan)."""
     most = [float("nan")]
     if device.type == "cuda":

@@ -5,10 +5,14 @@ to know what it was shown; and before the LM, or before its blocks from a method
 A later token of a generated answer finds the shortened cache, with the mask and the positions that belong to it.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections import namedtuple
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +23,14 @@ from .. import places
 from ..finite import check_finite
 from ..streams import check_range, residual_stream
 from . import groups as ways
+
+if TYPE_CHECKING:
+    from .groups import Sight
+
+if TYPE_CHECKING:
+    from ..models import VLM
+    from .decoder import Decoder
+    from .groups import Keep
 
 POOLS = ("mean", "first", "random")
 POSITIONS = ("kept", "renumbered")
@@ -44,7 +56,7 @@ class Log:
         return f"Log({did})"
 
     @property
-    def removed(self):
+    def removed(self) -> float:
         if not self.given:
             raise ValueError("No prompt has been shortened yet: run the model inside the context first.")
         return 1 - sum(self.kept) / sum(self.given)
@@ -52,9 +64,19 @@ class Log:
 
 @contextmanager
 def compressed(
-    vlm, which, decoder=None, *, same=1, shape="rows", pool="mean", positions="kept", lengths="dropped", keep=None, seed=0,
-    marks="paper",
-):  # fmt: skip
+    vlm: VLM,
+    which: int | str | Callable[[Sight], Any],
+    decoder: Decoder | None = None,
+    *,
+    same: int = 1,
+    shape: str = "rows",
+    pool: str = "mean",
+    positions: str = "kept",
+    lengths: str = "dropped",
+    keep: Keep | None = None,
+    seed: int = 0,
+    marks: str = "paper",
+) -> Iterator[Log]:
     """Within this context `vlm` is given fewer visual tokens, however it is run; afterwards it is as before, bit for bit.
 
     which: "rle", "rle-drop" or "rle-drop-both", the paper's methods 1, 2 and 3, by name or number, which need a `decoder`;
@@ -94,7 +116,7 @@ def compressed(
         yield shortener.log
 
 
-def at_work(vlm):
+def at_work(vlm: VLM) -> bool:
     """Is this model being given fewer visual tokens just now?"""
     return any(isinstance(getattr(hook, "__self__", None), _Shortener) for hook in vlm.lm._forward_pre_hooks.values())
 

@@ -6,17 +6,23 @@ a table, both for the mouse and for the keyboard; what changed is said in a live
 script, and on paper, the first view stays as a plain figure.
 """
 
+from __future__ import annotations
+
 import base64
 import json
 from collections.abc import Iterable
 from html import escape
 from numbers import Integral
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from .page import OWN_KEYS, PAPER_STYLE, data_uri, tight
+
+if TYPE_CHECKING:
+    from ..attention import Attention
 
 MOST = 4 * 2**20  # bytes of weights in one figure
 VEIL = 0.8  # how opaque the dark veil is over a patch from which nothing is collected
@@ -54,9 +60,15 @@ class AttentionMap:
     """
 
     def __init__(
-        self, attention, *, of: str | int | tuple[int, int] | None = None, block: int | None = None,
-        head: int | None = None, heads: bool = True, queries: Iterable[int] | None = None,
-    ):  # fmt: skip
+        self,
+        attention: Attention,
+        *,
+        of: str | int | tuple[int, int] | None = None,
+        block: int | None = None,
+        head: int | None = None,
+        heads: bool = True,
+        queries: Iterable[int] | None = None,
+    ):
         self.attention, self.heads = attention, heads
         n_blocks, n_heads, n_tokens, _ = attention.weights.shape
         self.at = _token(attention, of)
