@@ -79,6 +79,7 @@ class Exam:
             )
         check_count("batch_size", batch_size)
         self.vlm, self.n, self.batches = vlm, len(questions), []
+        self.at, self.counts = ([], []), np.zeros((0, 0))  # of an exam `on` scenes
         if not vlm.ends:
             raise ValueError(f"The generation_config of {vlm.name} names no eos_token_id, so no answer of its would ever end.")
         self.due = vlm.token_ids(answers)
@@ -131,8 +132,8 @@ class Exam:
         families: {name: kinds of questions}; those of the organisms' world are `world.FAMILIES`. Raises ValueError for scenes
         without `questions(kinds)`, and where there is no question of these kinds.
         """
-        scenes = checked(scenes)  # which may be an iterator, as `world.scenes` is
-        for scene in scenes:
+        known: list[Any] = checked(scenes)  # which may be an iterator, as `world.scenes` is
+        for scene in known:
             if not hasattr(scene, "questions"):
                 raise ValueError(
                     f"Scene {scene.id} has no questions of its own, by a method `questions(kinds)`: "
@@ -140,15 +141,15 @@ class Exam:
                 )
         asked = [
             (n, f, image, question)
-            for n, (scene, image) in enumerate((scene, scene.image) for scene in scenes)
+            for n, (scene, image) in enumerate((scene, scene.image) for scene in known)
             for f, kinds in enumerate(families.values())
             for question in scene.questions(kinds)
         ]
         if not asked:
-            raise ValueError(f"None of these {len(scenes)} scenes has a question of {', '.join(families) or 'no kind'}.")
+            raise ValueError(f"None of these {len(known)} scenes has a question of {', '.join(families) or 'no kind'}.")
         at, family, images, questions = map(list, zip(*asked))
         exam = cls(vlm, images, [q.text for q in questions], [q.answer for q in questions], shared)
-        exam.at, exam.counts = (at, family), np.zeros((len(scenes), len(families)))
+        exam.at, exam.counts = (at, family), np.zeros((len(known), len(families)))
         np.add.at(exam.counts, exam.at, 1.0)
         return exam
 

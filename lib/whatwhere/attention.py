@@ -137,8 +137,8 @@ def read(
         return [list(of_image) for of_image in by_image]
     tower = "ViT" if layers is None else "LM"
     return [
-        Attention(torch.stack(of_image), list(blocks), tower, *names, vlm.seen(image))
-        for of_image, names, image in zip(by_image, about, images)
+        Attention(torch.stack(of_image), list(blocks), tower, words, places, grid, vlm.seen(image))
+        for of_image, (words, places, grid), image in zip(by_image, about, images)
     ]
 
 
@@ -222,7 +222,7 @@ def vit_order(adapter: Adapter, grids: list[tuple[int, int]]) -> tuple[Tensor, T
     starts = sizes.cumsum(0) - sizes
     numbers = [
         torch.arange(start, start + size).reshape(*grid)
-        for start, size, grid in zip(starts, sizes, grids)
+        for start, size, grid in zip(starts.tolist(), sizes.tolist(), grids)
     ]
     order = adapter.in_vit(numbers).cpu()
     extra = (order.numel() - int(sizes.sum())) // len(grids)
@@ -243,6 +243,7 @@ def numbered(
     vlm: VLM, layers: int | Iterable[int] | None, depths: int | Iterable[int] | None
 ) -> dict[int, nn.Module]:
     """{number, from 1: block} of the LM (layers) or else of the ViT (depths), in order."""
+    given: Any
     if layers is None:
         tower, given, known = "ViT", depths, vlm.vision_blocks[: vlm.depths]
     else:

@@ -20,7 +20,7 @@ from .intervene import moved
 from .places import find
 from .rope import Heads, Rotary, vision
 from .scenes import Scene, checked, cover
-from .types import ImageLike
+from .types import ImageLike, Several
 
 if TYPE_CHECKING:
     from .models import VLM
@@ -112,7 +112,7 @@ def places(vlm: VLM) -> list[str]:
 
 
 @torch.no_grad()
-def states(vlm: VLM, images: Sequence[ImageLike]) -> Iterator[dict[str, np.ndarray]]:
+def states(vlm: VLM, images: Several) -> Iterator[dict[str, np.ndarray]]:
     """Yields for each image {place: (rows, columns, features)}, patches in the ViT and visual tokens in the LM, in raster order.
 
     No question is asked: in the LM, visual tokens do not see what follows them.
@@ -178,7 +178,7 @@ def axis_attention(rotary: Rotary, heads: Heads, queries: Any, keys: Any) -> np.
 
 def axis_sensitivity(
     vlm: VLM,
-    images: Sequence[ImageLike],
+    images: Several,
     questions: Sequence[str],
     right: Sequence[str],
     wrong: Sequence[str],

@@ -80,7 +80,8 @@ def dataset(name: str, patterns: Sequence[str], revision: str | None = None) -> 
     revision = revision or noted.get("revision")
     try:
         if not re.fullmatch("[0-9a-f]{40}", revision or ""):  # none, or a branch, which may be another tomorrow
-            revision = HfApi().dataset_info(name, revision=revision).sha
+            revision = HfApi().dataset_info(name, revision=revision).sha or ""
+        revision = str(revision)
         sums = noted["files"].get(revision)
         if sums is None:  # of all its files, so that those of other patterns can be had later
             infos = HfApi().list_repo_tree(name, recursive=True, repo_type="dataset", revision=revision)

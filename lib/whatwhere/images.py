@@ -117,7 +117,7 @@ def bound(vlm: VLM, min_pixels: int | None = None, max_pixels: int | None = None
             raise ValueError(f"One visual token of {vlm.name} is {area} pixels, so that {name} is {area} at least, not {value}.")
     if least is not None and most is not None and least > most:
         raise ValueError(f"min_pixels is not more than max_pixels; got {least} and {most}.")
-    own = vlm.adapter.bounds()
+    own = vlm.adapter.bounds() or (1, 1)
     if least is None:
         least = own[0] if most is None else min(own[0], most)
     if most is None:

@@ -261,7 +261,8 @@ class _Rows:
     """Which rows of a tensor of states are masked patches, and of which image: found anew whenever the model is run."""
 
     def __init__(self, vlm, masks):
-        self.vlm, self.masks, self.owner, self.images = vlm, checked_masks(masks), None, 0
+        self.vlm, self.masks, self.images = vlm, checked_masks(masks), 0
+        self.owner: Any = None  # while there is no image
 
     def owners(self, grids):
         """For each image (rows, columns) of its number where it is masked, else −1."""

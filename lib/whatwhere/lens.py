@@ -10,11 +10,10 @@ unembedding: without it the last layer would not give the model's own logits.
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +25,11 @@ from .finite import not_finite
 from .streams import check_count, check_range
 from .tokens import Forms
 from .tokens import forms as _forms
-from .types import ImageLike
+from .types import ImageLike, Several
 from .views import slider
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 if TYPE_CHECKING:
     import pandas
@@ -38,8 +40,12 @@ if TYPE_CHECKING:
 
 MOST = 16  # sequences in the LM at once, unless asked for more
 
-Reading = namedtuple("Reading", "ids words probabilities")
-Reading.__doc__ = "The top words of hidden states, best first: three arrays of shape (…, top_k)."
+class Reading(NamedTuple):
+    """The top words of hidden states, best first: three arrays of shape (…, top_k)."""
+
+    ids: np.ndarray
+    words: np.ndarray
+    probabilities: np.ndarray
 
 
 def forms(vlm: VLM, words: str | Iterable[str]) -> Forms:
@@ -92,10 +98,10 @@ def log_probabilities(
     All logits are computed, but not kept: some thousand words are unembedded at a time, their best and their sum noted, and the
     next take their place. So memory grows neither with depths nor with the vocabulary, and a CPU works within its caches.
     """
-    reader = decoder or vlm.unembedding
+    reader: Any = decoder or vlm.unembedding
     weight, bias = reader.weight, getattr(reader, "bias", None)
     n_rows, n_words = _tile(weight)
-    asked = torch.as_tensor(asked, dtype=torch.long, device=weight.device)
+    wanted = torch.as_tensor(asked, dtype=torch.long, device=weight.device)
     for rows in hidden.reshape(-1, hidden.shape[-1]).split(n_rows):
         rows = rows.to(weight)
         rows = vlm.final_norm(rows) if norm and not decoder else rows
@@ -114,7 +120,7 @@ def log_probabilities(
             del logits  # before the next take their place
         if not total.isfinite().all():  # one such number in a state, and all its logits are none
             raise not_finite("the logits" if hidden.isfinite().all() else "the states given to the lens", rows.dtype)
-        own = F.linear(rows, weight[asked], None if bias is None else bias[asked]).float()
+        own = F.linear(rows, weight[wanted], None if bias is None else bias[wanted]).float()
         yield ids, best - total, own - total
 
 
@@ -186,12 +192,12 @@ def read_at(vlm: VLM, layer: int | None, decoder: Decoder | None) -> int:
 @torch.no_grad()
 def visual_states(
     vlm: VLM,
-    images: Sequence[ImageLike],
+    images: Several,
     prompt: str,
     layer: int,
     depths: Sequence[int],
     batch_size: int | None = None,
-) -> Iterator[tuple[Sequence[ImageLike], tuple[int, int], torch.Tensor]]:
+) -> Iterator[tuple[Several, tuple[int, int], torch.Tensor]]:
     """The states that a lens at LM layer `layer` reads, some images at a time; arguments as for `token_maps`.
 
     Yields (images, (rows, columns), hidden), where hidden is (images, depths, rows × columns, hidden). Images of one
@@ -244,7 +250,7 @@ class TokenMaps:
     layer: int
     image: Image.Image
     vocabulary: np.ndarray = field(repr=False)
-    tokenizer: object = field(default=None, repr=False)
+    tokenizer: PreTrainedTokenizerBase | None = field(default=None, repr=False)
 
     def __repr__(self):
         depths, rows, columns, ranks = self.top_ids.shape
@@ -279,7 +285,8 @@ class TokenMaps:
         compared as strings, so that a piece inside a longer word is a hit if it is spelled like the word.
         """
         ids = _forms(self.vocabulary, words, self.tokenizer).ids
-        return np.isin(self.top_ids[..., :k], np.concatenate([[], *ids.values()])).any(-1)
+        hit = np.isin(self.top_ids[..., :k], np.concatenate([[], *ids.values()]))
+        return np.asarray(hit.any(-1))
 
     def to_pandas(self) -> pandas.DataFrame:
         """A long table: depth, row, column, rank (1 is best), word, probability."""

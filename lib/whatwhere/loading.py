@@ -54,7 +54,7 @@ def load(
     with a sentence when the name is unknown, gated or out of reach, the weights are missing, damaged or too large, are
     a LoRA's or need a package, or the architecture is not one of those in `families`; the error behind it is chained.
     """
-    if max_pixels != "auto":
+    if not isinstance(max_pixels, str):
         images.check_pixels(max_pixels)  # before the weights, which may be large
     vlm = VLM(*load_parts(name, device, dtype, revision), name=str(name))
     if scaling.settings(vlm) is not None:  # it was saved while its rotary frequencies were scaled

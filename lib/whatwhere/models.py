@@ -16,14 +16,13 @@ model computes in half precision: numpy takes it, whatever the model runs on. Wh
 from __future__ import annotations
 
 import warnings
-from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from itertools import takewhile
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ from . import attention as _attention
 from . import images as _images
 from . import places
 from .families import adapter_class
-from .families.adapter import check_members
+from .families.adapter import Model, Module, Modules, check_members
 from .files import together
 from .finite import Watch, check_finite, extremes, first_bad, not_finite
 from .scenes import Scene, cover
@@ -45,14 +44,18 @@ from .types import ImageLike, Several
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Positions = namedtuple("Positions", "index lm vit")
-Positions.__doc__ = """Where an image's tokens are.
+class Positions(NamedTuple):
+    """Where an image's tokens are.
 
-index: (tokens,) places of the visual tokens in the sequence, in raster order.
-lm: (tokens,) positions given to the LM's rotary embedding; (3, tokens) time, row, column with M-RoPE.
-vit: (patches, 2) row and column of every ViT patch, in the ViT's own order.
-All three are on the CPU.
-"""
+    index: (tokens,) places of the visual tokens in the sequence, in raster order.
+    lm: (tokens,) positions given to the LM's rotary embedding; (3, tokens) time, row, column with M-RoPE.
+    vit: (patches, 2) row and column of every ViT patch, in the ViT's own order.
+    All three are on the CPU.
+    """
+
+    index: torch.Tensor
+    lm: torch.Tensor
+    vit: torch.Tensor
 
 
 class VLM:
@@ -73,17 +76,21 @@ class VLM:
         name: str = "model",
     ):
         _check_is_here(model, name)
-        self.model, self.tokenizer, self.image_processor, self.name = model, tokenizer, image_processor, name
-        self.family = model.config.model_type
-        self.adapter = adapter_class(self.family)(model, image_processor)
+        self.model: Model = model
+        self.tokenizer: Any = tokenizer
+        self.image_processor, self.name = image_processor, name
+        self.family: str = self.model.config.model_type
+        self.adapter = adapter_class(self.family)(self.model, image_processor)
         check_members(self.adapter)
         self.vision_blocks, self.connector = self.adapter.vision_blocks, self.adapter.connector
         self.lm = self.adapter.lm
-        self.lm_layers, self.final_norm, self.unembedding = self.lm.layers, self.lm.norm, model.lm_head
+        self.lm_layers: Modules = self.lm.layers
+        self.final_norm: Module = self.lm.norm
+        self.unembedding: Module = self.model.lm_head
         self.depths, self.n_layers = self.adapter.depth, len(self.lm_layers)
-        self.about = getattr(model.config, "whatwhere", None) or {}
+        self.about: dict[str, Any] = getattr(self.model.config, "whatwhere", None) or {}
         # the paper reads layer 25 of LLaVA's 32
-        self.lens_layer = self.about.get("lens_layer", round(25 / 32 * self.n_layers))
+        self.lens_layer: int = self.about.get("lens_layer", round(25 / 32 * self.n_layers))
         self._warned, self._reduced, self._own_most = False, False, None
         self._grids, self._views = {}, {}
 
@@ -158,7 +165,7 @@ class VLM:
         return bounds and bounds[1]
 
     @max_pixels.setter
-    def max_pixels(self, most: int) -> None:
+    def max_pixels(self, most: int | None) -> None:
         _images.bound(self, max_pixels=most)
 
     def seen(self, image: ImageLike) -> Image.Image:
@@ -449,8 +456,7 @@ class VLM:
                 "eager".
         """
         images, questions, many = _pair(image, question)
-        many_answers = answer is None or isinstance(answer, (list, tuple))
-        answers = answer if many_answers else [answer] * len(images)
+        answers = [answer] * len(images) if isinstance(answer, str) else answer
         found = _attention.read(self, images, questions, answers, layers, depths, take)
         return found if many else found[0]
 

@@ -136,8 +136,8 @@ def cover(scene: Scene, grid: tuple[int, int], view: View | None = None) -> np.n
     pixels = _shares(scene, height, width)  # of the resized picture, whose pixels are cropped
     inside = pixels[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
     padding = (0, 0), (max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0))
-    lost = (pixels[:-1].any((1, 2)) & ~inside[:-1].any((1, 2))).nonzero()[0]
-    for n in lost:
+    lost = np.flatnonzero(pixels[:-1].any((1, 2)) & ~inside[:-1].any((1, 2)))
+    for n in lost.tolist():
         warnings.warn(
             f"The {scene.things[n].category} of scene {scene.id} is cropped away by the model: it "
             "covers nothing of what is seen.",

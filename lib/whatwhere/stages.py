@@ -35,6 +35,9 @@ from .types import ImageLike
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from .compress import Decoder
     from .models import VLM
 
@@ -58,7 +61,7 @@ class Readings:
     vocabulary: np.ndarray
     depths: tuple
     layer: int
-    tokenizer: object = None
+    tokenizer: PreTrainedTokenizerBase | None = None
     views: Mapping[tuple[int, int], View] = field(default_factory=dict)
 
     def __repr__(self):
@@ -321,7 +324,7 @@ def existence(readings: Readings, scenes: Iterable[Scene], kind: str = "random")
         if word in found.ids:
             if word not in readings.asked:
                 raise ValueError(f"The maps were read without asking for {word!r}: read(…, asked={(*readings.asked, word)}).")
-            hit = np.isin(maps, found[word]).any((1, 2))
+            hit = np.asarray(np.isin(maps, found[word]).any((1, 2)))
             score = readings.scores[n, :, readings.asked.index(word)]
             rows += [
                 {"scene": n, "depth": depth, "word": word, "there": there, "hit": h, "score": s}
@@ -336,7 +339,8 @@ def existence(readings: Readings, scenes: Iterable[Scene], kind: str = "random")
 
 def by_depth(table: pd.DataFrame, hits: str, of: str = "object patches") -> np.ndarray:
     """(3, depths): value, low and high of the share of patches that say what the column `hits` of a table of `counts` counts."""
-    return np.array([share(d[hits], d[of]) for _, d in table.groupby("depth")]).T
+    of_depths = [(d[hits].to_numpy(), d[of].to_numpy()) for _, d in table.groupby("depth")]
+    return np.array([share(*each) for each in of_depths]).T
 
 
 def change(table: pd.DataFrame, hits: str, start: int) -> np.ndarray:
@@ -386,7 +390,8 @@ def clustered(
     from sklearn.cluster import KMeans
 
     true, n = owners(scene, grid, view), len(scene.things) + 1
-    found = KMeans(n, n_init=1, random_state=0).fit_predict(states).reshape(grid)
+    means: Any = KMeans
+    found = means(n, n_init=1, random_state=0).fit_predict(states).reshape(grid)
     iou = [[((found == c) & (true == i)).sum() / max(1, ((found == c) | (true == i)).sum()) for i in range(-1, n - 1)]
            for c in range(n)]  # fmt: skip
     return (linear_sum_assignment(iou, maximize=True)[1] - 1)[found]

@@ -73,6 +73,7 @@ def items(
                 raise ValueError(f"{benchmark} is not on the hub: give data, the folder that holds {files}.")
             data, revision = hub.dataset(record.hub, record.patterns, revision or record.revision)
         order = None if theirs and not theirs.shuffled else seed
+        assert record.read is not None  # a record that draws no items reads them: `register` looks
         found = check_pictures(record.read(Folder(data, benchmark), order, (theirs or record).ask), benchmark)
     if not isinstance(found, list) or not all(isinstance(item, Item) for item in found):
         raise ValueError(f"The items of {benchmark} are not a list of benchmarks.Item, as its record should give them.")
@@ -136,17 +137,17 @@ def run(
         raise ValueError("A model that is loaded has its bound already: set vlm.max_pixels, or use `with images.bounded(…)`.")
     if max_pixels != "auto" and protocol == "paper":
         raise ValueError("The paper's protocol has its own bounds of pixels: leave max_pixels out, or take protocol='ours'.")
-    scale, compressed = _scaling(scale), _compression(compress, decoder, keep, ways, out is not None)
+    scaling, compressed = _scaling(scale), _compression(compress, decoder, keep, ways, out is not None)
     asked, found = items(benchmark, data, seed, limit, revision, protocol)  # before the model, which may be large
-    vlm = model
-    if not isinstance(model, VLM):
-        vlm = loading.load(model, device=mine.device or "auto", dtype=dtype, max_pixels=max_pixels)
+    vlm = model if isinstance(model, VLM) else loading.load(
+        model, device=mine.device or "auto", dtype=dtype, max_pixels=max_pixels
+    )
     if isinstance(decoder, (str, Path)):
         decoder = _compress.load_decoder(decoder, vlm)
     plain = PROTOCOLS[protocol].PLAIN
     with ExitStack() as changes:
-        if scale is not None:
-            changes.enter_context(rope.scaled(vlm, **scale))
+        if scaling is not None:
+            changes.enter_context(rope.scaled(vlm, **scaling))
         if protocol == "paper":
             changes.enter_context(paper.bounded(vlm))
             asked = paper.asked_of(vlm.family, asked)
@@ -177,7 +178,7 @@ def run(
     return Result(settings, [rows[item.id] for item in asked if item.id in rows])
 
 
-def _scaling(scale):
+def _scaling(scale: Any) -> dict[str, Any] | None:
     """What `rope.scaled` takes by name, of two numbers or of a dictionary; None for none."""
     named = dict(zip(("alpha", "p"), scale)) if isinstance(scale, (tuple, list)) and len(scale) == 2 else scale
     if named is None:

@@ -154,7 +154,7 @@ def _module(name):
     """What tells a module: its name if it was installed, with a checksum of its file if it was not."""
     name = name or "builtins"
     path, top = getattr(sys.modules.get(name), "__file__", None), name.partition(".")[0]
-    ours = top in sys.stdlib_module_names or top == __package__.partition(".")[0]
+    ours = top in sys.stdlib_module_names or top == __name__.partition(".")[0]
     if ours or path is None or {"site-packages", "dist-packages"} & {*Path(path).parts}:
         return [name]
     return [name, hashlib.sha256(Path(path).read_bytes()).hexdigest()]

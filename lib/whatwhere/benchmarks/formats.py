@@ -57,7 +57,7 @@ def controlled(
     (first, relation, second), *others = [_related(caption, at) for caption in captions]
     if len({relation, *(each[1] for each in others)}) < 4:
         raise ValueError(f"{at} has two captions of one relation, of which only one can be right: {str(captions)[:200]}.")
-    about = {"relation": relation}
+    about: dict[str, Any] = {"relation": relation}
     if name.startswith("Controlled_Images_A") and (first, second) == ("pillow", "chair") and relation in ("left", "right"):
         about["swapped"] = True  # these two pictures carry each other's label: amitakamath/whatsup_vlms, issue 4
     return by_letter(name, image, captions, seed, ask, group=f"{first} and {second}", about=about)

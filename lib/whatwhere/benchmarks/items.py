@@ -22,10 +22,10 @@ class Item:
     """
 
     id: str
-    image: object = field(repr=False, compare=False)
+    image: Any = field(repr=False, compare=False)
     question: str
     kind: str
-    gold: object
+    gold: Any
     options: dict = field(default_factory=dict)
     group: str = ""
     about: dict = field(default_factory=dict)

@@ -121,7 +121,7 @@ def first_of_each_group(items: list[Item], seed: int) -> list[Item]:
 @contextmanager
 def bounded(vlm: VLM) -> Iterator[None]:
     """Within this context the pictures of Qwen's families become 256 to 1,280 visual tokens; afterwards all is as it was."""
-    if vlm.max_pixels is None:  # it shows all pictures at one size
+    if vlm.max_pixels is None or vlm.adapter.token_area is None:  # it shows all pictures at one size
         yield
         return
     least, most = (tokens * vlm.adapter.token_area for tokens in TOKENS)
@@ -181,7 +181,7 @@ def figure(settings: dict) -> tuple[float | None, list[str]]:
     own = settings["model"].replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
     model = next((each for each in MODELS if each.lower() in own), None)
     theirs, scale, compressed = known(settings["benchmark"]).paper, settings["scale"], settings["compress"]
-    if theirs is None or settings["blind"] or scale and compressed or settings.get("hooks"):
+    if model is None or theirs is None or settings["blind"] or scale and compressed or settings.get("hooks"):
         return None, []
     change = identity.method(compressed) if compressed else "scaled" if scale else None
     value = theirs.figures.get((model, change))

@@ -28,14 +28,15 @@ class Result:
     def __init__(self, settings: dict[str, Any], rows: list[dict[str, Any]]):
         if not rows:
             raise ValueError("No question has been answered yet, so there is nothing to score.")
-        self.settings = settings = UNSAID | {"questions": len(rows)} | settings
+        settings = UNSAID | {"questions": len(rows)} | settings
+        self.settings: dict[str, Any] = settings
         self.rows = pd.DataFrame(rows)
         theirs = settings["protocol"] == "paper"
-        reading = paper.reader(settings.get("family")) if theirs else read
+        reading: Any = paper.reader(settings.get("family")) if theirs else read
         self.rows[["parsed", "right"]] = [reading(row) for row in rows]
         self.rows["right"] = self.rows["right"].astype(float)
         self.complete = len(rows) >= settings["questions"]
-        score = known(settings["benchmark"]).score
+        score: Any = known(settings["benchmark"]).score
         self.scores = score(self.rows)
         if "accuracy" not in self.scores:
             named = ", ".join(self.scores) or "nothing"
@@ -57,7 +58,7 @@ class Result:
     @property
     def removed(self) -> float:
         """The share of visual tokens that compression removed; 0 without it."""
-        return 1 - self.rows["kept"].sum() / self.rows["given"].sum() if "kept" in self.rows else 0.0
+        return float(1 - self.rows["kept"].sum() / self.rows["given"].sum()) if "kept" in self.rows else 0.0
 
     @property
     def paper(self) -> float | None:

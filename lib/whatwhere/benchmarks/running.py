@@ -100,7 +100,8 @@ class Runner:
         self._same_pictures([item for _, batch in share for item in batch if item.id in done], done)
         open_ = [(n, batch) for n, batch in share if any(item.id not in done for item in batch)]
         kept = sum(len(batch) for _, batch in share) - sum(len(batch) for _, batch in open_)
-        quiet = {} if progress and mine.rank == 0 else {"disable": True}  # not False: TQDM_DISABLE may say so for all
+        # not False: TQDM_DISABLE may say so for all
+        quiet: dict[str, Any] = {} if progress and mine.rank == 0 else {"disable": True}
         bar = tqdm(total=sum(len(b) for _, b in share), initial=kept, unit="question", **quiet)
         found = []
         with bar, _appending(folder, mine.rank) if folder else nullcontext(found.extend) as keep:

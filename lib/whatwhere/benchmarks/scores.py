@@ -44,8 +44,12 @@ def headline(
     """
     rows = rows if counted is None else counted(rows)
     part = _about(rows, "part") if parts else ""
-    wide = rows.assign(part=part).pivot_table(index="group", columns="part", values="right", aggfunc=["sum", "count"]).fillna(0)
-    return wide["sum"].to_numpy(float), wide["count"].to_numpy(float)
+    table = rows.assign(part=part)
+    sums, counts = (
+        table.pivot_table(index="group", columns="part", values="right", aggfunc=how).fillna(0)
+        for how in ("sum", "count")
+    )
+    return sums.to_numpy(float), counts.to_numpy(float)
 
 
 def macro(sums: np.ndarray, counts: np.ndarray) -> float:

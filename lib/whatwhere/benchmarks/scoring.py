@@ -146,7 +146,12 @@ def soft(answer: str, answers: list[str]) -> float:
 
 # -- VQA's normalisation, after its definition on visualqa.org/evaluation --------------------------
 
-_NUMBERS = dict(zip("none zero one two three four five six seven eight nine ten".split(), "0 0 1 2 3 4 5 6 7 8 9 10".split()))
+_NUMBERS: dict[str, str] = dict(
+    zip(
+        "none zero one two three four five six seven eight nine ten".split(),
+        "0 0 1 2 3 4 5 6 7 8 9 10".split(),
+    )
+)
 _ARTICLES = {"a", "an", "the"}
 _MARKS = ";/[]\"{}()=+\\_-><@`,?!"
 _CONTRACTED = """
@@ -161,7 +166,7 @@ _CONTRACTED = """
 
 
 # {a contraction with one apostrophe too few: the contraction}, and one that is mended the wrong way
-_SLIPS = {full[:i] + full[i + 1 :]: full for full in _CONTRACTED for i, c in enumerate(full) if c == "'"}
+_SLIPS: dict[str, str] = {full[:i] + full[i + 1 :]: full for full in _CONTRACTED for i, c in enumerate(full) if c == "'"}
 _SLIPS |= {"somebody'd": "somebodyd"}
 
 

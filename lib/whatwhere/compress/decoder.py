@@ -189,7 +189,7 @@ def lessons(
         raise ValueError("A decoder needs images to learn from; it was given none.")
     check_count("batch_size", batch_size)
     taught = []
-    quiet = {} if progress else {"disable": True}  # not False: TQDM_DISABLE may say so for all
+    quiet: dict[str, Any] = {} if progress else {"disable": True}  # not False: TQDM_DISABLE may say so for all
     with tqdm(total=len(images), desc=f"{vlm.name}, lessons", leave=False, **quiet) as bar:
         for batch in _same_grid(vlm, images, batch_size):
             taught += _lessons(vlm, batch)
@@ -259,7 +259,8 @@ def distil(
             if not isinstance(chosen[0], tuple):
                 chosen = lessons(vlm, chosen, progress=False)
             optimiser.zero_grad()
-            history.append(_learn(vlm, weight, *map(torch.cat, zip(*chosen)), alpha, temperature))
+            tokens, states = map(torch.cat, zip(*chosen))
+            history.append(_learn(vlm, weight, tokens, states, alpha, temperature))
             if not math.isfinite(sum(history[-1])):  # before the weight takes it over
                 raise not_finite(f"the decoder's loss at step {step + 1}", vlm.dtype)
             torch.nn.utils.clip_grad_norm_([weight], 1.0)
@@ -301,8 +302,8 @@ def _learn(vlm, weight, tokens, states, alpha, temperature):
         with torch.no_grad():
             teacher = vlm.unembedding(vlm.final_norm(final)).float()
         said, share = F.linear(part.float(), weight), len(part) / len(tokens)
-        softened = (F.log_softmax(logits / temperature, -1) for logits in (said, teacher))
-        kl = temperature**2 * F.kl_div(*softened, reduction="batchmean", log_target=True) * share
+        ours, theirs = (F.log_softmax(logits / temperature, -1) for logits in (said, teacher))
+        kl = temperature**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * share
         ce = F.cross_entropy(said, teacher.argmax(-1)) * share
         (alpha * kl + (1 - alpha) * ce).backward()
         soft, hard = soft + kl.item(), hard + ce.item()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -69,11 +69,13 @@ class Sight:
     @cached_property
     def asked(self) -> torch.Tensor:
         """(asked,) indices into `ids` of what comes after the image: the question, and what calls for an answer."""
+        assert self.ids is not None and self.index is not None, "a sight made by hand has no prompt"
         return torch.arange(int(self.index[-1]) + 1, len(self.ids), device=self.ids.device)
 
     @cached_property
     def text(self) -> str:
         """What comes after the image, as text, without special tokens (Method.needs: "question")."""
+        assert self.ids is not None and self.decode is not None, "a sight made by hand has no prompt"
         return self.decode(self.ids[self.asked].tolist())
 
 
@@ -234,13 +236,15 @@ def fastv_rank(keep: Keep, layer: int = 2) -> Method:
 WORDS = {"rle": 1, "rle-drop": 2, "rle-drop-both": 3}  # the paper's numbers
 BASELINES = {"random": drawn, "grid": pooled_grid, "tome-like": tome_like, "fastv-rank": fastv_rank}
 # {what else they are called: name}: the paper's numbers, and what runs of earlier versions have written down
-ALIASES = {number: name for name, number in WORDS.items()} | {"similar": "tome-like", "attended": "fastv-rank"}
+ALIASES: dict[int | str, str] = {
+    **{number: name for name, number in WORDS.items()}, "similar": "tome-like", "attended": "fastv-rank",
+}  # fmt: skip
 
 
 def named(which: int | str) -> str:
     """The name of a method, by its name or an alias. Raises ValueError where there is none."""
     check(which, (*WORDS, *BASELINES, *ALIASES), "method", (*WORDS, *BASELINES))
-    return ALIASES.get(which, which)
+    return str(ALIASES.get(which, which))
 
 
 def _only(kept, n):
@@ -249,12 +253,12 @@ def _only(kept, n):
     return groups
 
 
-def count(groups: np.ndarray) -> int:
+def count(groups: Any) -> int:
     """How many tokens such groups leave."""
     return len(np.unique(groups[groups >= 0]))
 
 
-def _number(keep, sight):
+def _number(keep: Any, sight: Sight) -> int:
     """How many of this image's tokens to keep: a number, a share, or as many as another way would leave."""
     n = len(sight.tokens)
     if callable(keep):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from transformers import DynamicCache
 
+from ..types import Several
 from .within import compressed
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ MIB = 2**20
 @torch.no_grad()
 def measure(
     vlm: VLM,
-    images: Sequence[Any],
+    images: Several,
     prompts: Sequence[str],
     ways: Mapping[str, Mapping[str, Any]],
     words: int = 8,
@@ -53,7 +54,9 @@ def measure(
     def prompt():
         return vlm.lm_inputs(vlm.embed(inputs, visual), *placed)
 
-    runs = {"all tokens": (lambda: nullcontext(), prompt, sum(map(len, visual)) / len(visual) - vlm.adapter.leading)}
+    runs: dict[str, tuple[Callable, Callable, float]] = {
+        "all tokens": (nullcontext, prompt, sum(map(len, visual)) / len(visual) - vlm.adapter.leading)
+    }
     for name, options in ways.items():
         with compressed(vlm, **options) as log, _heard(vlm) as given:
             if log.method.place != "LM 0":
@@ -87,7 +90,8 @@ def _run(vlm, make, words):
         best = vlm.unembedding(hidden[:, -1:]).argmax(-1)
         best.tolist()
         first = now(vlm.device)
-    held = sum(each.numel() * each.element_size() for layer in cache.layers for each in (layer.keys, layer.values))
+    layers: Any = cache.layers  # of a usual cache, all of which have keys and values
+    held = sum(each.numel() * each.element_size() for layer in layers for each in (layer.keys, layer.values))
     mask, position = given["attention_mask"], given["position_ids"].max() + 1
     begin = now(vlm.device)
     for n in range(words):

@@ -25,12 +25,9 @@ from ..streams import check_range, residual_stream
 from . import groups as ways
 
 if TYPE_CHECKING:
-    from .groups import Sight
-
-if TYPE_CHECKING:
     from ..models import VLM
     from .decoder import Decoder
-    from .groups import Keep
+    from .groups import Keep, Sight
 
 POOLS = ("mean", "first", "random")
 POSITIONS = ("kept", "renumbered")
@@ -179,9 +176,12 @@ class _Shortener:
         self.shown = None  # (arguments, named ones) of the ViT's last call
         # of the prompt in the cache: for how many tokens each stands (batch, length), 0 for padding; the next position
         # (batch, 1); and how long it was for the blocks that see all of it
-        self.sizes = self.following = self.length = None
+        self.sizes: Any = None
+        self.following: Any = None
+        self.length: Any = None
         self.last = None  # what was shortened last, as `_Shortened`
-        self.call = self.inside = None  # a prompt on its way to the method's place; what the blocks from there on are given
+        self.call: Any = None  # a prompt on its way to the method's place, as `_Call`
+        self.inside: Any = None  # what the blocks from there on are given
         self.looking = self.warned = False
 
     def attach(self, stack):
@@ -252,7 +252,7 @@ class _Shortener:
     def _prompt(self, given, mask, positions, past):
         """The prompt that has reached the LM, if it is one that can be shortened."""
         found, self.prompt.found = self.prompt.found, None
-        if past or found.mask.shape != given.shape[:2]:
+        if past or found is None or found.mask.shape != given.shape[:2]:
             raise ValueError(ONCE)
         if mask is not None and (not torch.is_tensor(mask) or mask.ndim != 2):  # made for a cache of fixed length
             raise ValueError(

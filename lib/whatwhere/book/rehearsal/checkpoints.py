@@ -364,7 +364,8 @@ def save(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
     torch.manual_seed(seed)
     model = enliven(model_class(config).eval())
-    model.to(dtype=dtype)
+    weights: Any = model  # transformers' own annotation of `to` is no method's
+    weights.to(dtype)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     for part in (model, tokenizer, processor):

@@ -67,9 +67,11 @@ def text(split: Mapping[str, tuple[str, ...]] = MappingProxyType({})) -> list[st
 
 def _learn(core, lines, alphabet=(), first=()):
     """Merge what occurs twice until nothing does: every word of the lines that stands after a blank is one piece."""
-    how = dict(vocab_size=10_000, min_frequency=2, initial_alphabet=list(alphabet), show_progress=False)
-    how |= {"special_tokens": list(first)}
-    core.train_from_iterator(lines, trainers.BpeTrainer(**how))
+    trainer = trainers.BpeTrainer(
+        vocab_size=10_000, min_frequency=2, initial_alphabet=list(alphabet), show_progress=False,
+        special_tokens=list(first),
+    )  # fmt: skip
+    core.train_from_iterator(lines, trainer)
 
 
 def byte_level(

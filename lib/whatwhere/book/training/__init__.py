@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ...files import read_json, write
 from ...loading import load
@@ -87,8 +86,8 @@ def prepare(
 
     Stages that train different parts (`text`; `close-ups` and `vision`) may be run by different processes first.
     """
-    model = build.model(name, seed)
-    model.to(torch.device(device))
+    model: Any = build.model(name, seed)
+    model.to(device)
     tower, reader = Tower(model, name), Reader(build.VISION_WIDTH).to(device)
     tower.start()
     report = []
@@ -118,7 +117,7 @@ def _remembered(work, stage, measure):
     return kept["effect"]
 
 
-def effect(tower: Tower, reader: nn.Module, stage: str, device: str) -> dict[str, float]:
+def effect(tower: Tower, reader: Reader, stage: str, device: str) -> dict[str, float]:
     """What a stage has brought, measured on development scenes."""
     if stage == "text":
         return {"answers right when the scene is told in words": evaluate.told(tower, device=device)}

@@ -25,7 +25,7 @@ def question(
     return _item(document).question
 
 
-def gold(document: dict[str, Any]) -> str:
+def gold(document: dict[str, Any]) -> Any:
     return _item(document).gold
 
 
