@@ -80,7 +80,8 @@ def _run(chosen):
     if chosen.sigmoid:
         if scale:
             raise ValueError("--scale and --sigmoid are two forms of one thing: give one of them.")
-        scale = dict(zip(("alpha", "k", "c"), chosen.sigmoid))
+        alpha, k, c = chosen.sigmoid
+        scale = {"alpha": alpha, "k": k, "c": c}
     if compress is not None and compress.isdecimal():
         compress = int(compress)
     if keep is not None and keep > 1 and not keep.is_integer():

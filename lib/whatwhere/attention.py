@@ -169,7 +169,7 @@ def _in_lm(vlm, inputs, blocks, keep):
         words = vlm.words[ids[own].cpu().numpy()].tolist()
         for place, name in zip(places.tolist(), _patches(*grid)):
             words[place] = name
-        about.append((words, places, tuple(grid)))
+        about.append((words, places, grid))
     return about
 
 
@@ -200,7 +200,7 @@ def _in_vit(vlm, inputs, blocks, keep):
         residual_stream(vlm.adapter.vision, vlm.vision_blocks, [max(blocks)], *args, **named)
     names = ["class token" if extra == 1 else f"token {n}" for n in range(extra)]
     return [
-        (names + _patches(*grid), torch.arange(extra, size), tuple(grid))
+        (names + _patches(*grid), torch.arange(extra, size), grid)
         for size, grid in zip(sizes, grids)
     ]
 
@@ -253,7 +253,7 @@ def numbered(
         raise ValueError(f"Name one block of the {tower} at least.")
     for number in chosen:
         whole = isinstance(number, Integral) and not isinstance(number, bool)
-        if not whole or not 1 <= number <= len(known):
+        if not whole or not 1 <= int(number) <= len(known):
             raise ValueError(
                 f"The {tower}'s blocks are counted from 1 to {len(known)} here; got {number!r}."
             )

@@ -9,7 +9,7 @@ from http.client import HTTPException, InvalidURL
 from io import BytesIO
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
@@ -125,13 +125,15 @@ def bound(vlm: VLM, min_pixels: int | None = None, max_pixels: int | None = None
     vlm.adapter.set_bounds(least, most)
 
 
-def check_pixels(value: float | None, name: str = "max_pixels") -> int | None:
+def check_pixels(value: Any, name: str = "max_pixels") -> int | None:
     """A number of pixels as an int, or None for none."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, Real) or not 1 <= value < float("inf") or value != int(value):
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    number: Any = value  # a Real has no order to a type checker
+    if not real or not 1 <= number < float("inf") or number != int(number):
         raise ValueError(f"{name} is a whole number of pixels, such as 640 * 28**2, not {value!r}.")
-    return int(value)
+    return int(number)
 
 
 def _from_file(path):

@@ -139,14 +139,16 @@ def knockout(
     if heads is None and queries is None and keys is None:
         raise ValueError("Say what is cut: heads, queries (which tokens look) or keys (at which).")
     blocks = numbered(vlm, layers, depths)
-    heads = heads if heads is None or isinstance(heads, Integral) else list(heads)
+    chosen: Any = heads
+    if heads is not None and not isinstance(heads, Integral):
+        chosen = list(chosen)  # an iterator is gone after the first block
     with ExitStack() as stack:
         tokens = None
         if layers is None or queries is not None or keys is not None:  # the ViT shows its changes
             find = PairsInViT if layers is None else PairsInPrompt
             tokens = find(vlm, queries, keys, stack)
         taps = [
-            (block, Tap(cut=_cut(number, _heads(heads, block), tokens)))
+            (block, Tap(cut=_cut(number, _heads(chosen, block), tokens)))
             for number, block in blocks.items()
         ]
         stack.enter_context(tapped(taps))
@@ -172,7 +174,7 @@ def _heads(heads, block) -> Tensor:
     if not chosen:
         raise ValueError("Name one head at least.")
     for head in chosen:
-        if isinstance(head, bool) or not isinstance(head, Integral) or not 0 <= head < known:
+        if isinstance(head, bool) or not isinstance(head, Integral) or not 0 <= int(head) < known:
             raise ValueError(
                 f"Heads are counted from 0 to {known - 1} in this model; got {head!r}."
             )

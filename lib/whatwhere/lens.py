@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -27,18 +27,19 @@ from .tokens import Forms
 from .tokens import forms as _forms
 from .types import ImageLike, Several
 from .views import slider
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from .views.slider import Slider
 
 if TYPE_CHECKING:
     import pandas
+    from ipywidgets import VBox
+    from transformers import PreTrainedTokenizerBase
 
-if TYPE_CHECKING:
     from .compress import Decoder
     from .models import VLM
 
+
 MOST = 16  # sequences in the LM at once, unless asked for more
+
 
 class Reading(NamedTuple):
     """The top words of hidden states, best first: three arrays of shape (…, top_k)."""
@@ -131,10 +132,10 @@ def _tile(weight):
     return max(1, (2**20 if on_cpu else 2**25) // words), words
 
 
-@torch.no_grad()
+@overload
 def token_maps(
     vlm: VLM,
-    image: ImageLike | Sequence[Any],
+    image: ImageLike,
     prompt: str = "",
     layer: int | None = None,
     depths: int | Iterable[int] | None = None,
@@ -142,7 +143,31 @@ def token_maps(
     norm: bool = True,
     batch_size: int | None = None,
     decoder: Decoder | None = None,
-) -> Any:
+) -> TokenMaps: ...
+@overload
+def token_maps(
+    vlm: VLM,
+    image: Several,
+    prompt: str = "",
+    layer: int | None = None,
+    depths: int | Iterable[int] | None = None,
+    top_k: int = 5,
+    norm: bool = True,
+    batch_size: int | None = None,
+    decoder: Decoder | None = None,
+) -> list[TokenMaps]: ...
+@torch.no_grad()
+def token_maps(
+    vlm: VLM,
+    image: ImageLike | Several,
+    prompt: str = "",
+    layer: int | None = None,
+    depths: int | Iterable[int] | None = None,
+    top_k: int = 5,
+    norm: bool = True,
+    batch_size: int | None = None,
+    decoder: Decoder | None = None,
+) -> TokenMaps | list[TokenMaps]:
     """The words that the patches of `image` decode to, for every depth of the ViT: a `TokenMaps`.
 
     image: anything `images.read` takes; a list gives a list of maps.
@@ -165,7 +190,7 @@ def token_maps(
     return _token_maps(vlm, [image], prompt, layer, depths, top_k, norm, batch_size, decoder)[0]
 
 
-def _token_maps(vlm, images, prompt, layer, depths, top_k, norm, batch_size, decoder):
+def _token_maps(vlm, images, prompt, layer, depths: Any, top_k, norm, batch_size, decoder):
     layer = read_at(vlm, layer, decoder)
     depths = list(range(vlm.depths + 1)) if depths is None else [depths] if isinstance(depths, Integral) else list(depths)
     found = []
@@ -304,14 +329,14 @@ class TokenMaps:
             }
         )
 
-    def show(self, kinds: Mapping[str, str] | None = None, widget: bool = False) -> Any:
+    def show(self, kinds: Mapping[str, str] | None = None, widget: bool = False) -> Slider | VBox:
         """A slider over depth: words on the dimmed picture.
 
         kinds: {word: kind}, such as {"red": "colour", "cup": "category"}; words are coloured by kind.
         widget: True gives an ipywidgets slider (it needs a running kernel) in place of the self-contained
             HTML one, which works in Jupyter, in Colab and in the built book.
         """
-        make = slider.widget if widget else slider.Slider
+        make = slider.widget if widget else Slider
         return make(self.image, self.top_words, self.probabilities, self.depths, [self.layer], kinds)
 
 
@@ -322,7 +347,7 @@ def explore(
     depths: Iterable[int] | None = None,
     kinds: Mapping[str, str] | None = None,
     widget: bool = False,
-) -> Any:
+) -> Slider | VBox:
     """One picture, two sliders: over the depths of the ViT and over the layers of the LM; all of either by default.
 
     kinds, widget: as for `TokenMaps.show`.
@@ -332,4 +357,4 @@ def explore(
         raise ValueError("A token map needs at least one LM layer.")
     maps = [token_maps(vlm, image, layer=layer, depths=depths, top_k=slider.SHOWN) for layer in layers]
     words, probabilities = (np.concatenate([getattr(m, what) for m in maps]) for what in ("top_words", "probabilities"))
-    return (slider.widget if widget else slider.Slider)(maps[0].image, words, probabilities, maps[0].depths, layers, kinds)
+    return (slider.widget if widget else Slider)(maps[0].image, words, probabilities, maps[0].depths, layers, kinds)

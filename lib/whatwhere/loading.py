@@ -54,14 +54,14 @@ def load(
     with a sentence when the name is unknown, gated or out of reach, the weights are missing, damaged or too large, are
     a LoRA's or need a package, or the architecture is not one of those in `families`; the error behind it is chained.
     """
-    if not isinstance(max_pixels, str):
+    if max_pixels != "auto":
         images.check_pixels(max_pixels)  # before the weights, which may be large
     vlm = VLM(*load_parts(name, device, dtype, revision), name=str(name))
     if scaling.settings(vlm) is not None:  # it was saved while its rotary frequencies were scaled
         scaling.apply(vlm)
     if max_pixels == "auto":
         vlm._bound_by_default()
-    elif max_pixels is not None:
+    elif not isinstance(max_pixels, str) and max_pixels is not None:
         vlm.max_pixels = max_pixels
     return vlm
 

@@ -20,9 +20,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from itertools import takewhile
-from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -43,6 +42,7 @@ from .types import ImageLike, Several
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 class Positions(NamedTuple):
     """Where an image's tokens are.
@@ -200,11 +200,11 @@ class VLM:
         model said. The chat template is applied, the image placeholder expanded to one token per visual
         token, and the sequences padded on the left: `input_ids` is (batch, length).
         """
-        images, prompts, _ = _pair(images, prompts)
-        pixels = self._pixels(images)
+        pictures, questions, _ = _pair(images, prompts)
+        pixels = self._pixels(pictures)
         ids = [
-            self._encode(prompt, rows * columns + self.adapter.leading)
-            for prompt, (rows, columns) in zip(prompts, self.adapter.grids(pixels))
+            self._encode(question, rows * columns + self.adapter.leading)
+            for question, (rows, columns) in zip(questions, self.adapter.grids(pixels))
         ]
         if answers is not None:
             ids = [prompt + answer for prompt, answer in zip(ids, self._answers(answers, len(ids)))]
@@ -215,6 +215,14 @@ class VLM:
 
     # -- running ------------------------------------------------------------------------------------------------
 
+    @overload
+    def answer(
+        self, image: ImageLike, question: str, max_new_tokens: int = 40, batch_size: int = 16, plain: bool = True
+    ) -> str: ...
+    @overload
+    def answer(
+        self, image: Any, question: Any, max_new_tokens: int = 40, batch_size: int = 16, plain: bool = True
+    ) -> list[str]: ...
     @torch.no_grad()
     def answer(
         self,
@@ -223,7 +231,7 @@ class VLM:
         max_new_tokens: int = 40,
         batch_size: int = 16,
         plain: bool = True,
-    ) -> Any:
+    ) -> str | list[str]:
         """The model's own answer, decoded greedily: a string, or a list where a list was given.
 
         Each token is the likeliest one, up to the first that ends an answer. What else the checkpoint's generation_config
@@ -262,21 +270,36 @@ class VLM:
         logits = off_device(check_finite(self.unembedding(self.final_norm(hidden)), "the logits"))
         return logits if many else logits[0]
 
+    @overload
+    def visual_tokens(self, image: ImageLike, depth: int | None = None) -> torch.Tensor: ...
+    @overload
+    def visual_tokens(self, image: Several, depth: int | None = None) -> list[torch.Tensor]: ...
     @torch.no_grad()
-    def visual_tokens(self, image: ImageLike | Several, depth: int | None = None) -> Any:
+    def visual_tokens(
+        self, image: ImageLike | Several, depth: int | None = None
+    ) -> torch.Tensor | list[torch.Tensor]:
         """(rows × columns, hidden) visual tokens of `image` in raster order, after the connector.
 
         depth: run only so many ViT blocks, 0 … `vlm.depths`; 0 is the patch embedding alone. All by default.
         A list of images gives a list.
         """
         depth = self.depths if depth is None else depth
-        tokens = self.visual_tokens_by_depth(image, [depth])
-        return [each[0] for each in tokens] if isinstance(tokens, list) else tokens[0]
+        if isinstance(image, (list, tuple)):
+            return [tokens[0] for tokens in self.visual_tokens_by_depth(image, [depth])]
+        return self.visual_tokens_by_depth(image, [depth])[0]
 
+    @overload
+    def visual_tokens_by_depth(
+        self, image: ImageLike, depths: Iterable[int] | None = None
+    ) -> torch.Tensor: ...
+    @overload
+    def visual_tokens_by_depth(
+        self, image: Several, depths: Iterable[int] | None = None
+    ) -> list[torch.Tensor]: ...
     @torch.no_grad()
     def visual_tokens_by_depth(
         self, image: ImageLike | Several, depths: Iterable[int] | None = None
-    ) -> Any:
+    ) -> torch.Tensor | list[torch.Tensor]:
         """(depths, rows × columns, hidden) visual tokens from one pass through the ViT; a list gives a list.
 
         This is the paper's truncated-ViT family: the connector reads the residual stream after each depth.
@@ -320,8 +343,18 @@ class VLM:
             by_depth.append([torch.cat(parts, -1) for parts in zip(tokens, *added)] if extra else tokens)
         return by_depth
 
+    @overload
+    def vit_states(
+        self, image: ImageLike, depths: Iterable[int] | None = None
+    ) -> torch.Tensor: ...
+    @overload
+    def vit_states(
+        self, image: Several, depths: Iterable[int] | None = None
+    ) -> list[torch.Tensor]: ...
     @torch.no_grad()
-    def vit_states(self, image: ImageLike | Several, depths: Iterable[int] | None = None) -> Any:
+    def vit_states(
+        self, image: ImageLike | Several, depths: Iterable[int] | None = None
+    ) -> torch.Tensor | list[torch.Tensor]:
         """(depths, rows × columns, features) the ViT's residual stream as the connector finds it; a list gives a list.
 
         One row for each visual token, in raster order: the state of its patch, or of its patches one after the other
@@ -401,13 +434,29 @@ class VLM:
             )
         return {**self.adapter.unpack(embeddings), "attention_mask": attention_mask, "position_ids": position_ids}
 
+    @overload
     def lm_hidden(
         self,
         inputs_embeds: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        layer: int | Sequence[int] | None = None,
-    ) -> Any:
+        layer: int | None = None,
+    ) -> torch.Tensor: ...
+    @overload
+    def lm_hidden(
+        self,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        layer: Several,
+    ) -> list[torch.Tensor]: ...
+    def lm_hidden(
+        self,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        layer: int | Several | None = None,
+    ) -> torch.Tensor | list[torch.Tensor]:
         """(batch, length, hidden) residual stream of the LM after `layer` blocks, and no block more is run.
 
         inputs_embeds: (batch, length, width), as `embed` makes them. Where something is added after a block (`extra_depths`),
@@ -415,7 +464,8 @@ class VLM:
         layer: 0 … `vlm.n_layers`, the last by default (before the final norm); a list of layers gives a list.
         position_ids: as `vlm.position_ids(inputs)` makes them. Raises `finite.NotFinite` where a state is nan or infinite.
         """
-        layers = [self.n_layers] if layer is None else [layer] if isinstance(layer, Integral) else list(layer)
+        asked: Any = self.n_layers if layer is None else layer
+        layers: list[int] = list(asked) if isinstance(asked, Iterable) else [asked]
         for each in layers:
             check_range("layer", each, self.n_layers)
         found = residual_stream(
@@ -424,6 +474,18 @@ class VLM:
         )  # fmt: skip
         return found if isinstance(layer, (list, tuple)) else found[0]
 
+    @overload
+    def attention(
+        self,
+        image: ImageLike,
+        question: str = "",
+        answer: str | None = None,
+        *,
+        layers: int | Iterable[int] | None = None,
+        depths: int | Iterable[int] | None = None,
+        take: None = None,
+    ) -> _attention.Attention: ...
+    @overload
     def attention(
         self,
         image: ImageLike | Several,
@@ -433,7 +495,17 @@ class VLM:
         layers: int | Iterable[int] | None = None,
         depths: int | Iterable[int] | None = None,
         take: Callable[[torch.Tensor], Any] | None = None,
-    ) -> Any:
+    ) -> list[Any]: ...
+    def attention(
+        self,
+        image: ImageLike | Several,
+        question: str | list[str] = "",
+        answer: str | list[str] | None = None,
+        *,
+        layers: int | Iterable[int] | None = None,
+        depths: int | Iterable[int] | None = None,
+        take: Callable[[torch.Tensor], Any] | None = None,
+    ) -> _attention.Attention | list[Any]:
         """What each token collects from which others, in some blocks of the LM or of the ViT.
 
         Args:
@@ -624,7 +696,7 @@ def _check_prompts(prompts, what="A prompt is a question in words"):
             raise ValueError(f"{what}, not {prompt!r}.")
 
 
-def _pair(images, prompts):
+def _pair(images: Any, prompts: Any) -> tuple[list[Any], list[str], bool]:
     """Lists of equal length from one or many of each, and whether many were given."""
     many = isinstance(images, (list, tuple)) or isinstance(prompts, (list, tuple))
     images = list(images) if isinstance(images, (list, tuple)) else [images]

@@ -11,7 +11,7 @@ they are embedded, so that a hook on the LM knows where the image stands, howeve
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -114,10 +114,10 @@ def grids(vlm: "VLM", found: Places, positions: torch.Tensor | None) -> list[tup
     image, several, or a part of one (with M-RoPE: a part that is no rectangle, since a grid is all that positions tell).
     """
     found.check_held()
-    at = [
+    at: list[Any] = [
         None if positions is None else positions[..., n, own] for n, own in enumerate(found.index)
     ]
-    shapes = [tuple(vlm.adapter.grid_at(own)) for own in at]
+    shapes = [(rows, columns) for rows, columns in map(vlm.adapter.grid_at, at)]
     found.check(shapes)
     return shapes
 

@@ -256,8 +256,9 @@ def existence(scenes: Iterable[Scene], kind: str = "random") -> list[list[tuple[
         raise ValueError(f"Absentees are {', '.join(ranks)}; got {kind!r}.")
     asked = []
     for scene, there in zip(scenes, present):
-        if hasattr(scene, "existence"):
-            asked.append([(str(word), bool(is_there)) for word, is_there in scene.existence(kind)])
+        own_questions = getattr(scene, "existence", None)
+        if own_questions is not None:
+            asked.append([(str(word), bool(is_there)) for word, is_there in own_questions(kind)])
             continue
         rank, rnd = ranks[kind](there), random.Random(f"existence/{kind}/{scene.id}")
         absent = sorted(set(common) - set(there), key=lambda word: (-rank[word], word))

@@ -29,7 +29,8 @@ class Choice:
     """Some of a sequence's tokens: by a mask, by their places or by name; all of them if None."""
 
     def __init__(self, what: str, given: Any, names: Sequence[str] = ()):
-        self.name, self.masks, self.places = "all" if given is None else None, None, None
+        self.name, self.places = "all" if given is None else None, None
+        self.masks: list[torch.Tensor] = []
         if given is None:
             return
         parts = (given, *(given if isinstance(given, (list, tuple)) else ()))
@@ -64,8 +65,8 @@ class Choice:
         grid: tuple[int, int],
         n: int,
         images: int,
-        visual: torch.Tensor | None = None,
-        end: int | None = None,
+        visual: Any = None,
+        end: Any = None,
     ) -> torch.Tensor:
         """(length,) booleans, for image `n` of so many `images` and its prompt.
 
@@ -139,10 +140,11 @@ class PairsInPrompt:
     def __init__(self, vlm: VLM, queries: Any, keys: Any, stack: ExitStack):
         self.vlm = vlm
         self.sides = [Choice("Queries", queries, NAMES), Choice("Keys", keys, NAMES)]
-        self.places = None  # (batch, length) where the image is in what is about to reach the LM
-        self.prompt = None  # (batch, length) ids of the last prompt, without its answer
-        self.of_prompt = None  # (batch, length) which of its tokens look, and at which
-        self.now = None  # (batch, queries) and (batch, keys), of what the LM runs on
+        # (batch, length) where the image is in what is about to reach the LM
+        self.places: Any = None
+        self.prompt: Any = None  # (batch, length) ids of the last prompt, without its answer
+        self.of_prompt: Any = None  # (batch, length) which of its tokens look, and at which
+        self.now: Any = None  # (batch, queries) and (batch, keys), of what the LM runs on
         hook = vlm.model.get_input_embeddings().register_forward_hook(self.read)
         stack.callback(hook.remove)
         stack.callback(vlm.lm.register_forward_pre_hook(self.look, with_kwargs=True).remove)

@@ -35,11 +35,9 @@ from .types import ImageLike
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from .compress import Decoder
     from .models import VLM
+
 
 KINDS = ("attribute", "object", "background", "function")  # and "other", which is all the rest
 

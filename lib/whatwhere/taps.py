@@ -72,12 +72,13 @@ def tapped(taps: Iterable[tuple[nn.Module, Tap]]) -> Iterator[None]:
                 del _TAPPED[module]
 
 
-def attention_of(block: nn.Module) -> nn.Module:
+def attention_of(block: nn.Module) -> Any:
     """The module in a block that calls transformers' attention interface.
 
     Raises ValueError where there is not just one, and where its attention is neither of `USUAL`.
     """
-    known = [m for m in block.modules() if hasattr(m, "is_causal") and hasattr(m, "config")]
+    modules: list[Any] = list(block.modules())
+    known = [m for m in modules if hasattr(m, "is_causal") and hasattr(m, "config")]
     if len(known) != 1:
         raise ValueError(
             f"A {type(block).__name__} has {len(known)} modules that look like attention; "

@@ -180,7 +180,9 @@ def run(
 
 def _scaling(scale: Any) -> dict[str, Any] | None:
     """What `rope.scaled` takes by name, of two numbers or of a dictionary; None for none."""
-    named = dict(zip(("alpha", "p"), scale)) if isinstance(scale, (tuple, list)) and len(scale) == 2 else scale
+    named: Any = scale
+    if isinstance(scale, (tuple, list)) and len(scale) == 2:
+        named = dict(zip(("alpha", "p"), scale))
     if named is None:
         return None
     known = isinstance(named, dict) and set(named) in ({"alpha", "p"}, {"alpha", "k", "c"})

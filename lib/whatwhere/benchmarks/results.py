@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .. import stats
@@ -53,12 +54,15 @@ class Result:
     @property
     def unparsed(self) -> float:
         """The share of answers in which the benchmark's rules found nothing that counts."""
-        return float(self.rows["parsed"].isna().mean())
+        return float(np.mean(self.rows["parsed"].isna()))
 
     @property
     def removed(self) -> float:
         """The share of visual tokens that compression removed; 0 without it."""
-        return float(1 - self.rows["kept"].sum() / self.rows["given"].sum()) if "kept" in self.rows else 0.0
+        if "kept" not in self.rows:
+            return 0.0
+        kept, given = (self.rows[name].to_numpy(float).sum() for name in ("kept", "given"))
+        return float(1 - kept / given)
 
     @property
     def paper(self) -> float | None:

@@ -107,7 +107,8 @@ def _mended(row):
 def by_part(rows: pd.DataFrame) -> dict[str, Score]:
     """By part, and their plain mean."""
     rows = rows.assign(part=_about(rows, "part"))
-    return {"accuracy": _mean(rows), **{part: _share(some) for part, some in rows.groupby("part", sort=False)}}
+    parts = {str(part): _share(some) for part, some in rows.groupby("part", sort=False)}
+    return {"accuracy": _mean(rows), **parts}
 
 
 def pope(rows: pd.DataFrame) -> dict[str, Score]:
@@ -122,11 +123,13 @@ def pope(rows: pd.DataFrame) -> dict[str, Score]:
     own = [float(scoring.yes_or_no(answer) == gold) for answer, gold in zip(rows["answer"], rows["gold"])]
     scores = {"accuracy": _mean(rows), "accuracy, read as POPE does": _mean(rows.assign(right=own))}
     for part, some in rows.groupby("part", sort=False):
-        wide = some.assign(hit=some["yes"] * some["due"]).groupby("group")[["hit", "yes", "due"]].sum().to_numpy()
+        some = some.assign(hit=some["yes"] * some["due"])
+        sums = (some.groupby("group")[name].sum() for name in ("hit", "yes", "due"))
+        wide = np.column_stack([np.asarray(of_groups) for of_groups in sums])
         scores[f"{part}: accuracy"] = _share(some)
         found = stats.interval(lambda sums: np.array(_precision_recall_f1(*sums.sum(0))), wide)
-        for name, *values in zip(("precision", "recall", "F1"), *found):
-            scores[f"{part}: {name}"] = Score(*map(float, values), len(some))
+        for name, value, low, high in zip(("precision", "recall", "F1"), *found):
+            scores[f"{part}: {name}"] = Score(float(value), float(low), float(high), len(some))
         scores[f"{part}: says yes"] = _share(some, "yes")
     return scores
 

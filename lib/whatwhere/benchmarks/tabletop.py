@@ -24,8 +24,7 @@ def controlled(
     """Items of `n` controlled sets: where is the one thing relative to the other?"""
     items = []
     for number, group in enumerate(world.controlled(which, n, spacing, split, start)):
-        for relation, scene in group.scenes.items():
-            question = world.relation_question(scene, 0, 1)
+        for relation, (scene, question) in zip(group.scenes, group.asked(), strict=True):
             name, about = f"{number}/{relation}", {"relation": relation}
             items.append(Item(name, scene.image, question.text, "word", question.answer, group=str(number), about=about))
     return items

@@ -76,8 +76,9 @@ def config(
         sight = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
                  "image_size": 336, "patch_size": 14, "projection_dim": 768}  # fmt: skip
         text |= {"rms_norm_eps": 1e-5, "max_position_embeddings": 4096} | (language or {})
-        return hf.LlavaConfig(vision_config=hf.CLIPVisionConfig(**sight | (vision or {})), text_config=hf.LlamaConfig(**text),
-                              image_token_index=32000, pad_token_id=32001, vision_feature_layer=-2, **tied)  # fmt: skip
+        tied |= {"image_token_index": 32000, "pad_token_id": 32001, "vision_feature_layer": -2}
+        seeing, reading = hf.CLIPVisionConfig(**sight | (vision or {})), hf.LlamaConfig(**text)
+        return hf.LlavaConfig(vision_config=seeing, text_config=reading, **tied)
     rope = {"rope_type": "default", "rope_theta": 1e6}
     text |= {"rms_norm_eps": 1e-6, "bos_token_id": 151643, "eos_token_id": 151645, "max_position_embeddings": 32768}
     if "InternVL" in name:  # its ViT, InternViT-300M, is what InternVLVisionConfig describes, with biases
@@ -137,7 +138,7 @@ def memory(
     if dtype not in BYTES:
         raise ValueError(f"The dtype is {', '.join(BYTES)}, not {dtype!r}.")
     counts, quantised, settings = _counts(which)
-    image = getattr(settings, "image_seq_length", 256) if image is None else image
+    image = int(getattr(settings, "image_seq_length", 256)) if image is None else image
     for what, number, least in (("text", text, 0), ("image", image, 0), ("new", new, 0), ("batch", batch, 1)):
         if isinstance(number, bool) or not isinstance(number, Integral) or number < least:
             raise ValueError(f"'{what}' is a whole number from {least} on, not {number!r}.")
@@ -175,7 +176,7 @@ def fits(gpu: str | float, margin: float = MARGIN, **prompt: Any) -> dict[str, t
 
 def table(margin: float = MARGIN, **prompt: Any) -> pd.DataFrame:
     """A DataFrame, model × GPU: the first dtype that fits, "–" where none does; arguments as for `fits`. All of it arithmetic."""
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         name: {"parameters, 10⁹": round(parameters(name)["total"] / 1e9, 2)}
         | {f"{dtype}, GiB": round(memory(name, dtype, **prompt)["total"] / GIB, 1) for dtype in ("bfloat16", "4-bit")}
         for name in LANGUAGE
@@ -211,5 +212,5 @@ def _numbers(module):
     return sum(each.numel() for each in module.parameters())  # which gives a shared one once
 
 
-def _positive(number):
+def _positive(number: float) -> bool:
     return isinstance(number, Real) and not isinstance(number, bool) and 0 < number < float("inf")

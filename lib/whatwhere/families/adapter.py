@@ -218,7 +218,7 @@ def members() -> dict[str, str]:
     attributes = {name: get_args(kind)[1] for name, kind in annotated.items()}
     methods = {name: each for name, each in vars(Adapter).items() if inspect.isfunction(each)}
     return attributes | {
-        name: " ".join(inspect.getdoc(each).split())
+        name: " ".join((inspect.getdoc(each) or "").split())
         for name, each in methods.items()
         if not name.startswith("_")
     }

@@ -27,7 +27,7 @@ class Square(Adapter):
         super().__init__(model, image_processor)
         self.side, self._image, self._patch = image // patch, image, patch
 
-    def _processed(self, images: list[Image.Image], **how: Any) -> dict[str, Any]:
+    def _processed(self, images: list[Any], **how: Any) -> dict[str, Any]:
         """What the image processor makes of pictures, with these settings besides the family's."""
         return self.image_processor(images, input_data_format="channels_last", **how)
 

@@ -16,6 +16,7 @@ from .rotary import Rotary, axial
 if TYPE_CHECKING:
     from ..models import VLM
 
+
 class Heads(NamedTuple):
     """Queries, keys and values of all heads of a tower, before rotation: (blocks, heads, tokens, head size) each.
 
@@ -71,7 +72,7 @@ def language_heads(vlm: VLM, image: ImageLike, question: str) -> Heads:
 
 def tapped(
     taps: Sequence[Any], run: Callable[[], Any], whose: str = ""
-) -> tuple[torch.Tensor, ...]:
+) -> list[torch.Tensor]:
     """Queries, keys and values that flow while `run()` runs: three of (blocks, heads, tokens, head size), on the CPU.
 
     taps: for each block what the adapter's `vision_heads` or `lm_heads` gives. One image, or one prompt.

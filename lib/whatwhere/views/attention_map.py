@@ -202,7 +202,7 @@ def _token(attention, of) -> int:
         return n - 1 - attention.words[::-1].index(of)
     if isinstance(of, tuple) and len(of) == 2 and 0 <= of[0] < rows and 0 <= of[1] < columns:
         return int(attention.places[of[0] * columns + of[1]])
-    if isinstance(of, bool) or not isinstance(of, Integral) or not -n <= of < n:
+    if isinstance(of, bool) or not isinstance(of, Integral) or not -n <= int(of) < n:
         raise ValueError(
             f"A token is a word, a place from 0 to {n - 1}, or a patch (row, column) of {rows} × "
             f"{columns}; got {of!r}."

@@ -63,36 +63,55 @@ def _silhouette(category):
 
     match category:
         case "apple":
-            oval(6, 26, 62, 98), oval(38, 26, 94, 98), polygon((46, 32), (54, 32), (66, 4), (56, 2))
+            oval(6, 26, 62, 98)
+            oval(38, 26, 94, 98)
+            polygon((46, 32), (54, 32), (66, 4), (56, 2))
         case "boot":
             polygon((18, 3), (56, 3), (56, 58), (92, 72), (97, 97), (18, 97))
         case "bottle":
-            box(30, 42, 70, 98), box(42, 2, 58, 30), polygon((42, 28), (58, 28), (70, 44), (30, 44))
+            box(30, 42, 70, 98)
+            box(42, 2, 58, 30)
+            polygon((42, 28), (58, 28), (70, 44), (30, 44))
         case "bowl":
-            pen.pieslice(at(2, -34, 98, 90), 0, 180, fill=255), box(32, 86, 68, 96)
+            pen.pieslice(at(2, -34, 98, 90), 0, 180, fill=255)
+            box(32, 86, 68, 96)
         case "candle":
-            box(36, 40, 64, 98), oval(40, 3, 60, 36), box(16, 88, 84, 98)
+            box(36, 40, 64, 98)
+            oval(40, 3, 60, 36)
+            box(16, 88, 84, 98)
         case "fish":
-            oval(2, 24, 76, 80), polygon((60, 52), (98, 20), (98, 84))
+            oval(2, 24, 76, 80)
+            polygon((60, 52), (98, 20), (98, 84))
         case "hat":
-            oval(1, 68, 99, 96), box(24, 18, 76, 84)
+            oval(1, 68, 99, 96)
+            box(24, 18, 76, 84)
         case "house":
-            polygon((50, 3), (98, 48), (2, 48)), box(14, 46, 86, 97)
+            polygon((50, 3), (98, 48), (2, 48))
+            box(14, 46, 86, 97)
         case "key":
-            ring((2, 28, 46, 72), 11), box(44, 44, 98, 56), box(70, 54, 79, 74), box(88, 54, 97, 74)
+            ring((2, 28, 46, 72), 11)
+            box(44, 44, 98, 56)
+            box(70, 54, 79, 74)
+            box(88, 54, 97, 74)
         case "lamp":
-            polygon((30, 3), (70, 3), (92, 50), (8, 50)), box(45, 50, 55, 90), box(26, 87, 74, 97)
+            polygon((30, 3), (70, 3), (92, 50), (8, 50))
+            box(45, 50, 55, 90)
+            box(26, 87, 74, 97)
         case "mug":
-            box(12, 16, 66, 97), ring((50, 30, 94, 80), 10)
+            box(12, 16, 66, 97)
+            ring((50, 30, 94, 80), 10)
         case "star":
             turn = np.pi * (np.arange(10) / 5 - 0.5)
             far = np.where(np.arange(10) % 2 == 0, 50, 20)
             polygon(*zip(50 + far * np.cos(turn), 52 + far * np.sin(turn), strict=True))
         case "stool":
-            oval(2, 14, 98, 40), polygon((16, 34), (27, 34), (14, 98), (3, 98))
+            oval(2, 14, 98, 40)
+            polygon((16, 34), (27, 34), (14, 98), (3, 98))
             polygon((73, 34), (84, 34), (97, 98), (86, 98))
         case "table":
-            box(0, 14, 100, 30), box(5, 30, 16, 98), box(84, 30, 95, 98)
+            box(0, 14, 100, 30)
+            box(5, 30, 16, 98)
+            box(84, 30, 95, 98)
         case _:
             raise ValueError(f"No silhouette for category {category!r}; there are {', '.join(PORTABLE + STANDS)}.")
     return canvas.crop(canvas.getbbox())

@@ -116,13 +116,15 @@ def llava(
             projection_dim=8,
         ),
         text_config=LlamaConfig(**language(tokenizer, layers, tied, hidden, heads, kv_heads)),
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=(image // patch) ** 2,
-        vision_feature_layer=feature_layer,
-        vision_feature_select_strategy=strategy,
-        tie_word_embeddings=tied,
-        **({"whatwhere": about} if about else {}),
-        **config,
+        **{
+            "image_token_index": tokenizer.convert_tokens_to_ids("<image>"),
+            "image_seq_length": (image // patch) ** 2,
+            "vision_feature_layer": feature_layer,
+            "vision_feature_select_strategy": strategy,
+            "tie_word_embeddings": tied,
+            **_noted(about),
+            **config,
+        },
     )
     return save(folder, LlavaForConditionalGeneration, settings, tokenizer, processor, dtype, seed)
 
@@ -173,7 +175,7 @@ def qwen2vl(
         ),
         tie_word_embeddings=tied,
         **qwen_ids(tokenizer),
-        **({"whatwhere": about} if about else {}),
+        **_noted(about),
     )
     return save(folder, model_class, settings, tokenizer, processor, dtype, seed)
 
@@ -225,13 +227,18 @@ def qwen3vl(
         ),
         tie_word_embeddings=tied,
         **qwen_ids(tokenizer),
-        **({"whatwhere": about} if about else {}),
+        **_noted(about),
     )
     model_class = Qwen3VLForConditionalGeneration
     return save(folder, model_class, settings, tokenizer, processor, torch.float32, seed)
 
 
 QWEN_MARKS = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>")
+
+
+def _noted(about: dict | None, **named: Any) -> dict[str, Any]:
+    """What else a config says: `about`, where the package looks for it."""
+    return named | ({"whatwhere": about} if about else {})
 
 
 def qwen_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -276,11 +283,10 @@ def internvl(
             use_qk_norm=normed,
         ),
         text_config=Qwen2Config(**language(tokenizer, layers, tied)),
-        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=(image // patch // merge) ** 2,
         downsample_ratio=1 / merge,
         tie_word_embeddings=tied,
-        **({"whatwhere": about} if about else {}),
+        **_noted(about, image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")),
     )
     return save(folder, InternVLForConditionalGeneration, settings, tokenizer, processor, torch.float32, seed)
 
@@ -319,10 +325,9 @@ def smolvlm(
             patch_size=patch,
         ),
         text_config=LlamaConfig(**language(tokenizer, layers, tied)),
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         scale_factor=merge,
         tie_word_embeddings=tied,
-        **({"whatwhere": about} if about else {}),
+        **_noted(about, image_token_id=tokenizer.convert_tokens_to_ids("<image>")),
     )
     return save(folder, model_class, settings, tokenizer, processor, torch.float32, seed)
 

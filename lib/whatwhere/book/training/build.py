@@ -89,7 +89,7 @@ def model(
     torch.manual_seed(seed)
     ids = {w: i for i, w in enumerate(vocabulary(name))}
     notes = {"organism": True, "world": "tabletop", "image_size": SIZE}
-    text = {
+    text: dict[str, Any] = {
         "vocab_size": len(ids), "hidden_size": width, "intermediate_size": 3 * width, "num_hidden_layers": layers,
         "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 1024, "pad_token_id": 0,
         "initializer_range": 0.06,  # the default 0.02 is for widths in the thousands
@@ -101,8 +101,9 @@ def model(
         )  # fmt: skip
         rope = {"rope_type": "default", "rope_theta": 500000.0}  # as Llama 3: half of a small head stays unturned
         llama = LlamaConfig(**text, rope_parameters=rope, bos_token_id=ids["<s>"], eos_token_id=ids["</s>"])
+        token: dict[str, Any] = {"image_token_id": ids["<image>"]}
         config = LlavaConfig(
-            vision_config=vision, text_config=llama, image_token_id=ids["<image>"], vision_feature_layer=-1,
+            vision_config=vision, text_config=llama, vision_feature_layer=-1, **token,
             vision_feature_select_strategy="default", image_seq_length=(SIZE // PATCH[name]) ** 2,
             tie_word_embeddings=False,  # as LLaVA-1.5
         )  # fmt: skip

@@ -165,7 +165,7 @@ def language_loss(
 
 
 def vision_loss(
-    tower: Tower, reader: nn.Module, batch: dict[str, torch.Tensor], device: str | torch.device
+    tower: Tower, reader: Reader, batch: dict[str, torch.Tensor], device: str | torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Binary cross-entropy of the labels that are known; of a close-up, also which of all categories it shows; of a whole
     scene, also how its things are related.
@@ -234,7 +234,7 @@ def named(
 
 def run(
     tower: Tower,
-    reader: nn.Module,
+    reader: Reader,
     stage: Stage,
     folder: str | Path,
     device: str = "cpu",
@@ -296,7 +296,7 @@ def advance(
 
 
 def losses(
-    tower: Tower, reader: nn.Module, pages: Pages, batch: dict[str, Any], stage: str, device: str
+    tower: Tower, reader: Reader, pages: Pages, batch: dict[str, Any], stage: str, device: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss of a stage on a batch, and the share of it that is right."""
     if stage in ("close-ups", "vision"):
