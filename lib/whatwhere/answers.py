@@ -34,10 +34,14 @@ def chances(
     options: Sequence[str],
     visual: list[torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """(prompts, options) tensor on the CPU: with what probability each option is the next word after each prompt.
+    """(prompts, options) tensor on the CPU: with what probability each option is the next word
+    after each prompt.
 
-    inputs: what `vlm.prepare(images, questions)` gives. options: words; what counts is their first token, so that no two may
-    begin alike. visual: what `vlm.embed` takes, where the ViT need not run again. The gradient is kept where one is asked for.
+    Args:
+        inputs: what `vlm.prepare(images, questions)` gives.
+        options: words; what counts is their first token, so that no two may begin alike.
+        visual: what `vlm.embed` takes, where the ViT need not run again. The gradient is kept where
+            one is asked for.
     """
     if visual is not None and vlm.adapter.vision._forward_pre_hooks:
         raise ValueError("The ViT is being changed, and `visual` is what it gave before: leave that out, and it runs again.")
@@ -53,13 +57,19 @@ def chances(
 class Exam:
     """Questions with their right answers, put to one model as often as one likes.
 
-    images, questions, answers: lists of one length; an image that is asked about several times is looked at once.
-    shared: what the LM makes of an image is computed once for all questions about it, which is several times faster. That is
-    exact, since attention looks only back; but nothing that chooses by the question can be examined so.
+    `exam.right()` is (questions,) booleans: would greedy decoding, as `VLM.answer` does it, give
+    exactly this answer, and then stop? The vision tower runs when the exam is made, the language
+    model when it is sat: to change the former, make the exam inside the change.
 
-    `exam.right()` is (questions,) booleans: would greedy decoding, as `VLM.answer` does it, give exactly this answer, and then
-    stop? The vision tower runs when the exam is made, the language model when it is sat: to change the former, make the exam
-    inside the change. Raises ValueError where the lists do not match, or the model has no token that ends an answer.
+    Args:
+        images, questions, answers: lists of one length; an image that is asked about several times
+            is looked at once.
+        shared: what the LM makes of an image is computed once for all questions about it, which is
+            several times faster. That is exact, since attention looks only back; but nothing that
+            chooses by the question can be examined so.
+
+    Raises:
+        ValueError: where the lists do not match, or the model has no token that ends an answer.
     """
 
     @torch.no_grad()
@@ -127,10 +137,16 @@ class Exam:
         families: Mapping[str, Sequence[str]],
         shared: bool = False,
     ) -> Exam:
-        """An exam on scenes that have questions of their own, with `exam.counts`, (scenes, families) numbers of questions.
+        """An exam on scenes that have questions of their own, with `exam.counts`, (scenes,
+        families) numbers of questions.
 
-        families: {name: kinds of questions}; those of the organisms' world are `world.FAMILIES`. Raises ValueError for scenes
-        without `questions(kinds)`, and where there is no question of these kinds.
+        Args:
+            families: {name: kinds of questions}; those of the organisms' world are
+                `world.FAMILIES`.
+
+        Raises:
+            ValueError: for scenes without `questions(kinds)`, and where there is no question of
+                these kinds.
         """
         known: list[Any] = checked(scenes)  # which may be an iterator, as `world.scenes` is
         for scene in known:

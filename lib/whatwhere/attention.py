@@ -36,14 +36,16 @@ SEEN_BY = 0.25  # and is seen by this share of all tokens: what two or three do 
 class Attention:
     """The attention of some blocks to one image and its prompt.
 
-    weights: (blocks, heads, tokens, tokens), float32, on the CPU: in row i what token i collects,
-        from itself too. A row sums to one (or is zero, where all of it is knocked out). A word's
-        row goes into the choice of the *next* word.
-    blocks: their numbers, from 1. tower: "LM" or "ViT".
-    words: (tokens,) what each token is. In the LM they are all the prompt's; in the ViT those
-        without a place (CLIP's class token) come first, then the patches in raster order.
-    places: (rows × columns,) which tokens are the patches of `grid`, in raster order.
-    image: as the model sees it.
+    Attributes:
+        weights: (blocks, heads, tokens, tokens), float32, on the CPU: in row i what token i
+            collects, from itself too. A row sums to one (or is zero, where all of it is knocked
+            out). A word's row goes into the choice of the *next* word.
+        blocks: their numbers, from 1.
+        tower: "LM" or "ViT".
+        words: (tokens,) what each token is. In the LM they are all the prompt's; in the ViT those
+            without a place (CLIP's class token) come first, then the patches in raster order.
+        places: (rows × columns,) which tokens are the patches of `grid`, in raster order.
+        image: as the model sees it.
     """
 
     weights: Tensor

@@ -18,7 +18,11 @@ except ImportError:
 
 
 def write(path: str | Path, text: str) -> None:
-    """Write `text` to `path` so that a reader, or a crash, never meets half of it. Raises OSError with a sentence."""
+    """Write `text` to `path` so that a reader, or a crash, never meets half of it.
+
+    Raises:
+        OSError: with a sentence.
+    """
     path, name = Path(path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,9 +43,11 @@ def write(path: str | Path, text: str) -> None:
 
 @contextmanager
 def together(folder: str | Path) -> Iterator[Path]:
-    """A folder for several new files, which take their places in `folder` once all of them are written: else all stays there.
+    """A folder for several new files, which take their places in `folder` once all of them are
+    written: else all stays there.
 
-    Raises OSError with a sentence where the disk refuses.
+    Raises:
+        OSError: with a sentence where the disk refuses.
     """
     folder = Path(folder)
     try:
@@ -72,7 +78,11 @@ def alone(folder: str | Path) -> Iterator[None]:
 
 
 def read_text(path: str | Path) -> str:
-    """The text in a file, without the mark that Windows' editors begin it with. Raises ValueError with a sentence."""
+    """The text in a file, without the mark that Windows' editors begin it with.
+
+    Raises:
+        ValueError: with a sentence.
+    """
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -82,12 +92,23 @@ def read_text(path: str | Path) -> str:
 
 
 def read_json(path: str | Path) -> Any:
-    """The value in a file of JSON. Raises ValueError with a sentence that names the file."""
+    """The value in a file of JSON.
+
+    Raises:
+        ValueError: with a sentence that names the file.
+    """
     return parsed(read_text(path), f"'{path}'")
 
 
 def parsed(text: str, name: str) -> Any:
-    """The value of a text of JSON. name: where it stands. Raises ValueError with a sentence."""
+    """The value of a text of JSON.
+
+    Args:
+        name: where it stands.
+
+    Raises:
+        ValueError: with a sentence.
+    """
     try:
         value = json.loads(text)
         if re.search(r"\\u[dD]", text):  # half a character: nobody could print it, or write it to a file

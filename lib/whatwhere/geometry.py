@@ -35,9 +35,12 @@ def grids(vlm: VLM, image: ImageLike) -> tuple[tuple[int, int], tuple[int, int]]
 
 
 def masks(scene: Scene, grid: tuple[int, int], least: float = 0.25, view: View | None = None) -> np.ndarray:
-    """(things, rows, columns) booleans: each thing's patches, of which it covers `least` and no other thing more.
+    """(things, rows, columns) booleans: each thing's patches, of which it covers `least` and no
+    other thing more.
 
-    view: `vlm.viewed(scene.image)`, where the model crops or pads the picture; the grid is laid over all of it otherwise.
+    Args:
+        view: `vlm.viewed(scene.image)`, where the model crops or pads the picture; the grid is laid
+            over all of it otherwise.
     """
     shares = cover(scene, grid, view)[:-1]
     if not len(shares):
@@ -53,10 +56,15 @@ def has_patches(vlm: VLM, scene: Scene, about: Sequence[int] = (0, 1), least: fl
 
 
 def pairs(vlm: VLM, sets: Iterable, n: int = 100) -> list:
-    """The first `n` of controlled sets in which both things have patches of their own in all relations.
+    """The first `n` of controlled sets in which both things have patches of their own in all
+    relations.
 
-    sets: each with `scenes`, {relation: scene}, such as `world.controlled("B", 1000)`; no more are looked at than it takes.
-    Raises ValueError where there are fewer.
+    Args:
+        sets: each with `scenes`, {relation: scene}, such as `world.controlled("B", 1000)`; no more
+            are looked at than it takes.
+
+    Raises:
+        ValueError: where there are fewer.
     """
     fit, looked_at = [], 0
     for controlled in sets:
@@ -74,7 +82,12 @@ def pairs(vlm: VLM, sets: Iterable, n: int = 100) -> list:
 def patches(
     vlm: VLM, scenes: Iterable[Scene], thing: int, place: str, least: float = 0.25
 ) -> list[np.ndarray]:
-    """For each scene the mask of one thing's patches on the grid of a place, as `intervene` takes it. least: as for `masks`."""
+    """For each scene the mask of one thing's patches on the grid of a place, as `intervene` takes
+    it.
+
+    Args:
+        least: as for `masks`.
+    """
     return [masks(scene, grid, least, view)[thing] for scene, grid, view in _seen(vlm, checked(scenes, [thing]), place)]
 
 
@@ -86,9 +99,11 @@ def _seen(vlm, scenes, place):
 
 
 def ground(vlm: VLM, scenes: Iterable[Scene], thing: int, place: str) -> list[np.ndarray]:
-    """For each scene a mask of as many patches as `patches` gives the thing, but of no thing at all: a control.
+    """For each scene a mask of as many patches as `patches` gives the thing, but of no thing at
+    all: a control.
 
-    Raises ValueError for a scene that has not so many.
+    Raises:
+        ValueError: for a scene that has not so many.
     """
     scenes = checked(scenes)
     own = patches(vlm, scenes, thing, place)
@@ -143,9 +158,14 @@ def _at_once(vlm, image):
 def thing_vectors(
     vlm: VLM, scenes: Iterable[Scene], about: Sequence[int] = (0, 1), least: float = 0.25
 ) -> dict[str, np.ndarray]:
-    """{place: (scenes, things, features)}: the mean state of the patches of the things `about`, by index, in each scene.
+    """{place: (scenes, things, features)}: the mean state of the patches of the things `about`, by
+    index, in each scene.
 
-    least: as for `masks`. Raises ValueError for a thing that has no patch.
+    Args:
+        least: as for `masks`.
+
+    Raises:
+        ValueError: for a thing that has no patch.
     """
     found, scenes = {place: [] for place in places(vlm)}, checked(scenes, about)
     for scene, seen in zip(scenes, states(vlm, [scene.image for scene in scenes])):
@@ -164,10 +184,16 @@ def thing_vectors(
 
 
 def axis_attention(rotary: Rotary, heads: Heads, queries: Any, keys: Any) -> np.ndarray:
-    """(blocks, heads, axes): how much the pairs of each axis have to say on where `queries` look among `keys`.
+    """(blocks, heads, axes): how much the pairs of each axis have to say on where `queries` look
+    among `keys`.
 
-    The mean size of their part of the logits, less its mean over the keys, since what is the same for all keys is lost in the
-    softmax. rotary: `rope.vision` or `rope.language`; heads: a `rope.Heads`; queries, keys: indices of tokens.
+    The mean size of their part of the logits, less its mean over the keys, since what is the same
+    for all keys is lost in the softmax.
+
+    Args:
+        rotary: `rope.vision` or `rope.language`.
+        heads: a `rope.Heads`.
+        queries, keys: indices of tokens.
     """
     found = []
     for q, k in zip(heads.q[:, :, queries], heads.k[:, :, keys]):
@@ -185,10 +211,17 @@ def axis_sensitivity(
     masks: Any,
     blocks: Iterable[int] | None = None,
 ) -> np.ndarray:
-    """(questions, 2): how log P(right) − log P(wrong) grows with each row, and each column, by which the masked patches move.
+    """(questions, 2): how log P(right) − log P(wrong) grows with each row, and each column, by
+    which the masked patches move.
 
-    A derivative, by what the ViT's rotary positions say; content stays. right, wrong: a word for each question.
-    masks, blocks: as `intervene.moved` takes them. Raises ValueError for a ViT without 2-D RoPE.
+    A derivative, by what the ViT's rotary positions say; content stays.
+
+    Args:
+        right, wrong: a word for each question.
+        masks, blocks: as `intervene.moved` takes them.
+
+    Raises:
+        ValueError: for a ViT without 2-D RoPE.
     """
     vision(vlm)  # a learnt table has nothing between its places
     words = list(dict.fromkeys([*right, *wrong]))

@@ -53,7 +53,8 @@ def refusal(error: BaseException, name: str) -> str | None:
 def part_of(source: str, name: str, file: str, revision: str | None = None) -> str | None:
     """The path of one file of a checkpoint, a folder or a hub id; None where it has no such file.
 
-    Raises FileNotFoundError with a sentence where that could not be found out.
+    Raises:
+        FileNotFoundError: with a sentence where that could not be found out.
     """
     try:
         return cached_file(source, file, revision=revision, _raise_exceptions_for_missing_entries=False)
@@ -69,12 +70,18 @@ def _chain(error):
 
 
 def dataset(name: str, patterns: Sequence[str], revision: str | None = None) -> tuple[Path, str]:
-    """The folder of a hub data set at one pinned revision, with the files that match `patterns`; downloaded once, with progress.
+    """The folder of a hub data set at one pinned revision, with the files that match `patterns`;
+    downloaded once, with progress.
 
-    The revision is the one asked for, else that of the first download on this machine. Every file's checksum is compared with
-    the one noted at its first download, which is the hub's own; a file that differs is refused.
+    The revision is the one asked for, else that of the first download on this machine. Every file's
+    checksum is compared with the one noted at its first download, which is the hub's own; a file
+    that differs is refused.
 
-    Returns (folder, revision). Raises ConnectionError or ValueError with a sentence.
+    Returns:
+        (folder, revision).
+
+    Raises:
+        ConnectionError or ValueError: with a sentence.
     """
     noted = _noted().get(name, {"files": {}})
     revision = revision or noted.get("revision")

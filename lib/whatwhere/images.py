@@ -32,10 +32,13 @@ ACCEPTED = "a path, an http(s) address, the bytes of an image file, a PIL image,
 
 
 class View(NamedTuple):
-    """What of a picture reaches the patches of a ViT: it is resized to `size`, and `box` of that is seen.
+    """What of a picture reaches the patches of a ViT: it is resized to `size`, and `box` of that is
+    seen.
 
-    size: (width, height). box: (left, top, right, bottom) in pixels of the resized picture; where it reaches
-    beyond that, the model pads.
+    Attributes:
+        size: (width, height).
+        box: (left, top, right, bottom) in pixels of the resized picture; where it reaches beyond
+            that, the model pads.
     """
 
     size: tuple[int, int]
@@ -56,12 +59,15 @@ class View(NamedTuple):
 def read(image: ImageLike) -> Image.Image:
     """Read `image` into an RGB `PIL.Image`.
 
-    image: a path, an http(s) address, the bytes of an image file (as an upload gives them), a PIL image, or a numpy array
-    of shape (rows, columns), (rows, columns, 3) or (rows, columns, 4), either uint8 or float in [0, 1]. Camera rotation (EXIF)
-    is applied, transparency is laid on white, 16-bit values are scaled to 8, and of an animated file
-    the first frame is taken (of a PIL image, its current one).
+    Args:
+        image: a path, an http(s) address, the bytes of an image file (as an upload gives them), a
+            PIL image, or a numpy array of shape (rows, columns), (rows, columns, 3) or (rows,
+            columns, 4), either uint8 or float in [0, 1]. Camera rotation (EXIF) is applied,
+            transparency is laid on white, 16-bit values are scaled to 8, and of an animated file
+            the first frame is taken (of a PIL image, its current one).
 
-    Raises FileNotFoundError, ConnectionError, TypeError or ValueError, each with a sentence.
+    Raises:
+        FileNotFoundError, ConnectionError, TypeError or ValueError: each with a sentence.
     """
     if isinstance(image, Image.Image):
         return _rgb(image)
@@ -84,13 +90,16 @@ def read(image: ImageLike) -> Image.Image:
 def bounded(
     vlm: VLM, *, min_pixels: int | None = None, max_pixels: int | None = None
 ) -> Iterator[None]:
-    """Within this context pictures have at least and at most so many pixels when they reach `vlm`; afterwards it is as before.
+    """Within this context pictures have at least and at most so many pixels when they reach `vlm`;
+    afterwards it is as before.
 
-    Smaller and larger pictures are resized, sides rounded to whole visual tokens; None leaves a bound as it is, as far as the
-    other allows. The paper's Qwen2-VL: `with images.bounded(vlm, min_pixels=256 * 28**2, max_pixels=1280 * 28**2)`.
+    Smaller and larger pictures are resized, sides rounded to whole visual tokens; None leaves a
+    bound as it is, as far as the other allows. The paper's Qwen2-VL: `with images.bounded(vlm,
+    min_pixels=256 * 28**2, max_pixels=1280 * 28**2)`.
 
-    Raises ValueError for a model that shows all pictures at one size, and for bounds that are no whole numbers, smaller than one
-    visual token, or in the wrong order.
+    Raises:
+        ValueError: for a model that shows all pictures at one size, and for bounds that are no
+            whole numbers, smaller than one visual token, or in the wrong order.
     """
     settings, names = vlm.image_processor.__dict__, ("size", "min_pixels", "max_pixels")
     had = {name: settings[name] for name in names if name in settings}

@@ -42,10 +42,15 @@ if TYPE_CHECKING:
 def added(
     vlm: VLM, masks: Any, vectors: Any, *, depth: int | None = None, layer: int | None = None
 ) -> AbstractContextManager[None]:
-    """Within this context `vectors` are added to the masked patches' states, after `depth` ViT blocks or `layer` LM blocks.
+    """Within this context `vectors` are added to the masked patches' states, after `depth` ViT
+    blocks or `layer` LM blocks.
 
-    vectors: (features,) for every image, or (images, features). Raises ValueError, here or when the model is run, for a mask
-    that is empty or of another grid, for other numbers of images or features, and for a number that is not finite.
+    Args:
+        vectors: (features,) for every image, or (images, features).
+
+    Raises:
+        ValueError: here or when the model is run, for a mask that is empty or of another grid, for
+            other numbers of images or features, and for a number that is not finite.
     """
     vectors = _numbers(vectors, "A vector is")
     return _edited(vlm, masks, lambda states, whose: states + whose(vectors), depth, layer)
@@ -60,10 +65,14 @@ def replaced(
     depth: int | None = None,
     layer: int | None = None,
 ) -> AbstractContextManager[None]:
-    """Within this context the masked patches' states are blended with `vectors`: (1 − share) · state + share · vector.
+    """Within this context the masked patches' states are blended with `vectors`: (1 − share) ·
+    state + share · vector.
 
-    With the mean state of the ground this erases a thing; with that of a thing in another picture it is patching. share: a
-    number from 0 to 1. All else as for `added`.
+    With the mean state of the ground this erases a thing; with that of a thing in another picture
+    it is patching.
+
+    Args:
+        share: a number from 0 to 1. All else as for `added`.
     """
     if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= share <= 1:
         raise ValueError(f"The share is a number from 0 (nothing changes) to 1 (all is replaced); got {share!r}.")
@@ -80,12 +89,20 @@ def replaced(
 def moved(
     vlm: VLM, masks: Any, steps: Any, *, blocks: Iterable[int] | None = None
 ) -> Iterator[None]:
-    """Within this context the ViT takes the masked patches to be elsewhere; what they show stays as it is.
+    """Within this context the ViT takes the masked patches to be elsewhere; what they show stays as
+    it is.
 
-    steps: (rows, columns), in patches, for every image, or (images, 2). With 2-D RoPE it is the angle that is changed by which
-    queries and keys are turned: steps may be fractions, may lead off the picture, and may require a gradient. blocks: in which
-    ViT blocks, counted from 1; in all by default. With a learnt table the patches are given the vectors of other places of the
-    picture, before the first block: steps are whole numbers, and `blocks` stays None. Errors as for `added`.
+    With a learnt table the patches are given the vectors of other places of the picture, before the
+    first block: steps are whole numbers, and `blocks` stays None.
+
+    Args:
+        steps: (rows, columns), in patches, for every image, or (images, 2). With 2-D RoPE it is the
+            angle that is changed by which queries and keys are turned: steps may be fractions, may
+            lead off the picture, and may require a gradient.
+        blocks: in which ViT blocks, counted from 1; in all by default.
+
+    Raises:
+        ValueError: as for `added`.
     """
     steps = _numbers(steps, "Steps are").to(vlm.device)
     if steps.shape[-1] != 2:

@@ -71,11 +71,18 @@ def logit_lens(
 ) -> Reading:
     """What the model would say if it had to speak at once from `hidden`.
 
-    hidden: (…, hidden) states of the LM's residual stream, at any layer, on any device.
-    top_k: how many words to keep. norm: False skips the final norm, to show why it is needed. decoder: a `compress.Decoder`
-    that reads visual tokens before the LM, in place of the model's own norm and unembedding.
-    Returns a `Reading`: softmax(W_U · norm(hidden)), its `top_k` best ids, words and probabilities. Raises `finite.NotFinite`
-    where a state or a logit is nan or infinite.
+    Args:
+        hidden: (…, hidden) states of the LM's residual stream, at any layer, on any device.
+        top_k: how many words to keep.
+        norm: False skips the final norm, to show why it is needed.
+        decoder: a `compress.Decoder` that reads visual tokens before the LM, in place of the
+            model's own norm and unembedding.
+
+    Returns:
+        A `Reading`: softmax(W_U · norm(hidden)), its `top_k` best ids, words and probabilities.
+
+    Raises:
+        NotFinite: where a state or a logit is nan or infinite.
     """
     words = (decoder or vlm).words
     if isinstance(top_k, bool) or not isinstance(top_k, Integral) or not 1 <= top_k <= len(words):
@@ -170,17 +177,20 @@ def token_maps(
 ) -> TokenMaps | list[TokenMaps]:
     """The words that the patches of `image` decode to, for every depth of the ViT: a `TokenMaps`.
 
-    image: anything `images.read` takes; a list gives a list of maps.
-    prompt: the question after the image. It cannot change the map, since attention in the LM looks only
-        back, and nothing after the last visual token is run; it is there to let you check that.
-    layer: the LM layer to read, 0 (the connector's output) … `vlm.n_layers`; `vlm.lens_layer` by default.
-    depths: the ViT depths, 0 … `vlm.depths`; all of them by default.
-    batch_size: sequences in the LM at once, one sequence being one image at one depth; by default as many as a wide LM keeps
-        small in memory.
-    decoder: a `compress.Decoder` to read with; it reads layer 0, so that no LM block is run.
+    The ViT runs once, the connector reads its residual stream at each depth, the LM runs up to
+    `layer` only, and only visual positions are unembedded, in pieces.
 
-    The ViT runs once, the connector reads its residual stream at each depth, the LM runs up to `layer` only,
-    and only visual positions are unembedded, in pieces.
+    Args:
+        image: anything `images.read` takes; a list gives a list of maps.
+        prompt: the question after the image. It cannot change the map, since attention in the LM
+            looks only back, and nothing after the last visual token is run; it is there to let you
+            check that.
+        layer: the LM layer to read, 0 (the connector's output) … `vlm.n_layers`; `vlm.lens_layer`
+            by default.
+        depths: the ViT depths, 0 … `vlm.depths`; all of them by default.
+        batch_size: sequences in the LM at once, one sequence being one image at one depth; by
+            default as many as a wide LM keeps small in memory.
+        decoder: a `compress.Decoder` to read with; it reads layer 0, so that no LM block is run.
     """
     if isinstance(image, (list, tuple)):
         grids = {vlm.patch_grid(each) for each in image}
@@ -264,9 +274,14 @@ def _at_once(vlm, image):
 class TokenMaps:
     """The words of one image's patches, by ViT depth.
 
-    top_ids, probabilities: (depth, row, column, rank) token ids and their probabilities, best first.
-    depths: the ViT depth of each map. layer: the LM layer read. image: the picture as the ViT saw it.
-    vocabulary: (vocabulary,) what each id looks like. tokenizer: the model's, for words that are several tokens.
+    Attributes:
+        top_ids, probabilities: (depth, row, column, rank) token ids and their probabilities, best
+            first.
+        depths: the ViT depth of each map.
+        layer: the LM layer read.
+        image: the picture as the ViT saw it.
+        vocabulary: (vocabulary,) what each id looks like.
+        tokenizer: the model's, for words that are several tokens.
     """
 
     top_ids: np.ndarray
@@ -332,9 +347,11 @@ class TokenMaps:
     def show(self, kinds: Mapping[str, str] | None = None, widget: bool = False) -> Slider | VBox:
         """A slider over depth: words on the dimmed picture.
 
-        kinds: {word: kind}, such as {"red": "colour", "cup": "category"}; words are coloured by kind.
-        widget: True gives an ipywidgets slider (it needs a running kernel) in place of the self-contained
-            HTML one, which works in Jupyter, in Colab and in the built book.
+        Args:
+            kinds: {word: kind}, such as {"red": "colour", "cup": "category"}; words are coloured by
+                kind.
+            widget: True gives an ipywidgets slider (it needs a running kernel) in place of the
+                self-contained HTML one, which works in Jupyter, in Colab and in the built book.
         """
         make = slider.widget if widget else Slider
         return make(self.image, self.top_words, self.probabilities, self.depths, [self.layer], kinds)
@@ -348,9 +365,11 @@ def explore(
     kinds: Mapping[str, str] | None = None,
     widget: bool = False,
 ) -> Slider | VBox:
-    """One picture, two sliders: over the depths of the ViT and over the layers of the LM; all of either by default.
+    """One picture, two sliders: over the depths of the ViT and over the layers of the LM; all of
+    either by default.
 
-    kinds, widget: as for `TokenMaps.show`.
+    Args:
+        kinds, widget: as for `TokenMaps.show`.
     """
     layers = list(range(vlm.n_layers + 1)) if layers is None else list(layers)
     if not layers:

@@ -39,20 +39,28 @@ def load(
     revision: str | None = None,
     max_pixels: int | str | None = "auto",
 ) -> VLM:
-    """Load a model by name: an organism ("toy-llava", "toy-qwen2vl"), a checkpoint folder, or a hub id.
+    """Load a model by name: an organism ("toy-llava", "toy-qwen2vl"), a checkpoint folder, or a hub
+    id.
 
-    device: "auto" takes a GPU if there is one, else the CPU; or anything `torch.device` takes.
-    dtype: "auto" takes float32 on a CPU and the checkpoint's own type on a GPU (float16 for bfloat16 where the
-    GPU lacks it); or "float32", "bfloat16", "float16", or a torch dtype; or "4-bit", where bitsandbytes is installed.
-    revision: of a hub model, a commit; its newest by default.
-    max_pixels: of families that keep a picture's size (Qwen2-VL to Qwen3-VL), the most pixels that reach the ViT; larger
-    pictures are reduced. "auto" takes the paper's bound (`images.MOST_PIXELS`, 1280 visual tokens) where the checkpoint's own is
-    larger, and says so once when a picture is reduced; None keeps the checkpoint's own. Later: `vlm.max_pixels = …`, or
-    `with images.bounded(vlm, …)`.
+    Only safetensors are read and no code from a checkpoint is run.
 
-    Only safetensors are read and no code from a checkpoint is run. Raises FileNotFoundError, ValueError or MemoryError
-    with a sentence when the name is unknown, gated or out of reach, the weights are missing, damaged or too large, are
-    a LoRA's or need a package, or the architecture is not one of those in `families`; the error behind it is chained.
+    Args:
+        device: "auto" takes a GPU if there is one, else the CPU; or anything `torch.device` takes.
+        dtype: "auto" takes float32 on a CPU and the checkpoint's own type on a GPU (float16 for
+            bfloat16 where the GPU lacks it); or "float32", "bfloat16", "float16", or a torch dtype;
+            or "4-bit", where bitsandbytes is installed.
+        revision: of a hub model, a commit; its newest by default.
+        max_pixels: of families that keep a picture's size (Qwen2-VL to Qwen3-VL), the most pixels
+            that reach the ViT; larger pictures are reduced. "auto" takes the paper's bound
+            (`images.MOST_PIXELS`, 1280 visual tokens) where the checkpoint's own is larger, and
+            says so once when a picture is reduced; None keeps the checkpoint's own. Later:
+            `vlm.max_pixels = …`, or `with images.bounded(vlm, …)`.
+
+    Raises:
+        FileNotFoundError, ValueError or MemoryError: with a sentence when the name is unknown,
+            gated or out of reach, the weights are missing, damaged or too large, are a LoRA's or
+            need a package, or the architecture is not one of those in `families`; the error behind
+            it is chained.
     """
     if max_pixels != "auto":
         images.check_pixels(max_pixels)  # before the weights, which may be large

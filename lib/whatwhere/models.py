@@ -47,10 +47,13 @@ if TYPE_CHECKING:
 class Positions(NamedTuple):
     """Where an image's tokens are.
 
-    index: (tokens,) places of the visual tokens in the sequence, in raster order.
-    lm: (tokens,) positions given to the LM's rotary embedding; (3, tokens) time, row, column with M-RoPE.
-    vit: (patches, 2) row and column of every ViT patch, in the ViT's own order.
     All three are on the CPU.
+
+    Attributes:
+        index: (tokens,) places of the visual tokens in the sequence, in raster order.
+        lm: (tokens,) positions given to the LM's rotary embedding; (3, tokens) time, row, column
+            with M-RoPE.
+        vit: (patches, 2) row and column of every ViT patch, in the ViT's own order.
     """
 
     index: torch.Tensor
@@ -61,11 +64,15 @@ class Positions(NamedTuple):
 class VLM:
     """A vision-language model whose parts have the same names in every family.
 
-    model, tokenizer, image_processor: the Hugging Face objects. name, family, device, dtype.
-    vision_blocks, connector, lm_layers, final_norm, unembedding: its modules, in the order they run.
-    depths: the ViT depth that feeds the connector (LLaVA-1.5 skips its last block: 23 of 24). n_layers: LM blocks.
-    lens_layer: the LM layer that the lens reads unless told otherwise.
-    words: what each id of the vocabulary looks like to a reader.
+    Attributes:
+        model, tokenizer, image_processor: the Hugging Face objects.
+        name, family, device, dtype: what it is called, and where and how it computes.
+        vision_blocks, connector, lm_layers, final_norm, unembedding: its modules, in the order they
+            run.
+        depths: the ViT depth that feeds the connector (LLaVA-1.5 skips its last block: 23 of 24).
+        n_layers: LM blocks.
+        lens_layer: the LM layer that the lens reads unless told otherwise.
+        words: what each id of the vocabulary looks like to a reader.
     """
 
     def __init__(
@@ -195,10 +202,12 @@ class VLM:
     ) -> dict[str, Any]:
         """What `vlm.model(**inputs)` takes, for one question or many.
 
-        images: an image (anything `images.read` takes) or a list; prompts: the user's question or a list. One of
-        a kind goes with all of the other. answers: a text that follows each prompt, such as what the
-        model said. The chat template is applied, the image placeholder expanded to one token per visual
-        token, and the sequences padded on the left: `input_ids` is (batch, length).
+        Args:
+            images: an image (anything `images.read` takes) or a list.
+            prompts: the user's question or a list. One of a kind goes with all of the other.
+            answers: a text that follows each prompt, such as what the model said. The chat template
+                is applied, the image placeholder expanded to one token per visual token, and the
+                sequences padded on the left: `input_ids` is (batch, length).
         """
         pictures, questions, _ = _pair(images, prompts)
         pixels = self._pixels(pictures)
@@ -280,8 +289,11 @@ class VLM:
     ) -> torch.Tensor | list[torch.Tensor]:
         """(rows × columns, hidden) visual tokens of `image` in raster order, after the connector.
 
-        depth: run only so many ViT blocks, 0 … `vlm.depths`; 0 is the patch embedding alone. All by default.
         A list of images gives a list.
+
+        Args:
+            depth: run only so many ViT blocks, 0 … `vlm.depths`; 0 is the patch embedding alone.
+                All by default.
         """
         depth = self.depths if depth is None else depth
         if isinstance(image, (list, tuple)):
@@ -386,9 +398,12 @@ class VLM:
     def embed(
         self, inputs: dict[str, Any], visual: Sequence[torch.Tensor] | torch.Tensor | None = None
     ) -> torch.Tensor:
-        """(batch, length, width) input embeddings of the LM, visual tokens in their places; width as for `visual`.
+        """(batch, length, width) input embeddings of the LM, visual tokens in their places; width
+        as for `visual`.
 
-        visual: one (leading + rows × columns, width) tensor per image, on any device; by default the model's own.
+        Args:
+            visual: one (leading + rows × columns, width) tensor per image, on any device; by
+                default the model's own.
         """
         if visual is None:
             visual = [each[0] for each in self.visual(inputs, [self.depths])]
@@ -424,7 +439,8 @@ class VLM:
     ) -> dict[str, Any]:
         """What `vlm.lm(**inputs)` takes: a dictionary. Arguments as for `lm_hidden`.
 
-        Raises ValueError for embeddings of another width than those of `embed`.
+        Raises:
+            ValueError: for embeddings of another width than those of `embed`.
         """
         width = self.unembedding.weight.shape[1] * (1 + len(self.adapter.extra_depths))
         if embeddings.shape[-1] != width:
@@ -457,12 +473,19 @@ class VLM:
         position_ids: torch.Tensor | None = None,
         layer: int | Several | None = None,
     ) -> torch.Tensor | list[torch.Tensor]:
-        """(batch, length, hidden) residual stream of the LM after `layer` blocks, and no block more is run.
+        """(batch, length, hidden) residual stream of the LM after `layer` blocks, and no block more
+        is run.
 
-        inputs_embeds: (batch, length, width), as `embed` makes them. Where something is added after a block (`extra_depths`),
-        its state is the one before that, as in transformers' `hidden_states`.
-        layer: 0 … `vlm.n_layers`, the last by default (before the final norm); a list of layers gives a list.
-        position_ids: as `vlm.position_ids(inputs)` makes them. Raises `finite.NotFinite` where a state is nan or infinite.
+        Args:
+            inputs_embeds: (batch, length, width), as `embed` makes them. Where something is added
+                after a block (`extra_depths`), its state is the one before that, as in
+                transformers' `hidden_states`.
+            layer: 0 … `vlm.n_layers`, the last by default (before the final norm); a list of layers
+                gives a list.
+            position_ids: as `vlm.position_ids(inputs)` makes them.
+
+        Raises:
+            NotFinite: where a state is nan or infinite.
         """
         asked: Any = self.n_layers if layer is None else layer
         layers: list[int] = list(asked) if isinstance(asked, Iterable) else [asked]

@@ -29,8 +29,10 @@ from .images import View
 class Thing(Protocol):
     """One thing in a picture.
 
-    category: the word for what it is, "mug". attributes: words for how it is, ("red", "striped").
-    words: all of its own words, which are these and perhaps more (the letters of a sign).
+    Attributes:
+        category: the word for what it is, "mug".
+        attributes: words for how it is, ("red", "striped").
+        words: all of its own words, which are these and perhaps more (the letters of a sign).
     """
 
     @property
@@ -45,14 +47,15 @@ class Thing(Protocol):
 class Scene(Protocol):
     """A picture and what is known about it.
 
-    id: a string by which it is known again, in error messages, tables and files.
-    image: anything `images.read` takes. things: a sequence of `Thing`.
+    Three more members are used where a scene has them: `vocabulary`, {kind: words} of all that its
+    source may show, with the kinds "category", "background" and any kinds of attributes ("colour");
+    without it, its things' own words. `existence(kind)`, its existence questions: [(word, whether
+    it is there), …]. `questions(kinds)`, questions with `text` and `answer` for an `answers.Exam`.
 
-    Three more members are used where a scene has them:
-    `vocabulary`, {kind: words} of all that its source may show, with the kinds "category",
-    "background" and any kinds of attributes ("colour"); without it, its things' own words.
-    `existence(kind)`, its existence questions: [(word, whether it is there), …].
-    `questions(kinds)`, questions with `text` and `answer` for an `answers.Exam`.
+    Attributes:
+        id: a string by which it is known again, in error messages, tables and files.
+        image: anything `images.read` takes.
+        things: a sequence of `Thing`.
     """
 
     @property

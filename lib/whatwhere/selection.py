@@ -70,8 +70,10 @@ class Choice:
     ) -> torch.Tensor:
         """(length,) booleans, for image `n` of so many `images` and its prompt.
 
-        patches: (rows × columns,) where its patches are, in raster order. visual: (length,) what
-        stands for the image. end: the length of the prompt, after which an answer may come.
+        Args:
+            patches: (rows × columns,) where its patches are, in raster order.
+            visual: (length,) what stands for the image.
+            end: the length of the prompt, after which an answer may come.
         """
         chosen = torch.zeros(length, dtype=torch.bool)
         if self.name == "all":

@@ -46,11 +46,17 @@ KINDS = ("attribute", "object", "background", "function")  # and "other", which 
 class Readings:
     """Token maps of many images, all of one grid.
 
-    ids: (images, depths, rows, columns) the best id of each patch. asked: words whose presence was asked after.
-    scores: (images, depths, asked) the largest log-probability that any patch gives to each of them.
-    vocabulary: (vocabulary,) what each id looks like. depths: the ViT depths. layer: the LM layer read.
-    tokenizer: the model's, for words that are several tokens. views: by (width, height) of a picture, what the model sees of
-    one; of sizes that are not named, all.
+    Attributes:
+        ids: (images, depths, rows, columns) the best id of each patch.
+        asked: words whose presence was asked after.
+        scores: (images, depths, asked) the largest log-probability that any patch gives to each of
+            them.
+        vocabulary: (vocabulary,) what each id looks like.
+        depths: the ViT depths.
+        layer: the LM layer read.
+        tokenizer: the model's, for words that are several tokens.
+        views: by (width, height) of a picture, what the model sees of one; of sizes that are not
+            named, all.
     """
 
     ids: np.ndarray
@@ -104,9 +110,14 @@ def read(
 ) -> Readings:
     """Token maps of many images at many ViT depths in one pass over them: `Readings`.
 
-    images: anything `images.read` takes, scenes or Gestalt probes; all of one patch grid. layer, depths, norm, batch_size,
-    decoder: as for `lens.token_maps`. asked: words to keep scores of; the score of a word is that of the best token by which it
-    can show (`lens.forms`). Raises ValueError where grids differ, or a word has no such token.
+    Args:
+        images: anything `images.read` takes, scenes or Gestalt probes; all of one patch grid.
+        layer, depths, norm, batch_size, decoder: as for `lens.token_maps`.
+        asked: words to keep scores of; the score of a word is that of the best token by which it
+            can show (`lens.forms`).
+
+    Raises:
+        ValueError: where grids differ, or a word has no such token.
     """
     images = [pictures.read(getattr(each, "image", each)) for each in images]
     grid = _one_grid(vlm, images)
@@ -166,10 +177,16 @@ def kinds_of(
     words: Mapping[str, Iterable[str]],
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> np.ndarray:
-    """(vocabulary,) the kind of each id as an index into KINDS, -1 for other; a word counts by all its `lens.forms`.
+    """(vocabulary,) the kind of each id as an index into KINDS, -1 for other; a word counts by all
+    its `lens.forms`.
 
-    words: {kind: words}. tokenizer: the model's, for words that are several tokens. Raises ValueError for a kind that is not
-    in KINDS, for a word that no token can stand for (no patch could ever say it), and for one that is listed twice.
+    Args:
+        words: {kind: words}.
+        tokenizer: the model's, for words that are several tokens.
+
+    Raises:
+        ValueError: for a kind that is not in KINDS, for a word that no token can stand for (no
+            patch could ever say it), and for one that is listed twice.
     """
     unknown = set(words) - set(KINDS)
     if unknown:
@@ -203,8 +220,12 @@ def _say_missing(found, what):
 
 
 def owners(scene: Scene, grid: tuple[int, int], view: View | None = None) -> np.ndarray:
-    """(rows, columns) whose patch it is: the index of the thing that covers half of it or more, -1 for the ground, -2 for
-    neither. The grid need not divide the picture. view: `vlm.viewed(scene.image)`, where the model crops or pads it."""
+    """(rows, columns) whose patch it is: the index of the thing that covers half of it or more, -1
+    for the ground, -2 for neither. The grid need not divide the picture.
+
+    Args:
+        view: `vlm.viewed(scene.image)`, where the model crops or pads it.
+    """
     shares = cover(scene, grid, view)
     whose = np.where(shares.max(0) >= 0.5, shares.argmax(0), -2)
     return np.where(whose == len(scene.things), -1, whose)
@@ -222,13 +243,17 @@ def counts(
 ) -> pd.DataFrame:
     """How many patches say what, as a table with a row for each scene and depth.
 
-    Columns: scene, depth; `patches`, and of these the numbers of "attribute", "object", "background", "function" and
-    "other"; "object patches", and of these those that say an "own word" of any kind, an "attribute, own" or
-    "attribute, other's", and the same for "object". A word is the patch's own if it is a word of the thing that covers half
-    of the patch: its category, an attribute, or a letter of its sign. A word is said by any of its tokens (`lens.forms`).
+    Columns: scene, depth; `patches`, and of these the numbers of "attribute", "object",
+    "background", "function" and "other"; "object patches", and of these those that say an "own
+    word" of any kind, an "attribute, own" or "attribute, other's", and the same for "object". A
+    word is the patch's own if it is a word of the thing that covers half of the patch: its
+    category, an attribute, or a letter of its sign. A word is said by any of its tokens
+    (`lens.forms`).
 
-    words: {kind: words}, by default all that such scenes may show (`by_kind` of their `scenes.vocabulary`), as far as the model
-    has tokens for them: a warning names those for which it has none, which are then said nowhere.
+    Args:
+        words: {kind: words}, by default all that such scenes may show (`by_kind` of their
+            `scenes.vocabulary`), as far as the model has tokens for them: a warning names those for
+            which it has none, which are then said nowhere.
     """
     scenes = checked(scenes)
     if words is None:
@@ -284,12 +309,19 @@ def _any_of(found, words):
 def overlap(
     predicted: np.ndarray, scenes: Iterable[Scene], vlm: VLM | Readings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Intersection over union of each thing's predicted patches with its true ones, added up over a scene's things.
+    """Intersection over union of each thing's predicted patches with its true ones, added up over a
+    scene's things.
 
-    predicted: (images, depths, rows, columns) indices of things, anything else for none. vlm: the model whose patches they are
-    of, or its `Readings`.
-    Returns (sums (images, depths), things (images,)); a thing that covers half of no patch is left out. The mean IoU is
-    `sums.sum(0) / things.sum()`. Raises ValueError where no thing of any scene covers half of a patch.
+    Args:
+        predicted: (images, depths, rows, columns) indices of things, anything else for none.
+        vlm: the model whose patches they are of, or its `Readings`.
+
+    Returns:
+        (sums (images, depths), things (images,)); a thing that covers half of no patch is left out.
+        The mean IoU is `sums.sum(0) / things.sum()`.
+
+    Raises:
+        ValueError: where no thing of any scene covers half of a patch.
     """
     sums, things = np.zeros(predicted.shape[:2]), np.zeros(len(predicted))
     for n, (maps, scene) in enumerate(_pairs(predicted, scenes)):
@@ -305,13 +337,20 @@ def overlap(
 
 
 def existence(readings: Readings, scenes: Iterable[Scene], kind: str = "random") -> pd.DataFrame:
-    """Is it there? Two questions a scene in POPE's form (`scenes.existence`), answered by the token map, as a table with a row
-    for each scene, depth and question.
+    """Is it there? Two questions a scene in POPE's form (`scenes.existence`), answered by the token
+    map, as a table with a row for each scene, depth and question.
 
-    Columns: scene, depth, word, there (the truth), hit (some patch decodes to the word), score (the largest
-    log-probability of the word over patches; the word must have been `asked` for when the maps were read).
-    kind: "random", "popular" or "adversarial", how absentees are drawn. A question about a word for which the model has no
-    token (`lens.forms`) is left out, with a warning that names the word. Raises ValueError where nothing can be asked.
+    Columns: scene, depth, word, there (the truth), hit (some patch decodes to the word), score (the
+    largest log-probability of the word over patches; the word must have been `asked` for when the
+    maps were read).
+
+    Args:
+        kind: "random", "popular" or "adversarial", how absentees are drawn. A question about a word
+            for which the model has no token (`lens.forms`) is left out, with a warning that names
+            the word.
+
+    Raises:
+        ValueError: where nothing can be asked.
     """
     rows, pairs = [], list(_pairs(readings.ids, scenes))
     questions = asked_for([scene for _, scene in pairs], kind)
@@ -379,10 +418,14 @@ def _word_of(thing, kind, words):
 def clustered(
     states: np.ndarray, scene: Scene, grid: tuple[int, int], view: View | None = None
 ) -> np.ndarray:
-    """(rows, columns) k-means clusters of states (patches, features) as indices of things, -1 for the ground.
+    """(rows, columns) k-means clusters of states (patches, features) as indices of things, -1 for
+    the ground.
 
-    A baseline with help: it is told how many things there are, and each cluster is given to what it overlaps most.
-    view: as for `owners`.
+    A baseline with help: it is told how many things there are, and each cluster is given to what it
+    overlaps most.
+
+    Args:
+        view: as for `owners`.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.cluster import KMeans
@@ -402,9 +445,12 @@ def says(
     words: Callable[[Any], Sequence[str]],
     depths: Iterable[int] | None = None,
 ) -> np.ndarray:
-    """(3, depths): what share of the patches of Gestalt probes that are `which` say a word of their thing, with its interval.
+    """(3, depths): what share of the patches of Gestalt probes that are `which` say a word of their
+    thing, with its interval.
 
-    which: "shown" or "hidden". words: a function of the thing, such as `lambda thing: [thing.category]`.
+    Args:
+        which: "shown" or "hidden".
+        words: a function of the thing, such as `lambda thing: [thing.category]`.
     """
     for probe in probes:
         if not vlm.viewed(probe.image).whole:

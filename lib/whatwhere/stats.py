@@ -13,12 +13,15 @@ def share(
     seed: int = 0,
     resamples: int = 2000,
 ) -> tuple[float, float, float]:
-    """`(value, low, high)`: sum of `hits` over sum of `counts`, with a 95% percentile interval over scenes.
+    """`(value, low, high)`: sum of `hits` over sum of `counts`, with a 95% percentile interval over
+    scenes.
 
-    `hits` and `counts` are `(scenes,)`: what a scene contributes above and below the line, so that a scene with many
-    patches weighs more but is still drawn as one. Without `counts` each scene counts one. Deterministic in `seed`.
+    `hits` and `counts` are `(scenes,)`: what a scene contributes above and below the line, so that
+    a scene with many patches weighs more but is still drawn as one. Without `counts` each scene
+    counts one. Deterministic in `seed`.
 
-    Raises ValueError where there are no scenes, a number is not one, or nothing was counted.
+    Raises:
+        ValueError: where there are no scenes, a number is not one, or nothing was counted.
     """
     hits = np.asarray(hits, float)
     counts = np.ones_like(hits) if counts is None else np.asarray(counts, float)
@@ -50,11 +53,14 @@ def interval(
 ) -> tuple[Any, Any, Any]:
     """`(value, low, high)` of any `statistic(*arrays)`, with a 95% percentile interval over scenes.
 
-    arrays: (scenes, …) each, drawn together, scene by scene. The statistic is a number or an array, such as one number
-    for each depth; so are the three results. For a share that `share` can take, prefer `share`. Deterministic in `seed`.
+    Args:
+        arrays: (scenes, …) each, drawn together, scene by scene. The statistic is a number or an
+            array, such as one number for each depth; so are the three results. For a share that
+            `share` can take, prefer `share`. Deterministic in `seed`.
 
-    Raises ValueError where there are no scenes, the arrays differ in length, or the statistic is no finite number: of all
-    scenes, or of one draw of them.
+    Raises:
+        ValueError: where there are no scenes, the arrays differ in length, or the statistic is no
+            finite number: of all scenes, or of one draw of them.
     """
     samples = [np.asarray(each) for each in arrays]
     if len({len(each) for each in samples}) != 1 or not len(samples[0]):
@@ -75,9 +81,11 @@ def interval(
 
 
 def over_models(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
-    """`(mean, low, high)` of one number from each of a few models, with Student's 95% interval, as there are too few to resample.
+    """`(mean, low, high)` of one number from each of a few models, with Student's 95% interval, as
+    there are too few to resample.
 
-    Raises ValueError for fewer than two.
+    Raises:
+        ValueError: for fewer than two.
     """
     values = np.asarray(values, float)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():

@@ -23,12 +23,19 @@ def residual_stream(
     take: Callable[[torch.Tensor, int], Any] = lambda state, at: state,
     **kwargs: Any,
 ) -> list[Any]:
-    """States between `blocks` while `module(*args, **kwargs)` runs: 0 is before the first, n after the n-th.
+    """States between `blocks` while `module(*args, **kwargs)` runs: 0 is before the first, n after
+    the n-th.
 
-    take: a function of a state and its number that gives what is kept of it, at once, so that not all of them need to be in
-    memory. Stops as soon as the last wanted one is there. Hooks of others (steering, say) are seen at work.
-    what: the name of such a place, "ViT depth". real: (batch, length) booleans or numbers, zero where a token is padding.
-    Raises NotFinite, which names the first such place, where a state (of a token that is no padding) is nan or infinite.
+    Args:
+        take: a function of a state and its number that gives what is kept of it, at once, so that
+            not all of them need to be in memory. Stops as soon as the last wanted one is there.
+            Hooks of others (steering, say) are seen at work.
+        what: the name of such a place, "ViT depth".
+        real: (batch, length) booleans or numbers, zero where a token is padding.
+
+    Raises:
+        NotFinite: which names the first such place, where a state (of a token that is no padding)
+            is nan or infinite.
     """
     seen, ends, last = {}, {}, max(wanted)
 

@@ -120,9 +120,12 @@ LONG = 3  # letters of the shortest first piece that may stand for its word, and
 class Forms:
     """By which tokens each of some words can show: `forms["candle"]` are their ids.
 
-    ids: {word: (n,) ids} of the words that can show at all. collisions: {token: words} of tokens by which several of the words
-    could show. Such a token counts for the word that it spells; else for the one whose plural it is; and for none if it is the
-    first piece of several. missing: the words that have no token.
+    Attributes:
+        ids: {word: (n,) ids} of the words that can show at all.
+        collisions: {token: words} of tokens by which several of the words could show. Such a token
+            counts for the word that it spells; else for the one whose plural it is; and for none if
+            it is the first piece of several.
+        missing: the words that have no token.
     """
 
     ids: dict[str, np.ndarray]
@@ -139,9 +142,11 @@ def forms(
     words: str | Iterable[str],
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Forms:
-    """The tokens of a vocabulary (what each id looks like) by which words can show; see `lens.forms`.
+    """The tokens of a vocabulary (what each id looks like) by which words can show; see
+    `lens.forms`.
 
-    tokenizer: it splits the words that are no token; without one, these have no first piece.
+    Args:
+        tokenizer: it splits the words that are no token; without one, these have no first piece.
     """
     words = list(dict.fromkeys([words] if isinstance(words, str) else words))
     lower = [token.lower() for token in vocabulary]

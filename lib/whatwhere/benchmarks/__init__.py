@@ -44,13 +44,18 @@ def items(
     revision: str | None = None,
     protocol: str = "ours",
 ) -> tuple[list[Item], str | None]:
-    """(items, revision) of a benchmark: a list of `Item`, and the revision of the hub's data set that they are of, or None.
+    """(items, revision) of a benchmark: a list of `Item`, and the revision of the hub's data set
+    that they are of, or None.
 
-    data: a folder in the original layout, or of the hub's files; fetched from the hub if None. seed: shuffles the options
-    of those who choose among captions, and draws the sample. limit: a sample of about so many questions. protocol: "ours"
-    (lmms-eval's words), or "paper", whose own samples are then drawn (see `paper`).
+    Args:
+        data: a folder in the original layout, or of the hub's files; fetched from the hub if None.
+        seed: shuffles the options of those who choose among captions, and draws the sample.
+        limit: a sample of about so many questions.
+        protocol: "ours" (lmms-eval's words), or "paper", whose own samples are then drawn (see
+            `paper`).
 
-    Raises ValueError, FileNotFoundError or ConnectionError with a sentence.
+    Raises:
+        ValueError, FileNotFoundError or ConnectionError: with a sentence.
     """
     record = known(benchmark)
     if not isinstance(protocol, str) or protocol not in PROTOCOLS:
@@ -116,18 +121,25 @@ def run(
 ) -> Result:
     """Put a benchmark to a model: a `Result`.
 
-    model: a `VLM`, or what `load` takes, as is dtype. scale: what `rope.scaled` takes, (alpha, p) or a dictionary such as
-    {"alpha": 99, "k": 40, "c": 0.6}. compress, decoder, keep, ways: what `compress.compressed` takes; ways are same, shape,
-    pool, positions, lengths and so on. Any function of a `compress.Sight` will do: a run records its name and a checksum of
-    its code and of what it holds on to (`fingerprint`), so that answers of two functions never share a folder. data, limit,
-    seed, revision, protocol: see `items`. out: the folder that every answer is written to at once; a run that was killed
-    goes on there, if nothing has changed that can change an answer. None keeps nothing. batch_size: questions at once;
-    halved where memory ends. blind: put each question beside the picture of another scene, as a control: what is right then
-    is habit or luck. max_pixels: what `load` takes; for a `VLM` set `vlm.max_pixels`.
+    Answers are decoded greedily, as `VLM.answer` does it; with protocol="paper" by the checkpoint's
+    generation_config too. A model that is scaled already is asked, and recorded, as it is. Under
+    `accelerate launch`, each process answers its share, and all return the result of all.
 
-    Answers are decoded greedily, as `VLM.answer` does it; with protocol="paper" by the checkpoint's generation_config too.
-    A model that is scaled already is asked, and recorded, as it is. Under `accelerate launch`, each process answers its
-    share, and all return the result of all.
+    Args:
+        model: a `VLM`, or what `load` takes, as is dtype.
+        scale: what `rope.scaled` takes, (alpha, p) or a dictionary such as {"alpha": 99, "k": 40,
+            "c": 0.6}.
+        compress, decoder, keep, ways: what `compress.compressed` takes; ways are same, shape, pool,
+            positions, lengths and so on. Any function of a `compress.Sight` will do: a run records
+            its name and a checksum of its code and of what it holds on to (`fingerprint`), so that
+            answers of two functions never share a folder.
+        data, limit, seed, revision, protocol: see `items`.
+        out: the folder that every answer is written to at once; a run that was killed goes on
+            there, if nothing has changed that can change an answer. None keeps nothing.
+        batch_size: questions at once; halved where memory ends.
+        blind: put each question beside the picture of another scene, as a control: what is right
+            then is habit or luck.
+        max_pixels: what `load` takes; for a `VLM` set `vlm.max_pixels`.
     """
     mine = processes()
     if mine.count > 1 and out is None:

@@ -114,7 +114,11 @@ def _is_file(path):
 
 
 def field(row: Any, name: str, kind: Any, at: str) -> Any:
-    """A row's field, if it has one of that kind (no truth value passes for a number); at: where the row stands."""
+    """A row's field, if it has one of that kind (no truth value passes for a number);
+
+    Args:
+        at: where the row stands.
+    """
     if not isinstance(row, dict) or name not in row:
         raise ValueError(f"{at} has no '{name}'; it has {', '.join(map(str, row)) if isinstance(row, dict) else repr(row)[:80]}.")
     if kind is not None and (not isinstance(row[name], kind) or isinstance(row[name], bool)):

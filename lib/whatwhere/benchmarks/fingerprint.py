@@ -28,7 +28,11 @@ ASIDE = {
 
 
 def of(function: Any) -> str:
-    """ "alike.<locals>.way 0f3a…": a name and a checksum. Raises ValueError for a function that holds on to what has none."""
+    """"alike.<locals>.way 0f3a…": a name and a checksum.
+
+    Raises:
+        ValueError: for a function that holds on to what has none.
+    """
     where = getattr(function, "__module__", None)
     return f"{label(function)} {identity.short(_told(function, where, ()))}"
 

@@ -27,9 +27,12 @@ _RELATIONS = {
 def whatsup(
     folder: Folder, seed: int | None, ask: Callable[..., str], *, stem: str, split: str
 ) -> list[Item]:
-    """What's Up's controlled images: four captions, the first of which is right; the same two things in four relations.
+    """What's Up's controlled images: four captions, the first of which is right; the same two
+    things in four relations.
 
-    stem: what its own files are called; split: what the hub's are.
+    Args:
+        stem: what its own files are called.
+        split: what the hub's are.
     """
 
     def original():
@@ -73,9 +76,12 @@ def spatial(
     pictures: str,
     digits: int = 0,
 ) -> list[Item]:
-    """COCO- and GQA-spatial of What's Up: a right and a wrong caption, about one thing or about two.
+    """COCO- and GQA-spatial of What's Up: a right and a wrong caption, about one thing or about
+    two.
 
-    stem, split: as for `whatsup`. pictures: the folder of its pictures, whose names are numbers of so many digits at least.
+    Args:
+        stem, split: as for `whatsup`.
+        pictures: the folder of its pictures, whose names are numbers of so many digits at least.
     """
 
     def original(part):

@@ -50,10 +50,14 @@ WORDS = {
 
 
 def of(vlm: VLM, plain: bool = True) -> dict[str, Any]:
-    """{name: value} of a model as it is now, scaled or not: all of it that can change what it answers.
+    """{name: value} of a model as it is now, scaled or not: all of it that can change what it
+    answers.
 
-    plain: does it decode by likelihood alone? Else all of its generation_config counts.
-    Raises ValueError where a part of the model is not in memory.
+    Args:
+        plain: does it decode by likelihood alone? Else all of its generation_config counts.
+
+    Raises:
+        ValueError: where a part of the model is not in memory.
     """
     model, tokenizer = vlm.model, vlm.tokenizer
     config = model.config.to_dict()
@@ -189,7 +193,9 @@ def method(compressed: dict[str, Any]) -> Any:
 def picture(image: Any) -> str:
     """A short name for a picture: of its file's bytes, or of the pixels of one in memory.
 
-    Raises ValueError or OSError with a sentence, as `images.read` does, where there is no such picture.
+    Raises:
+        ValueError or OSError: with a sentence, as `images.read` does, where there is no such
+            picture.
     """
     if isinstance(image, (bytes, bytearray, memoryview)):
         return hashlib.sha256(bytes(image)).hexdigest()[:16]

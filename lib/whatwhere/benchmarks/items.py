@@ -14,11 +14,17 @@ from . import prompts, scoring
 class Item:
     """One question about one picture.
 
-    id: its name, the only one in its benchmark. image: anything `images.read` takes. question: as the model is asked.
-    kind: how its answer is read: "letter" (strictly), "choice" (a letter, as MMBench reads it), "yes/no", "word" or "soft".
-    gold: the right letter, "yes" or "no", the right word, or everyone's answers.
-    options: {letter: text}, of a question by letter. group: what is drawn together when intervals are made, a scene or a set.
-    about: what else scoring or a reader needs: the part of the benchmark, the relation, whom it is paired with.
+    Attributes:
+        id: its name, the only one in its benchmark.
+        image: anything `images.read` takes.
+        question: as the model is asked.
+        kind: how its answer is read: "letter" (strictly), "choice" (a letter, as MMBench reads it),
+            "yes/no", "word" or "soft".
+        gold: the right letter, "yes" or "no", the right word, or everyone's answers.
+        options: {letter: text}, of a question by letter.
+        group: what is drawn together when intervals are made, a scene or a set.
+        about: what else scoring or a reader needs: the part of the benchmark, the relation, whom it
+            is paired with.
     """
 
     id: str
@@ -65,9 +71,12 @@ def by_letter(
     right: int = 0,
     **more: Any,
 ) -> Item:
-    """An item whose options are shuffled, by its id and the seed alone. texts: the options, the `right`-th of which is right.
+    """An item whose options are shuffled, by its id and the seed alone.
 
-    seed: None leaves them in their order. ask: what makes a question of options.
+    Args:
+        texts: the options, the `right`-th of which is right.
+        seed: None leaves them in their order.
+        ask: what makes a question of options.
     """
     order = list(range(len(texts)))
     if seed is not None:
@@ -108,9 +117,11 @@ def digest(items: Iterable[Item]) -> str:
 
 
 def blinded(items: Sequence[Item], seed: int) -> list[Item]:
-    """The same questions, each beside a picture of another group: what is still answered rightly is answered without seeing.
+    """The same questions, each beside a picture of another group: what is still answered rightly is
+    answered without seeing.
 
-    Raises ValueError where there is but one group, so that there is no other picture.
+    Raises:
+        ValueError: where there is but one group, so that there is no other picture.
     """
     groups = [item.group or item.id for item in items]
     if len(set(groups)) < 2:

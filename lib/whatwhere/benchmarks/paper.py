@@ -67,7 +67,11 @@ def captions(options: list[str]) -> str:
 
 
 def mmbench(question: str, options: dict[str, str], hint: str = "") -> str:
-    """MMBench's question without its hint. options: {letter: text}."""
+    """MMBench's question without its hint.
+
+    Args:
+        options: {letter: text}.
+    """
     return _indented([question, *_listed(options)], len(options), 20)
 
 

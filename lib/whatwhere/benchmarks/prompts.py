@@ -27,7 +27,11 @@ def captions(options: Sequence[str]) -> str:
 
 
 def mmbench(question: str, options: Mapping[str, str], hint: str = "") -> str:
-    """MMBench's question, with its hint where there is one. options: {letter: text}."""
+    """MMBench's question, with its hint where there is one.
+
+    Args:
+        options: {letter: text}.
+    """
     asked = f"{hint} {question}" if hint else question
     return "\n".join([f"{asked} There are several options:", *_listed(options), "", BY_LETTER])
 

@@ -20,10 +20,13 @@ UNSAID = {"model": "a model", "scale": None, "compress": None, "blind": False, "
 class Result:
     """A run's answers and scores.
 
-    settings: what was asked of whom. rows: a DataFrame with a row for each question, its answer as it came, what was read
-    in it (`parsed`, None where nothing that counts), and how `right` that is. scores: {name: Score}. complete: is every
-    question answered? By the paper's protocol answers are read as there, and a score says what a model would get that always
-    says "A".
+    Attributes:
+        settings: what was asked of whom.
+        rows: a DataFrame with a row for each question, its answer as it came, what was read in it
+            (`parsed`, None where nothing that counts), and how `right` that is.
+        scores: {name: Score}.
+        complete: is every question answered? By the paper's protocol answers are read as there, and
+            a score says what a model would get that always says "A".
     """
 
     def __init__(self, settings: dict[str, Any], rows: list[dict[str, Any]]):
@@ -147,9 +150,11 @@ def _compressed(settings):
 
 
 def gain(before: Result, after: Result) -> Score:
-    """What a change is worth: `Score` of the accuracy of `after` less that of `before`, paired, with its interval over groups.
+    """What a change is worth: `Score` of the accuracy of `after` less that of `before`, paired,
+    with its interval over groups.
 
-    Raises ValueError where the two results are not of the same questions.
+    Raises:
+        ValueError: where the two results are not of the same questions.
     """
     if list(before.rows["id"]) != list(after.rows["id"]) or before.settings["benchmark"] != after.settings["benchmark"]:
         raise ValueError("A gain is between two results of the same questions; these differ in what was asked.")

@@ -71,9 +71,12 @@ def gathered(folder: str | Path, asked: Sequence[Item]) -> list[dict[str, Any]]:
 
 
 class Runner:
-    """Answers a list of items, batch by batch, each of which is kept in a folder as soon as it is there.
+    """Answers a list of items, batch by batch, each of which is kept in a folder as soon as it is
+    there.
 
-    how: what `compress.compressed` takes besides the model and a seed, by name; None for none. plain: what `VLM.answer` takes.
+    Args:
+        how: what `compress.compressed` takes besides the model and a seed, by name; None for none.
+        plain: what `VLM.answer` takes.
     """
 
     def __init__(
@@ -136,7 +139,13 @@ class Runner:
         return answered
 
     def try_first(self) -> None:
-        """Raises `NotFinite` if the model gives no numbers for the first question: in too small a dtype they overflow."""
+        """Raises `NotFinite` if the model gives no numbers for the first question: in too small a
+        dtype they overflow.
+
+        Raises:
+            NotFinite: if the model gives no numbers for the first question: in too small a dtype
+                they overflow.
+        """
         item = self.batches[0][0]
         try:
             with _naming_pictures([item]):

@@ -38,9 +38,12 @@ def headline(
     parts: bool = True,
     counted: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """((groups, parts) sums, (groups, parts) counts) of right: the headline score is the mean of its parts' shares.
+    """((groups, parts) sums, (groups, parts) counts) of right: the headline score is the mean of
+    its parts' shares.
 
-    parts: is it one of parts, or of all rows alike? counted: as `Benchmark.counted`.
+    Args:
+        parts: is it one of parts, or of all rows alike?
+        counted: as `Benchmark.counted`.
     """
     rows = rows if counted is None else counted(rows)
     part = _about(rows, "part") if parts else ""

@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 class Doses:
     """Shows itself in a notebook and in the built page.
 
-    image: the picture that was asked about. question: a string. options: the answers. doses: (doses,) numbers in rising order.
-    curves: {what was done: (doses, options) probabilities}. Raises ValueError where shapes do not agree.
+    Args:
+        image: the picture that was asked about.
+        question: a string.
+        options: the answers.
+        doses: (doses,) numbers in rising order.
+        curves: {what was done: (doses, options) probabilities}.
+
+    Raises:
+        ValueError: where shapes do not agree.
     """
 
     def __init__(

@@ -26,7 +26,11 @@ PANELS = (
 
 
 class Phases:
-    """Shows itself in a notebook and in the built page. head_size, base: as `rope.frequencies` takes them."""
+    """Shows itself in a notebook and in the built page.
+
+    Args:
+        head_size, base: as `rope.frequencies` takes them.
+    """
 
     def __init__(self, head_size: int = 80, base: float = 10_000.0):
         self.head_size, self.theta = head_size, frequencies(head_size, base).tolist()

@@ -60,8 +60,12 @@ def config(
 ) -> hf.PreTrainedConfig:
     """The `transformers` config of a published model, in its true class.
 
-    language, vision: settings, by their names in `transformers`, that are to differ, for a model of the same form in other sizes.
-    Raises ValueError for a name that is not in `LANGUAGE`.
+    Args:
+        language, vision: settings, by their names in `transformers`, that are to differ, for a
+            model of the same form in other sizes.
+
+    Raises:
+        ValueError: for a name that is not in `LANGUAGE`.
     """
     if not isinstance(name, str) or name not in LANGUAGE:
         close = get_close_matches(str(name), LANGUAGE, 1, 0.3)
@@ -98,16 +102,23 @@ def config(
 def skeleton(
     which: str | hf.PreTrainedConfig, dtype: torch.dtype = torch.bfloat16
 ) -> hf.PreTrainedModel:
-    """The model on the `meta` device: every module, name and shape, and no memory. which: a name in `LANGUAGE`, or a config."""
+    """The model on the `meta` device: every module, name and shape, and no memory.
+
+    Args:
+        which: a name in `LANGUAGE`, or a config.
+    """
     settings = which if isinstance(which, hf.PreTrainedConfig) else config(which)
     with torch.device("meta"):
         return hf.AutoModelForImageTextToText.from_config(settings, dtype=dtype).eval().requires_grad_(False)
 
 
 def parameters(which: str | hf.PreTrainedConfig) -> dict[str, int]:
-    """How many numbers its weights are: {"vision", "connector", "language", "total"}; tied weights count once.
+    """How many numbers its weights are: {"vision", "connector", "language", "total"}; tied weights
+    count once.
 
-    which: as for `skeleton`. Qwen's merger is its connector; an unembedding that is not tied belongs to the language model.
+    Args:
+        which: as for `skeleton`. Qwen's merger is its connector; an unembedding that is not tied
+            belongs to the language model.
     """
     return dict(_counts(which)[0])
 
@@ -120,20 +131,27 @@ def memory(
     new: int = 40,
     batch: int = 1,
 ) -> dict[str, int]:
-    """Bytes of memory to answer a question, by arithmetic: {"weights", "cache", "activations", "total"}.
+    """Bytes of memory to answer a question, by arithmetic: {"weights", "cache", "activations",
+    "total"}.
 
-    which: as for `skeleton`. dtype: "bfloat16", "float16", "float32", or "4-bit" (NF4 with 16-bit arithmetic).
-    text, image, new: tokens of the prompt's words, of its picture (by default 576 in LLaVA-1.5, and 256, for 448 × 448 pixels, in
-    the others), of the answer. batch: prompts at once.
+    weights: parameters × bytes of each. With 4-bit, the matrices of linear layers without the
+    unembedding are quantised, as bitsandbytes does it, and the rest has two bytes. Buffers, a few
+    kilobytes, are left out. cache: keys and values of every token in every layer of the language
+    model. activations: a rough upper estimate: all logits in float32, and what the largest block
+    holds at once (eight states and three of its MLP a token). Attention's scores are not counted:
+    PyTorch's fused kernels do not keep them. total: their sum; CUDA's own needs are not in it, see
+    `MARGIN`.
 
-    weights: parameters × bytes of each. With 4-bit, the matrices of linear layers without the unembedding are quantised, as
-        bitsandbytes does it, and the rest has two bytes. Buffers, a few kilobytes, are left out.
-    cache: keys and values of every token in every layer of the language model.
-    activations: a rough upper estimate: all logits in float32, and what the largest block holds at once (eight states and three
-        of its MLP a token). Attention's scores are not counted: PyTorch's fused kernels do not keep them.
-    total: their sum; CUDA's own needs are not in it, see `MARGIN`.
+    Args:
+        which: as for `skeleton`.
+        dtype: "bfloat16", "float16", "float32", or "4-bit" (NF4 with 16-bit arithmetic).
+        text, image, new: tokens of the prompt's words, of its picture (by default 576 in LLaVA-1.5,
+            and 256, for 448 × 448 pixels, in the others), of the answer.
+        batch: prompts at once.
 
-    Raises ValueError for an unknown name or dtype, and for counts that are not whole numbers from 0 on (batch: from 1 on).
+    Raises:
+        ValueError: for an unknown name or dtype, and for counts that are not whole numbers from 0
+            on (batch: from 1 on).
     """
     if dtype not in BYTES:
         raise ValueError(f"The dtype is {', '.join(BYTES)}, not {dtype!r}.")
@@ -156,10 +174,17 @@ def memory(
 
 
 def fits(gpu: str | float, margin: float = MARGIN, **prompt: Any) -> dict[str, tuple[str, ...]]:
-    """{name: dtypes in which it fits} of every model on a GPU, by arithmetic; an empty tuple where none does.
+    """{name: dtypes in which it fits} of every model on a GPU, by arithmetic; an empty tuple where
+    none does.
 
-    gpu: a name in `GPUS`, or a number of GiB. margin: GiB to be left free. prompt: as for `memory`. It says nothing of speed, nor
-    of whether a model trained in bfloat16 keeps within float16's range. Raises ValueError for another GPU or a negative margin.
+    Args:
+        gpu: a name in `GPUS`, or a number of GiB.
+        margin: GiB to be left free.
+        prompt: as for `memory`. It says nothing of speed, nor of whether a model trained in
+            bfloat16 keeps within float16's range.
+
+    Raises:
+        ValueError: for another GPU or a negative margin.
     """
     if not isinstance(gpu, str) and _positive(gpu):
         gib, bfloat16 = gpu, True

@@ -40,12 +40,18 @@ LARGEST = 2**23  # numbers in one piece of logits: 32 MiB in float32, whatever t
 
 
 class Decoder(torch.nn.Module):
-    """Reads visual tokens as words, before the language model: `decoder(tokens)` are logits (…, vocabulary).
+    """Reads visual tokens as words, before the language model: `decoder(tokens)` are logits (…,
+    vocabulary).
 
-    weight: (vocabulary, hidden). words: (vocabulary,) what each id looks like. texts: (vocabulary,) what each adds to a text,
-    as `vlm.texts`; the words themselves if None. punctuation: (vocabulary,) which of them are, by the paper's set.
-    history: the losses of its distillation by step. about: how it was made. ids: None, or where its words stand in the model's
-    vocabulary, if it was `narrowed` to some of them.
+    Attributes:
+        weight: (vocabulary, hidden).
+        words: (vocabulary,) what each id looks like.
+        texts: (vocabulary,) what each adds to a text, as `vlm.texts`; the words themselves if None.
+        punctuation: (vocabulary,) which of them are, by the paper's set.
+        history: the losses of its distillation by step.
+        about: how it was made.
+        ids: None, or where its words stand in the model's vocabulary, if it was `narrowed` to some
+            of them.
     """
 
     def __init__(
@@ -74,9 +80,13 @@ class Decoder(torch.nn.Module):
         return best.indices.cpu().numpy()
 
     def narrowed(self, ids: Sequence[int] | np.ndarray) -> Decoder:
-        """A decoder that knows only the words `ids` of this one, and costs so much less to read with.
+        """A decoder that knows only the words `ids` of this one, and costs so much less to read
+        with.
 
-        Its words are counted anew, from 0. Raises ValueError unless `ids` are two at least and all different.
+        Its words are counted anew, from 0.
+
+        Raises:
+            ValueError: unless `ids` are two at least and all different.
         """
         ids = np.array(ids)
         words, texts = (_chosen(each, ids) for each in (self.words, self.texts))
@@ -111,7 +121,9 @@ class Decoder(torch.nn.Module):
 def load_decoder(folder: str | Path, vlm: VLM) -> Decoder:
     """The decoder saved in `folder`, for the model that it was made for.
 
-    Raises FileNotFoundError where there is none, ValueError where it is damaged or belongs to another model.
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: where it is damaged or belongs to another model.
     """
     folder = Path(folder)
     if not (folder / WEIGHTS).is_file() or not (folder / CARD).is_file():
@@ -167,9 +179,13 @@ MARKS = {
 def punctuation(texts: Iterable[str], marks: str = "paper") -> np.ndarray:
     """(vocabulary,) true where a text (of `vlm.texts`) is punctuation.
 
-    marks: by which set of MARKS: "paper", made of ASCII punctuation marks and white space alone, or empty; "paper-in",
-    also the word "in"; "unicode", made of what Unicode calls punctuation, without the blank of a word's start.
-    Raises ValueError for another set.
+    Args:
+        marks: by which set of MARKS: "paper", made of ASCII punctuation marks and white space
+            alone, or empty; "paper-in", also the word "in"; "unicode", made of what Unicode calls
+            punctuation, without the blank of a word's start.
+
+    Raises:
+        ValueError: for another set.
     """
     if not isinstance(marks, str) or marks not in MARKS:
         raise ValueError(f"No set of punctuation marks {marks!r}; there are {', '.join(map(repr, MARKS))}.")
@@ -179,11 +195,15 @@ def punctuation(texts: Iterable[str], marks: str = "paper") -> np.ndarray:
 def lessons(
     vlm: VLM, images: Sequence[Any], batch_size: int = 16, progress: bool = True
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """What the LM makes of its visual tokens: for each image (tokens, states), both (rows × columns, hidden).
+    """What the LM makes of its visual tokens: for each image (tokens, states), both (rows ×
+    columns, hidden).
 
-    `tokens` are the connector's, `states` the residual stream after the last LM layer at the same places, on the CPU, where many
-    images' find room; the teacher's logits are `vlm.unembedding(vlm.final_norm(states.to(vlm.device)))`. images: unlabelled,
-    anything `images.read` takes.
+    `tokens` are the connector's, `states` the residual stream after the last LM layer at the same
+    places, on the CPU, where many images' find room; the teacher's logits are
+    `vlm.unembedding(vlm.final_norm(states.to(vlm.device)))`.
+
+    Args:
+        images: unlabelled, anything `images.read` takes.
     """
     if not len(images):
         raise ValueError("A decoder needs images to learn from; it was given none.")
@@ -231,14 +251,19 @@ def distil(
     seed: int = 0,
     folder: str | Path | None = None,
 ) -> Decoder:
-    """A `Decoder` that says what the LM would say, by gradient descent on α τ² KL(teacher ‖ decoder) + (1 − α) CE.
+    """A `Decoder` that says what the LM would say, by gradient descent on α τ² KL(teacher ‖
+    decoder) + (1 − α) CE.
 
-    taught: `lessons(vlm, images)`; or a list of images, whose lessons are then taken anew in each epoch: slower, but those
-        of 100,000 images fit in no memory.
-    alpha, temperature: α weighs the teacher's whole distribution, softened by τ as the decoder's is, against its first word.
-    lr: where a cosine that ends at zero begins; AdamW, gradients cut to length 1. batch: images at once.
-    start: "unembedding" (the paper's), "zeros" or "random".
-    folder: keep the work there every SAVED steps, go on from it if there is some, and save the decoder there in the end.
+    Args:
+        taught: `lessons(vlm, images)`; or a list of images, whose lessons are then taken anew in
+            each epoch: slower, but those of 100,000 images fit in no memory.
+        alpha, temperature: α weighs the teacher's whole distribution, softened by τ as the
+            decoder's is, against its first word.
+        lr: where a cosine that ends at zero begins; AdamW, gradients cut to length 1.
+        batch: images at once.
+        start: "unembedding" (the paper's), "zeros" or "random".
+        folder: keep the work there every SAVED steps, go on from it if there is some, and save the
+            decoder there in the end.
     """
     if not 0 <= alpha <= 1 or temperature <= 0 or epochs < 1 or not len(taught):
         raise ValueError(

@@ -41,19 +41,26 @@ Keep: TypeAlias = "int | float | Callable[[Sight], Any]"
 class Sight:
     """What a method may look at: one image in its prompt, at the method's place.
 
-    tokens: (tokens, hidden) visual tokens in raster order, without CLIP's class token; at "LM 0" the connector's output.
-    grid: their (rows, columns).
-    attention: attention(layer) is a numpy array (tokens,), what the prompt's last token pays to each in the LM block
-        `layer` (from 1), mean over heads; attention(layer, asking) what the tokens at `asking`, indices into `ids`, pay on
-        average. Computed when it is asked for, once for a whole batch, in float32 (Method.needs: "attention").
-    rng: a numpy generator, for those who draw.
-    ids: (length,) the token ids of the prompt, without padding. index: (tokens,) where the visual tokens stand in them.
-    hidden: (length, hidden) the states of all these at the method's place: `hidden[index]` are the `tokens`.
-    decode: a list of ids → the text that they spell.
-    states: states(depth) is (tokens, features), the ViT's residual stream after `depth` blocks, as `vlm.vit_states` has it.
-        Computed when it is asked for, by a second pass (Method.needs: "states").
+    All tensors are on the model's device. A sight that is made by hand, to try a method, needs
+    tokens and grid only.
 
-    All tensors are on the model's device. A sight that is made by hand, to try a method, needs tokens and grid only.
+    Attributes:
+        tokens: (tokens, hidden) visual tokens in raster order, without CLIP's class token; at "LM
+            0" the connector's output.
+        grid: their (rows, columns).
+        attention: attention(layer) is a numpy array (tokens,), what the prompt's last token pays to
+            each in the LM block `layer` (from 1), mean over heads; attention(layer, asking) what
+            the tokens at `asking`, indices into `ids`, pay on average. Computed when it is asked
+            for, once for a whole batch, in float32 (Method.needs: "attention").
+        rng: a numpy generator, for those who draw.
+        ids: (length,) the token ids of the prompt, without padding.
+        index: (tokens,) where the visual tokens stand in them.
+        hidden: (length, hidden) the states of all these at the method's place: `hidden[index]` are
+            the `tokens`.
+        decode: a list of ids → the text that they spell.
+        states: states(depth) is (tokens, features), the ViT's residual stream after `depth` blocks,
+            as `vlm.vit_states` has it. Computed when it is asked for, by a second pass
+            (Method.needs: "states").
     """
 
     tokens: torch.Tensor
@@ -81,15 +88,20 @@ class Sight:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make visual tokens fewer, with its name, its place and its needs; it is itself a function of a `Sight`.
+    """A way to make visual tokens fewer, with its name, its place and its needs; it is itself a
+    function of a `Sight`.
 
-    name: as `compressed` takes it and a run's settings record it.
-    groups: groups(sight) is (tokens,) whole numbers; tokens of one number go on as one, those below zero are dropped.
-    place: where in the model: "LM 0", what the connector gives the LM; or "LM n", after n LM blocks, whose cache keeps all
-        tokens, as FastV does it. (A place in the ViT, as Token Merging has, is not served yet.)
-    needs: what it looks at besides tokens and grid, of NEEDS.
+    Attributes:
+        name: as `compressed` takes it and a run's settings record it.
+        groups: groups(sight) is (tokens,) whole numbers; tokens of one number go on as one, those
+            below zero are dropped.
+        place: where in the model: "LM 0", what the connector gives the LM; or "LM n", after n LM
+            blocks, whose cache keeps all tokens, as FastV does it. (A place in the ViT, as Token
+            Merging has, is not served yet.)
+        needs: what it looks at besides tokens and grid, of NEEDS.
 
-    Raises ValueError for a need that is none.
+    Raises:
+        ValueError: for a need that is none.
     """
 
     name: str
@@ -137,15 +149,20 @@ SHAPES = {"rows": rows, "raster": raster, "regions": regions}
 def by_words(
     decoder: Decoder, which: int | str, shape: str = "rows", same: int = 1, marks: str = "paper"
 ) -> Method:
-    """The paper's methods 1, 2 and 3: equal neighbours go on as one, patches of punctuation are dropped.
+    """The paper's methods 1, 2 and 3: equal neighbours go on as one, patches of punctuation are
+    dropped.
 
-    decoder: a `Decoder`, which says each token's best words. which: "rle" (or 1) drops nothing, "rle-drop" (2) drops tokens
-    whose first word is punctuation, "rle-drop-both" (3) those whose first and second are. shape: what counts as neighbours,
-    one of SHAPES. same: how many of two tokens' best words must be the same, in order, for them to be equal. marks: what
-    `punctuation` is.
+    Words are the same if they are spelt the same, as in the paper's code: a tokenizer's "cat" and
+    its "cat" at a word's start ("▁cat", "Ġcat") are one word, and so are "." and the byte that
+    spells it.
 
-    Words are the same if they are spelt the same, as in the paper's code: a tokenizer's "cat" and its "cat" at a word's start
-    ("▁cat", "Ġcat") are one word, and so are "." and the byte that spells it.
+    Args:
+        decoder: a `Decoder`, which says each token's best words.
+        which: "rle" (or 1) drops nothing, "rle-drop" (2) drops tokens whose first word is
+            punctuation, "rle-drop-both" (3) those whose first and second are.
+        shape: what counts as neighbours, one of SHAPES.
+        same: how many of two tokens' best words must be the same, in order, for them to be equal.
+        marks: what `punctuation` is.
     """
     check(which, (*WORDS, *WORDS.values()), "method by words", WORDS)
     check(shape, SHAPES, "shape")
@@ -242,7 +259,11 @@ ALIASES: dict[int | str, str] = {
 
 
 def named(which: int | str) -> str:
-    """The name of a method, by its name or an alias. Raises ValueError where there is none."""
+    """The name of a method, by its name or an alias.
+
+    Raises:
+        ValueError: where there is none.
+    """
     check(which, (*WORDS, *BASELINES, *ALIASES), "method", (*WORDS, *BASELINES))
     return str(ALIASES.get(which, which))
 
@@ -276,6 +297,10 @@ def check_keep(keep: Any) -> None:
 
 
 def check(value: Any, known: Iterable[Any], what: str, listed: Iterable[Any] | None = None) -> None:
-    """Refuse what is not among the `known`; listed: those of them that the sentence names, all by default."""
+    """Refuse what is not among the `known`.
+
+    Args:
+        listed: those of them that the sentence names, all by default.
+    """
     if isinstance(value, bool) or not isinstance(value, (str, Integral)) or value not in known:
         raise ValueError(f"No {what} {value!r}; there are {', '.join(map(str, listed or known))}.")

@@ -38,14 +38,18 @@ def measure(
 ) -> pd.DataFrame:
     """A table with a row for "all tokens" and two for each way: the way itself, and its ideal.
 
-    ways: {name: options of `compressed`}, of methods before the LM. The *ideal* is the same LM given the same shortened
-    prompts from the start, with nothing to decide and nothing to hook. images, prompts: one batch. words: tokens decoded
-    after the first.
+    Time runs from the visual tokens on, since the ViT is the same for all, and includes the
+    decoder, the choice and the shortening. Columns: visual tokens (a prompt), prefill and word in
+    milliseconds (medians over repeats, in which the rows take turns), "prefill, times" (how many
+    times faster than all tokens, with its smallest and largest), cache (keys and values, MiB) and
+    peak (the most memory in use during prefill above what was in use before, MiB).
 
-    Time runs from the visual tokens on, since the ViT is the same for all, and includes the decoder, the choice and the
-    shortening. Columns: visual tokens (a prompt), prefill and word in milliseconds (medians over repeats, in which the rows
-    take turns), "prefill, times" (how many times faster than all tokens, with its smallest and largest), cache (keys and
-    values, MiB) and peak (the most memory in use during prefill above what was in use before, MiB).
+    Args:
+        ways: {name: options of `compressed`}, of methods before the LM. The *ideal* is the same LM
+            given the same shortened prompts from the start, with nothing to decide and nothing to
+            hook.
+        images, prompts: one batch.
+        words: tokens decoded after the first.
     """
     inputs = vlm.prepare(images, prompts)
     visual = [each[0] for each in vlm.visual(inputs, [vlm.depths])]

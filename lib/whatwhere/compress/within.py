@@ -40,9 +40,11 @@ ONCE = (
 
 
 class Log:
-    """What a compression did: `kept` and `given`, numbers of visual tokens for each prompt, and the share `removed`.
+    """What a compression did: `kept` and `given`, numbers of visual tokens for each prompt, and the
+    share `removed`.
 
-    method: the `Method` at work. What it removes, the LM's blocks before its place still have.
+    Args:
+        method: the `Method` at work. What it removes, the LM's blocks before its place still have.
     """
 
     def __init__(self, method: ways.Method):
@@ -74,7 +76,8 @@ def compressed(
     seed: int = 0,
     marks: str = "paper",
 ) -> Iterator[Log]:
-    """Within this context `vlm` is given fewer visual tokens, however it is run; afterwards it is as before, bit for bit.
+    """Within this context `vlm` is given fewer visual tokens, however it is run; afterwards it is
+    as before, bit for bit.
 
     which: "rle", "rle-drop" or "rle-drop-both", the paper's methods 1, 2 and 3, by name or number, which need a `decoder`;
         "random", "grid", "tome-like" or "fastv-rank", the baselines, which need `keep`; a `groups.Method`; or any function
@@ -93,10 +96,14 @@ def compressed(
     marks: for methods 2 and 3, what punctuation is: the "paper"'s set, "paper-in" with that word, or "unicode"'s
         (`punctuation` has them).
 
-    Yields a `Log`. An image that would lose all its tokens keeps the middle one, with a warning. Prompts of any batch and any
-    grid, padded on the left; greedy decoding, sampling and beams, with the usual growing cache or without one. Equal prompts
-    that stand next to each other, as those of beams do, are shortened alike. A method whose place is "LM 2" leaves the first
-    two blocks, and their cache, all tokens. Raises ValueError for a cache of fixed length.
+    Yields a `Log`. An image that would lose all its tokens keeps the middle one, with a warning.
+    Prompts of any batch and any grid, padded on the left; greedy decoding, sampling and beams, with
+    the usual growing cache or without one. Equal prompts that stand next to each other, as those of
+    beams do, are shortened alike. A method whose place is "LM 2" leaves the first two blocks, and
+    their cache, all tokens.
+
+    Raises:
+        ValueError: for a cache of fixed length.
     """
     way = _way(vlm, which, decoder, same, shape, keep, marks)
     for name, value, known in (("pool", pool, POOLS), ("positions", positions, POSITIONS), ("lengths", lengths, LENGTHS)):

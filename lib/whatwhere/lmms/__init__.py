@@ -24,8 +24,11 @@ ALONE = Processes(0, 1, None)
 class WhatWhere(lmms):
     """What `--model whatwhere` is.
 
-    pretrained, device, dtype, revision, max_pixels: what `loading.load` takes. alpha, p: RoPE scaling. method, decoder, keep:
-    compression, what `compress.compressed` takes. batch_size: questions at once.
+    Args:
+        pretrained, device, dtype, revision, max_pixels: what `loading.load` takes.
+        alpha, p: RoPE scaling.
+        method, decoder, keep: compression, what `compress.compressed` takes.
+        batch_size: questions at once.
     """
 
     def __init__(

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 
 class Heads(NamedTuple):
-    """Queries, keys and values of all heads of a tower, before rotation: (blocks, heads, tokens, head size) each.
+    """Queries, keys and values of all heads of a tower, before rotation: (blocks, heads, tokens,
+    head size) each.
 
-    at: (tokens, axes) positions: row and column of every patch of a ViT, in its own order; time, row and column in the LM.
     All four are on the CPU.
+
+    Attributes:
+        at: (tokens, axes) positions: row and column of every patch of a ViT, in its own order;
+            time, row and column in the LM.
     """
 
     q: torch.Tensor
@@ -31,7 +35,11 @@ class Heads(NamedTuple):
 
 
 def vision(vlm: VLM) -> Rotary:
-    """The `Rotary` of the model's ViT. Raises ValueError for a ViT without 2-D RoPE, such as LLaVA's."""
+    """The `Rotary` of the model's ViT.
+
+    Raises:
+        ValueError: for a ViT without 2-D RoPE, such as LLaVA's.
+    """
     rotary = vlm.adapter.rotary
     if rotary is None:
         raise ValueError(
@@ -73,9 +81,12 @@ def language_heads(vlm: VLM, image: ImageLike, question: str) -> Heads:
 def tapped(
     taps: Sequence[Any], run: Callable[[], Any], whose: str = ""
 ) -> list[torch.Tensor]:
-    """Queries, keys and values that flow while `run()` runs: three of (blocks, heads, tokens, head size), on the CPU.
+    """Queries, keys and values that flow while `run()` runs: three of (blocks, heads, tokens, head
+    size), on the CPU.
 
-    taps: for each block what the adapter's `vision_heads` or `lm_heads` gives. One image, or one prompt.
+    Args:
+        taps: for each block what the adapter's `vision_heads` or `lm_heads` gives. One image, or
+            one prompt.
     """
     heard = [[], [], []]
     with ExitStack() as stack:

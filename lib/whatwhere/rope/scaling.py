@@ -33,14 +33,23 @@ def scaled(
     k: float | None = None,
     c: float | None = None,
 ) -> Iterator[None]:
-    """Within this context frequency i of the vision tower is θ_i g(i); afterwards it is what it was, bit for bit.
+    """Within this context frequency i of the vision tower is θ_i g(i); afterwards it is what it
+    was, bit for bit.
 
-    With p, g(i) = 1 + α (2i/d)^p, as in the paper; with k and c, g(i) = 1 + α σ(k (2i/d − c)): see `gains`, `sigmoid_gains`.
-    vlm: a loaded model, or the bare `transformers` model of any family that keeps `visual.rotary_pos_emb`, as Qwen2.5-VL does.
-    Its config says how it is scaled meanwhile, so that a checkpoint saved within the context is loaded as a scaled model. (By
-    this package: `transformers` alone passes over the note, and what it loads is not scaled.)
+    With p, g(i) = 1 + α (2i/d)^p, as in the paper; with k and c, g(i) = 1 + α σ(k (2i/d − c)): see
+    `gains`, `sigmoid_gains`.
 
-    Raises ValueError for numbers that `gains` does not take, for a ViT without 2-D RoPE, and for a model that is scaled already.
+    Its config says how it is scaled meanwhile, so that a checkpoint saved within the context is
+    loaded as a scaled model. (By this package: `transformers` alone passes over the note, and what
+    it loads is not scaled.)
+
+    Args:
+        vlm: a loaded model, or the bare `transformers` model of any family that keeps
+            `visual.rotary_pos_emb`, as Qwen2.5-VL does.
+
+    Raises:
+        ValueError: for numbers that `gains` does not take, for a ViT without 2-D RoPE, and for a
+            model that is scaled already.
     """
     frequencies, config = _frequencies(vlm), _config(vlm)
     if settings(vlm) is not None:
@@ -68,9 +77,11 @@ def settings(vlm: VLM | PreTrainedModel) -> dict[str, float] | None:
 
 
 def apply(vlm: VLM | PreTrainedModel) -> None:
-    """Multiply the frequencies by what the config says. `load` does this, once, to a model that was saved while scaled.
+    """Multiply the frequencies by what the config says. `load` does this, once, to a model that was
+    saved while scaled.
 
-    Raises ValueError for a config that does not say it as `scaled` does.
+    Raises:
+        ValueError: for a config that does not say it as `scaled` does.
     """
     frequencies, chosen = _frequencies(vlm), settings(vlm)
     try:

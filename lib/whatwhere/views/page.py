@@ -28,9 +28,11 @@ def tight(text: str) -> str:
 
 
 def beside(module: str, kind: str, **values: object) -> str:
-    """The style (".css") or script (".js") that lies beside a module (its `__file__`) under the same name, tight.
+    """The style (".css") or script (".js") that lies beside a module (its `__file__`) under the
+    same name, tight.
 
-    values: what stands for `$NAME` in it.
+    Args:
+        values: what stands for `$NAME` in it.
     """
     text = Path(module).with_suffix(kind).read_text(encoding="utf-8")
     return tight(Template(text).substitute(values) if values else text)

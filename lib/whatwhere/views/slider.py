@@ -33,10 +33,17 @@ HINT = "Point at a patch, or walk over the map with the arrow keys, for its best
 class Slider:
     """Shows itself in a notebook and in the built page.
 
-    image: PIL. words, probabilities: (depth, row, column, rank). depths: the number of each map. layers: of which LM
-    layers; where there are several, all depths of the first come first, and the page has a second slider.
-    kinds: {word: kind} or None. Raises ValueError where there is no word to show, where shapes do not agree, or where a
-    probability is none.
+    Args:
+        image: PIL.
+        words, probabilities: (depth, row, column, rank).
+        depths: the number of each map.
+        layers: of which LM layers; where there are several, all depths of the first come first, and
+            the page has a second slider.
+        kinds: {word: kind} or None.
+
+    Raises:
+        ValueError: where there is no word to show, where shapes do not agree, or where a
+            probability is none.
     """
 
     def __init__(

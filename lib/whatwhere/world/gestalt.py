@@ -68,9 +68,12 @@ def _assemble(scene, pieces):
 
 
 def apart(scene: Scene, distance: int, alone: bool = False) -> Probe:
-    """Proximity: the thing's quarters, each moved outwards by `distance` pixels down or up and as many across.
+    """Proximity: the thing's quarters, each moved outwards by `distance` pixels down or up and as
+    many across.
 
-    alone: draw the largest quarter only, where it would be with the others: the twin without company.
+    Args:
+        alone: draw the largest quarter only, where it would be with the others: the twin without
+            company.
     """
     parts = _parts(scene)
     kept = [max(range(4), key=lambda n: parts[n].sum())] if alone else range(4)

@@ -27,8 +27,10 @@ def lines_with_intervals(
 ) -> Figure:
     """Lines over `x`, each with its interval shaded.
 
-    series: {name: (mean, low, high)} or {name: mean}, each of shape (len(x),), or arrays (3, len(x)). percent: label y in
-    per cent.
+    Args:
+        series: {name: (mean, low, high)} or {name: mean}, each of shape (len(x),), or arrays (3,
+            len(x)).
+        percent: label y in per cent.
     """
     fig, (ax,) = _axes(size, xlabel, ylabel, [title])
     _draw_lines(ax, list(x), series, percent, ylim)
@@ -43,9 +45,11 @@ def panels_with_intervals(
     percent: bool = False,
     ylim: tuple[float, float] | None = None,
 ) -> Figure:
-    """Lines as in `lines_with_intervals`, in panels side by side that share x, the y axis and one legend.
+    """Lines as in `lines_with_intervals`, in panels side by side that share x, the y axis and one
+    legend.
 
-    panels: {title: series}; `in_words` says the same for those who cannot see it.
+    Args:
+        panels: {title: series}; `in_words` says the same for those who cannot see it.
     """
     fig, axes = _axes((8.4, 3.9), xlabel, ylabel, list(panels))
     for ax, series in zip(axes, panels.values()):
@@ -62,9 +66,11 @@ def trade_offs(
     ylabel: str,
     ylim: tuple[float, float] | None = None,
 ) -> Figure:
-    """Curves of points that each have a place of their own on both axes, in per cent, with error bars; panels share the rest.
+    """Curves of points that each have a place of their own on both axes, in per cent, with error
+    bars; panels share the rest.
 
-    panels: {title: {name: (x, mean, low, high)}}, each of shape (points,).
+    Args:
+        panels: {title: {name: (x, mean, low, high)}}, each of shape (points,).
     """
     fig, axes = _axes((8.4, 4.4), xlabel, ylabel, list(panels))
     for ax, curves in zip(axes, panels.values()):
@@ -132,7 +138,9 @@ def scatters(
 ) -> Figure:
     """Clouds of points in the plane, `columns` to a row, with one colour scale for all.
 
-    panels: {title: (points (n, 2), values (n,) that give the colour)}. label: what the colour means. Axes have no scale.
+    Args:
+        panels: {title: (points (n, 2), values (n,) that give the colour)}.
+        label: what the colour means. Axes have no scale.
     """
     rows = -(-len(panels) // columns)
     fig = Figure(figsize=(size * columns + 0.6, size * rows), layout="constrained", facecolor=PAPER)
@@ -151,9 +159,12 @@ def scatters(
 
 
 def clouds(panels: Mapping[str, Mapping[str, Any]], columns: int = 3, size: float = 2.9) -> Figure:
-    """Clouds of points in the plane, `columns` to a row, with a colour and a marker for each kind of point.
+    """Clouds of points in the plane, `columns` to a row, with a colour and a marker for each kind
+    of point.
 
-    panels: {title: {kind: points (n, 2)}}, the same kinds in each. Axes have no scale, and one unit is as long on both.
+    Args:
+        panels: {title: {kind: points (n, 2)}}, the same kinds in each. Axes have no scale, and one
+            unit is as long on both.
     """
     rows = -(-len(panels) // columns)
     fig = Figure(figsize=(size * columns, size * rows + 0.5), layout="constrained", facecolor=PAPER)
@@ -184,10 +195,14 @@ def heatmap(
     ticks: bool = True,
     label: str = "",
 ) -> Figure:
-    """A matrix (rows, columns) in colour, empty where it is not a number; signed values are centred on zero.
+    """A matrix (rows, columns) in colour, empty where it is not a number; signed values are centred
+    on zero.
 
-    xticks, yticks: a label for each column and row; ticks=False shows none. numbers: write values into the cells, by
-    default if few. limits: (lowest, highest) colour. label: what the colours stand for.
+    Args:
+        xticks, yticks: a label for each column and row; ticks=False shows none.
+        numbers: write values into the cells, by default if few.
+        limits: (lowest, highest) colour.
+        label: what the colours stand for.
     """
     values = np.asarray(values, dtype=float)
     if values.ndim != 2 or np.isinf(values).any() or np.isnan(values).all():

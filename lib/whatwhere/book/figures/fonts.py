@@ -22,10 +22,14 @@ OWN = "sans-serif"
 
 
 def drawable(texts: list[str], caller: int = 2) -> list[str]:
-    """The texts, with a mark ("‹U+4E2D›") for what no installed font can draw, and then one warning for all of them.
+    """The texts, with a mark ("‹U+4E2D›") for what no installed font can draw, and then one warning
+    for all of them.
 
-    Of several such characters in a row the first is numbered, and dots stand for the rest: "‹U+4E2D…›". caller: how many
-    calls up the line is that the warning names.
+    Of several such characters in a row the first is numbered, and dots stand for the rest:
+    "‹U+4E2D…›".
+
+    Args:
+        caller: how many calls up the line is that the warning names.
     """
     missing = [char for char in set("".join(texts)) if family(char) is None]
     if missing and _new_fonts():

@@ -29,10 +29,12 @@ SHORTEST_ALT = 20  # characters
 
 
 def show(fig: Figure, alt: str, width: int | None = None) -> None:
-    """Display `fig` as an image with `alt` text; returns nothing, so that it may be a cell's last line.
+    """Display `fig` as an image with `alt` text; returns nothing, so that it may be a cell's last
+    line.
 
-    alt: one or two sentences that say what the figure shows, with its numbers. width: in CSS pixels; by default
-    the figure's own, and never more than the page has.
+    Args:
+        alt: one or two sentences that say what the figure shows, with its numbers.
+        width: in CSS pixels; by default the figure's own, and never more than the page has.
     """
     from IPython.display import HTML, display
 

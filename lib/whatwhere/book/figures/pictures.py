@@ -28,9 +28,11 @@ def scene(
     size: float = 4.2,
     order: Sequence[int] = (),
 ) -> Figure:
-    """One picture, with its (rows, columns) patch grid and {name: (left, top, right, bottom)} boxes in pixels.
+    """One picture, with its (rows, columns) patch grid and {name: (left, top, right, bottom)} boxes
+    in pixels.
 
-    order: numbers of patches, in raster order, that are written into the grid.
+    Args:
+        order: numbers of patches, in raster order, that are written into the grid.
     """
     image = np.asarray(image)
     height, width = image.shape[:2]
@@ -82,10 +84,14 @@ def word_map(
     title: str = "",
     size: float = 6.0,
 ) -> Figure:
-    """One token map as a still figure: `words` (rows, columns) on the dimmed picture, coloured by kind.
+    """One token map as a still figure: `words` (rows, columns) on the dimmed picture, coloured by
+    kind.
 
-    kinds: {word: kind}; a word of no kind stays grey. A long word is cut, and ends in dots. Raises ValueError where there are
-    no rows and columns of words.
+    Args:
+        kinds: {word: kind}; a word of no kind stays grey. A long word is cut, and ends in dots.
+
+    Raises:
+        ValueError: where there are no rows and columns of words.
     """
     words = np.asarray(words)
     if words.ndim != 2 or not words.size:
@@ -146,8 +152,10 @@ def label_maps(
 ) -> Figure:
     """Patch grids in colour, side by side: a colour for each label.
 
-    maps: arrays (rows, columns) of indices into `names`; below zero is no label and stays pale. titles: one a map.
-    image: the picture itself, to be shown before them.
+    Args:
+        maps: arrays (rows, columns) of indices into `names`; below zero is no label and stays pale.
+        titles: one a map.
+        image: the picture itself, to be shown before them.
     """
     colours = list(PALETTE.values())[: len(names)]
     if len(names) > len(PALETTE):
@@ -162,9 +170,12 @@ def label_maps(
 
 
 def mosaic(image: Any, groups: Sequence[int] | np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """(height, width, 3) the picture with each group of patches in its mean colour, and patches of no group dark.
+    """(height, width, 3) the picture with each group of patches in its mean colour, and patches of
+    no group dark.
 
-    groups: (rows × columns,) whole numbers as `compress` gives them, below zero for no group. grid: (rows, columns).
+    Args:
+        groups: (rows × columns,) whole numbers as `compress` gives them, below zero for no group.
+        grid: (rows, columns).
     """
     picture = np.asarray(image, float)
     at = (np.arange(side) * cells // side for side, cells in zip(picture.shape, grid))

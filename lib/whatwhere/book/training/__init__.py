@@ -50,10 +50,14 @@ def train(
     workers: int = 1,
     scenes: int = 1000,
 ) -> Path:
-    """Train an organism and write it to `out` as a checkpoint folder with a model card; returns the folder.
+    """Train an organism and write it to `out` as a checkpoint folder with a model card; returns the
+    folder.
 
-    `work` is this run's own folder for the checkpoints of its stages: a killed run goes on from there. A recipe that
-    leaves a stage out is an ablation. Raises ValueError for an unknown name.
+    `work` is this run's own folder for the checkpoints of its stages: a killed run goes on from
+    there. A recipe that leaves a stage out is an ablation.
+
+    Raises:
+        ValueError: for an unknown name.
     """
     tower, reader, report = prepare(name, work, recipe or RECIPES.get(name, ()), seed, device, workers)
     model = tower.model
