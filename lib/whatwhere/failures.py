@@ -30,7 +30,7 @@ def told(
         own: errors that are sentences already.
 
     Raises:
-        MemoryError, FileNotFoundError: or ValueError.
+        MemoryError, FileNotFoundError or ValueError: with a sentence.
     """
     try:
         yield

@@ -26,12 +26,13 @@ from .files import Folder, check_pictures
 from .items import Item, blinded, digest, sample
 from .record import BENCHMARKS, Benchmark, Paper, known, register
 from .results import Result, compare, gain, load
-from .running import processes
+from .running import Processes, processes
 from .scores import Score
 
 __all__ = [
-    "BENCHMARKS", "PROTOCOLS", "Benchmark", "Folder", "Item", "Paper", "Result", "Score", "compare", "gain", "items", "load",
-    "paper", "processes", "records", "register", "run", "scores", "tabletop",
+    "BENCHMARKS", "PROTOCOLS", "Benchmark", "Folder", "Item", "Paper", "Processes", "Result",
+    "Score", "compare", "gain", "items", "load", "paper", "processes", "records", "register",
+    "run", "scores", "tabletop",
 ]  # fmt: skip
 PROTOCOLS = {"ours": prompts, "paper": paper}  # whose words, samples, reading of answers, pixels and decoding
 

@@ -114,7 +114,7 @@ def _is_file(path):
 
 
 def field(row: Any, name: str, kind: Any, at: str) -> Any:
-    """A row's field, if it has one of that kind (no truth value passes for a number);
+    """A row's field, if it has one of that kind (no truth value passes for a number).
 
     Args:
         at: where the row stands.

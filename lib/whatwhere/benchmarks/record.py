@@ -118,8 +118,8 @@ def register(record: Benchmark) -> Benchmark:
     Returns the record.
 
     Raises:
-        ValueError: where a benchmark of that name is known already, TypeError for anything but a
-            `Benchmark`.
+        ValueError: where a benchmark of that name is known already.
+        TypeError: for anything but a `Benchmark`.
     """
     if not isinstance(record, Benchmark):
         raise TypeError(

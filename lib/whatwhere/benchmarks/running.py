@@ -11,12 +11,11 @@ import json
 import os
 import time
 import warnings
-from collections import namedtuple
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -39,8 +38,14 @@ PATIENCE = 1800  # seconds without a new answer from any process, after which th
 # how `compress.compressed` does what a run leaves open, by name
 WAYS = {name: each.default for name, each in signature(compress.compressed).parameters.items()
         if each.kind == each.KEYWORD_ONLY and name not in ("keep", "seed")}  # fmt: skip
-Processes = namedtuple("Processes", "rank count device")
-Processes.__doc__ = """Which of how many processes this is, and the device that is its own (None: any)."""
+
+
+class Processes(NamedTuple):
+    """Which of how many processes this is, and the device that is its own (None: any)."""
+
+    rank: int
+    count: int
+    device: str | None
 
 
 def processes() -> Processes:

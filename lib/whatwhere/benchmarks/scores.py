@@ -6,9 +6,8 @@ columns are those of `Item.row`, and `parsed` and `right`, what was read in the 
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
@@ -19,8 +18,16 @@ from . import scoring
 if TYPE_CHECKING:
     import pandas as pd
 
-Score = namedtuple("Score", "value low high n")
-Score.__doc__ = """A share in [0, 1], or a mean of such; its 95% interval by bootstrap over groups (scenes); of n questions."""
+
+class Score(NamedTuple):
+    """A share in [0, 1], or a mean of such; its 95% interval by bootstrap over groups (scenes); of n questions."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
 OPPOSITE = {"left": "right", "right": "left", "on": "under", "under": "on", "behind": "front", "front": "behind"}
 
 

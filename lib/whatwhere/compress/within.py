@@ -79,28 +79,32 @@ def compressed(
     """Within this context `vlm` is given fewer visual tokens, however it is run; afterwards it is
     as before, bit for bit.
 
-    which: "rle", "rle-drop" or "rle-drop-both", the paper's methods 1, 2 and 3, by name or number, which need a `decoder`;
-        "random", "grid", "tome-like" or "fastv-rank", the baselines, which need `keep`; a `groups.Method`; or any function
-        of a `groups.Sight`.
-    same: for the methods, how many of two tokens' best words must be the same, in order, for them to be equal.
-    shape: for the methods, what counts as neighbours: "rows", "raster" (runs go on into the next row, as in the public code)
-        or "regions" (connected in two dimensions).
-    pool: what goes on for a group: the "mean" of its tokens, at the place of the one nearest its middle, or its "first" or a
-        "random" member, where it stands.
-    positions: "kept", each token has the position that it had, text included; or "renumbered" from zero without gaps, which
-        with M-RoPE leaves no rows and columns (as the public code does).
-    lengths: "dropped", a token that stands for n counts once, as in the paper; or "kept", it is attended to like n copies of
-        itself: log n is added to its attention logits (Token Merging's proportional attention).
-    keep: for the baselines, how many tokens an image keeps: a number, a share, or another way (such as
-        `by_words(decoder, "rle")`), to be equalled image by image.
-    marks: for methods 2 and 3, what punctuation is: the "paper"'s set, "paper-in" with that word, or "unicode"'s
-        (`punctuation` has them).
-
     Yields a `Log`. An image that would lose all its tokens keeps the middle one, with a warning.
     Prompts of any batch and any grid, padded on the left; greedy decoding, sampling and beams, with
     the usual growing cache or without one. Equal prompts that stand next to each other, as those of
     beams do, are shortened alike. A method whose place is "LM 2" leaves the first two blocks, and
     their cache, all tokens.
+
+    Args:
+        which: "rle", "rle-drop" or "rle-drop-both", the paper's methods 1, 2 and 3, by name or
+            number, which need a `decoder`; "random", "grid", "tome-like" or "fastv-rank", the
+            baselines, which need `keep`; a `groups.Method`; or any function of a `groups.Sight`.
+        same: for the methods, how many of two tokens' best words must be the same, in order, for
+            them to be equal.
+        shape: for the methods, what counts as neighbours: "rows", "raster" (runs go on into the
+            next row, as in the public code) or "regions" (connected in two dimensions).
+        pool: what goes on for a group: the "mean" of its tokens, at the place of the one nearest
+            its middle, or its "first" or a "random" member, where it stands.
+        positions: "kept", each token has the position that it had, text included; or "renumbered"
+            from zero without gaps, which with M-RoPE leaves no rows and columns (as the public code
+            does).
+        lengths: "dropped", a token that stands for n counts once, as in the paper; or "kept", it is
+            attended to like n copies of itself: log n is added to its attention logits (Token
+            Merging's proportional attention).
+        keep: for the baselines, how many tokens an image keeps: a number, a share, or another way
+            (such as `by_words(decoder, "rle")`), to be equalled image by image.
+        marks: for methods 2 and 3, what punctuation is: the "paper"'s set, "paper-in" with that
+            word, or "unicode"'s (`punctuation` has them).
 
     Raises:
         ValueError: for a cache of fixed length.

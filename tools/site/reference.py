@@ -1,0 +1,85 @@
+"""A Sphinx extension for the reference pages (book/api*.md): our docstrings and annotations, as autodoc needs them.
+
+Docstrings are plain text for a reader of the code, with the sections Args, Attributes, Returns, Yields and Raises. Here they
+become reStructuredText: what is between single backticks is code (`default_role` in _config.yml), indented examples and tables
+stand as they are, and no star or underscore means anything. Types that are imported for checkers alone are imported here too.
+References into the package must resolve; to other packages there are none, since a book is also read without a network.
+"""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+
+from sphinx.ext.napoleon import Config, GoogleDocstring
+
+import whatwhere
+
+SECTIONS = Config(napoleon_use_ivar=True)
+NAMES = "Args|Attributes|Returns|Yields|Raises"
+NOT_HERE = ("whatwhere.lmms", "whatwhere.__main__", "whatwhere.book.training.__main__")  # cannot be imported, or run something
+
+
+def restructured(lines):
+    """A docstring's lines, as reStructuredText but for its sections."""
+    made, section, code = [], False, False
+    for n, line in enumerate(lines):
+        after_blank = n == 0 or not lines[n - 1].strip()
+        if re.fullmatch(rf"({NAMES}):", line):
+            section, code = True, False
+        elif line and not line[0].isspace() and after_blank:
+            section = False
+        table = line.startswith("|")
+        verbatim = (table or line.startswith("    ")) and not section
+        if verbatim and not code and after_blank:
+            made += ["::", ""]
+        code = verbatim or code and not line.strip()
+        if code:
+            made.append("    " + line if table else line)
+        else:
+            made.append(_escaped(line))
+    return made
+
+
+def _escaped(line):
+    """Stars, bars and underscores mean something in reStructuredText; within backticks they do not."""
+    parts = line.split("`")
+    parts[::2] = [re.sub(r"([*|\\]|_\b)", r"\\\1", part) for part in parts[::2]]
+    return "`".join(parts)
+
+
+def _sections(app, what, name, obj, options, lines):
+    # to napoleon, the docstring of a property says its type before a colon; ours does not
+    kind = "function" if what in ("property", "attribute", "data") else what
+    if what == "module":  # of a sentence and an example, autodoc takes the example's indentation
+        lines[:] = inspect.getsource(obj).partition('"""')[2].partition('"""')[0].split("\n")
+    lines[:] = GoogleDocstring(restructured(lines), SECTIONS, app, kind, name, obj, options).lines()
+
+
+def import_types(app):
+    """Import what modules import under `if TYPE_CHECKING`, so that every annotation has a meaning."""
+    for found in pkgutil.walk_packages(whatwhere.__path__, "whatwhere."):
+        if found.name.startswith(NOT_HERE):
+            continue
+        module = importlib.import_module(found.name)
+        for node in ast.parse(inspect.getsource(module)).body:
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                imports = [each for each in node.body if isinstance(each, ast.Import | ast.ImportFrom)]
+                exec(compile(ast.Module(imports, []), found.name, "exec"), vars(module))
+
+
+def _elsewhere(app, env, node, contnode):
+    """A type of another package stands as code, without a link."""
+    target = node.get("reftarget", "")
+    if node.get("refdomain") == "py" and not target.startswith("whatwhere"):
+        return contnode
+    return None
+
+
+def setup(app):
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("builder-inited", import_types)
+    app.connect("autodoc-process-docstring", _sections)
+    app.connect("missing-reference", _elsewhere)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
