@@ -18,6 +18,7 @@ import whatwhere
 
 SECTIONS = Config(napoleon_use_ivar=True)
 NAMES = "Args|Attributes|Returns|Yields|Raises"
+ALIASES = {name: f"whatwhere.types.{name}" for name in ("ImageLike", "Several")}
 NOT_HERE = ("whatwhere.lmms", "whatwhere.__main__", "whatwhere.book.training.__main__")  # cannot be imported, or run something
 
 
@@ -74,11 +75,18 @@ def _elsewhere(app, env, node, contnode):
     target = node.get("reftarget", "")
     if node.get("refdomain") == "py" and not target.startswith("whatwhere"):
         return contnode
+    if target in ALIASES.values():  # to Sphinx a name for a type is data, and an annotation asks for a class
+        return env.get_domain("py").resolve_xref(
+            env, node["refdoc"], env.app.builder, "data", target, node, contnode
+        )
     return None
 
 
 def setup(app):
     app.setup_extension("sphinx.ext.autodoc")
+    app.config.autodoc_type_aliases = ALIASES
+    app.config.autodoc_member_order = "bysource"
+    app.config.python_use_unqualified_type_names = True
     app.connect("builder-inited", import_types)
     app.connect("autodoc-process-docstring", _sections)
     app.connect("missing-reference", _elsewhere)
