@@ -106,10 +106,12 @@ class VLM:
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.unembedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """In which type of number the model computes."""
         return self.unembedding.weight.dtype
 
     @cached_property

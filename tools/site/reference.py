@@ -16,7 +16,8 @@ from sphinx.ext.napoleon import Config, GoogleDocstring
 
 import whatwhere
 
-SECTIONS = Config(napoleon_use_ivar=True)
+# names stand in bold, as they are: one field may speak of several
+SECTIONS = Config(napoleon_use_param=False, napoleon_custom_sections=[("Attributes", "params_style")])
 NAMES = "Args|Attributes|Returns|Yields|Raises"
 ALIASES = {name: f"whatwhere.types.{name}" for name in ("ImageLike", "Several")}
 NOT_HERE = ("whatwhere.lmms", "whatwhere.__main__", "whatwhere.book.training.__main__")  # cannot be imported, or run something
@@ -58,16 +59,23 @@ def _sections(app, what, name, obj, options, lines):
     lines[:] = GoogleDocstring(restructured(lines), SECTIONS, app, kind, name, obj, options).lines()
 
 
-def import_types(app):
-    """Import what modules import under `if TYPE_CHECKING`, so that every annotation has a meaning."""
+def _skipped(app, what, name, obj, skip, options):
+    """Fields of a named tuple stand in its signature, and in its docstring."""
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
+
+
+def import_types(module):
+    """Import what a module imports under `if TYPE_CHECKING`, so that its annotations have a meaning."""
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            imports = [each for each in node.body if isinstance(each, ast.Import | ast.ImportFrom)]
+            exec(compile(ast.Module(imports, []), module.__name__, "exec"), vars(module))
+
+
+def _import_all(app):
     for found in pkgutil.walk_packages(whatwhere.__path__, "whatwhere."):
-        if found.name.startswith(NOT_HERE):
-            continue
-        module = importlib.import_module(found.name)
-        for node in ast.parse(inspect.getsource(module)).body:
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-                imports = [each for each in node.body if isinstance(each, ast.Import | ast.ImportFrom)]
-                exec(compile(ast.Module(imports, []), found.name, "exec"), vars(module))
+        if not found.name.startswith(NOT_HERE):
+            import_types(importlib.import_module(found.name))
 
 
 def _elsewhere(app, env, node, contnode):
@@ -87,7 +95,8 @@ def setup(app):
     app.config.autodoc_type_aliases = ALIASES
     app.config.autodoc_member_order = "bysource"
     app.config.python_use_unqualified_type_names = True
-    app.connect("builder-inited", import_types)
+    app.connect("builder-inited", _import_all)
     app.connect("autodoc-process-docstring", _sections)
+    app.connect("autodoc-skip-member", _skipped)
     app.connect("missing-reference", _elsewhere)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

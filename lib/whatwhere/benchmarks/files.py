@@ -30,6 +30,7 @@ class Folder:
             raise FileNotFoundError(f"There is no folder '{self.path}' for {benchmark} (looked from {Path.cwd()}).")
 
     def find(self, pattern: str) -> list[Path]:
+        """The paths of all files whose name matches, in order."""
         return sorted(self.path.rglob(pattern))
 
     def only(self, pattern: str) -> Path:
@@ -45,6 +46,7 @@ class Folder:
         return found[0]
 
     def text(self, path: Path) -> str:
+        """The text in a file."""
         try:
             return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
         except UnicodeDecodeError:
@@ -53,6 +55,7 @@ class Folder:
             raise ValueError(f"'{path}' cannot be read ({error.strerror}).") from None
 
     def json(self, name: str, kind: type) -> Any:
+        """The value of a file of JSON, which is of this kind."""
         path = self.only(name)
         value = parsed(self.text(path), f"'{path}'")
         if not isinstance(value, kind):
@@ -137,6 +140,7 @@ def from_column(image: Any, at: str) -> bytes:
 
 
 def from_base64(text: str, at: str) -> bytes:
+    """The bytes of a picture that stands in a table as text."""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -147,4 +151,5 @@ def from_base64(text: str, at: str) -> bytes:
 
 
 def empty(value: Any) -> bool:
+    """Is a table's cell empty, in any of the ways that readers of tables have for it?"""
     return value is None or value != value or str(value).strip() in ("", "nan")

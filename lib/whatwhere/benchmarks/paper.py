@@ -50,6 +50,7 @@ OF_LLAVA = (
 
 
 def pope(question: str) -> str:
+    """POPE's question, to be answered yes or no."""
     return f"{question}\n\n{YES_OR_NO}"
 
 
@@ -59,6 +60,7 @@ def in_a_word(question: str) -> str:
 
 
 def captions(options: list[str]) -> str:
+    """Which of these captions is right, as the paper's code writes it."""
     return _indented(
         [WHICH_CAPTION.format(len(options)), *_listed(dict(zip(LETTERS, options)))],
         len(options),

@@ -18,6 +18,7 @@ def briefly(question: str) -> str:
 
 
 def textvqa(question: str) -> str:
+    """TextVQA's question, with a capital at its start."""
     return briefly(question.capitalize())
 
 

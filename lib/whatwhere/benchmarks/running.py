@@ -236,6 +236,7 @@ def begin(folder: str | Path, settings: dict[str, Any]) -> Path:
 
 
 def read_settings(folder: str | Path) -> dict[str, Any]:
+    """What a run's folder says was asked of whom."""
     path = Path(folder) / SETTINGS
     if not path.is_file():
         raise FileNotFoundError(f"'{folder}' holds no run: a {SETTINGS} is missing.")

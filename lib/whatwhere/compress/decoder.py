@@ -70,6 +70,7 @@ class Decoder(torch.nn.Module):
         self.about, self.history, self.ids = about or {}, history, ids
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(…, vocabulary) logits of visual tokens (…, hidden)."""
         return F.linear(tokens.to(self.weight), self.weight)
 
     @torch.no_grad()

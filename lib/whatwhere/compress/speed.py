@@ -127,6 +127,7 @@ def _heard(vlm):
 
 
 def now(device: torch.device) -> float:
+    """Seconds, once the device has done all that it was asked for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

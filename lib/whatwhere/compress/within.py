@@ -56,6 +56,7 @@ class Log:
 
     @property
     def removed(self) -> float:
+        """The share of visual tokens that were saved, over all prompts."""
         if not self.given:
             raise ValueError("No prompt has been shortened yet: run the model inside the context first.")
         return 1 - sum(self.kept) / sum(self.given)

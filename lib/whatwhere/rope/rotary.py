@@ -123,6 +123,7 @@ class Rotary:
 
     @property
     def head_size(self) -> int:
+        """How many dimensions a head has: two for each pair."""
         return 2 * len(self.theta)
 
     def terms(

@@ -32,6 +32,7 @@ class Probe:
 
     @property
     def image(self) -> Image.Image:
+        """The picture, a PIL image."""
         return Image.fromarray(self.pixels)
 
     def cells(self, which: str, grid: tuple[int, int]) -> np.ndarray:

@@ -30,6 +30,7 @@ class Question:
 
 
 def article(word: str) -> str:
+    """The word with "a" or "an" before it."""
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 

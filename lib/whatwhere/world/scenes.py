@@ -55,6 +55,7 @@ class Thing:
 
     @cached_property
     def silhouette(self) -> np.ndarray:
+        """`(height, width)` booleans: its whole shape, hidden parts included."""
         return sprites.board(self.text)[0] if self.category == "sign" else sprites.sprite(self.category, self.extent)[0]
 
     @property
@@ -138,6 +139,7 @@ class Scene:
 
     @property
     def owner(self) -> np.ndarray:
+        """`(height, width)` int8: the index in `things` of what each pixel shows, -1 for background."""
         return self._drawn[1]
 
     @property
@@ -197,6 +199,7 @@ class Scene:
 
 
 def extent_at(category: str, y: int, height: int) -> int:
+    """How many pixels the larger side of a thing has whose foot is at `y`: the nearer, the more."""
     kind = "stand" if category in STANDS else "portable"
     near = (y / height - FAR) / (NEAR - FAR)
     return round(EXTENT[kind] * (0.82 + 0.36 * min(max(near, 0), 1)))
@@ -221,6 +224,7 @@ def _whole(number):
 
 
 def guard(seed: int, split: str, size: int, n: int = 0) -> None:
+    """Refuse a seed, a split, a size or a number that the world does not have."""
     if not _whole(seed):
         raise TypeError(f"A scene's seed is a whole number, such as 7; got {seed!r}.")
     if seed < 0:
