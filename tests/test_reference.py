@@ -57,9 +57,10 @@ def test_an_example_stands_as_it_is_and_no_mark_means_anything():
 
 
 def test_sections_are_left_to_napoleon_and_tables_are_not():
-    made = reference.restructured(["A.", "", "Args:", "    of: more", "        of it.", "", "| a | b |", "|---|---|", "| 1 | 2 |"])
+    table = ["| a | b |", "|---|---|", "| 1 | 2 |"]
+    made = reference.restructured(["A.", "", "Args:", "    of: more", "        of it.", "", *table])
     assert made[:6] == ["A.", "", "Args:", "    of: more", "        of it.", ""]
-    assert made[6:] == ["::", "", "    | a | b |", "    |---|---|", "    | 1 | 2 |"]
+    assert made[6:] == ["::", "", *(f"    {line}" for line in table)]
 
 
 def test_types_for_checkers_alone_get_a_meaning():
