@@ -11,7 +11,7 @@ is shared and lives in `models`. book/new_adapter.md adds a family.
 
 from typing import TYPE_CHECKING, Any
 
-from .adapter import Adapter, Grid, Pixels, Tap, members
+from .adapter import Adapter, Grid, Model, Pixels, Tap, members
 from .registry import adapter_class, names, register
 from .square import Square
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
     from .parity import check
 
 __all__ = [
-    "Adapter", "Grid", "Pixels", "Square", "Tap", "adapter_class", "check", "members", "names",
+    "Adapter", "Grid", "Model", "Pixels", "Square", "Tap", "adapter_class", "check", "members", "names",
     "register",
 ]  # fmt: skip
 
