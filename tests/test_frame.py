@@ -270,7 +270,9 @@ def test_the_configuration_keeps_its_promises():
 
 
 def test_every_page_is_in_the_table_of_contents():
-    listed = {TOC["root"]} | {entry["file"] for part in TOC["parts"] for entry in part["chapters"]}
+    entries = [entry for part in TOC["parts"] for entry in part["chapters"]]
+    within = [page for entry in entries for page in entry.get("sections", ())]
+    listed = {TOC["root"]} | {entry["file"] for entry in [*entries, *within]}
     pages = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
     chapters = {f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert listed == pages | chapters, f"differs: {sorted(listed ^ (pages | chapters))}"

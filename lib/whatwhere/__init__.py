@@ -10,23 +10,47 @@ Modules are imported on first use, so that `import whatwhere` is instant and a p
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
+    from . import (
+        answers,
+        attention,
+        benchmarks,
+        book,
+        compress,
+        families,
+        geometry,
+        hub,
+        images,
+        intervene,
+        lens,
+        loading,
+        models,
+        places,
+        rope,
+        scenes,
+        stages,
+        stats,
+        world,
+    )
+    from .loading import load
 
 __version__ = "0.1.0"
 
-_MODULES = (
+__all__ = [
     "answers", "attention", "benchmarks", "book", "compress", "families", "geometry", "hub", "images", "intervene", "lens",
-    "loading", "models", "places", "rope", "scenes", "stages", "stats", "world",
-)  # fmt: skip
-__all__ = ["load", *_MODULES]
+    "load", "loading", "models", "places", "rope", "scenes", "stages", "stats", "world",
+]  # fmt: skip
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name == "load":
         return import_module(".loading", __name__).load
-    if name in _MODULES:
+    if name in __all__:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"whatwhere has no '{name}'; it has {', '.join(__all__)}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

@@ -2,13 +2,15 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from glob import glob, has_magic
+from io import TextIOWrapper
 from pathlib import Path
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns what the shell is told: 0; 1 after an error's sentence or a failed check; 130 if interrupted."""
     parser = argparse.ArgumentParser(prog="whatwhere", description="Vision-language models, read and measured.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -29,7 +31,7 @@ def main(arguments=None):
     commands.add_parser("tasks", help="print the folder of task files that lmms-eval's --include_path takes")
     chosen = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # a character that a terminal lacks, as α does on Windows, is no reason to fail
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         return {
@@ -78,7 +80,8 @@ def _run(chosen):
     if chosen.sigmoid:
         if scale:
             raise ValueError("--scale and --sigmoid are two forms of one thing: give one of them.")
-        scale = dict(zip(("alpha", "k", "c"), chosen.sigmoid))
+        alpha, k, c = chosen.sigmoid
+        scale = {"alpha": alpha, "k": k, "c": c}
     if compress is not None and compress.isdecimal():
         compress = int(compress)
     if keep is not None and keep > 1 and not keep.is_integer():

@@ -7,24 +7,41 @@
     answers.loss(before, after, exam.counts)        # points lost on average over families, with an interval
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
 from transformers import DynamicCache
 
 from . import places
 from .finite import check_finite
-from .scenes import checked
+from .scenes import Scene, checked
 from .stats import interval
 from .streams import check_count
+
+if TYPE_CHECKING:
+    from .models import VLM
 
 AT_ONCE = 16  # images
 
 
-def chances(vlm, inputs, options, visual=None):
-    """(prompts, options) tensor on the CPU: with what probability each option is the next word after each prompt.
+def chances(
+    vlm: VLM,
+    inputs: dict[str, Any],
+    options: Sequence[str],
+    visual: list[torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """(prompts, options) tensor on the CPU: with what probability each option is the next word
+    after each prompt.
 
-    inputs: what `vlm.prepare(images, questions)` gives. options: words; what counts is their first token, so that no two may
-    begin alike. visual: what `vlm.embed` takes, where the ViT need not run again. The gradient is kept where one is asked for.
+    Args:
+        inputs: what `vlm.prepare(images, questions)` gives.
+        options: words; what counts is their first token, so that no two may begin alike.
+        visual: what `vlm.embed` takes, where the ViT need not run again. The gradient is kept where
+            one is asked for.
     """
     if visual is not None and vlm.adapter.vision._forward_pre_hooks:
         raise ValueError("The ViT is being changed, and `visual` is what it gave before: leave that out, and it runs again.")
@@ -40,17 +57,31 @@ def chances(vlm, inputs, options, visual=None):
 class Exam:
     """Questions with their right answers, put to one model as often as one likes.
 
-    images, questions, answers: lists of one length; an image that is asked about several times is looked at once.
-    shared: what the LM makes of an image is computed once for all questions about it, which is several times faster. That is
-    exact, since attention looks only back; but nothing that chooses by the question can be examined so.
+    `exam.right()` is (questions,) booleans: would greedy decoding, as `VLM.answer` does it, give
+    exactly this answer, and then stop? The vision tower runs when the exam is made, the language
+    model when it is sat: to change the former, make the exam inside the change.
 
-    `exam.right()` is (questions,) booleans: would greedy decoding, as `VLM.answer` does it, give exactly this answer, and then
-    stop? The vision tower runs when the exam is made, the language model when it is sat: to change the former, make the exam
-    inside the change. Raises ValueError where the lists do not match, or the model has no token that ends an answer.
+    Args:
+        images, questions, answers: lists of one length; an image that is asked about several times
+            is looked at once.
+        shared: what the LM makes of an image is computed once for all questions about it, which is
+            several times faster. That is exact, since attention looks only back; but nothing that
+            chooses by the question can be examined so.
+
+    Raises:
+        ValueError: where the lists do not match, or the model has no token that ends an answer.
     """
 
     @torch.no_grad()
-    def __init__(self, vlm, images, questions, answers, shared=False, batch_size=128):
+    def __init__(
+        self,
+        vlm: VLM,
+        images: Sequence[Any],
+        questions: Sequence[str],
+        answers: Sequence[str],
+        shared: bool = False,
+        batch_size: int = 128,
+    ):
         if not len(questions) or not len(images) == len(questions) == len(answers):
             raise ValueError(
                 f"An exam takes an image and an answer for each question; got {len(images)} images, {len(questions)} questions "
@@ -58,6 +89,7 @@ class Exam:
             )
         check_count("batch_size", batch_size)
         self.vlm, self.n, self.batches = vlm, len(questions), []
+        self.at, self.counts = ([], []), np.zeros((0, 0))  # of an exam `on` scenes
         if not vlm.ends:
             raise ValueError(f"The generation_config of {vlm.name} names no eos_token_id, so no answer of its would ever end.")
         self.due = vlm.token_ids(answers)
@@ -98,14 +130,26 @@ class Exam:
         self.batches.append(({"input_ids": ids}, visual, mask, positions, [row[:2] for row in rows], fed, width))
 
     @classmethod
-    def on(cls, vlm, scenes, families, shared=False):
-        """An exam on scenes that have questions of their own, with `exam.counts`, (scenes, families) numbers of questions.
+    def on(
+        cls,
+        vlm: VLM,
+        scenes: Iterable[Scene],
+        families: Mapping[str, Sequence[str]],
+        shared: bool = False,
+    ) -> Exam:
+        """An exam on scenes that have questions of their own, with `exam.counts`, (scenes,
+        families) numbers of questions.
 
-        families: {name: kinds of questions}; those of the organisms' world are `world.FAMILIES`. Raises ValueError for scenes
-        without `questions(kinds)`, and where there is no question of these kinds.
+        Args:
+            families: {name: kinds of questions}; those of the organisms' world are
+                `world.FAMILIES`.
+
+        Raises:
+            ValueError: for scenes without `questions(kinds)`, and where there is no question of
+                these kinds.
         """
-        scenes = checked(scenes)  # which may be an iterator, as `world.scenes` is
-        for scene in scenes:
+        known: list[Any] = checked(scenes)  # which may be an iterator, as `world.scenes` is
+        for scene in known:
             if not hasattr(scene, "questions"):
                 raise ValueError(
                     f"Scene {scene.id} has no questions of its own, by a method `questions(kinds)`: "
@@ -113,26 +157,26 @@ class Exam:
                 )
         asked = [
             (n, f, image, question)
-            for n, (scene, image) in enumerate((scene, scene.image) for scene in scenes)
+            for n, (scene, image) in enumerate((scene, scene.image) for scene in known)
             for f, kinds in enumerate(families.values())
             for question in scene.questions(kinds)
         ]
         if not asked:
-            raise ValueError(f"None of these {len(scenes)} scenes has a question of {', '.join(families) or 'no kind'}.")
+            raise ValueError(f"None of these {len(known)} scenes has a question of {', '.join(families) or 'no kind'}.")
         at, family, images, questions = map(list, zip(*asked))
         exam = cls(vlm, images, [q.text for q in questions], [q.answer for q in questions], shared)
-        exam.at, exam.counts = (at, family), np.zeros((len(scenes), len(families)))
+        exam.at, exam.counts = (at, family), np.zeros((len(known), len(families)))
         np.add.at(exam.counts, exam.at, 1.0)
         return exam
 
-    def tally(self):
+    def tally(self) -> np.ndarray:
         """(scenes, families) how many answers are right, of an exam `on` scenes."""
         sums = np.zeros_like(self.counts)
         np.add.at(sums, self.at, self.right())
         return sums
 
     @torch.no_grad()
-    def right(self):
+    def right(self) -> np.ndarray:
         """(questions,) booleans.
 
         The right answer is fed in after the question, in one go, which is many times faster than decoding: greedy decoding
@@ -162,11 +206,13 @@ class Exam:
         return right
 
 
-def accuracy(right, counts, families=slice(None)):
+def accuracy(right: np.ndarray, counts: np.ndarray, families: Any = slice(None)) -> float:
     """The share of right answers, on average over families: right and counts are (scenes, families), families some columns."""
     return (right.sum(0) / np.maximum(counts.sum(0), 1))[families].mean()
 
 
-def loss(before, after, counts, families=slice(None)):
+def loss(
+    before: np.ndarray, after: np.ndarray, counts: np.ndarray, families: Any = slice(None)
+) -> np.ndarray:
     """(3,): points of accuracy lost on average over families, with the 95% interval of the paired difference over scenes."""
     return np.array(interval(lambda b, a, n: 100 * (accuracy(b, n, families) - accuracy(a, n, families)), before, after, counts))

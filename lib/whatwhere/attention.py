@@ -9,10 +9,12 @@
 That a token looks somewhere does not say that it uses what is there: `intervene.knockout` tests it.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from PIL import Image
@@ -23,6 +25,11 @@ from .finite import check_finite
 from .streams import off_device, residual_stream
 from .taps import Tap, tapped
 
+if TYPE_CHECKING:
+    from .families import Adapter
+    from .models import VLM
+    from .views.attention_map import AttentionMap
+
 SEEN_BY = 0.25  # and is seen by this share of all tokens: what two or three do is no habit
 
 
@@ -30,14 +37,16 @@ SEEN_BY = 0.25  # and is seen by this share of all tokens: what two or three do 
 class Attention:
     """The attention of some blocks to one image and its prompt.
 
-    weights: (blocks, heads, tokens, tokens), float32, on the CPU: in row i what token i collects,
-        from itself too. A row sums to one (or is zero, where all of it is knocked out). A word's
-        row goes into the choice of the *next* word.
-    blocks: their numbers, from 1. tower: "LM" or "ViT".
-    words: (tokens,) what each token is. In the LM they are all the prompt's; in the ViT those
-        without a place (CLIP's class token) come first, then the patches in raster order.
-    places: (rows × columns,) which tokens are the patches of `grid`, in raster order.
-    image: as the model sees it.
+    Attributes:
+        weights: (blocks, heads, tokens, tokens), float32, on the CPU: in row i what token i
+            collects, from itself too. A row sums to one (or is zero, where all of it is knocked
+            out). A word's row goes into the choice of the *next* word.
+        blocks: their numbers, from 1.
+        tower: "LM" or "ViT".
+        words: (tokens,) what each token is. In the LM they are all the prompt's; in the ViT those
+            without a place (CLIP's class token) come first, then the patches in raster order.
+        places: (rows × columns,) which tokens are the patches of `grid`, in raster order.
+        image: as the model sees it.
     """
 
     weights: Tensor
@@ -79,7 +88,7 @@ class Attention:
         """
         return self.received().mean(1) > above
 
-    def show(self, **view):
+    def show(self, **view: Any) -> AttentionMap:
         """A figure for a notebook or a page; options as for `views.attention_map.AttentionMap`."""
         from .views.attention_map import AttentionMap
 
@@ -92,9 +101,14 @@ class Attention:
 
 @torch.no_grad()
 def read(
-    vlm, images: list, questions: list[str], answers: list[str] | None, layers, depths,
+    vlm: VLM,
+    images: list,
+    questions: list[str],
+    answers: list[str] | None,
+    layers: int | Iterable[int] | None,
+    depths: int | Iterable[int] | None,
     take: Callable[[Tensor], Any] | None,
-) -> list:  # fmt: skip
+) -> list:
     """For each image an `Attention`, or a list of what `take` makes of it: see `VLM.attention`."""
     if layers is not None and depths is not None:
         raise ValueError(
@@ -126,8 +140,8 @@ def read(
         return [list(of_image) for of_image in by_image]
     tower = "ViT" if layers is None else "LM"
     return [
-        Attention(torch.stack(of_image), list(blocks), tower, *names, vlm.seen(image))
-        for of_image, names, image in zip(by_image, about, images)
+        Attention(torch.stack(of_image), list(blocks), tower, words, places, grid, vlm.seen(image))
+        for of_image, (words, places, grid), image in zip(by_image, about, images)
     ]
 
 
@@ -187,7 +201,7 @@ def _in_vit(vlm, inputs, blocks, keep):
         residual_stream(vlm.adapter.vision, vlm.vision_blocks, [max(blocks)], *args, **named)
     names = ["class token" if extra == 1 else f"token {n}" for n in range(extra)]
     return [
-        (names + _patches(*grid), torch.arange(extra, size), tuple(grid))
+        (names + _patches(*grid), torch.arange(extra, size), grid)
         for size, grid in zip(sizes, grids)
     ]
 
@@ -199,7 +213,7 @@ def _taps(blocks, take):
     ]
 
 
-def vit_order(adapter, grids: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+def vit_order(adapter: Adapter, grids: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     """Of all tokens of a ViT's run, in its own order: (n,) of which image each is, and (n,) which.
 
     An image's tokens are counted as in `Attention`: those without a place first, then the patches
@@ -209,7 +223,7 @@ def vit_order(adapter, grids: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     starts = sizes.cumsum(0) - sizes
     numbers = [
         torch.arange(start, start + size).reshape(*grid)
-        for start, size, grid in zip(starts, sizes, grids)
+        for start, size, grid in zip(starts.tolist(), sizes.tolist(), grids)
     ]
     order = adapter.in_vit(numbers).cpu()
     extra = (order.numel() - int(sizes.sum())) // len(grids)
@@ -226,8 +240,11 @@ def vit_order(adapter, grids: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     return image, order - starts[image]
 
 
-def numbered(vlm, layers, depths) -> dict[int, nn.Module]:
+def numbered(
+    vlm: VLM, layers: int | Iterable[int] | None, depths: int | Iterable[int] | None
+) -> dict[int, nn.Module]:
     """{number, from 1: block} of the LM (layers) or else of the ViT (depths), in order."""
+    given: Any
     if layers is None:
         tower, given, known = "ViT", depths, vlm.vision_blocks[: vlm.depths]
     else:
@@ -237,7 +254,7 @@ def numbered(vlm, layers, depths) -> dict[int, nn.Module]:
         raise ValueError(f"Name one block of the {tower} at least.")
     for number in chosen:
         whole = isinstance(number, Integral) and not isinstance(number, bool)
-        if not whole or not 1 <= number <= len(known):
+        if not whole or not 1 <= int(number) <= len(known):
             raise ValueError(
                 f"The {tower}'s blocks are counted from 1 to {len(known)} here; got {number!r}."
             )

@@ -129,7 +129,11 @@ def parts(config: dict) -> list[dict]:
 
 
 def family_of(config: dict, name: str) -> type[families.Adapter]:
-    """The adapter's class for a config's architecture. Raises ValueError with what to take else."""
+    """The adapter's class for a config's architecture.
+
+    Raises:
+        ValueError: with what to take else.
+    """
     kind, original = config["model_type"], _original(config, name)
     *known, last = families.names()
     if kind in (*known, last) and not original:

@@ -23,9 +23,14 @@ def told(
 ) -> Iterator[None]:
     """An error within becomes a sentence, and is chained to it.
 
-    damage: what it most likely was where it is none of the known causes: a sentence, or a function
-    of the error that makes one. absent: what the checkpoint lacks where a file could not be had.
-    own: errors that are sentences already. Raises MemoryError, FileNotFoundError or ValueError.
+    Args:
+        damage: what it most likely was where it is none of the known causes: a sentence, or a
+            function of the error that makes one.
+        absent: what the checkpoint lacks where a file could not be had.
+        own: errors that are sentences already.
+
+    Raises:
+        MemoryError, FileNotFoundError or ValueError: with a sentence.
     """
     try:
         yield

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 LONGEST = 300  # characters of another's error in a sentence
 
@@ -15,8 +17,12 @@ except ImportError:
     fcntl = None
 
 
-def write(path, text):
-    """Write `text` to `path` so that a reader, or a crash, never meets half of it. Raises OSError with a sentence."""
+def write(path: str | Path, text: str) -> None:
+    """Write `text` to `path` so that a reader, or a crash, never meets half of it.
+
+    Raises:
+        OSError: with a sentence.
+    """
     path, name = Path(path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,10 +42,12 @@ def write(path, text):
 
 
 @contextmanager
-def together(folder):
-    """A folder for several new files, which take their places in `folder` once all of them are written: else all stays there.
+def together(folder: str | Path) -> Iterator[Path]:
+    """A folder for several new files, which take their places in `folder` once all of them are
+    written: else all stays there.
 
-    Raises OSError with a sentence where the disk refuses.
+    Raises:
+        OSError: with a sentence where the disk refuses.
     """
     folder = Path(folder)
     try:
@@ -55,7 +63,7 @@ def together(folder):
 
 
 @contextmanager
-def alone(folder):
+def alone(folder: str | Path) -> Iterator[None]:
     """Where two processes read a file, change it and write it, one waits here until the other has done so."""
     if fcntl is None:
         yield
@@ -70,7 +78,11 @@ def alone(folder):
 
 
 def read_text(path: str | Path) -> str:
-    """The text in a file, without the mark that Windows' editors begin it with. Raises ValueError with a sentence."""
+    """The text in a file, without the mark that Windows' editors begin it with.
+
+    Raises:
+        ValueError: with a sentence.
+    """
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -79,13 +91,24 @@ def read_text(path: str | Path) -> str:
         raise ValueError(f"'{path}' cannot be read ({error.strerror}).") from error
 
 
-def read_json(path):
-    """The value in a file of JSON. Raises ValueError with a sentence that names the file."""
+def read_json(path: str | Path) -> Any:
+    """The value in a file of JSON.
+
+    Raises:
+        ValueError: with a sentence that names the file.
+    """
     return parsed(read_text(path), f"'{path}'")
 
 
-def parsed(text, name):
-    """The value of a text of JSON. name: where it stands. Raises ValueError with a sentence."""
+def parsed(text: str, name: str) -> Any:
+    """The value of a text of JSON.
+
+    Args:
+        name: where it stands.
+
+    Raises:
+        ValueError: with a sentence.
+    """
     try:
         value = json.loads(text)
         if re.search(r"\\u[dD]", text):  # half a character: nobody could print it, or write it to a file

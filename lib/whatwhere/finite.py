@@ -51,6 +51,7 @@ class Watch:
         return logits
 
     def check(self) -> None:
+        """Refuse an answer whose best logits were not finite; raises `NotFinite`."""
         bad = first_bad(self.best)
         if bad is not None:
             raise not_finite(f"the logits of the answer's token {bad + 1}", self.best[bad].dtype)

@@ -4,7 +4,10 @@
     relation = {place: of[:, 0] - of[:, 1] for place, of in found.items()}
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,22 +18,29 @@ from .images import View
 from .images import read as read_image
 from .intervene import moved
 from .places import find
-from .rope import vision
+from .rope import Heads, Rotary, vision
 from .scenes import Scene, checked, cover
+from .types import ImageLike, Several
+
+if TYPE_CHECKING:
+    from .models import VLM
 
 AT_ONCE, NUMBERS = 16, 2**28  # images, and numbers of their states, 1 GiB in float32, that are held at once
 
 
-def grids(vlm, image):
+def grids(vlm: VLM, image: ImageLike) -> tuple[tuple[int, int], tuple[int, int]]:
     """(rows, columns) of the ViT's patches and of the visual tokens of `image`: the same where no patches are merged."""
     rows, columns = vlm.patch_grid(image)
     return (rows * vlm.adapter.merge, columns * vlm.adapter.merge), (rows, columns)
 
 
 def masks(scene: Scene, grid: tuple[int, int], least: float = 0.25, view: View | None = None) -> np.ndarray:
-    """(things, rows, columns) booleans: each thing's patches, of which it covers `least` and no other thing more.
+    """(things, rows, columns) booleans: each thing's patches, of which it covers `least` and no
+    other thing more.
 
-    view: `vlm.viewed(scene.image)`, where the model crops or pads the picture; the grid is laid over all of it otherwise.
+    Args:
+        view: `vlm.viewed(scene.image)`, where the model crops or pads the picture; the grid is laid
+            over all of it otherwise.
     """
     shares = cover(scene, grid, view)[:-1]
     if not len(shares):
@@ -38,18 +48,23 @@ def masks(scene: Scene, grid: tuple[int, int], least: float = 0.25, view: View |
     return (shares >= least) & (shares.argmax(0) == np.arange(len(shares))[:, None, None])
 
 
-def has_patches(vlm, scene, about=(0, 1), least=0.25):
+def has_patches(vlm: VLM, scene: Scene, about: Sequence[int] = (0, 1), least: float = 0.25) -> bool:
     """Do the things `about` of a scene have patches of their own, in the ViT and as visual tokens?"""
     checked([scene], about)
     view = vlm.viewed(scene.image)
     return all(masks(scene, grid, least, view)[list(about)].any((1, 2)).all() for grid in set(grids(vlm, scene.image)))
 
 
-def pairs(vlm, sets: Iterable, n: int = 100) -> list:
-    """The first `n` of controlled sets in which both things have patches of their own in all relations.
+def pairs(vlm: VLM, sets: Iterable, n: int = 100) -> list:
+    """The first `n` of controlled sets in which both things have patches of their own in all
+    relations.
 
-    sets: each with `scenes`, {relation: scene}, such as `world.controlled("B", 1000)`; no more are looked at than it takes.
-    Raises ValueError where there are fewer.
+    Args:
+        sets: each with `scenes`, {relation: scene}, such as `world.controlled("B", 1000)`; no more
+            are looked at than it takes.
+
+    Raises:
+        ValueError: where there are fewer.
     """
     fit, looked_at = [], 0
     for controlled in sets:
@@ -64,8 +79,15 @@ def pairs(vlm, sets: Iterable, n: int = 100) -> list:
     )
 
 
-def patches(vlm, scenes, thing, place, least=0.25):
-    """For each scene the mask of one thing's patches on the grid of a place, as `intervene` takes it. least: as for `masks`."""
+def patches(
+    vlm: VLM, scenes: Iterable[Scene], thing: int, place: str, least: float = 0.25
+) -> list[np.ndarray]:
+    """For each scene the mask of one thing's patches on the grid of a place, as `intervene` takes
+    it.
+
+    Args:
+        least: as for `masks`.
+    """
     return [masks(scene, grid, least, view)[thing] for scene, grid, view in _seen(vlm, checked(scenes, [thing]), place)]
 
 
@@ -76,10 +98,12 @@ def _seen(vlm, scenes, place):
         yield scene, grids(vlm, image)[place.startswith("LM")], vlm.viewed(image)
 
 
-def ground(vlm, scenes, thing, place):
-    """For each scene a mask of as many patches as `patches` gives the thing, but of no thing at all: a control.
+def ground(vlm: VLM, scenes: Iterable[Scene], thing: int, place: str) -> list[np.ndarray]:
+    """For each scene a mask of as many patches as `patches` gives the thing, but of no thing at
+    all: a control.
 
-    Raises ValueError for a scene that has not so many.
+    Raises:
+        ValueError: for a scene that has not so many.
     """
     scenes = checked(scenes)
     own = patches(vlm, scenes, thing, place)
@@ -96,14 +120,14 @@ def ground(vlm, scenes, thing, place):
     return [bare & (bare.cumsum().reshape(bare.shape) <= mask.sum()) for bare, mask in zip(free, own)]
 
 
-def places(vlm):
+def places(vlm: VLM) -> list[str]:
     """Where the residual stream is read: "ViT 0" (the patch embedding) to the ViT's last depth, "LM 0" (the connector's output)
     to the LM's last layer."""
     return [f"ViT {n}" for n in range(vlm.depths + 1)] + [f"LM {n}" for n in range(vlm.n_layers + 1)]
 
 
 @torch.no_grad()
-def states(vlm, images):
+def states(vlm: VLM, images: Several) -> Iterator[dict[str, np.ndarray]]:
     """Yields for each image {place: (rows, columns, features)}, patches in the ViT and visual tokens in the LM, in raster order.
 
     No question is asked: in the LM, visual tokens do not see what follows them.
@@ -131,10 +155,17 @@ def _at_once(vlm, image):
     return min(AT_ONCE, max(1, NUMBERS // (rows * columns * (of_vit + of_lm))))
 
 
-def thing_vectors(vlm, scenes, about=(0, 1), least=0.25):
-    """{place: (scenes, things, features)}: the mean state of the patches of the things `about`, by index, in each scene.
+def thing_vectors(
+    vlm: VLM, scenes: Iterable[Scene], about: Sequence[int] = (0, 1), least: float = 0.25
+) -> dict[str, np.ndarray]:
+    """{place: (scenes, things, features)}: the mean state of the patches of the things `about`, by
+    index, in each scene.
 
-    least: as for `masks`. Raises ValueError for a thing that has no patch.
+    Args:
+        least: as for `masks`.
+
+    Raises:
+        ValueError: for a thing that has no patch.
     """
     found, scenes = {place: [] for place in places(vlm)}, checked(scenes, about)
     for scene, seen in zip(scenes, states(vlm, [scene.image for scene in scenes])):
@@ -152,11 +183,17 @@ def thing_vectors(vlm, scenes, about=(0, 1), least=0.25):
     return {place: np.array(each) for place, each in found.items()}
 
 
-def axis_attention(rotary, heads, queries, keys):
-    """(blocks, heads, axes): how much the pairs of each axis have to say on where `queries` look among `keys`.
+def axis_attention(rotary: Rotary, heads: Heads, queries: Any, keys: Any) -> np.ndarray:
+    """(blocks, heads, axes): how much the pairs of each axis have to say on where `queries` look
+    among `keys`.
 
-    The mean size of their part of the logits, less its mean over the keys, since what is the same for all keys is lost in the
-    softmax. rotary: `rope.vision` or `rope.language`; heads: a `rope.Heads`; queries, keys: indices of tokens.
+    The mean size of their part of the logits, less its mean over the keys, since what is the same
+    for all keys is lost in the softmax.
+
+    Args:
+        rotary: `rope.vision` or `rope.language`.
+        heads: a `rope.Heads`.
+        queries, keys: indices of tokens.
     """
     found = []
     for q, k in zip(heads.q[:, :, queries], heads.k[:, :, keys]):
@@ -165,11 +202,26 @@ def axis_attention(rotary, heads, queries, keys):
     return torch.stack(found).numpy()
 
 
-def axis_sensitivity(vlm, images, questions, right, wrong, masks, blocks=None):
-    """(questions, 2): how log P(right) − log P(wrong) grows with each row, and each column, by which the masked patches move.
+def axis_sensitivity(
+    vlm: VLM,
+    images: Several,
+    questions: Sequence[str],
+    right: Sequence[str],
+    wrong: Sequence[str],
+    masks: Any,
+    blocks: Iterable[int] | None = None,
+) -> np.ndarray:
+    """(questions, 2): how log P(right) − log P(wrong) grows with each row, and each column, by
+    which the masked patches move.
 
-    A derivative, by what the ViT's rotary positions say; content stays. right, wrong: a word for each question.
-    masks, blocks: as `intervene.moved` takes them. Raises ValueError for a ViT without 2-D RoPE.
+    A derivative, by what the ViT's rotary positions say; content stays.
+
+    Args:
+        right, wrong: a word for each question.
+        masks, blocks: as `intervene.moved` takes them.
+
+    Raises:
+        ValueError: for a ViT without 2-D RoPE.
     """
     vision(vlm)  # a learnt table has nothing between its places
     words = list(dict.fromkeys([*right, *wrong]))

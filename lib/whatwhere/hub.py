@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -17,12 +18,12 @@ from .files import alone, cause, first_line, read_json, write
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def reason(error, name):
+def reason(error: BaseException, name: str) -> str:
     """Why `name` could not be had, as a sentence: what the hub or the disk said, or else the error's first line."""
     return refusal(error, name) or first_line(error).rstrip(".") + "."
 
 
-def refusal(error, name):
+def refusal(error: BaseException, name: str) -> str | None:
     """What the hub or the disk said against `name`, as a sentence: the most telling error in this one's chain; else None."""
     chain = list(_chain(error))
 
@@ -52,7 +53,8 @@ def refusal(error, name):
 def part_of(source: str, name: str, file: str, revision: str | None = None) -> str | None:
     """The path of one file of a checkpoint, a folder or a hub id; None where it has no such file.
 
-    Raises FileNotFoundError with a sentence where that could not be found out.
+    Raises:
+        FileNotFoundError: with a sentence where that could not be found out.
     """
     try:
         return cached_file(source, file, revision=revision, _raise_exceptions_for_missing_entries=False)
@@ -67,19 +69,26 @@ def _chain(error):
         error = error.__cause__ or error.__context__
 
 
-def dataset(name, patterns, revision=None):
-    """The folder of a hub data set at one pinned revision, with the files that match `patterns`; downloaded once, with progress.
+def dataset(name: str, patterns: Sequence[str], revision: str | None = None) -> tuple[Path, str]:
+    """The folder of a hub data set at one pinned revision, with the files that match `patterns`;
+    downloaded once, with progress.
 
-    The revision is the one asked for, else that of the first download on this machine. Every file's checksum is compared with
-    the one noted at its first download, which is the hub's own; a file that differs is refused.
+    The revision is the one asked for, else that of the first download on this machine. Every file's
+    checksum is compared with the one noted at its first download, which is the hub's own; a file
+    that differs is refused.
 
-    Returns (folder, revision). Raises ConnectionError or ValueError with a sentence.
+    Returns:
+        (folder, revision).
+
+    Raises:
+        ConnectionError or ValueError: with a sentence.
     """
     noted = _noted().get(name, {"files": {}})
     revision = revision or noted.get("revision")
     try:
         if not re.fullmatch("[0-9a-f]{40}", revision or ""):  # none, or a branch, which may be another tomorrow
-            revision = HfApi().dataset_info(name, revision=revision).sha
+            revision = HfApi().dataset_info(name, revision=revision).sha or ""
+        revision = str(revision)
         sums = noted["files"].get(revision)
         if sums is None:  # of all its files, so that those of other patterns can be had later
             infos = HfApi().list_repo_tree(name, recursive=True, repo_type="dataset", revision=revision)

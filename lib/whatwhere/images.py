@@ -1,5 +1,7 @@
 """Any picture, as the RGB image a person would see in it; and how many of its pixels a model is given."""
 
+from __future__ import annotations
+
 import string
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +9,18 @@ from http.client import HTTPException, InvalidURL
 from io import BytesIO
 from numbers import Real
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .types import ImageLike
+
+if TYPE_CHECKING:
+    from .models import VLM
 
 TIMEOUT = 20  # seconds
 LARGEST = 32 * 2**20  # bytes, of a file fetched from the web
@@ -25,10 +32,13 @@ ACCEPTED = "a path, an http(s) address, the bytes of an image file, a PIL image,
 
 
 class View(NamedTuple):
-    """What of a picture reaches the patches of a ViT: it is resized to `size`, and `box` of that is seen.
+    """What of a picture reaches the patches of a ViT: it is resized to `size`, and `box` of that is
+    seen.
 
-    size: (width, height). box: (left, top, right, bottom) in pixels of the resized picture; where it reaches
-    beyond that, the model pads.
+    Attributes:
+        size: (width, height).
+        box: (left, top, right, bottom) in pixels of the resized picture; where it reaches beyond
+            that, the model pads.
     """
 
     size: tuple[int, int]
@@ -46,15 +56,18 @@ class View(NamedTuple):
         return left * across, top * down, right * across, bottom * down
 
 
-def read(image):
+def read(image: ImageLike) -> Image.Image:
     """Read `image` into an RGB `PIL.Image`.
 
-    image: a path, an http(s) address, the bytes of an image file (as an upload gives them), a PIL image, or a numpy array
-    of shape (rows, columns), (rows, columns, 3) or (rows, columns, 4), either uint8 or float in [0, 1]. Camera rotation (EXIF)
-    is applied, transparency is laid on white, 16-bit values are scaled to 8, and of an animated file
-    the first frame is taken (of a PIL image, its current one).
+    Args:
+        image: a path, an http(s) address, the bytes of an image file (as an upload gives them), a
+            PIL image, or a numpy array of shape (rows, columns), (rows, columns, 3) or (rows,
+            columns, 4), either uint8 or float in [0, 1]. Camera rotation (EXIF) is applied,
+            transparency is laid on white, 16-bit values are scaled to 8, and of an animated file
+            the first frame is taken (of a PIL image, its current one).
 
-    Raises FileNotFoundError, ConnectionError, TypeError or ValueError, each with a sentence.
+    Raises:
+        FileNotFoundError, ConnectionError, TypeError or ValueError: each with a sentence.
     """
     if isinstance(image, Image.Image):
         return _rgb(image)
@@ -74,27 +87,32 @@ def read(image):
 
 
 @contextmanager
-def bounded(vlm, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Iterator[None]:
-    """Within this context pictures have at least and at most so many pixels when they reach `vlm`; afterwards it is as before.
+def bounded(
+    vlm: VLM, *, min_pixels: int | None = None, max_pixels: int | None = None
+) -> Iterator[None]:
+    """Within this context pictures have at least and at most so many pixels when they reach `vlm`;
+    afterwards it is as before.
 
-    Smaller and larger pictures are resized, sides rounded to whole visual tokens; None leaves a bound as it is, as far as the
-    other allows. The paper's Qwen2-VL: `with images.bounded(vlm, min_pixels=256 * 28**2, max_pixels=1280 * 28**2)`.
+    Smaller and larger pictures are resized, sides rounded to whole visual tokens; None leaves a
+    bound as it is, as far as the other allows. The paper's Qwen2-VL: `with images.bounded(vlm,
+    min_pixels=256 * 28**2, max_pixels=1280 * 28**2)`.
 
-    Raises ValueError for a model that shows all pictures at one size, and for bounds that are no whole numbers, smaller than one
-    visual token, or in the wrong order.
+    Raises:
+        ValueError: for a model that shows all pictures at one size, and for bounds that are no
+            whole numbers, smaller than one visual token, or in the wrong order.
     """
-    processor, names = vlm.image_processor, ("size", "min_pixels", "max_pixels")
-    had = {name: vars(processor)[name] for name in names if name in vars(processor)}
+    settings, names = vlm.image_processor.__dict__, ("size", "min_pixels", "max_pixels")
+    had = {name: settings[name] for name in names if name in settings}
     try:
         bound(vlm, min_pixels, max_pixels)
         yield
     finally:
         for name in names:
-            vars(processor).pop(name, None)
-        vars(processor).update(had)
+            settings.pop(name, None)
+        settings.update(had)
 
 
-def bound(vlm, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
+def bound(vlm: VLM, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
     """As `bounded`, for good."""
     least, most = (check_pixels(each, name) for each, name in ((min_pixels, "min_pixels"), (max_pixels, "max_pixels")))
     area = vlm.adapter.token_area
@@ -108,7 +126,7 @@ def bound(vlm, min_pixels: int | None = None, max_pixels: int | None = None) -> 
             raise ValueError(f"One visual token of {vlm.name} is {area} pixels, so that {name} is {area} at least, not {value}.")
     if least is not None and most is not None and least > most:
         raise ValueError(f"min_pixels is not more than max_pixels; got {least} and {most}.")
-    own = vlm.adapter.bounds()
+    own = vlm.adapter.bounds() or (1, 1)
     if least is None:
         least = own[0] if most is None else min(own[0], most)
     if most is None:
@@ -116,13 +134,15 @@ def bound(vlm, min_pixels: int | None = None, max_pixels: int | None = None) -> 
     vlm.adapter.set_bounds(least, most)
 
 
-def check_pixels(value, name="max_pixels"):
+def check_pixels(value: Any, name: str = "max_pixels") -> int | None:
     """A number of pixels as an int, or None for none."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, Real) or not 1 <= value < float("inf") or value != int(value):
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    number: Any = value  # a Real has no order to a type checker
+    if not real or not 1 <= number < float("inf") or number != int(number):
         raise ValueError(f"{name} is a whole number of pixels, such as 640 * 28**2, not {value!r}.")
-    return int(value)
+    return int(number)
 
 
 def _from_file(path):

@@ -16,10 +16,12 @@ may be nested (of two that replace the same states, the inner one acts first); a
 left, however it is left, the model is as it was, bit for bit.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,22 +35,44 @@ from .selection import PairsInPrompt, PairsInViT, checked_masks, other_grid
 from .streams import check_range
 from .taps import Tap, n_heads, tapped
 
+if TYPE_CHECKING:
+    from .models import VLM
 
-def added(vlm, masks, vectors, *, depth=None, layer=None):
-    """Within this context `vectors` are added to the masked patches' states, after `depth` ViT blocks or `layer` LM blocks.
 
-    vectors: (features,) for every image, or (images, features). Raises ValueError, here or when the model is run, for a mask
-    that is empty or of another grid, for other numbers of images or features, and for a number that is not finite.
+def added(
+    vlm: VLM, masks: Any, vectors: Any, *, depth: int | None = None, layer: int | None = None
+) -> AbstractContextManager[None]:
+    """Within this context `vectors` are added to the masked patches' states, after `depth` ViT
+    blocks or `layer` LM blocks.
+
+    Args:
+        vectors: (features,) for every image, or (images, features).
+
+    Raises:
+        ValueError: here or when the model is run, for a mask that is empty or of another grid, for
+            other numbers of images or features, and for a number that is not finite.
     """
     vectors = _numbers(vectors, "A vector is")
     return _edited(vlm, masks, lambda states, whose: states + whose(vectors), depth, layer)
 
 
-def replaced(vlm, masks, vectors, share=1.0, *, depth=None, layer=None):
-    """Within this context the masked patches' states are blended with `vectors`: (1 − share) · state + share · vector.
+def replaced(
+    vlm: VLM,
+    masks: Any,
+    vectors: Any,
+    share: float = 1.0,
+    *,
+    depth: int | None = None,
+    layer: int | None = None,
+) -> AbstractContextManager[None]:
+    """Within this context the masked patches' states are blended with `vectors`: (1 − share) ·
+    state + share · vector.
 
-    With the mean state of the ground this erases a thing; with that of a thing in another picture it is patching. share: a
-    number from 0 to 1. All else as for `added`.
+    With the mean state of the ground this erases a thing; with that of a thing in another picture
+    it is patching.
+
+    Args:
+        share: a number from 0 to 1. All else as for `added`.
     """
     if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= share <= 1:
         raise ValueError(f"The share is a number from 0 (nothing changes) to 1 (all is replaced); got {share!r}.")
@@ -62,13 +86,23 @@ def replaced(vlm, masks, vectors, share=1.0, *, depth=None, layer=None):
 
 
 @contextmanager
-def moved(vlm, masks, steps, *, blocks=None):
-    """Within this context the ViT takes the masked patches to be elsewhere; what they show stays as it is.
+def moved(
+    vlm: VLM, masks: Any, steps: Any, *, blocks: Iterable[int] | None = None
+) -> Iterator[None]:
+    """Within this context the ViT takes the masked patches to be elsewhere; what they show stays as
+    it is.
 
-    steps: (rows, columns), in patches, for every image, or (images, 2). With 2-D RoPE it is the angle that is changed by which
-    queries and keys are turned: steps may be fractions, may lead off the picture, and may require a gradient. blocks: in which
-    ViT blocks, counted from 1; in all by default. With a learnt table the patches are given the vectors of other places of the
-    picture, before the first block: steps are whole numbers, and `blocks` stays None. Errors as for `added`.
+    With a learnt table the patches are given the vectors of other places of the picture, before the
+    first block: steps are whole numbers, and `blocks` stays None.
+
+    Args:
+        steps: (rows, columns), in patches, for every image, or (images, 2). With 2-D RoPE it is the
+            angle that is changed by which queries and keys are turned: steps may be fractions, may
+            lead off the picture, and may require a gradient.
+        blocks: in which ViT blocks, counted from 1; in all by default.
+
+    Raises:
+        ValueError: as for `added`.
     """
     steps = _numbers(steps, "Steps are").to(vlm.device)
     if steps.shape[-1] != 2:
@@ -85,7 +119,7 @@ def moved(vlm, masks, steps, *, blocks=None):
 
 @contextmanager
 def knockout(
-    vlm,
+    vlm: VLM,
     *,
     layers: int | Iterable[int] | None = None,
     depths: int | Iterable[int] | None = None,
@@ -122,14 +156,16 @@ def knockout(
     if heads is None and queries is None and keys is None:
         raise ValueError("Say what is cut: heads, queries (which tokens look) or keys (at which).")
     blocks = numbered(vlm, layers, depths)
-    heads = heads if heads is None or isinstance(heads, Integral) else list(heads)
+    chosen: Any = heads
+    if heads is not None and not isinstance(heads, Integral):
+        chosen = list(chosen)  # an iterator is gone after the first block
     with ExitStack() as stack:
         tokens = None
         if layers is None or queries is not None or keys is not None:  # the ViT shows its changes
             find = PairsInViT if layers is None else PairsInPrompt
             tokens = find(vlm, queries, keys, stack)
         taps = [
-            (block, Tap(cut=_cut(number, _heads(heads, block), tokens)))
+            (block, Tap(cut=_cut(number, _heads(chosen, block), tokens)))
             for number, block in blocks.items()
         ]
         stack.enter_context(tapped(taps))
@@ -155,7 +191,7 @@ def _heads(heads, block) -> Tensor:
     if not chosen:
         raise ValueError("Name one head at least.")
     for head in chosen:
-        if isinstance(head, bool) or not isinstance(head, Integral) or not 0 <= head < known:
+        if isinstance(head, bool) or not isinstance(head, Integral) or not 0 <= int(head) < known:
             raise ValueError(
                 f"Heads are counted from 0 to {known - 1} in this model; got {head!r}."
             )
@@ -244,7 +280,8 @@ class _Rows:
     """Which rows of a tensor of states are masked patches, and of which image: found anew whenever the model is run."""
 
     def __init__(self, vlm, masks):
-        self.vlm, self.masks, self.owner, self.images = vlm, checked_masks(masks), None, 0
+        self.vlm, self.masks, self.images = vlm, checked_masks(masks), 0
+        self.owner: Any = None  # while there is no image
 
     def owners(self, grids):
         """For each image (rows, columns) of its number where it is masked, else −1."""

@@ -8,10 +8,12 @@ Method of *Reading Images Like Texts* (arXiv 2509.19191, section 3), with the fi
 unembedding: without it the last layer would not give the model's own logits.
 """
 
-from collections import namedtuple
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -23,15 +25,31 @@ from .finite import not_finite
 from .streams import check_count, check_range
 from .tokens import Forms
 from .tokens import forms as _forms
+from .types import ImageLike, Several
 from .views import slider
+from .views.slider import Slider
+
+if TYPE_CHECKING:
+    import pandas
+    from ipywidgets import VBox
+    from transformers import PreTrainedTokenizerBase
+
+    from .compress import Decoder
+    from .models import VLM
+
 
 MOST = 16  # sequences in the LM at once, unless asked for more
 
-Reading = namedtuple("Reading", "ids words probabilities")
-Reading.__doc__ = "The top words of hidden states, best first: three arrays of shape (…, top_k)."
+
+class Reading(NamedTuple):
+    """The top words of hidden states, best first: three arrays of shape (…, top_k)."""
+
+    ids: np.ndarray
+    words: np.ndarray
+    probabilities: np.ndarray
 
 
-def forms(vlm, words: str | Iterable[str]) -> Forms:
+def forms(vlm: VLM, words: str | Iterable[str]) -> Forms:
     """The tokens by which words can show in a token map of this model: `forms(vlm, "candle")["candle"]` are their ids.
 
     A word shows as a token that spells it, in any case, with or without the blank before it; as its regular plural; and, where
@@ -44,14 +62,27 @@ def forms(vlm, words: str | Iterable[str]) -> Forms:
 
 
 @torch.no_grad()
-def logit_lens(vlm, hidden, top_k=5, norm=True, decoder=None):
+def logit_lens(
+    vlm: VLM,
+    hidden: torch.Tensor,
+    top_k: int = 5,
+    norm: bool = True,
+    decoder: Decoder | None = None,
+) -> Reading:
     """What the model would say if it had to speak at once from `hidden`.
 
-    hidden: (…, hidden) states of the LM's residual stream, at any layer, on any device.
-    top_k: how many words to keep. norm: False skips the final norm, to show why it is needed. decoder: a `compress.Decoder`
-    that reads visual tokens before the LM, in place of the model's own norm and unembedding.
-    Returns a `Reading`: softmax(W_U · norm(hidden)), its `top_k` best ids, words and probabilities. Raises `finite.NotFinite`
-    where a state or a logit is nan or infinite.
+    Args:
+        hidden: (…, hidden) states of the LM's residual stream, at any layer, on any device.
+        top_k: how many words to keep.
+        norm: False skips the final norm, to show why it is needed.
+        decoder: a `compress.Decoder` that reads visual tokens before the LM, in place of the
+            model's own norm and unembedding.
+
+    Returns:
+        A `Reading`: softmax(W_U · norm(hidden)), its `top_k` best ids, words and probabilities.
+
+    Raises:
+        NotFinite: where a state or a logit is nan or infinite.
     """
     words = (decoder or vlm).words
     if isinstance(top_k, bool) or not isinstance(top_k, Integral) or not 1 <= top_k <= len(words):
@@ -61,17 +92,24 @@ def logit_lens(vlm, hidden, top_k=5, norm=True, decoder=None):
     return Reading(ids, words[ids], probabilities)
 
 
-def log_probabilities(vlm, hidden, top_k, asked, norm=True, decoder=None):
+def log_probabilities(
+    vlm: VLM,
+    hidden: torch.Tensor,
+    top_k: int,
+    asked: Sequence[int] | np.ndarray,
+    norm: bool = True,
+    decoder: Decoder | None = None,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Yields, for some rows of hidden (…, hidden) at a time, their `top_k` best ids (rows, top_k), the log-probabilities of
     these, and those of the ids `asked` (rows, asked); other arguments as for `logit_lens`.
 
     All logits are computed, but not kept: some thousand words are unembedded at a time, their best and their sum noted, and the
     next take their place. So memory grows neither with depths nor with the vocabulary, and a CPU works within its caches.
     """
-    reader = decoder or vlm.unembedding
+    reader: Any = decoder or vlm.unembedding
     weight, bias = reader.weight, getattr(reader, "bias", None)
     n_rows, n_words = _tile(weight)
-    asked = torch.as_tensor(asked, dtype=torch.long, device=weight.device)
+    wanted = torch.as_tensor(asked, dtype=torch.long, device=weight.device)
     for rows in hidden.reshape(-1, hidden.shape[-1]).split(n_rows):
         rows = rows.to(weight)
         rows = vlm.final_norm(rows) if norm and not decoder else rows
@@ -90,7 +128,7 @@ def log_probabilities(vlm, hidden, top_k, asked, norm=True, decoder=None):
             del logits  # before the next take their place
         if not total.isfinite().all():  # one such number in a state, and all its logits are none
             raise not_finite("the logits" if hidden.isfinite().all() else "the states given to the lens", rows.dtype)
-        own = F.linear(rows, weight[asked], None if bias is None else bias[asked]).float()
+        own = F.linear(rows, weight[wanted], None if bias is None else bias[wanted]).float()
         yield ids, best - total, own - total
 
 
@@ -101,21 +139,58 @@ def _tile(weight):
     return max(1, (2**20 if on_cpu else 2**25) // words), words
 
 
+@overload
+def token_maps(
+    vlm: VLM,
+    image: ImageLike,
+    prompt: str = "",
+    layer: int | None = None,
+    depths: int | Iterable[int] | None = None,
+    top_k: int = 5,
+    norm: bool = True,
+    batch_size: int | None = None,
+    decoder: Decoder | None = None,
+) -> TokenMaps: ...
+@overload
+def token_maps(
+    vlm: VLM,
+    image: Several,
+    prompt: str = "",
+    layer: int | None = None,
+    depths: int | Iterable[int] | None = None,
+    top_k: int = 5,
+    norm: bool = True,
+    batch_size: int | None = None,
+    decoder: Decoder | None = None,
+) -> list[TokenMaps]: ...
 @torch.no_grad()
-def token_maps(vlm, image, prompt="", layer=None, depths=None, top_k=5, norm=True, batch_size=None, decoder=None):
+def token_maps(
+    vlm: VLM,
+    image: ImageLike | Several,
+    prompt: str = "",
+    layer: int | None = None,
+    depths: int | Iterable[int] | None = None,
+    top_k: int = 5,
+    norm: bool = True,
+    batch_size: int | None = None,
+    decoder: Decoder | None = None,
+) -> TokenMaps | list[TokenMaps]:
     """The words that the patches of `image` decode to, for every depth of the ViT: a `TokenMaps`.
 
-    image: anything `images.read` takes; a list gives a list of maps.
-    prompt: the question after the image. It cannot change the map, since attention in the LM looks only
-        back, and nothing after the last visual token is run; it is there to let you check that.
-    layer: the LM layer to read, 0 (the connector's output) … `vlm.n_layers`; `vlm.lens_layer` by default.
-    depths: the ViT depths, 0 … `vlm.depths`; all of them by default.
-    batch_size: sequences in the LM at once, one sequence being one image at one depth; by default as many as a wide LM keeps
-        small in memory.
-    decoder: a `compress.Decoder` to read with; it reads layer 0, so that no LM block is run.
+    The ViT runs once, the connector reads its residual stream at each depth, the LM runs up to
+    `layer` only, and only visual positions are unembedded, in pieces.
 
-    The ViT runs once, the connector reads its residual stream at each depth, the LM runs up to `layer` only,
-    and only visual positions are unembedded, in pieces.
+    Args:
+        image: anything `images.read` takes; a list gives a list of maps.
+        prompt: the question after the image. It cannot change the map, since attention in the LM
+            looks only back, and nothing after the last visual token is run; it is there to let you
+            check that.
+        layer: the LM layer to read, 0 (the connector's output) … `vlm.n_layers`; `vlm.lens_layer`
+            by default.
+        depths: the ViT depths, 0 … `vlm.depths`; all of them by default.
+        batch_size: sequences in the LM at once, one sequence being one image at one depth; by
+            default as many as a wide LM keeps small in memory.
+        decoder: a `compress.Decoder` to read with; it reads layer 0, so that no LM block is run.
     """
     if isinstance(image, (list, tuple)):
         grids = {vlm.patch_grid(each) for each in image}
@@ -125,7 +200,7 @@ def token_maps(vlm, image, prompt="", layer=None, depths=None, top_k=5, norm=Tru
     return _token_maps(vlm, [image], prompt, layer, depths, top_k, norm, batch_size, decoder)[0]
 
 
-def _token_maps(vlm, images, prompt, layer, depths, top_k, norm, batch_size, decoder):
+def _token_maps(vlm, images, prompt, layer, depths: Any, top_k, norm, batch_size, decoder):
     layer = read_at(vlm, layer, decoder)
     depths = list(range(vlm.depths + 1)) if depths is None else [depths] if isinstance(depths, Integral) else list(depths)
     found = []
@@ -139,7 +214,7 @@ def _token_maps(vlm, images, prompt, layer, depths, top_k, norm, batch_size, dec
     return found
 
 
-def read_at(vlm, layer, decoder):
+def read_at(vlm: VLM, layer: int | None, decoder: Decoder | None) -> int:
     """The LM layer that is read: `layer`, else the model's own, else 0 where a decoder reads."""
     if decoder and layer not in (None, 0):
         raise ValueError(f"A decoder reads visual tokens before the LM, at layer 0; it cannot read layer {layer!r}.")
@@ -150,7 +225,14 @@ def read_at(vlm, layer, decoder):
 
 
 @torch.no_grad()
-def visual_states(vlm, images, prompt, layer, depths, batch_size=None):
+def visual_states(
+    vlm: VLM,
+    images: Several,
+    prompt: str,
+    layer: int,
+    depths: Sequence[int],
+    batch_size: int | None = None,
+) -> Iterator[tuple[Several, tuple[int, int], torch.Tensor]]:
     """The states that a lens at LM layer `layer` reads, some images at a time; arguments as for `token_maps`.
 
     Yields (images, (rows, columns), hidden), where hidden is (images, depths, rows × columns, hidden). Images of one
@@ -192,9 +274,14 @@ def _at_once(vlm, image):
 class TokenMaps:
     """The words of one image's patches, by ViT depth.
 
-    top_ids, probabilities: (depth, row, column, rank) token ids and their probabilities, best first.
-    depths: the ViT depth of each map. layer: the LM layer read. image: the picture as the ViT saw it.
-    vocabulary: (vocabulary,) what each id looks like. tokenizer: the model's, for words that are several tokens.
+    Attributes:
+        top_ids, probabilities: (depth, row, column, rank) token ids and their probabilities, best
+            first.
+        depths: the ViT depth of each map.
+        layer: the LM layer read.
+        image: the picture as the ViT saw it.
+        vocabulary: (vocabulary,) what each id looks like.
+        tokenizer: the model's, for words that are several tokens.
     """
 
     top_ids: np.ndarray
@@ -203,34 +290,34 @@ class TokenMaps:
     layer: int
     image: Image.Image
     vocabulary: np.ndarray = field(repr=False)
-    tokenizer: object = field(default=None, repr=False)
+    tokenizer: PreTrainedTokenizerBase | None = field(default=None, repr=False)
 
     def __repr__(self):
         depths, rows, columns, ranks = self.top_ids.shape
         return f"TokenMaps({depths} ViT depths, {rows} × {columns} patches, top {ranks}, LM layer {self.layer})"
 
     @property
-    def ids(self):
+    def ids(self) -> np.ndarray:
         """(depth, row, column) the best id."""
         return self.top_ids[..., 0]
 
     @property
-    def words(self):
+    def words(self) -> np.ndarray:
         """(depth, row, column) the best word."""
         return self.vocabulary[self.ids]
 
     @property
-    def top_words(self):
+    def top_words(self) -> np.ndarray:
         """(depth, row, column, rank) the best words."""
         return self.vocabulary[self.top_ids]
 
-    def word_at(self, row, column):
+    def word_at(self, row: int, column: int) -> np.ndarray:
         """(depth,) what one patch decodes to as the ViT grows deeper."""
         check_range("row", row, self.ids.shape[1] - 1)
         check_range("column", column, self.ids.shape[2] - 1)
         return self.words[:, row, column]
 
-    def hits(self, words, k=1):
+    def hits(self, words: str | Iterable[str], k: int = 1) -> np.ndarray:
         """(depth, row, column) true where one of the patch's `k` best tokens is one by which one of `words` can show.
 
         Whole words, in any case: "b" does not hit "bear". A word that the tokenizer splits is hit by its first piece, if that
@@ -238,9 +325,10 @@ class TokenMaps:
         compared as strings, so that a piece inside a longer word is a hit if it is spelled like the word.
         """
         ids = _forms(self.vocabulary, words, self.tokenizer).ids
-        return np.isin(self.top_ids[..., :k], np.concatenate([[], *ids.values()])).any(-1)
+        hit = np.isin(self.top_ids[..., :k], np.concatenate([[], *ids.values()]))
+        return np.asarray(hit.any(-1))
 
-    def to_pandas(self):
+    def to_pandas(self) -> pandas.DataFrame:
         """A long table: depth, row, column, rank (1 is best), word, probability."""
         import pandas
 
@@ -256,25 +344,36 @@ class TokenMaps:
             }
         )
 
-    def show(self, kinds=None, widget=False):
+    def show(self, kinds: Mapping[str, str] | None = None, widget: bool = False) -> Slider | VBox:
         """A slider over depth: words on the dimmed picture.
 
-        kinds: {word: kind}, such as {"red": "colour", "cup": "category"}; words are coloured by kind.
-        widget: True gives an ipywidgets slider (it needs a running kernel) in place of the self-contained
-            HTML one, which works in Jupyter, in Colab and in the built book.
+        Args:
+            kinds: {word: kind}, such as {"red": "colour", "cup": "category"}; words are coloured by
+                kind.
+            widget: True gives an ipywidgets slider (it needs a running kernel) in place of the
+                self-contained HTML one, which works in Jupyter, in Colab and in the built book.
         """
-        make = slider.widget if widget else slider.Slider
+        make = slider.widget if widget else Slider
         return make(self.image, self.top_words, self.probabilities, self.depths, [self.layer], kinds)
 
 
-def explore(vlm, image, layers=None, depths=None, kinds=None, widget=False):
-    """One picture, two sliders: over the depths of the ViT and over the layers of the LM; all of either by default.
+def explore(
+    vlm: VLM,
+    image: ImageLike,
+    layers: Iterable[int] | None = None,
+    depths: Iterable[int] | None = None,
+    kinds: Mapping[str, str] | None = None,
+    widget: bool = False,
+) -> Slider | VBox:
+    """One picture, two sliders: over the depths of the ViT and over the layers of the LM; all of
+    either by default.
 
-    kinds, widget: as for `TokenMaps.show`.
+    Args:
+        kinds, widget: as for `TokenMaps.show`.
     """
     layers = list(range(vlm.n_layers + 1)) if layers is None else list(layers)
     if not layers:
         raise ValueError("A token map needs at least one LM layer.")
     maps = [token_maps(vlm, image, layer=layer, depths=depths, top_k=slider.SHOWN) for layer in layers]
     words, probabilities = (np.concatenate([getattr(m, what) for m in maps]) for what in ("top_words", "probabilities"))
-    return (slider.widget if widget else slider.Slider)(maps[0].image, words, probabilities, maps[0].depths, layers, kinds)
+    return (slider.widget if widget else Slider)(maps[0].image, words, probabilities, maps[0].depths, layers, kinds)

@@ -9,11 +9,12 @@ from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, logging
 
 from . import checkpoints, hub, images
@@ -31,21 +32,35 @@ QUESTION = "What is where? Xqzy."  # with a word that no vocabulary has
 AGAIN = "Fetch or train it again."
 
 
-def load(name, device="auto", dtype="auto", revision=None, max_pixels="auto"):
-    """Load a model by name: an organism ("toy-llava", "toy-qwen2vl"), a checkpoint folder, or a hub id.
+def load(
+    name: str | Path,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    max_pixels: int | str | None = "auto",
+) -> VLM:
+    """Load a model by name: an organism ("toy-llava", "toy-qwen2vl"), a checkpoint folder, or a hub
+    id.
 
-    device: "auto" takes a GPU if there is one, else the CPU; or anything `torch.device` takes.
-    dtype: "auto" takes float32 on a CPU and the checkpoint's own type on a GPU (float16 for bfloat16 where the
-    GPU lacks it); or "float32", "bfloat16", "float16", or a torch dtype; or "4-bit", where bitsandbytes is installed.
-    revision: of a hub model, a commit; its newest by default.
-    max_pixels: of families that keep a picture's size (Qwen2-VL to Qwen3-VL), the most pixels that reach the ViT; larger
-    pictures are reduced. "auto" takes the paper's bound (`images.MOST_PIXELS`, 1280 visual tokens) where the checkpoint's own is
-    larger, and says so once when a picture is reduced; None keeps the checkpoint's own. Later: `vlm.max_pixels = …`, or
-    `with images.bounded(vlm, …)`.
+    Only safetensors are read and no code from a checkpoint is run.
 
-    Only safetensors are read and no code from a checkpoint is run. Raises FileNotFoundError, ValueError or MemoryError
-    with a sentence when the name is unknown, gated or out of reach, the weights are missing, damaged or too large, are
-    a LoRA's or need a package, or the architecture is not one of those in `families`; the error behind it is chained.
+    Args:
+        device: "auto" takes a GPU if there is one, else the CPU; or anything `torch.device` takes.
+        dtype: "auto" takes float32 on a CPU and the checkpoint's own type on a GPU (float16 for
+            bfloat16 where the GPU lacks it); or "float32", "bfloat16", "float16", or a torch dtype;
+            or "4-bit", where bitsandbytes is installed.
+        revision: of a hub model, a commit; its newest by default.
+        max_pixels: of families that keep a picture's size (Qwen2-VL to Qwen3-VL), the most pixels
+            that reach the ViT; larger pictures are reduced. "auto" takes the paper's bound
+            (`images.MOST_PIXELS`, 1280 visual tokens) where the checkpoint's own is larger, and
+            says so once when a picture is reduced; None keeps the checkpoint's own. Later:
+            `vlm.max_pixels = …`, or `with images.bounded(vlm, …)`.
+
+    Raises:
+        FileNotFoundError, ValueError or MemoryError: with a sentence when the name is unknown,
+            gated or out of reach, the weights are missing, damaged or too large, are a LoRA's or
+            need a package, or the architecture is not one of those in `families`; the error behind
+            it is chained.
     """
     if max_pixels != "auto":
         images.check_pixels(max_pixels)  # before the weights, which may be large
@@ -54,14 +69,19 @@ def load(name, device="auto", dtype="auto", revision=None, max_pixels="auto"):
         scaling.apply(vlm)
     if max_pixels == "auto":
         vlm._bound_by_default()
-    elif max_pixels is not None:
+    elif not isinstance(max_pixels, str) and max_pixels is not None:
         vlm.max_pixels = max_pixels
     return vlm
 
 
-def load_parts(name, device="auto", dtype="auto", revision=None):
+def load_parts(
+    name: str | Path,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
     """(model, tokenizer, image_processor) of an organism, a folder or a hub id; see `load`."""
-    source = find(name)
+    name, source = str(name), find(name)
     if revision is not None and Path(source).is_dir():
         raise ValueError(f"'{name}' is a folder on this machine, and only the hub's models have revisions.")
     config = checkpoints.read_config(source, name, revision)
@@ -124,7 +144,7 @@ def _try_out(parts, name, family, telling):
                 vlm.answer(grey, QUESTION, max_new_tokens=1)
 
 
-def find(name):
+def find(name: str | Path) -> str:
     """The folder of an organism or a path, as a string; a hub id is returned as it is."""
     name = str(name)
     if name in ORGANISMS:

@@ -13,64 +13,91 @@ model computes in half precision: numpy takes it, whatever the model runs on. Wh
 `visual`, `embed`, `lm_hidden`) stays on `vlm.device`, in `vlm.dtype`.
 """
 
+from __future__ import annotations
+
 import warnings
-from collections import namedtuple
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from itertools import takewhile
-from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 import torch
+from PIL import Image
 from transformers import GenerationConfig
 
 from . import attention as _attention
 from . import images as _images
 from . import places
 from .families import adapter_class
-from .families.adapter import check_members
+from .families.adapter import Model, Module, Modules, check_members
 from .files import together
 from .finite import Watch, check_finite, extremes, first_bad, not_finite
 from .scenes import Scene, cover
 from .streams import check_count, check_range, off_device, residual_stream
 from .tokens import readable, spelt
+from .types import ImageLike, Several
 
-Positions = namedtuple("Positions", "index lm vit")
-Positions.__doc__ = """Where an image's tokens are.
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-index: (tokens,) places of the visual tokens in the sequence, in raster order.
-lm: (tokens,) positions given to the LM's rotary embedding; (3, tokens) time, row, column with M-RoPE.
-vit: (patches, 2) row and column of every ViT patch, in the ViT's own order.
-All three are on the CPU.
-"""
+
+class Positions(NamedTuple):
+    """Where an image's tokens are.
+
+    All three are on the CPU.
+
+    Attributes:
+        index: (tokens,) places of the visual tokens in the sequence, in raster order.
+        lm: (tokens,) positions given to the LM's rotary embedding; (3, tokens) time, row, column
+            with M-RoPE.
+        vit: (patches, 2) row and column of every ViT patch, in the ViT's own order.
+    """
+
+    index: torch.Tensor
+    lm: torch.Tensor
+    vit: torch.Tensor
 
 
 class VLM:
     """A vision-language model whose parts have the same names in every family.
 
-    model, tokenizer, image_processor: the Hugging Face objects. name, family, device, dtype.
-    vision_blocks, connector, lm_layers, final_norm, unembedding: its modules, in the order they run.
-    depths: the ViT depth that feeds the connector (LLaVA-1.5 skips its last block: 23 of 24). n_layers: LM blocks.
-    lens_layer: the LM layer that the lens reads unless told otherwise.
-    words: what each id of the vocabulary looks like to a reader.
+    Attributes:
+        model, tokenizer, image_processor: the Hugging Face objects.
+        name, family, device, dtype: what it is called, and where and how it computes.
+        vision_blocks, connector, lm_layers, final_norm, unembedding: its modules, in the order they
+            run.
+        depths: the ViT depth that feeds the connector (LLaVA-1.5 skips its last block: 23 of 24).
+        n_layers: LM blocks.
+        lens_layer: the LM layer that the lens reads unless told otherwise.
+        words: what each id of the vocabulary looks like to a reader.
     """
 
-    def __init__(self, model, tokenizer, image_processor, name="model"):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        image_processor: Any,
+        name: str = "model",
+    ):
         _check_is_here(model, name)
-        self.model, self.tokenizer, self.image_processor, self.name = model, tokenizer, image_processor, name
-        self.family = model.config.model_type
-        self.adapter = adapter_class(self.family)(model, image_processor)
+        self.model: Model = model
+        self.tokenizer: Any = tokenizer
+        self.image_processor, self.name = image_processor, name
+        self.family: str = self.model.config.model_type
+        self.adapter = adapter_class(self.family)(self.model, image_processor)
         check_members(self.adapter)
         self.vision_blocks, self.connector = self.adapter.vision_blocks, self.adapter.connector
         self.lm = self.adapter.lm
-        self.lm_layers, self.final_norm, self.unembedding = self.lm.layers, self.lm.norm, model.lm_head
+        self.lm_layers: Modules = self.lm.layers
+        self.final_norm: Module = self.lm.norm
+        self.unembedding: Module = self.model.lm_head
         self.depths, self.n_layers = self.adapter.depth, len(self.lm_layers)
-        self.about = getattr(model.config, "whatwhere", None) or {}
+        self.about: dict[str, Any] = getattr(self.model.config, "whatwhere", None) or {}
         # the paper reads layer 25 of LLaVA's 32
-        self.lens_layer = self.about.get("lens_layer", round(25 / 32 * self.n_layers))
+        self.lens_layer: int = self.about.get("lens_layer", round(25 / 32 * self.n_layers))
         self._warned, self._reduced, self._own_most = False, False, None
         self._grids, self._views = {}, {}
 
@@ -78,15 +105,17 @@ class VLM:
         return f"VLM({self.name}: {self.family}, ViT depth {self.depths}, {self.n_layers} LM layers, {self.dtype}, {self.device})"
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
+        """Where the weights are."""
         return self.unembedding.weight.device
 
     @property
-    def dtype(self):
+    def dtype(self) -> torch.dtype:
+        """In which type of number the model computes."""
         return self.unembedding.weight.dtype
 
     @cached_property
-    def words(self):
+    def words(self) -> np.ndarray:
         """(vocabulary,) array of strings: each token as a reader reads it."""
         return readable(self._pieces())
 
@@ -100,7 +129,7 @@ class VLM:
         known = min(n, 1 + max(self.tokenizer.get_vocab().values()))  # either may have ids that the other lacks
         return self.tokenizer.convert_ids_to_tokens(list(range(known))) + [None] * (n - known)
 
-    def save(self, folder):
+    def save(self, folder: str | Path) -> Path:
         """Write a checkpoint folder that `load` opens: weights as safetensors, tokenizer, image processor. Returns its path."""
         with together(folder) as new:
             for part in (self.model, self.tokenizer):
@@ -112,7 +141,7 @@ class VLM:
 
     # -- images and prompts in --------------------------------------------------------------------------------
 
-    def patch_grid(self, image):
+    def patch_grid(self, image: ImageLike) -> tuple[int, int]:
         """(rows, columns) of the visual tokens of `image`; where patches are merged, after merging."""
         image = self._read(image)
         asked = image.size, str(vars(self.image_processor))  # all that it depends on
@@ -120,7 +149,7 @@ class VLM:
             self._grids[asked] = self.adapter.grids(self._pixels([image]))[0]
         return self._grids[asked]
 
-    def viewed(self, image) -> _images.View:
+    def viewed(self, image: ImageLike) -> _images.View:
         """What of `image` reaches the patches, where the model resizes, crops or pads: an `images.View`."""
         size = self._read(image).size
         asked = size, str(vars(self.image_processor))
@@ -145,41 +174,48 @@ class VLM:
         return bounds and bounds[1]
 
     @max_pixels.setter
-    def max_pixels(self, most: int):
+    def max_pixels(self, most: int | None) -> None:
         _images.bound(self, max_pixels=most)
 
-    def seen(self, image):
+    def seen(self, image: ImageLike) -> Image.Image:
         """The picture that reaches the ViT, resized (and for CLIP cropped), as a PIL image."""
         return self.adapter.seen(self._read(image))
 
-    def positions(self, image, prompt=""):
+    def positions(self, image: ImageLike, prompt: str = "") -> Positions:
         """Where the visual tokens of `image` stand in the sequence and in the ViT: a `Positions`."""
         inputs = self.prepare(image, prompt)
         index = places.find(self, inputs["input_ids"]).index[0]
         lm, vit = self.position_ids(inputs)[..., 0, index], self.adapter.patch_positions(inputs)
         return Positions(index.cpu(), lm.cpu(), vit.cpu())
 
-    def image_places(self, inputs):
+    def image_places(self, inputs: dict[str, Any]) -> torch.Tensor:
         """(batch, length) true where a token stands for a piece of the image; `places.find` has more of it."""
         return places.find(self, inputs["input_ids"]).mask
 
-    def position_ids(self, inputs):
+    def position_ids(self, inputs: dict[str, Any]) -> torch.Tensor:
         """What the LM's rotary embedding is given: (batch, length), or (3, batch, length) with M-RoPE."""
         return self.adapter.position_ids(inputs)
 
-    def prepare(self, images, prompts, answers=None):
+    def prepare(
+        self,
+        images: ImageLike | Several,
+        prompts: str | Sequence[str],
+        answers: str | Sequence[str] | None = None,
+    ) -> dict[str, Any]:
         """What `vlm.model(**inputs)` takes, for one question or many.
 
-        images: an image (anything `images.read` takes) or a list; prompts: the user's question or a list. One of
-        a kind goes with all of the other. answers: a text that follows each prompt, such as what the
-        model said. The chat template is applied, the image placeholder expanded to one token per visual
-        token, and the sequences padded on the left: `input_ids` is (batch, length).
+        Args:
+            images: an image (anything `images.read` takes) or a list.
+            prompts: the user's question or a list. One of a kind goes with all of the other.
+            answers: a text that follows each prompt, such as what the model said. The chat template
+                is applied, the image placeholder expanded to one token per visual token, and the
+                sequences padded on the left: `input_ids` is (batch, length).
         """
-        images, prompts, _ = _pair(images, prompts)
-        pixels = self._pixels(images)
+        pictures, questions, _ = _pair(images, prompts)
+        pixels = self._pixels(pictures)
         ids = [
-            self._encode(prompt, rows * columns + self.adapter.leading)
-            for prompt, (rows, columns) in zip(prompts, self.adapter.grids(pixels))
+            self._encode(question, rows * columns + self.adapter.leading)
+            for question, (rows, columns) in zip(questions, self.adapter.grids(pixels))
         ]
         if answers is not None:
             ids = [prompt + answer for prompt, answer in zip(ids, self._answers(answers, len(ids)))]
@@ -190,8 +226,23 @@ class VLM:
 
     # -- running ------------------------------------------------------------------------------------------------
 
+    @overload
+    def answer(
+        self, image: ImageLike, question: str, max_new_tokens: int = 40, batch_size: int = 16, plain: bool = True
+    ) -> str: ...
+    @overload
+    def answer(
+        self, image: Any, question: Any, max_new_tokens: int = 40, batch_size: int = 16, plain: bool = True
+    ) -> list[str]: ...
     @torch.no_grad()
-    def answer(self, image, question, max_new_tokens=40, batch_size=16, plain=True):
+    def answer(
+        self,
+        image: ImageLike | Several,
+        question: str | Sequence[str],
+        max_new_tokens: int = 40,
+        batch_size: int = 16,
+        plain: bool = True,
+    ) -> str | list[str]:
         """The model's own answer, decoded greedily: a string, or a list where a list was given.
 
         Each token is the likeliest one, up to the first that ends an answer. What else the checkpoint's generation_config
@@ -218,7 +269,7 @@ class VLM:
         return answers if many else answers[0]
 
     @torch.no_grad()
-    def logits(self, image, prompt):
+    def logits(self, image: ImageLike | Several, prompt: str | Sequence[str]) -> torch.Tensor:
         """(length, vocabulary) logits at every position of the prompt; (batch, length, vocabulary) for lists.
 
         Computed part by part, by the names above; the tests hold it to the model's own forward pass.
@@ -230,19 +281,39 @@ class VLM:
         logits = off_device(check_finite(self.unembedding(self.final_norm(hidden)), "the logits"))
         return logits if many else logits[0]
 
+    @overload
+    def visual_tokens(self, image: ImageLike, depth: int | None = None) -> torch.Tensor: ...
+    @overload
+    def visual_tokens(self, image: Several, depth: int | None = None) -> list[torch.Tensor]: ...
     @torch.no_grad()
-    def visual_tokens(self, image, depth=None):
+    def visual_tokens(
+        self, image: ImageLike | Several, depth: int | None = None
+    ) -> torch.Tensor | list[torch.Tensor]:
         """(rows × columns, hidden) visual tokens of `image` in raster order, after the connector.
 
-        depth: run only so many ViT blocks, 0 … `vlm.depths`; 0 is the patch embedding alone. All by default.
         A list of images gives a list.
+
+        Args:
+            depth: run only so many ViT blocks, 0 … `vlm.depths`; 0 is the patch embedding alone.
+                All by default.
         """
         depth = self.depths if depth is None else depth
-        tokens = self.visual_tokens_by_depth(image, [depth])
-        return [each[0] for each in tokens] if isinstance(tokens, list) else tokens[0]
+        if isinstance(image, (list, tuple)):
+            return [tokens[0] for tokens in self.visual_tokens_by_depth(image, [depth])]
+        return self.visual_tokens_by_depth(image, [depth])[0]
 
+    @overload
+    def visual_tokens_by_depth(
+        self, image: ImageLike, depths: Iterable[int] | None = None
+    ) -> torch.Tensor: ...
+    @overload
+    def visual_tokens_by_depth(
+        self, image: Several, depths: Iterable[int] | None = None
+    ) -> list[torch.Tensor]: ...
     @torch.no_grad()
-    def visual_tokens_by_depth(self, image, depths=None):
+    def visual_tokens_by_depth(
+        self, image: ImageLike | Several, depths: Iterable[int] | None = None
+    ) -> torch.Tensor | list[torch.Tensor]:
         """(depths, rows × columns, hidden) visual tokens from one pass through the ViT; a list gives a list.
 
         This is the paper's truncated-ViT family: the connector reads the residual stream after each depth.
@@ -253,7 +324,9 @@ class VLM:
         tokens = [off_device(each[:, leading:, :width]) for each in seen]
         return tokens if isinstance(image, (list, tuple)) else tokens[0]
 
-    def visual(self, inputs, depths=None):
+    def visual(
+        self, inputs: dict[str, Any], depths: Iterable[int] | None = None
+    ) -> list[torch.Tensor]:
         """What the LM is given to see, for prepared inputs: per image (depths, leading + rows × columns, width).
 
         The width is that of the LM; where the LM is given several ViT depths (`vlm.adapter.extra_depths`, in Qwen3-VL), it is
@@ -284,8 +357,18 @@ class VLM:
             by_depth.append([torch.cat(parts, -1) for parts in zip(tokens, *added)] if extra else tokens)
         return by_depth
 
+    @overload
+    def vit_states(
+        self, image: ImageLike, depths: Iterable[int] | None = None
+    ) -> torch.Tensor: ...
+    @overload
+    def vit_states(
+        self, image: Several, depths: Iterable[int] | None = None
+    ) -> list[torch.Tensor]: ...
     @torch.no_grad()
-    def vit_states(self, image, depths=None):
+    def vit_states(
+        self, image: ImageLike | Several, depths: Iterable[int] | None = None
+    ) -> torch.Tensor | list[torch.Tensor]:
         """(depths, rows × columns, features) the ViT's residual stream as the connector finds it; a list gives a list.
 
         One row for each visual token, in raster order: the state of its patch, or of its patches one after the other
@@ -314,10 +397,15 @@ class VLM:
             check_range("depth", depth, self.depths)
         return depths
 
-    def embed(self, inputs, visual=None):
-        """(batch, length, width) input embeddings of the LM, visual tokens in their places; width as for `visual`.
+    def embed(
+        self, inputs: dict[str, Any], visual: Sequence[torch.Tensor] | torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(batch, length, width) input embeddings of the LM, visual tokens in their places; width
+        as for `visual`.
 
-        visual: one (leading + rows × columns, width) tensor per image, on any device; by default the model's own.
+        Args:
+            visual: one (leading + rows × columns, width) tensor per image, on any device; by
+                default the model's own.
         """
         if visual is None:
             visual = [each[0] for each in self.visual(inputs, [self.depths])]
@@ -333,7 +421,7 @@ class VLM:
         return embeddings.masked_scatter(at, torch.cat([each.to(embeddings) for each in visual]))
 
     @torch.no_grad()
-    def embed_with_states(self, inputs):
+    def embed_with_states(self, inputs: dict[str, Any]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """(embeddings, states): what `embed` gives, and for each image what `vit_states` gives at all depths, from one pass."""
         needed = {self.depths, *self.adapter.extra_depths}
 
@@ -345,10 +433,16 @@ class VLM:
         (visual,) = self._joined(dict(enumerate(connected)), [self.depths])
         return self.embed(inputs, visual), [torch.stack(each) for each in zip(*patches)]
 
-    def lm_inputs(self, embeddings, attention_mask=None, position_ids=None):
+    def lm_inputs(
+        self,
+        embeddings: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+    ) -> dict[str, Any]:
         """What `vlm.lm(**inputs)` takes: a dictionary. Arguments as for `lm_hidden`.
 
-        Raises ValueError for embeddings of another width than those of `embed`.
+        Raises:
+            ValueError: for embeddings of another width than those of `embed`.
         """
         width = self.unembedding.weight.shape[1] * (1 + len(self.adapter.extra_depths))
         if embeddings.shape[-1] != width:
@@ -358,15 +452,45 @@ class VLM:
             )
         return {**self.adapter.unpack(embeddings), "attention_mask": attention_mask, "position_ids": position_ids}
 
-    def lm_hidden(self, inputs_embeds, attention_mask=None, position_ids=None, layer=None):
-        """(batch, length, hidden) residual stream of the LM after `layer` blocks, and no block more is run.
+    @overload
+    def lm_hidden(
+        self,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        layer: int | None = None,
+    ) -> torch.Tensor: ...
+    @overload
+    def lm_hidden(
+        self,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        layer: Several,
+    ) -> list[torch.Tensor]: ...
+    def lm_hidden(
+        self,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        layer: int | Several | None = None,
+    ) -> torch.Tensor | list[torch.Tensor]:
+        """(batch, length, hidden) residual stream of the LM after `layer` blocks, and no block more
+        is run.
 
-        inputs_embeds: (batch, length, width), as `embed` makes them. Where something is added after a block (`extra_depths`),
-        its state is the one before that, as in transformers' `hidden_states`.
-        layer: 0 … `vlm.n_layers`, the last by default (before the final norm); a list of layers gives a list.
-        position_ids: as `vlm.position_ids(inputs)` makes them. Raises `finite.NotFinite` where a state is nan or infinite.
+        Args:
+            inputs_embeds: (batch, length, width), as `embed` makes them. Where something is added
+                after a block (`extra_depths`), its state is the one before that, as in
+                transformers' `hidden_states`.
+            layer: 0 … `vlm.n_layers`, the last by default (before the final norm); a list of layers
+                gives a list.
+            position_ids: as `vlm.position_ids(inputs)` makes them.
+
+        Raises:
+            NotFinite: where a state is nan or infinite.
         """
-        layers = [self.n_layers] if layer is None else [layer] if isinstance(layer, Integral) else list(layer)
+        asked: Any = self.n_layers if layer is None else layer
+        layers: list[int] = list(asked) if isinstance(asked, Iterable) else [asked]
         for each in layers:
             check_range("layer", each, self.n_layers)
         found = residual_stream(
@@ -375,16 +499,38 @@ class VLM:
         )  # fmt: skip
         return found if isinstance(layer, (list, tuple)) else found[0]
 
+    @overload
     def attention(
         self,
-        image: Any,
+        image: ImageLike,
+        question: str = "",
+        answer: str | None = None,
+        *,
+        layers: int | Iterable[int] | None = None,
+        depths: int | Iterable[int] | None = None,
+        take: None = None,
+    ) -> _attention.Attention: ...
+    @overload
+    def attention(
+        self,
+        image: ImageLike | Several,
         question: str | list[str] = "",
         answer: str | list[str] | None = None,
         *,
         layers: int | Iterable[int] | None = None,
         depths: int | Iterable[int] | None = None,
         take: Callable[[torch.Tensor], Any] | None = None,
-    ) -> Any:
+    ) -> list[Any]: ...
+    def attention(
+        self,
+        image: ImageLike | Several,
+        question: str | list[str] = "",
+        answer: str | list[str] | None = None,
+        *,
+        layers: int | Iterable[int] | None = None,
+        depths: int | Iterable[int] | None = None,
+        take: Callable[[torch.Tensor], Any] | None = None,
+    ) -> _attention.Attention | list[Any]:
         """What each token collects from which others, in some blocks of the LM or of the ViT.
 
         Args:
@@ -407,8 +553,7 @@ class VLM:
                 "eager".
         """
         images, questions, many = _pair(image, question)
-        many_answers = answer is None or isinstance(answer, (list, tuple))
-        answers = answer if many_answers else [answer] * len(images)
+        answers = [answer] * len(images) if isinstance(answer, str) else answer
         found = _attention.read(self, images, questions, answers, layers, depths, take)
         return found if many else found[0]
 
@@ -486,13 +631,13 @@ class VLM:
             )
         return ids
 
-    def after_image(self, prompt):
+    def after_image(self, prompt: str) -> list[int]:
         """Token ids of what comes after the image in a prompt: the question, and what calls for an answer."""
         ids, image = self._encode(prompt, 1), self.model.config.image_token_id
         return ids[ids.index(image) + 1 :]
 
     @property
-    def ends(self):
+    def ends(self) -> set[int]:
         """The ids of the tokens that end an answer, by the checkpoint's generation_config: a set."""
         named = self.model.generation_config.eos_token_id
         return set(named if isinstance(named, (list, tuple)) else () if named is None else [named])
@@ -576,7 +721,7 @@ def _check_prompts(prompts, what="A prompt is a question in words"):
             raise ValueError(f"{what}, not {prompt!r}.")
 
 
-def _pair(images, prompts):
+def _pair(images: Any, prompts: Any) -> tuple[list[Any], list[str], bool]:
     """Lists of equal length from one or many of each, and whether many were given."""
     many = isinstance(images, (list, tuple)) or isinstance(prompts, (list, tuple))
     images = list(images) if isinstance(images, (list, tuple)) else [images]

@@ -11,7 +11,7 @@ they are embedded, so that a hook on the LM knows where the image stands, howeve
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where each prompt of a batch holds its image; visual tokens come in raster order, whatever the family.
+    """Where each prompt of a batch holds its image; visual tokens come in raster order, whatever
+    the family.
 
-    mask: (batch, length) booleans, true at every visual token. leading: how many of a prompt's visual tokens come before its
-    first patch: 1 in a LLaVA that keeps CLIP's class token, else 0. All tensors are on the device of the ids.
+    Attributes:
+        mask: (batch, length) booleans, true at every visual token.
+        leading: how many of a prompt's visual tokens come before its first patch: 1 in a LLaVA that
+            keeps CLIP's class token, else 0. All tensors are on the device of the ids.
     """
 
     mask: torch.Tensor
@@ -60,7 +63,11 @@ class Places:
         return [int(index[-1]) + 1 for index in self.whole]
 
     def check_held(self) -> None:
-        """Raises ValueError unless each prompt holds a piece of an image at least."""
+        """Raises ValueError unless each prompt holds a piece of an image at least.
+
+        Raises:
+            ValueError: unless each prompt holds a piece of an image at least.
+        """
         for n, index in enumerate(self.index):
             if not len(index):
                 raise ValueError(
@@ -68,7 +75,11 @@ class Places:
                 )
 
     def check(self, grids: Iterable[tuple[int, int]]) -> None:
-        """Raises ValueError unless each prompt holds one whole image of its grid (rows, columns)."""
+        """Raises ValueError unless each prompt holds one whole image of its grid (rows, columns).
+
+        Raises:
+            ValueError: unless each prompt holds one whole image of its grid (rows, columns).
+        """
         for n, (index, (rows, columns)) in enumerate(zip(self.index, grids)):
             if len(index) != rows * columns:
                 raise ValueError(
@@ -85,9 +96,13 @@ def find(vlm: "VLM", ids: torch.Tensor) -> Places:
 class Running:
     """Where the image stands in the prompt that is about to reach the LM, however the model is run.
 
-    `attach` hangs a hook on the input embeddings; `ids` and `found` are what it saw last. ids: (batch, length), or None before
-    anything was embedded. found: the `Places` in them; None where they hold no image, and where they are one token alone,
-    which the model said itself: what is fed after the prompt of an answer has no image, even if it says the image's token.
+    `attach` hangs a hook on the input embeddings; `ids` and `found` are what it saw last.
+
+    Attributes:
+        ids: (batch, length), or None before anything was embedded.
+        found: the `Places` in them; None where they hold no image, and where they are one token
+            alone, which the model said itself: what is fed after the prompt of an answer has no
+            image, even if it says the image's token.
     """
 
     def __init__(self, vlm: "VLM"):
@@ -103,21 +118,29 @@ class Running:
         self.found = found if found.mask.any() and found.mask.shape[1] > 1 else None
 
     def fits(self, embeddings: torch.Tensor) -> bool:
-        """Has the LM been given all of the prompt, and nothing but it? embeddings: (batch, length, hidden)."""
+        """Has the LM been given all of the prompt, and nothing but it?
+
+        Args:
+            embeddings: (batch, length, hidden).
+        """
         return self.found is not None and embeddings.shape[:2] == self.found.mask.shape
 
 
 def grids(vlm: "VLM", found: Places, positions: torch.Tensor | None) -> list[tuple[int, int]]:
     """(rows, columns) of each prompt's visual tokens, from the positions that the LM is given.
 
-    positions: `plain` ones, or None in a family all of whose pictures have one grid. Raises ValueError where a prompt holds no
-    image, several, or a part of one (with M-RoPE: a part that is no rectangle, since a grid is all that positions tell).
+    Args:
+        positions: `plain` ones, or None in a family all of whose pictures have one grid.
+
+    Raises:
+        ValueError: where a prompt holds no image, several, or a part of one (with M-RoPE: a part
+            that is no rectangle, since a grid is all that positions tell).
     """
     found.check_held()
-    at = [
+    at: list[Any] = [
         None if positions is None else positions[..., n, own] for n, own in enumerate(found.index)
     ]
-    shapes = [tuple(vlm.adapter.grid_at(own)) for own in at]
+    shapes = [(rows, columns) for rows, columns in map(vlm.adapter.grid_at, at)]
     found.check(shapes)
     return shapes
 

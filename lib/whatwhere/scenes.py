@@ -29,8 +29,10 @@ from .images import View
 class Thing(Protocol):
     """One thing in a picture.
 
-    category: the word for what it is, "mug". attributes: words for how it is, ("red", "striped").
-    words: all of its own words, which are these and perhaps more (the letters of a sign).
+    Attributes:
+        category: the word for what it is, "mug".
+        attributes: words for how it is, ("red", "striped").
+        words: all of its own words, which are these and perhaps more (the letters of a sign).
     """
 
     @property
@@ -45,14 +47,15 @@ class Thing(Protocol):
 class Scene(Protocol):
     """A picture and what is known about it.
 
-    id: a string by which it is known again, in error messages, tables and files.
-    image: anything `images.read` takes. things: a sequence of `Thing`.
+    Three more members are used where a scene has them: `vocabulary`, {kind: words} of all that its
+    source may show, with the kinds "category", "background" and any kinds of attributes ("colour");
+    without it, its things' own words. `existence(kind)`, its existence questions: [(word, whether
+    it is there), …]. `questions(kinds)`, questions with `text` and `answer` for an `answers.Exam`.
 
-    Three more members are used where a scene has them:
-    `vocabulary`, {kind: words} of all that its source may show, with the kinds "category",
-    "background" and any kinds of attributes ("colour"); without it, its things' own words.
-    `existence(kind)`, its existence questions: [(word, whether it is there), …].
-    `questions(kinds)`, questions with `text` and `answer` for an `answers.Exam`.
+    Attributes:
+        id: a string by which it is known again, in error messages, tables and files.
+        image: anything `images.read` takes.
+        things: a sequence of `Thing`.
     """
 
     @property
@@ -136,8 +139,8 @@ def cover(scene: Scene, grid: tuple[int, int], view: View | None = None) -> np.n
     pixels = _shares(scene, height, width)  # of the resized picture, whose pixels are cropped
     inside = pixels[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
     padding = (0, 0), (max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0))
-    lost = (pixels[:-1].any((1, 2)) & ~inside[:-1].any((1, 2))).nonzero()[0]
-    for n in lost:
+    lost = np.flatnonzero(pixels[:-1].any((1, 2)) & ~inside[:-1].any((1, 2)))
+    for n in lost.tolist():
         warnings.warn(
             f"The {scene.things[n].category} of scene {scene.id} is cropped away by the model: it "
             "covers nothing of what is seen.",
@@ -159,7 +162,9 @@ def _shares(scene, rows, columns):
     return shares
 
 
-def cover_of(masks: Sequence, size: tuple[int, int], rows: int, columns: int) -> np.ndarray:
+def cover_of(
+    masks: Sequence | np.ndarray, size: tuple[int, int], rows: int, columns: int
+) -> np.ndarray:
     """(things + 1, rows, columns) what `Scene.cover` gives, from a mask of each thing.
 
     Args:
@@ -254,8 +259,9 @@ def existence(scenes: Iterable[Scene], kind: str = "random") -> list[list[tuple[
         raise ValueError(f"Absentees are {', '.join(ranks)}; got {kind!r}.")
     asked = []
     for scene, there in zip(scenes, present):
-        if hasattr(scene, "existence"):
-            asked.append([(str(word), bool(is_there)) for word, is_there in scene.existence(kind)])
+        own_questions = getattr(scene, "existence", None)
+        if own_questions is not None:
+            asked.append([(str(word), bool(is_there)) for word, is_there in own_questions(kind)])
             continue
         rank, rnd = ranks[kind](there), random.Random(f"existence/{kind}/{scene.id}")
         absent = sorted(set(common) - set(there), key=lambda word: (-rank[word], word))

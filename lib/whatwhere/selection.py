@@ -3,12 +3,21 @@
 `intervene.knockout` asks for queries and keys; here their places are found in each run.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
 
 from . import places
 from .attention import vit_order
 from .compress.within import at_work
+
+if TYPE_CHECKING:
+    from .models import VLM
 
 NAMES = ("image", "after", "last")  # tokens of a prompt
 FIXED_CACHE = (
@@ -20,8 +29,9 @@ FIXED_CACHE = (
 class Choice:
     """Some of a sequence's tokens: by a mask, by their places or by name; all of them if None."""
 
-    def __init__(self, what, given, names=()):
-        self.name, self.masks, self.places = "all" if given is None else None, None, None
+    def __init__(self, what: str, given: Any, names: Sequence[str] = ()):
+        self.name, self.places = "all" if given is None else None, None
+        self.masks: list[torch.Tensor] = []
         if given is None:
             return
         parts = (given, *(given if isinstance(given, (list, tuple)) else ()))
@@ -40,20 +50,31 @@ class Choice:
             self.places = places.reshape(-1).tolist()
 
     @property
-    def needs_end(self):
+    def needs_end(self) -> bool:
         """Does it count from the prompt's end?"""
         return self.name == "last" or self.places is not None and min(self.places) < 0
 
     @property
-    def answers(self):
+    def answers(self) -> bool:
         """Are tokens that follow the prompt among them?"""
         return self.name in ("all", "after", "last")
 
-    def among(self, length, patches, grid, n, images, visual=None, end=None):
+    def among(
+        self,
+        length: int,
+        patches: torch.Tensor,
+        grid: tuple[int, int],
+        n: int,
+        images: int,
+        visual: Any = None,
+        end: Any = None,
+    ) -> torch.Tensor:
         """(length,) booleans, for image `n` of so many `images` and its prompt.
 
-        patches: (rows × columns,) where its patches are, in raster order. visual: (length,) what
-        stands for the image. end: the length of the prompt, after which an answer may come.
+        Args:
+            patches: (rows × columns,) where its patches are, in raster order.
+            visual: (length,) what stands for the image.
+            end: the length of the prompt, after which an answer may come.
         """
         chosen = torch.zeros(length, dtype=torch.bool)
         if self.name == "all":
@@ -89,12 +110,12 @@ class Choice:
 class PairsInViT:
     """Which of a ViT's tokens look, and at which: found anew whenever it is run."""
 
-    def __init__(self, vlm, queries, keys, stack):
+    def __init__(self, vlm: VLM, queries: Any, keys: Any, stack: ExitStack):
         self.vlm, self.sides = vlm, [Choice("Queries", queries), Choice("Keys", keys)]
         hook = vlm.adapter.vision.register_forward_pre_hook(self.look, with_kwargs=True)
         stack.callback(hook.remove)
 
-    def look(self, _, args, named):
+    def look(self, _: Any, args: tuple, named: dict[str, Any]) -> None:
         grids = self.vlm.adapter.vit_grids(args, named)
         image, token = vit_order(self.vlm.adapter, grids)
         sizes = image.bincount()
@@ -107,7 +128,7 @@ class PairsInViT:
                 by_image.append(side.among(size, patches, grid, n, len(grids)))
             self.chosen.append(torch.cat(by_image)[index])
 
-    def pairs(self, number, shape):
+    def pairs(self, number: int, shape: tuple[int, ...]) -> torch.Tensor:
         """(batch, queries, keys) booleans for the next part of block `number`: image or window."""
         batch, _, n, _ = shape
         start = self.done.get(number, 0)
@@ -119,19 +140,19 @@ class PairsInViT:
 class PairsInPrompt:
     """Which tokens look, and at which, while a prompt is read and while its answer is written."""
 
-    def __init__(self, vlm, queries, keys, stack):
+    def __init__(self, vlm: VLM, queries: Any, keys: Any, stack: ExitStack):
         self.vlm = vlm
         self.sides = [Choice("Queries", queries, NAMES), Choice("Keys", keys, NAMES)]
         self.running = places.Running(vlm)
-        self.prompt = None  # (batch, length) ids of the last prompt, without its answer
-        self.of_prompt = None  # (batch, length) which of its tokens look, and at which
-        self.now = None  # (batch, queries) and (batch, keys), of what the LM runs on
+        self.prompt: Any = None  # (batch, length) ids of the last prompt, without its answer
+        self.of_prompt: Any = None  # (batch, length) which of its tokens look, and at which
+        self.now: Any = None  # (batch, queries) and (batch, keys), of what the LM runs on
         stack.callback(self.running.attach().remove)
         hook = vlm.model.get_input_embeddings().register_forward_hook(self.read)
         stack.callback(hook.remove)
         stack.callback(vlm.lm.register_forward_pre_hook(self.look, with_kwargs=True).remove)
 
-    def read(self, _, args, output):
+    def read(self, _: Any, args: tuple, output: torch.Tensor) -> None:
         """After the input embeddings: where does a prompt with an image end?"""
         ids = args[0]
         if self.running.found is not None:
@@ -140,7 +161,7 @@ class PairsInPrompt:
             grown = length and ids.shape[1] > length and torch.equal(ids[:, :length], before)
             self.prompt = before if grown else ids
 
-    def look(self, _, args, named):
+    def look(self, _: Any, args: tuple, named: dict[str, Any]) -> None:
         """Before the LM: what of it is meant?"""
         cache, (batch, new) = named.get("past_key_values"), named["inputs_embeds"].shape[:2]
         past = 0 if cache is None else cache.get_seq_length()
@@ -184,7 +205,7 @@ class PairsInPrompt:
                 of_side[n, own] = side.among(len(visual), at, grid, n, len(real), visual, end)
         return chosen
 
-    def pairs(self, number, shape):
+    def pairs(self, number: int, shape: tuple[int, ...]) -> torch.Tensor | None:
         """(batch, queries, keys) booleans; None of a text without an image."""
         if self.now is None:
             return None
@@ -194,7 +215,7 @@ class PairsInPrompt:
         return queries[:, :, None] & keys[:, None]
 
 
-def other_grid(mask, grid):
+def other_grid(mask: torch.Tensor, grid: tuple[int, int]) -> ValueError:
     """The error for a mask of other patches than there are."""
     return ValueError(
         f"This mask has {mask.shape[0]} × {mask.shape[1]} patches, and the grid here has {grid[0]} "
@@ -202,7 +223,7 @@ def other_grid(mask, grid):
     )
 
 
-def checked_masks(masks):
+def checked_masks(masks: Any) -> list[torch.Tensor]:
     """A list of boolean tensors (rows, columns), none of them empty."""
     many = isinstance(masks, (list, tuple)) or getattr(masks, "ndim", 0) == 3
     masks = masks if many else [masks]

@@ -9,10 +9,13 @@ words are whole, scenes are hundreds with the truth known for each patch, and ev
 that cannot know the scene (`Readings.of_other_scenes`, `Readings.shuffled`).
 """
 
+from __future__ import annotations
+
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +29,15 @@ from .scenes import Scene, checked, cover, vocabulary
 from .scenes import existence as asked_for
 from .stats import interval, share
 from .streams import check_count
-from .tokens import forms
+from .tokens import Forms, forms
+from .types import ImageLike
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from .compress import Decoder
+    from .models import VLM
+
 
 KINDS = ("attribute", "object", "background", "function")  # and "other", which is all the rest
 
@@ -35,11 +46,17 @@ KINDS = ("attribute", "object", "background", "function")  # and "other", which 
 class Readings:
     """Token maps of many images, all of one grid.
 
-    ids: (images, depths, rows, columns) the best id of each patch. asked: words whose presence was asked after.
-    scores: (images, depths, asked) the largest log-probability that any patch gives to each of them.
-    vocabulary: (vocabulary,) what each id looks like. depths: the ViT depths. layer: the LM layer read.
-    tokenizer: the model's, for words that are several tokens. views: by (width, height) of a picture, what the model sees of
-    one; of sizes that are not named, all.
+    Attributes:
+        ids: (images, depths, rows, columns) the best id of each patch.
+        asked: words whose presence was asked after.
+        scores: (images, depths, asked) the largest log-probability that any patch gives to each of
+            them.
+        vocabulary: (vocabulary,) what each id looks like.
+        depths: the ViT depths.
+        layer: the LM layer read.
+        tokenizer: the model's, for words that are several tokens.
+        views: by (width, height) of a picture, what the model sees of one; of sizes that are not
+            named, all.
     """
 
     ids: np.ndarray
@@ -48,7 +65,7 @@ class Readings:
     vocabulary: np.ndarray
     depths: tuple
     layer: int
-    tokenizer: object = None
+    tokenizer: PreTrainedTokenizerBase | None = None
     views: Mapping[tuple[int, int], View] = field(default_factory=dict)
 
     def __repr__(self):
@@ -56,24 +73,24 @@ class Readings:
         return f"Readings({images} images, {depths} ViT depths, {rows} × {columns} patches, LM layer {self.layer})"
 
     @property
-    def words(self):
+    def words(self) -> np.ndarray:
         """(images, depths, rows, columns) the best word of each patch."""
         return self.vocabulary[self.ids]
 
-    def forms(self, words):
+    def forms(self, words: str | Iterable[str]) -> Forms:
         """The tokens by which words can show in these maps: `lens.forms`."""
         return forms(self.vocabulary, words, self.tokenizer)
 
-    def viewed(self, image) -> View:
+    def viewed(self, image: ImageLike) -> View:
         """What of a picture the model sees that these maps are of: as `vlm.viewed`."""
         size = pictures.read(image).size
         return self.views.get(size, View(size, (0, 0, *size)))
 
-    def of_other_scenes(self):
+    def of_other_scenes(self) -> Readings:
         """Each image is given the maps of the image before it: same model, same words, wrong picture."""
         return replace(self, ids=np.roll(self.ids, 1, 0), scores=np.roll(self.scores, 1, 0))
 
-    def shuffled(self, seed=0):
+    def shuffled(self, seed: int = 0) -> Readings:
         """The patches of each map in another order, the same at all depths: right picture, wrong places."""
         rng, flat = np.random.default_rng(seed), self.ids.reshape(*self.ids.shape[:2], -1)
         order = rng.permuted(np.broadcast_to(np.arange(flat.shape[-1]), (len(flat), flat.shape[-1])), axis=1)
@@ -81,12 +98,26 @@ class Readings:
 
 
 @torch.no_grad()
-def read(vlm, images, layer=None, depths=None, asked=(), norm=True, batch_size=None, decoder=None):
+def read(
+    vlm: VLM,
+    images: Iterable[Any],
+    layer: int | None = None,
+    depths: Iterable[int] | None = None,
+    asked: Sequence[str] = (),
+    norm: bool = True,
+    batch_size: int | None = None,
+    decoder: Decoder | None = None,
+) -> Readings:
     """Token maps of many images at many ViT depths in one pass over them: `Readings`.
 
-    images: anything `images.read` takes, scenes or Gestalt probes; all of one patch grid. layer, depths, norm, batch_size,
-    decoder: as for `lens.token_maps`. asked: words to keep scores of; the score of a word is that of the best token by which it
-    can show (`lens.forms`). Raises ValueError where grids differ, or a word has no such token.
+    Args:
+        images: anything `images.read` takes, scenes or Gestalt probes; all of one patch grid.
+        layer, depths, norm, batch_size, decoder: as for `lens.token_maps`.
+        asked: words to keep scores of; the score of a word is that of the best token by which it
+            can show (`lens.forms`).
+
+    Raises:
+        ValueError: where grids differ, or a word has no such token.
     """
     images = [pictures.read(getattr(each, "image", each)) for each in images]
     grid = _one_grid(vlm, images)
@@ -141,11 +172,21 @@ def by_kind(vocabulary: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...
     return {kind: tuple(words[kind].values()) for kind in KINDS}
 
 
-def kinds_of(vocabulary, words, tokenizer=None):
-    """(vocabulary,) the kind of each id as an index into KINDS, -1 for other; a word counts by all its `lens.forms`.
+def kinds_of(
+    vocabulary: np.ndarray,
+    words: Mapping[str, Iterable[str]],
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> np.ndarray:
+    """(vocabulary,) the kind of each id as an index into KINDS, -1 for other; a word counts by all
+    its `lens.forms`.
 
-    words: {kind: words}. tokenizer: the model's, for words that are several tokens. Raises ValueError for a kind that is not
-    in KINDS, for a word that no token can stand for (no patch could ever say it), and for one that is listed twice.
+    Args:
+        words: {kind: words}.
+        tokenizer: the model's, for words that are several tokens.
+
+    Raises:
+        ValueError: for a kind that is not in KINDS, for a word that no token can stand for (no
+            patch could ever say it), and for one that is listed twice.
     """
     unknown = set(words) - set(KINDS)
     if unknown:
@@ -179,8 +220,12 @@ def _say_missing(found, what):
 
 
 def owners(scene: Scene, grid: tuple[int, int], view: View | None = None) -> np.ndarray:
-    """(rows, columns) whose patch it is: the index of the thing that covers half of it or more, -1 for the ground, -2 for
-    neither. The grid need not divide the picture. view: `vlm.viewed(scene.image)`, where the model crops or pads it."""
+    """(rows, columns) whose patch it is: the index of the thing that covers half of it or more, -1
+    for the ground, -2 for neither. The grid need not divide the picture.
+
+    Args:
+        view: `vlm.viewed(scene.image)`, where the model crops or pads it.
+    """
     shares = cover(scene, grid, view)
     whose = np.where(shares.max(0) >= 0.5, shares.argmax(0), -2)
     return np.where(whose == len(scene.things), -1, whose)
@@ -193,16 +238,22 @@ def _pairs(maps, scenes):
     return zip(maps, scenes)
 
 
-def counts(readings, scenes, words=None):
+def counts(
+    readings: Readings, scenes: Iterable[Scene], words: Mapping[str, Iterable[str]] | None = None
+) -> pd.DataFrame:
     """How many patches say what, as a table with a row for each scene and depth.
 
-    Columns: scene, depth; `patches`, and of these the numbers of "attribute", "object", "background", "function" and
-    "other"; "object patches", and of these those that say an "own word" of any kind, an "attribute, own" or
-    "attribute, other's", and the same for "object". A word is the patch's own if it is a word of the thing that covers half
-    of the patch: its category, an attribute, or a letter of its sign. A word is said by any of its tokens (`lens.forms`).
+    Columns: scene, depth; `patches`, and of these the numbers of "attribute", "object",
+    "background", "function" and "other"; "object patches", and of these those that say an "own
+    word" of any kind, an "attribute, own" or "attribute, other's", and the same for "object". A
+    word is the patch's own if it is a word of the thing that covers half of the patch: its
+    category, an attribute, or a letter of its sign. A word is said by any of its tokens
+    (`lens.forms`).
 
-    words: {kind: words}, by default all that such scenes may show (`by_kind` of their `scenes.vocabulary`), as far as the model
-    has tokens for them: a warning names those for which it has none, which are then said nowhere.
+    Args:
+        words: {kind: words}, by default all that such scenes may show (`by_kind` of their
+            `scenes.vocabulary`), as far as the model has tokens for them: a warning names those for
+            which it has none, which are then said nowhere.
     """
     scenes = checked(scenes)
     if words is None:
@@ -230,7 +281,7 @@ def counts(readings, scenes, words=None):
     return pd.DataFrame(rows)
 
 
-def segments(readings, scenes):
+def segments(readings: Readings, scenes: Iterable[Scene]) -> np.ndarray:
     """(images, depths, rows, columns) the thing that each patch's word names: its index, or -1.
 
     A word names a thing if it is a word of that thing and of no other in the scene; it is said by any of its `lens.forms`.
@@ -255,13 +306,22 @@ def _any_of(found, words):
     return np.concatenate([np.array([], int), *(found[word] for word in words)])
 
 
-def overlap(predicted, scenes, vlm):
-    """Intersection over union of each thing's predicted patches with its true ones, added up over a scene's things.
+def overlap(
+    predicted: np.ndarray, scenes: Iterable[Scene], vlm: VLM | Readings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Intersection over union of each thing's predicted patches with its true ones, added up over a
+    scene's things.
 
-    predicted: (images, depths, rows, columns) indices of things, anything else for none. vlm: the model whose patches they are
-    of, or its `Readings`.
-    Returns (sums (images, depths), things (images,)); a thing that covers half of no patch is left out. The mean IoU is
-    `sums.sum(0) / things.sum()`. Raises ValueError where no thing of any scene covers half of a patch.
+    Args:
+        predicted: (images, depths, rows, columns) indices of things, anything else for none.
+        vlm: the model whose patches they are of, or its `Readings`.
+
+    Returns:
+        (sums (images, depths), things (images,)); a thing that covers half of no patch is left out.
+        The mean IoU is `sums.sum(0) / things.sum()`.
+
+    Raises:
+        ValueError: where no thing of any scene covers half of a patch.
     """
     sums, things = np.zeros(predicted.shape[:2]), np.zeros(len(predicted))
     for n, (maps, scene) in enumerate(_pairs(predicted, scenes)):
@@ -276,14 +336,21 @@ def overlap(predicted, scenes, vlm):
     return sums, things
 
 
-def existence(readings, scenes, kind="random"):
-    """Is it there? Two questions a scene in POPE's form (`scenes.existence`), answered by the token map, as a table with a row
-    for each scene, depth and question.
+def existence(readings: Readings, scenes: Iterable[Scene], kind: str = "random") -> pd.DataFrame:
+    """Is it there? Two questions a scene in POPE's form (`scenes.existence`), answered by the token
+    map, as a table with a row for each scene, depth and question.
 
-    Columns: scene, depth, word, there (the truth), hit (some patch decodes to the word), score (the largest
-    log-probability of the word over patches; the word must have been `asked` for when the maps were read).
-    kind: "random", "popular" or "adversarial", how absentees are drawn. A question about a word for which the model has no
-    token (`lens.forms`) is left out, with a warning that names the word. Raises ValueError where nothing can be asked.
+    Columns: scene, depth, word, there (the truth), hit (some patch decodes to the word), score (the
+    largest log-probability of the word over patches; the word must have been `asked` for when the
+    maps were read).
+
+    Args:
+        kind: "random", "popular" or "adversarial", how absentees are drawn. A question about a word
+            for which the model has no token (`lens.forms`) is left out, with a warning that names
+            the word.
+
+    Raises:
+        ValueError: where nothing can be asked.
     """
     rows, pairs = [], list(_pairs(readings.ids, scenes))
     questions = asked_for([scene for _, scene in pairs], kind)
@@ -294,7 +361,7 @@ def existence(readings, scenes, kind="random"):
         if word in found.ids:
             if word not in readings.asked:
                 raise ValueError(f"The maps were read without asking for {word!r}: read(…, asked={(*readings.asked, word)}).")
-            hit = np.isin(maps, found[word]).any((1, 2))
+            hit = np.asarray(np.isin(maps, found[word]).any((1, 2)))
             score = readings.scores[n, :, readings.asked.index(word)]
             rows += [
                 {"scene": n, "depth": depth, "word": word, "there": there, "hit": h, "score": s}
@@ -307,12 +374,13 @@ def existence(readings, scenes, kind="random"):
     return pd.DataFrame(rows)
 
 
-def by_depth(table, hits, of="object patches"):
+def by_depth(table: pd.DataFrame, hits: str, of: str = "object patches") -> np.ndarray:
     """(3, depths): value, low and high of the share of patches that say what the column `hits` of a table of `counts` counts."""
-    return np.array([share(d[hits], d[of]) for _, d in table.groupby("depth")]).T
+    of_depths = [(d[hits].to_numpy(), d[of].to_numpy()) for _, d in table.groupby("depth")]
+    return np.array([share(*each) for each in of_depths]).T
 
 
-def change(table, hits, start):
+def change(table: pd.DataFrame, hits: str, start: int) -> np.ndarray:
     """(3,): by how much that share of object patches changes from depth `start` to the last, with its interval."""
     said, n = (table.pivot(index="scene", columns="depth", values=values) for values in (hits, "object patches"))
     if start not in said:
@@ -321,7 +389,9 @@ def change(table, hits, start):
     return np.array(interval(lambda gained, n: gained.sum() / n.sum(), gained, n.iloc[:, -1]))
 
 
-def labelled(vlm, scenes, batch_size=50):
+def labelled(
+    vlm: VLM, scenes: Iterable[Scene], batch_size: int = 50
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """What a linear probe learns from: states (depths, scenes, patches, features), and {kind: truth (scenes, patches)}.
 
     The kinds are "category" and those of attributes in the `scenes.vocabulary`, such as "colour". The truth is the word of that
@@ -345,26 +415,42 @@ def _word_of(thing, kind, words):
     return thing.category if kind == "category" else next((word for word in thing.attributes if word in words), "")
 
 
-def clustered(states, scene, grid, view=None):
-    """(rows, columns) k-means clusters of states (patches, features) as indices of things, -1 for the ground.
+def clustered(
+    states: np.ndarray, scene: Scene, grid: tuple[int, int], view: View | None = None
+) -> np.ndarray:
+    """(rows, columns) k-means clusters of states (patches, features) as indices of things, -1 for
+    the ground.
 
-    A baseline with help: it is told how many things there are, and each cluster is given to what it overlaps most.
-    view: as for `owners`.
+    A baseline with help: it is told how many things there are, and each cluster is given to what it
+    overlaps most.
+
+    Args:
+        view: as for `owners`.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.cluster import KMeans
 
     true, n = owners(scene, grid, view), len(scene.things) + 1
-    found = KMeans(n, n_init=1, random_state=0).fit_predict(states).reshape(grid)
+    means: Any = KMeans
+    found = means(n, n_init=1, random_state=0).fit_predict(states).reshape(grid)
     iou = [[((found == c) & (true == i)).sum() / max(1, ((found == c) | (true == i)).sum()) for i in range(-1, n - 1)]
            for c in range(n)]  # fmt: skip
     return (linear_sum_assignment(iou, maximize=True)[1] - 1)[found]
 
 
-def says(vlm, probes, which, words, depths=None):
-    """(3, depths): what share of the patches of Gestalt probes that are `which` say a word of their thing, with its interval.
+def says(
+    vlm: VLM,
+    probes: Sequence[Any],
+    which: str,
+    words: Callable[[Any], Sequence[str]],
+    depths: Iterable[int] | None = None,
+) -> np.ndarray:
+    """(3, depths): what share of the patches of Gestalt probes that are `which` say a word of their
+    thing, with its interval.
 
-    which: "shown" or "hidden". words: a function of the thing, such as `lambda thing: [thing.category]`.
+    Args:
+        which: "shown" or "hidden".
+        words: a function of the thing, such as `lambda thing: [thing.category]`.
     """
     for probe in probes:
         if not vlm.viewed(probe.image).whole:

@@ -1,16 +1,27 @@
 """Shares and their 95% intervals, by bootstrap over scenes; and the interval of a mean over models."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 from scipy.stats import bootstrap, t
 
 
-def share(hits, counts=None, seed=0, resamples=2000):
-    """`(value, low, high)`: sum of `hits` over sum of `counts`, with a 95% percentile interval over scenes.
+def share(
+    hits: Sequence[float] | np.ndarray,
+    counts: Sequence[float] | np.ndarray | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> tuple[float, float, float]:
+    """`(value, low, high)`: sum of `hits` over sum of `counts`, with a 95% percentile interval over
+    scenes.
 
-    `hits` and `counts` are `(scenes,)`: what a scene contributes above and below the line, so that a scene with many
-    patches weighs more but is still drawn as one. Without `counts` each scene counts one. Deterministic in `seed`.
+    `hits` and `counts` are `(scenes,)`: what a scene contributes above and below the line, so that
+    a scene with many patches weighs more but is still drawn as one. Without `counts` each scene
+    counts one. Deterministic in `seed`.
 
-    Raises ValueError where there are no scenes, a number is not one, or nothing was counted.
+    Raises:
+        ValueError: where there are no scenes, a number is not one, or nothing was counted.
     """
     hits = np.asarray(hits, float)
     counts = np.ones_like(hits) if counts is None else np.asarray(counts, float)
@@ -34,22 +45,30 @@ def share(hits, counts=None, seed=0, resamples=2000):
     return value, float(found.low), float(found.high)
 
 
-def interval(statistic, *arrays, seed=0, resamples=1000):
+def interval(
+    statistic: Callable[..., Any],
+    *arrays: Sequence[Any] | np.ndarray,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> tuple[Any, Any, Any]:
     """`(value, low, high)` of any `statistic(*arrays)`, with a 95% percentile interval over scenes.
 
-    arrays: (scenes, …) each, drawn together, scene by scene. The statistic is a number or an array, such as one number
-    for each depth; so are the three results. For a share that `share` can take, prefer `share`. Deterministic in `seed`.
+    Args:
+        arrays: (scenes, …) each, drawn together, scene by scene. The statistic is a number or an
+            array, such as one number for each depth; so are the three results. For a share that
+            `share` can take, prefer `share`. Deterministic in `seed`.
 
-    Raises ValueError where there are no scenes, the arrays differ in length, or the statistic is no finite number: of all
-    scenes, or of one draw of them.
+    Raises:
+        ValueError: where there are no scenes, the arrays differ in length, or the statistic is no
+            finite number: of all scenes, or of one draw of them.
     """
-    arrays = [np.asarray(each) for each in arrays]
-    if len({len(each) for each in arrays}) != 1 or not len(arrays[0]):
-        raise ValueError(f"interval() takes arrays of as many scenes each; got {[len(each) for each in arrays]}.")
-    rng, n = np.random.default_rng(seed), len(arrays[0])
+    samples = [np.asarray(each) for each in arrays]
+    if len({len(each) for each in samples}) != 1 or not len(samples[0]):
+        raise ValueError(f"interval() takes arrays of as many scenes each; got {[len(each) for each in samples]}.")
+    rng, n = np.random.default_rng(seed), len(samples[0])
     draws = (rng.integers(n, size=n) for _ in range(resamples))
-    found = np.array([statistic(*(each[drawn] for each in arrays)) for drawn in draws])
-    value = statistic(*arrays)
+    found = np.array([statistic(*(each[drawn] for each in samples)) for drawn in draws])
+    value = statistic(*samples)
     if not np.isfinite(value).all():
         raise ValueError(f"interval() takes a statistic that is a finite number; of these {n} scenes it is {value}.")
     if not np.isfinite(found).all():
@@ -61,10 +80,12 @@ def interval(statistic, *arrays, seed=0, resamples=1000):
     return value, *np.quantile(found, (0.025, 0.975), axis=0)
 
 
-def over_models(values):
-    """`(mean, low, high)` of one number from each of a few models, with Student's 95% interval, as there are too few to resample.
+def over_models(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
+    """`(mean, low, high)` of one number from each of a few models, with Student's 95% interval, as
+    there are too few to resample.
 
-    Raises ValueError for fewer than two.
+    Raises:
+        ValueError: for fewer than two.
     """
     values = np.asarray(values, float)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():

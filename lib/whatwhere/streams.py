@@ -1,6 +1,8 @@
 """States on their way through a stack of blocks, taken with hooks that are gone afterwards."""
 
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
+from typing import Any
 
 import torch
 
@@ -11,13 +13,29 @@ class _Enough(Exception):
     """Raised by a hook once the last wanted state has been seen; never leaves `residual_stream`."""
 
 
-def residual_stream(module, blocks, wanted, *args, what="state", real=None, take=lambda state, at: state, **kwargs):
-    """States between `blocks` while `module(*args, **kwargs)` runs: 0 is before the first, n after the n-th.
+def residual_stream(
+    module: torch.nn.Module,
+    blocks: Sequence[torch.nn.Module],
+    wanted: Iterable[int],
+    *args: Any,
+    what: str = "state",
+    real: torch.Tensor | None = None,
+    take: Callable[[torch.Tensor, int], Any] = lambda state, at: state,
+    **kwargs: Any,
+) -> list[Any]:
+    """States between `blocks` while `module(*args, **kwargs)` runs: 0 is before the first, n after
+    the n-th.
 
-    take: a function of a state and its number that gives what is kept of it, at once, so that not all of them need to be in
-    memory. Stops as soon as the last wanted one is there. Hooks of others (steering, say) are seen at work.
-    what: the name of such a place, "ViT depth". real: (batch, length) booleans or numbers, zero where a token is padding.
-    Raises NotFinite, which names the first such place, where a state (of a token that is no padding) is nan or infinite.
+    Args:
+        take: a function of a state and its number that gives what is kept of it, at once, so that
+            not all of them need to be in memory. Stops as soon as the last wanted one is there.
+            Hooks of others (steering, say) are seen at work.
+        what: the name of such a place, "ViT depth".
+        real: (batch, length) booleans or numbers, zero where a token is padding.
+
+    Raises:
+        NotFinite: which names the first such place, where a state (of a token that is no padding)
+            is nan or infinite.
     """
     seen, ends, last = {}, {}, max(wanted)
 
@@ -56,19 +74,19 @@ def _of(state, real, ends):
     return state[real.bool()] if real is not None and real.shape == state.shape[:-1] else ends
 
 
-def off_device(tensor):
+def off_device(tensor: torch.Tensor) -> torch.Tensor:
     """What a reader is handed: on the CPU, and in float32 where the model computes in half precision, which numpy lacks."""
     tensor = tensor.cpu()
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def check_range(what, value, highest):
+def check_range(what: str, value: int, highest: int) -> None:
     """Refuse a depth or layer that the model does not have."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value <= highest:
         raise ValueError(f"The {what} is a whole number from 0 to {highest} in this model, not {value!r}.")
 
 
-def check_count(what, value, least=1):
+def check_count(what: str, value: int, least: int = 1) -> None:
     """Refuse what is no number of things, such as a batch of 0 or of 2.0 images."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{what} is a whole number from {least} up, not {value!r}.")

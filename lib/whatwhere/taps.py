@@ -31,10 +31,11 @@ USUAL = ("eager", "sdpa")  # whose masks we can read
 class Tap:
     """What somebody wants of a block's attention.
 
-    cut: a function of the shape (batch, heads, queries, keys) that gives booleans which broadcast
-        to it, true where attention is taken away; or None, where nothing is.
-    take: is given the weights, of that shape, in float32 on the model's device, after all cuts. A
-        row sums to one; it is zero where all of it is cut, and where its token is padding.
+    Attributes:
+        cut: a function of the shape (batch, heads, queries, keys) that gives booleans which
+            broadcast to it, true where attention is taken away; or None, where nothing is.
+        take: is given the weights, of that shape, in float32 on the model's device, after all cuts.
+            A row sums to one; it is zero where all of it is cut, and where its token is padding.
     """
 
     cut: Callable[[tuple[int, int, int, int]], Tensor | None] | None = None
@@ -72,12 +73,14 @@ def tapped(taps: Iterable[tuple[nn.Module, Tap]]) -> Iterator[None]:
                 del _TAPPED[module]
 
 
-def attention_of(block: nn.Module) -> nn.Module:
+def attention_of(block: nn.Module) -> Any:
     """The module in a block that calls transformers' attention interface.
 
-    Raises ValueError where there is not just one, and where its attention is neither of `USUAL`.
+    Raises:
+        ValueError: where there is not just one, and where its attention is neither of `USUAL`.
     """
-    known = [m for m in block.modules() if hasattr(m, "is_causal") and hasattr(m, "config")]
+    modules: list[Any] = list(block.modules())
+    known = [m for m in modules if hasattr(m, "is_causal") and hasattr(m, "config")]
     if len(known) != 1:
         raise ValueError(
             f"A {type(block).__name__} has {len(known)} modules that look like attention; "

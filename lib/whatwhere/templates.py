@@ -15,7 +15,10 @@ def chat_template(
     The order is that of transformers' `ProcessorMixin.get_processor_dict`. A tokenizer may bring
     the template of its LM, which knows no images: the hub's Qwen2.5-VL has such a one in
     `tokenizer_config.json`, and the right one in `chat_template.json`. Of several templates, the
-    one named "default" is taken. Raises ValueError or FileNotFoundError with a sentence.
+    one named "default" is taken.
+
+    Raises:
+        ValueError or FileNotFoundError: with a sentence.
     """
     for file in IN_JSON:
         path = part_of(source, name, file, revision)

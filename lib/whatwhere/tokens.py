@@ -1,11 +1,17 @@
 """Tokens as a reader reads them, and the tokens by which a word can show."""
 
+from __future__ import annotations
+
 import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 VISIBLE = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍", "": "∅"}
 # What Python calls printable and is drawn as nothing: fillers, selectors of variants (Unicode's Default_Ignorable_Code_Point)
@@ -14,7 +20,7 @@ UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uf
 CIRCLE = "◌"  # what Unicode puts under a combining mark that stands alone
 
 
-def readable(pieces):
+def readable(pieces: Iterable[str | bytes | None]) -> np.ndarray:
     """(vocabulary,) array of strings from a tokenizer's raw pieces.
 
     The mark of a word's start is dropped ("▁bear", "Ġbear" → "bear"), bytes become the characters they spell
@@ -114,9 +120,12 @@ LONG = 3  # letters of the shortest first piece that may stand for its word, and
 class Forms:
     """By which tokens each of some words can show: `forms["candle"]` are their ids.
 
-    ids: {word: (n,) ids} of the words that can show at all. collisions: {token: words} of tokens by which several of the words
-    could show. Such a token counts for the word that it spells; else for the one whose plural it is; and for none if it is the
-    first piece of several. missing: the words that have no token.
+    Attributes:
+        ids: {word: (n,) ids} of the words that can show at all.
+        collisions: {token: words} of tokens by which several of the words could show. Such a token
+            counts for the word that it spells; else for the one whose plural it is; and for none if
+            it is the first piece of several.
+        missing: the words that have no token.
     """
 
     ids: dict[str, np.ndarray]
@@ -128,10 +137,16 @@ class Forms:
         return self.ids.get(word, np.array([], dtype=int))
 
 
-def forms(vocabulary: np.ndarray, words: str | Iterable[str], tokenizer=None) -> Forms:
-    """The tokens of a vocabulary (what each id looks like) by which words can show; see `lens.forms`.
+def forms(
+    vocabulary: np.ndarray,
+    words: str | Iterable[str],
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Forms:
+    """The tokens of a vocabulary (what each id looks like) by which words can show; see
+    `lens.forms`.
 
-    tokenizer: it splits the words that are no token; without one, these have no first piece.
+    Args:
+        tokenizer: it splits the words that are no token; without one, these have no first piece.
     """
     words = list(dict.fromkeys([words] if isinstance(words, str) else words))
     lower = [token.lower() for token in vocabulary]

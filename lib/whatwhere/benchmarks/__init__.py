@@ -9,9 +9,13 @@ book: they are fetched from the hub, or read from a folder in the benchmark's or
 `Benchmark`; `register` makes one of your own known.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from numbers import Real
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from .. import compress as _compress
 from .. import hub, loading, rope
@@ -22,24 +26,37 @@ from .files import Folder, check_pictures
 from .items import Item, blinded, digest, sample
 from .record import BENCHMARKS, Benchmark, Paper, known, register
 from .results import Result, compare, gain, load
-from .running import processes
+from .running import Processes, processes
 from .scores import Score
 
 __all__ = [
-    "BENCHMARKS", "PROTOCOLS", "Benchmark", "Folder", "Item", "Paper", "Result", "Score", "compare", "gain", "items", "load",
-    "paper", "processes", "records", "register", "run", "scores", "tabletop",
+    "BENCHMARKS", "PROTOCOLS", "Benchmark", "Folder", "Item", "Paper", "Processes", "Result",
+    "Score", "compare", "gain", "items", "load", "paper", "processes", "records", "register",
+    "run", "scores", "tabletop",
 ]  # fmt: skip
 PROTOCOLS = {"ours": prompts, "paper": paper}  # whose words, samples, reading of answers, pixels and decoding
 
 
-def items(benchmark, data=None, seed=0, limit=None, revision=None, protocol="ours"):
-    """(items, revision) of a benchmark: a list of `Item`, and the revision of the hub's data set that they are of, or None.
+def items(
+    benchmark: str,
+    data: str | Path | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    revision: str | None = None,
+    protocol: str = "ours",
+) -> tuple[list[Item], str | None]:
+    """(items, revision) of a benchmark: a list of `Item`, and the revision of the hub's data set
+    that they are of, or None.
 
-    data: a folder in the original layout, or of the hub's files; fetched from the hub if None. seed: shuffles the options
-    of those who choose among captions, and draws the sample. limit: a sample of about so many questions. protocol: "ours"
-    (lmms-eval's words), or "paper", whose own samples are then drawn (see `paper`).
+    Args:
+        data: a folder in the original layout, or of the hub's files; fetched from the hub if None.
+        seed: shuffles the options of those who choose among captions, and draws the sample.
+        limit: a sample of about so many questions.
+        protocol: "ours" (lmms-eval's words), or "paper", whose own samples are then drawn (see
+            `paper`).
 
-    Raises ValueError, FileNotFoundError or ConnectionError with a sentence.
+    Raises:
+        ValueError, FileNotFoundError or ConnectionError: with a sentence.
     """
     record = known(benchmark)
     if not isinstance(protocol, str) or protocol not in PROTOCOLS:
@@ -62,6 +79,7 @@ def items(benchmark, data=None, seed=0, limit=None, revision=None, protocol="our
                 raise ValueError(f"{benchmark} is not on the hub: give data, the folder that holds {files}.")
             data, revision = hub.dataset(record.hub, record.patterns, revision or record.revision)
         order = None if theirs and not theirs.shuffled else seed
+        assert record.read is not None  # a record that draws no items reads them: `register` looks
         found = check_pictures(record.read(Folder(data, benchmark), order, (theirs or record).ask), benchmark)
     if not isinstance(found, list) or not all(isinstance(item, Item) for item in found):
         raise ValueError(f"The items of {benchmark} are not a list of benchmarks.Item, as its record should give them.")
@@ -82,24 +100,47 @@ def items(benchmark, data=None, seed=0, limit=None, revision=None, protocol="our
 
 
 def run(
-    model, benchmark, *, scale=None, compress=None, decoder=None, keep=None, data=None, limit=None, seed=0, out=None,
-    batch_size=8, revision=None, dtype="auto", blind=False, progress=True, protocol="ours", max_pixels="auto",
-    **ways,
-):  # fmt: skip
+    model: VLM | str | Path,
+    benchmark: str,
+    *,
+    scale: tuple[float, float] | dict[str, float] | None = None,
+    compress: int | str | Callable[..., Any] | None = None,
+    decoder: _compress.Decoder | str | Path | None = None,
+    keep: int | float | Callable[..., Any] | None = None,
+    data: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    batch_size: int = 8,
+    revision: str | None = None,
+    dtype: str | torch.dtype = "auto",
+    blind: bool = False,
+    progress: bool = True,
+    protocol: str = "ours",
+    max_pixels: int | str | None = "auto",
+    **ways: Any,
+) -> Result:
     """Put a benchmark to a model: a `Result`.
 
-    model: a `VLM`, or what `load` takes, as is dtype. scale: what `rope.scaled` takes, (alpha, p) or a dictionary such as
-    {"alpha": 99, "k": 40, "c": 0.6}. compress, decoder, keep, ways: what `compress.compressed` takes; ways are same, shape,
-    pool, positions, lengths and so on. Any function of a `compress.Sight` will do: a run records its name and a checksum of
-    its code and of what it holds on to (`fingerprint`), so that answers of two functions never share a folder. data, limit,
-    seed, revision, protocol: see `items`. out: the folder that every answer is written to at once; a run that was killed
-    goes on there, if nothing has changed that can change an answer. None keeps nothing. batch_size: questions at once;
-    halved where memory ends. blind: put each question beside the picture of another scene, as a control: what is right then
-    is habit or luck. max_pixels: what `load` takes; for a `VLM` set `vlm.max_pixels`.
+    Answers are decoded greedily, as `VLM.answer` does it; with protocol="paper" by the checkpoint's
+    generation_config too. A model that is scaled already is asked, and recorded, as it is. Under
+    `accelerate launch`, each process answers its share, and all return the result of all.
 
-    Answers are decoded greedily, as `VLM.answer` does it; with protocol="paper" by the checkpoint's generation_config too.
-    A model that is scaled already is asked, and recorded, as it is. Under `accelerate launch`, each process answers its
-    share, and all return the result of all.
+    Args:
+        model: a `VLM`, or what `load` takes, as is dtype.
+        scale: what `rope.scaled` takes, (alpha, p) or a dictionary such as {"alpha": 99, "k": 40,
+            "c": 0.6}.
+        compress, decoder, keep, ways: what `compress.compressed` takes; ways are same, shape, pool,
+            positions, lengths and so on. Any function of a `compress.Sight` will do: a run records
+            its name and a checksum of its code and of what it holds on to (`fingerprint`), so that
+            answers of two functions never share a folder.
+        data, limit, seed, revision, protocol: see `items`.
+        out: the folder that every answer is written to at once; a run that was killed goes on
+            there, if nothing has changed that can change an answer. None keeps nothing.
+        batch_size: questions at once; halved where memory ends.
+        blind: put each question beside the picture of another scene, as a control: what is right
+            then is habit or luck.
+        max_pixels: what `load` takes; for a `VLM` set `vlm.max_pixels`.
     """
     mine = processes()
     if mine.count > 1 and out is None:
@@ -109,17 +150,17 @@ def run(
         raise ValueError("A model that is loaded has its bound already: set vlm.max_pixels, or use `with images.bounded(…)`.")
     if max_pixels != "auto" and protocol == "paper":
         raise ValueError("The paper's protocol has its own bounds of pixels: leave max_pixels out, or take protocol='ours'.")
-    scale, compressed = _scaling(scale), _compression(compress, decoder, keep, ways, out is not None)
+    scaling, compressed = _scaling(scale), _compression(compress, decoder, keep, ways, out is not None)
     asked, found = items(benchmark, data, seed, limit, revision, protocol)  # before the model, which may be large
-    vlm = model
-    if not isinstance(model, VLM):
-        vlm = loading.load(model, device=mine.device or "auto", dtype=dtype, max_pixels=max_pixels)
+    vlm = model if isinstance(model, VLM) else loading.load(
+        model, device=mine.device or "auto", dtype=dtype, max_pixels=max_pixels
+    )
     if isinstance(decoder, (str, Path)):
         decoder = _compress.load_decoder(decoder, vlm)
     plain = PROTOCOLS[protocol].PLAIN
     with ExitStack() as changes:
-        if scale is not None:
-            changes.enter_context(rope.scaled(vlm, **scale))
+        if scaling is not None:
+            changes.enter_context(rope.scaled(vlm, **scaling))
         if protocol == "paper":
             changes.enter_context(paper.bounded(vlm))
             asked = paper.asked_of(vlm.family, asked)
@@ -150,9 +191,11 @@ def run(
     return Result(settings, [rows[item.id] for item in asked if item.id in rows])
 
 
-def _scaling(scale):
+def _scaling(scale: Any) -> dict[str, Any] | None:
     """What `rope.scaled` takes by name, of two numbers or of a dictionary; None for none."""
-    named = dict(zip(("alpha", "p"), scale)) if isinstance(scale, (tuple, list)) and len(scale) == 2 else scale
+    named: Any = scale
+    if isinstance(scale, (tuple, list)) and len(scale) == 2:
+        named = dict(zip(("alpha", "p"), scale))
     if named is None:
         return None
     known = isinstance(named, dict) and set(named) in ({"alpha", "p"}, {"alpha", "k", "c"})

@@ -1,18 +1,25 @@
 """A folder of a benchmark's files, and what can be wrong with them, in sentences that name the file."""
 
+from __future__ import annotations
+
 import base64
 import binascii
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ..files import first_line, parsed
 
+if TYPE_CHECKING:
+    from .items import Item
+
 
 class Folder:
     """A folder of a benchmark's files, with a sentence for whatever is wrong with them."""
 
-    def __init__(self, path, benchmark):
+    def __init__(self, path: str | Path, benchmark: str):
         self.path, self.benchmark = Path(path), benchmark
         try:
             self.path = self.path.expanduser()
@@ -22,10 +29,11 @@ class Folder:
         if not there:
             raise FileNotFoundError(f"There is no folder '{self.path}' for {benchmark} (looked from {Path.cwd()}).")
 
-    def find(self, pattern):
+    def find(self, pattern: str) -> list[Path]:
+        """The paths of all files whose name matches, in order."""
         return sorted(self.path.rglob(pattern))
 
-    def only(self, pattern):
+    def only(self, pattern: str) -> Path:
         """The path of the one file of that name."""
         found = self.find(pattern)
         if len(found) > 1:
@@ -37,7 +45,8 @@ class Folder:
             )
         return found[0]
 
-    def text(self, path):
+    def text(self, path: Path) -> str:
+        """The text in a file."""
         try:
             return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
         except UnicodeDecodeError:
@@ -45,20 +54,23 @@ class Folder:
         except OSError as error:
             raise ValueError(f"'{path}' cannot be read ({error.strerror}).") from None
 
-    def json(self, name, kind):
+    def json(self, name: str, kind: type) -> Any:
+        """The value of a file of JSON, which is of this kind."""
         path = self.only(name)
         value = parsed(self.text(path), f"'{path}'")
         if not isinstance(value, kind):
             raise ValueError(f"'{path}' holds a {type(value).__name__} where {self.benchmark} has a {kind.__name__}.")
         return value
 
-    def lines(self, name):
+    def lines(self, name: str) -> list[tuple[str, dict[str, Any]]]:
         """[(place, dictionary)] of a file of JSON lines."""
         path = self.only(name)
         places = ((f"'{path}', line {n}", line) for n, line in enumerate(self.text(path).split("\n"), 1) if line.strip())
         return [(at, parsed(line, at)) for at, line in places]
 
-    def parquet(self, paths, columns):
+    def parquet(
+        self, paths: Iterable[Path], columns: Sequence[str]
+    ) -> list[tuple[str, dict[str, Any]]]:
         """[(place, dictionary)] of parquet files, of these columns."""
         rows = []
         for path in paths:
@@ -77,7 +89,7 @@ class Folder:
             rows += [(f"'{path}', row {n}", row) for n, row in enumerate(found)]
         return rows
 
-    def picture(self, *names):
+    def picture(self, *names: str) -> Path:
         """The path of a picture, by the first of these names that is there; else the first, and `check_pictures` will say so."""
         for name in names:
             if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -86,7 +98,7 @@ class Folder:
         return next((path for path in paths if _is_file(path)), paths[0])
 
 
-def check_pictures(items, benchmark):
+def check_pictures(items: list[Item], benchmark: str) -> list[Item]:
     """Refuse a benchmark some of whose pictures are missing, before a model is asked anything."""
     lacking = {item.image for item in items if isinstance(item.image, Path) and not _is_file(item.image)}
     if lacking:
@@ -104,8 +116,12 @@ def _is_file(path):
         return False
 
 
-def field(row, name, kind, at):
-    """A row's field, if it has one of that kind (no truth value passes for a number); at: where the row stands."""
+def field(row: Any, name: str, kind: Any, at: str) -> Any:
+    """A row's field, if it has one of that kind (no truth value passes for a number).
+
+    Args:
+        at: where the row stands.
+    """
     if not isinstance(row, dict) or name not in row:
         raise ValueError(f"{at} has no '{name}'; it has {', '.join(map(str, row)) if isinstance(row, dict) else repr(row)[:80]}.")
     if kind is not None and (not isinstance(row[name], kind) or isinstance(row[name], bool)):
@@ -113,7 +129,7 @@ def field(row, name, kind, at):
     return row[name]
 
 
-def from_column(image, at):
+def from_column(image: Any, at: str) -> bytes:
     """The bytes of the picture in a hub's column: {"bytes", "path"}, or a list of one."""
     if not isinstance(image, dict) and hasattr(image, "__len__") and len(image) == 1:
         image = image[0]
@@ -123,7 +139,8 @@ def from_column(image, at):
     return data
 
 
-def from_base64(text, at):
+def from_base64(text: str, at: str) -> bytes:
+    """The bytes of a picture that stands in a table as text."""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -133,5 +150,6 @@ def from_base64(text, at):
     return data
 
 
-def empty(value):
+def empty(value: Any) -> bool:
+    """Is a table's cell empty, in any of the ways that readers of tables have for it?"""
     return value is None or value != value or str(value).strip() in ("", "nan")

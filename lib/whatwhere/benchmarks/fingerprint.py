@@ -28,7 +28,11 @@ ASIDE = {
 
 
 def of(function: Any) -> str:
-    """ "alike.<locals>.way 0f3a…": a name and a checksum. Raises ValueError for a function that holds on to what has none."""
+    """"alike.<locals>.way 0f3a…": a name and a checksum.
+
+    Raises:
+        ValueError: for a function that holds on to what has none.
+    """
     where = getattr(function, "__module__", None)
     return f"{label(function)} {identity.short(_told(function, where, ()))}"
 
@@ -154,7 +158,7 @@ def _module(name):
     """What tells a module: its name if it was installed, with a checksum of its file if it was not."""
     name = name or "builtins"
     path, top = getattr(sys.modules.get(name), "__file__", None), name.partition(".")[0]
-    ours = top in sys.stdlib_module_names or top == __package__.partition(".")[0]
+    ours = top in sys.stdlib_module_names or top == __name__.partition(".")[0]
     if ours or path is None or {"site-packages", "dist-packages"} & {*Path(path).parts}:
         return [name]
     return [name, hashlib.sha256(Path(path).read_bytes()).hexdigest()]

@@ -6,13 +6,15 @@ does not understand with a sentence that names the file. Nothing is downloaded h
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from ..files import first_line
 from . import prompts
-from .files import empty, field, from_base64, from_column
+from .files import Folder, empty, field, from_base64, from_column
 from .items import Item, by_letter
 
 POPE = ("random", "popular", "adversarial")
@@ -22,10 +24,15 @@ _RELATIONS = {
 }  # fmt: skip
 
 
-def whatsup(folder, seed, ask, *, stem, split):
-    """What's Up's controlled images: four captions, the first of which is right; the same two things in four relations.
+def whatsup(
+    folder: Folder, seed: int | None, ask: Callable[..., str], *, stem: str, split: str
+) -> list[Item]:
+    """What's Up's controlled images: four captions, the first of which is right; the same two
+    things in four relations.
 
-    stem: what its own files are called; split: what the hub's are.
+    Args:
+        stem: what its own files are called.
+        split: what the hub's are.
     """
 
     def original():
@@ -40,22 +47,41 @@ def whatsup(folder, seed, ask, *, stem, split):
     return [controlled(f"{split}/{n}", image, captions, seed, at, ask) for n, (at, image, captions) in enumerate(rows)]
 
 
-def controlled(name, image, captions, seed, at, ask=prompts.captions):
+def controlled(
+    name: str,
+    image: Any,
+    captions: Any,
+    seed: int | None,
+    at: str,
+    ask: Callable[..., str] = prompts.captions,
+) -> Item:
     """The item of one controlled picture, from its four captions."""
     captions = _captions(captions, 4, at)
     (first, relation, second), *others = [_related(caption, at) for caption in captions]
     if len({relation, *(each[1] for each in others)}) < 4:
         raise ValueError(f"{at} has two captions of one relation, of which only one can be right: {str(captions)[:200]}.")
-    about = {"relation": relation}
+    about: dict[str, Any] = {"relation": relation}
     if name.startswith("Controlled_Images_A") and (first, second) == ("pillow", "chair") and relation in ("left", "right"):
         about["swapped"] = True  # these two pictures carry each other's label: amitakamath/whatsup_vlms, issue 4
     return by_letter(name, image, captions, seed, ask, group=f"{first} and {second}", about=about)
 
 
-def spatial(folder, seed, ask, *, stem, split, pictures, digits=0):
-    """COCO- and GQA-spatial of What's Up: a right and a wrong caption, about one thing or about two.
+def spatial(
+    folder: Folder,
+    seed: int | None,
+    ask: Callable[..., str],
+    *,
+    stem: str,
+    split: str,
+    pictures: str,
+    digits: int = 0,
+) -> list[Item]:
+    """COCO- and GQA-spatial of What's Up: a right and a wrong caption, about one thing or about
+    two.
 
-    stem, split: as for `whatsup`. pictures: the folder of its pictures, whose names are numbers of so many digits at least.
+    Args:
+        stem, split: as for `whatsup`.
+        pictures: the folder of its pictures, whose names are numbers of so many digits at least.
     """
 
     def original(part):
@@ -74,7 +100,14 @@ def spatial(folder, seed, ask, *, stem, split, pictures, digits=0):
     return items
 
 
-def placed(name, image, captions, seed, at, ask=prompts.captions):
+def placed(
+    name: str,
+    image: Any,
+    captions: Any,
+    seed: int | None,
+    at: str,
+    ask: Callable[..., str] = prompts.captions,
+) -> Item:
     """The item of one picture of COCO- or GQA-spatial, from its right and its wrong caption."""
     group = getattr(image, "stem", name)  # questions about one picture are drawn together, where its name is known
     part = "one object" if "_one_obj/" in name else "two objects"
@@ -88,7 +121,7 @@ def _captioned(folder, split):
     return [(at, from_column(row["image_options"], at), row["caption_options"]) for at, row in rows] if paths else None
 
 
-def pope(folder, seed, ask):
+def pope(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]:
     """POPE: is it there? Half the things asked about are; the others are random, popular or adversarial."""
     pictures = {}  # each is asked about many times
 
@@ -121,7 +154,7 @@ def pope(folder, seed, ask):
     return items
 
 
-def gqa(folder, seed, ask):
+def gqa(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]:
     """GQA, test-dev balanced: one right answer, a word or two."""
     questions = folder.find("testdev_balanced_instructions/*.parquet")
     if questions:
@@ -144,7 +177,7 @@ def gqa(folder, seed, ask):
     return items
 
 
-def textvqa(folder, seed, ask):
+def textvqa(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]:
     """TextVQA, validation: ten people's answers each."""
     parquet = folder.find("validation-*.parquet")
     if parquet:
@@ -165,7 +198,7 @@ def textvqa(folder, seed, ask):
     return items
 
 
-def mmbench(folder, seed, ask):
+def mmbench(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]:
     """MMBench-EN, dev: options in the given order, each question also with its options rotated (index + millions)."""
     parquet, needed = folder.find("dev-*.parquet"), ["index", "question", "hint", "answer", "A", "B", "C", "D", "image"]
     if parquet:

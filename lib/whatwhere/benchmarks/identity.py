@@ -5,10 +5,14 @@ the model is called is only a label: `models/m`, `./models/m` and a copy of that
 their own, in the rows (`picture`): one that is not asked about yet may still be mended.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +20,10 @@ import torch
 from .. import images
 from ..compress.groups import ALIASES
 from ..rope import scaling
+
+if TYPE_CHECKING:
+    from ..compress import Decoder
+    from ..models import VLM
 
 PIECE = 2**18  # 32-bit numbers in a piece of a tensor, which has a checksum of its own
 # The arithmetic; models and image processors; a prompt's tokens; a picture's pixels, decoded and resized; and 4-bit matrices.
@@ -41,11 +49,15 @@ WORDS = {
 }  # fmt: skip
 
 
-def of(vlm, plain=True):
-    """{name: value} of a model as it is now, scaled or not: all of it that can change what it answers.
+def of(vlm: VLM, plain: bool = True) -> dict[str, Any]:
+    """{name: value} of a model as it is now, scaled or not: all of it that can change what it
+    answers.
 
-    plain: does it decode by likelihood alone? Else all of its generation_config counts.
-    Raises ValueError where a part of the model is not in memory.
+    Args:
+        plain: does it decode by likelihood alone? Else all of its generation_config counts.
+
+    Raises:
+        ValueError: where a part of the model is not in memory.
     """
     model, tokenizer = vlm.model, vlm.tokenizer
     config = model.config.to_dict()
@@ -112,14 +124,14 @@ def _version(name):
         return "none"
 
 
-def short(value):
+def short(value: Any) -> str:
     """A short name for a value of JSON."""
     told = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @torch.no_grad()
-def checksum(tensors):
+def checksum(tensors: Mapping[str, torch.Tensor]) -> str:
     """A short name for {name: tensor}: of every bit of them, wherever they are. Any one number changed gives another name.
 
     Each piece is summed up, every 32 bits times an odd number of their own, modulo 2³²: a change of one of them, times an odd
@@ -155,7 +167,7 @@ def _sums(tensor, odd):
     return [each % 2**32 for each in torch.stack(sums).tolist()]
 
 
-def on_the_cpu(tensor):
+def on_the_cpu(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
@@ -166,22 +178,24 @@ def _odd():
     )
 
 
-def decoder(made):
+def decoder(made: Decoder) -> str:
     """A short name for a visual decoder: its weights, and its words, which say what is equal and what is punctuation."""
     return short(
         [checksum({"weight": made.weight}), list(map(str, getattr(made, "texts", made.words)))]
     )
 
 
-def method(compressed):
+def method(compressed: dict[str, Any]) -> Any:
     """The name of a recorded compression's method, whatever it was called when the run began."""
     return ALIASES.get(compressed["method"], compressed["method"])
 
 
-def picture(image):
+def picture(image: Any) -> str:
     """A short name for a picture: of its file's bytes, or of the pixels of one in memory.
 
-    Raises ValueError or OSError with a sentence, as `images.read` does, where there is no such picture.
+    Raises:
+        ValueError or OSError: with a sentence, as `images.read` does, where there is no such
+            picture.
     """
     if isinstance(image, (bytes, bytearray, memoryview)):
         return hashlib.sha256(bytes(image)).hexdigest()[:16]
@@ -195,7 +209,7 @@ def picture(image):
     return hashlib.sha256(f"{seen.size}".encode() + seen.tobytes()).hexdigest()[:16]
 
 
-def changing(model):
+def changing(model: torch.nn.Module) -> list[str]:
     """The names of functions that others hung into the model, and that may change what it answers."""
     hooks = [
         hook
@@ -214,7 +228,7 @@ def changing(model):
     )
 
 
-def refusal(before, now):
+def refusal(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     """Why answers with settings `now` may not join those that were begun with `before`, and what to do; None if they may."""
     lacking = [WORDS[name][0] for name in WORDS if name in now and name not in before]
     if lacking:
@@ -289,7 +303,7 @@ def _values(name, before, now):
     return f"{plainly(before)} then, {plainly(now)} now"
 
 
-def plainly(value):
+def plainly(value: Any) -> str:
     """{"alpha": 99.0, "p": 8.0} as "alpha 99, p 8"; None as "none"."""
     if isinstance(value, dict):
         return (

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from . import prompts, scoring
 
@@ -12,29 +14,35 @@ from . import prompts, scoring
 class Item:
     """One question about one picture.
 
-    id: its name, the only one in its benchmark. image: anything `images.read` takes. question: as the model is asked.
-    kind: how its answer is read: "letter" (strictly), "choice" (a letter, as MMBench reads it), "yes/no", "word" or "soft".
-    gold: the right letter, "yes" or "no", the right word, or everyone's answers.
-    options: {letter: text}, of a question by letter. group: what is drawn together when intervals are made, a scene or a set.
-    about: what else scoring or a reader needs: the part of the benchmark, the relation, whom it is paired with.
+    Attributes:
+        id: its name, the only one in its benchmark.
+        image: anything `images.read` takes.
+        question: as the model is asked.
+        kind: how its answer is read: "letter" (strictly), "choice" (a letter, as MMBench reads it),
+            "yes/no", "word" or "soft".
+        gold: the right letter, "yes" or "no", the right word, or everyone's answers.
+        options: {letter: text}, of a question by letter.
+        group: what is drawn together when intervals are made, a scene or a set.
+        about: what else scoring or a reader needs: the part of the benchmark, the relation, whom it
+            is paired with.
     """
 
     id: str
-    image: object = field(repr=False, compare=False)
+    image: Any = field(repr=False, compare=False)
     question: str
     kind: str
-    gold: object
+    gold: Any
     options: dict = field(default_factory=dict)
     group: str = ""
     about: dict = field(default_factory=dict)
 
-    def row(self, answer):
+    def row(self, answer: str) -> dict[str, Any]:
         """What a results file keeps of the question and its answer: all but the picture."""
         kept = {name: getattr(self, name) for name in ("id", "question", "kind", "gold", "options", "group", "about")}
         return {**kept, "answer": answer}
 
 
-def is_row(row):
+def is_row(row: Any) -> bool:
     """Is this a row as `Item.row` makes it? What a results file holds is scored only if it is."""
     if not isinstance(row, dict) or not _texts(row.get(name) for name in ("id", "question", "kind", "group", "answer")):
         return False
@@ -54,10 +62,21 @@ def _texts(values):
     return all(isinstance(each, str) for each in values)
 
 
-def by_letter(id, image, texts, seed, ask=prompts.captions, right=0, **more):
-    """An item whose options are shuffled, by its id and the seed alone. texts: the options, the `right`-th of which is right.
+def by_letter(
+    id: str,
+    image: Any,
+    texts: Sequence[str],
+    seed: int | None,
+    ask: Callable[..., str] = prompts.captions,
+    right: int = 0,
+    **more: Any,
+) -> Item:
+    """An item whose options are shuffled, by its id and the seed alone.
 
-    seed: None leaves them in their order. ask: what makes a question of options.
+    Args:
+        texts: the options, the `right`-th of which is right.
+        seed: None leaves them in their order.
+        ask: what makes a question of options.
     """
     order = list(range(len(texts)))
     if seed is not None:
@@ -91,16 +110,18 @@ _READERS = {
 }
 
 
-def digest(items):
+def digest(items: Iterable[Item]) -> str:
     """A checksum of all questions, right answers and options, in their order."""
     told = [[item.id, item.question, item.gold, item.options] for item in items]
     return hashlib.sha256(json.dumps(told, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-def blinded(items, seed):
-    """The same questions, each beside a picture of another group: what is still answered rightly is answered without seeing.
+def blinded(items: Sequence[Item], seed: int) -> list[Item]:
+    """The same questions, each beside a picture of another group: what is still answered rightly is
+    answered without seeing.
 
-    Raises ValueError where there is but one group, so that there is no other picture.
+    Raises:
+        ValueError: where there is but one group, so that there is no other picture.
     """
     groups = [item.group or item.id for item in items]
     if len(set(groups)) < 2:
@@ -114,7 +135,7 @@ def blinded(items, seed):
     return made
 
 
-def sample(items, limit, seed):
+def sample(items: Sequence[Item], limit: int, seed: int) -> list[Item]:
     """About `limit` of the items, in their order: whole groups, drawn by the seed, as many as go into the limit, one at least."""
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ValueError(f"limit is a whole number of questions from 1 up, not {limit!r}.")

@@ -18,15 +18,21 @@ What cannot be repeated: which 1,000 questions and which order of options were d
 for one object and for two became one.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from .. import images
 from . import identity
 from .items import Item
 from .record import known
+
+if TYPE_CHECKING:
+    from ..models import VLM
 
 WORDS = 10  # new tokens of an answer
 TOKENS = (256, 1280)  # least and most visual tokens of a picture
@@ -44,6 +50,7 @@ OF_LLAVA = (
 
 
 def pope(question: str) -> str:
+    """POPE's question, to be answered yes or no."""
     return f"{question}\n\n{YES_OR_NO}"
 
 
@@ -53,6 +60,7 @@ def in_a_word(question: str) -> str:
 
 
 def captions(options: list[str]) -> str:
+    """Which of these captions is right, as the paper's code writes it."""
     return _indented(
         [WHICH_CAPTION.format(len(options)), *_listed(dict(zip(LETTERS, options)))],
         len(options),
@@ -61,7 +69,11 @@ def captions(options: list[str]) -> str:
 
 
 def mmbench(question: str, options: dict[str, str], hint: str = "") -> str:
-    """MMBench's question without its hint. options: {letter: text}."""
+    """MMBench's question without its hint.
+
+    Args:
+        options: {letter: text}.
+    """
     return _indented([question, *_listed(options)], len(options), 20)
 
 
@@ -113,9 +125,9 @@ def first_of_each_group(items: list[Item], seed: int) -> list[Item]:
 
 
 @contextmanager
-def bounded(vlm) -> Iterator[None]:
+def bounded(vlm: VLM) -> Iterator[None]:
     """Within this context the pictures of Qwen's families become 256 to 1,280 visual tokens; afterwards all is as it was."""
-    if vlm.max_pixels is None:  # it shows all pictures at one size
+    if vlm.max_pixels is None or vlm.adapter.token_area is None:  # it shows all pictures at one size
         yield
         return
     least, most = (tokens * vlm.adapter.token_area for tokens in TOKENS)
@@ -175,7 +187,7 @@ def figure(settings: dict) -> tuple[float | None, list[str]]:
     own = settings["model"].replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
     model = next((each for each in MODELS if each.lower() in own), None)
     theirs, scale, compressed = known(settings["benchmark"]).paper, settings["scale"], settings["compress"]
-    if theirs is None or settings["blind"] or scale and compressed or settings.get("hooks"):
+    if model is None or theirs is None or settings["blind"] or scale and compressed or settings.get("hooks"):
         return None, []
     change = identity.method(compressed) if compressed else "scaled" if scale else None
     value = theirs.figures.get((model, change))

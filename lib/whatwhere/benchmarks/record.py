@@ -24,11 +24,13 @@ from .scores import Score
 class Paper:
     """How *Reading Images Like Texts* asks a benchmark, and what it reports of it.
 
-    ask: as `Benchmark.ask`, in the paper's words.
-    shuffled: are the options of questions by letter shuffled?
-    drawn: drawn(items, seed) → those of the items that it asks; None for all.
-    figures: {(model, change): accuracy in percent}; a change is None, "scaled" or the name of a method of compression.
-    unsaid: what the paper does not say of these figures, in words; "" if nothing is missing.
+    Attributes:
+        ask: as `Benchmark.ask`, in the paper's words.
+        shuffled: are the options of questions by letter shuffled?
+        drawn: drawn(items, seed) → those of the items that it asks; None for all.
+        figures: {(model, change): accuracy in percent}; a change is None, "scaled" or the name of a
+            method of compression.
+        unsaid: what the paper does not say of these figures, in words; "" if nothing is missing.
     """
 
     ask: Callable[..., str]
@@ -42,22 +44,31 @@ class Paper:
 class Benchmark:
     """One benchmark.
 
-    name: as `run` takes it, in small letters, digits and hyphens. title: what it asks, in a few words.
-    score: score(rows) → {name: Score}, with one named "accuracy"; rows is a `Result`'s DataFrame. `scores` has some.
-    read: read(folder, seed, ask) → its items, from a `Folder` in the original layout or with the hub's files. seed orders
-        the options of a question by letter (`items.by_letter`); None leaves them in their order.
-    draw: draw() → its items, of a benchmark that needs no files; then there is no `read`.
-    ask: makes the question that the model is asked; `read` calls it, with whatever it takes.
-    hub, patterns, revision: its data set on the hub, the files of it that are needed, and a pinned revision. Without a
-        revision, that of a machine's first download counts; without a data set, a folder has to be given.
-    layout: what a folder in its original layout holds, in words.
-    words: how many new tokens an answer may have. As many as in lmms-eval (which leaves TextVQA's to the model: 128 for
-        Qwen2-VL, 1,024 for LLaVA; no right answer is as long as either).
-    parts: the parts (`Item.about["part"]`) whose plain mean is the accuracy. None of them may lack questions.
-    counted: counted(rows) → one row for each thing that is right or wrong as a whole, where that is not each question.
-    paper: the paper's way with it; None if it has none.
+    Attributes:
+        name: as `run` takes it, in small letters, digits and hyphens.
+        title: what it asks, in a few words.
+        score: score(rows) → {name: Score}, with one named "accuracy"; rows is a `Result`'s
+            DataFrame. `scores` has some.
+        read: read(folder, seed, ask) → its items, from a `Folder` in the original layout or with
+            the hub's files. seed orders the options of a question by letter (`items.by_letter`);
+            None leaves them in their order.
+        draw: draw() → its items, of a benchmark that needs no files; then there is no `read`.
+        ask: makes the question that the model is asked; `read` calls it, with whatever it takes.
+        hub, patterns, revision: its data set on the hub, the files of it that are needed, and a
+            pinned revision. Without a revision, that of a machine's first download counts; without
+            a data set, a folder has to be given.
+        layout: what a folder in its original layout holds, in words.
+        words: how many new tokens an answer may have. As many as in lmms-eval (which leaves
+            TextVQA's to the model: 128 for Qwen2-VL, 1,024 for LLaVA; no right answer is as long as
+            either).
+        parts: the parts (`Item.about["part"]`) whose plain mean is the accuracy. None of them may
+            lack questions.
+        counted: counted(rows) → one row for each thing that is right or wrong as a whole, where
+            that is not each question.
+        paper: the paper's way with it; None if it has none.
 
-    Raises ValueError for a record that could not be run or scored.
+    Raises:
+        ValueError: for a record that could not be run or scored.
     """
 
     name: str
@@ -103,9 +114,12 @@ BENCHMARKS: dict[str, Benchmark] = {}
 
 
 def register(record: Benchmark) -> Benchmark:
-    """Make a benchmark known by its name, to `run`, `load` and the command line of this process. Returns the record.
+    """Make a benchmark known by its name, to `run`, `load` and the command line of this process.
+    Returns the record.
 
-    Raises ValueError where a benchmark of that name is known already, TypeError for anything but a `Benchmark`.
+    Raises:
+        ValueError: where a benchmark of that name is known already.
+        TypeError: for anything but a `Benchmark`.
     """
     if not isinstance(record, Benchmark):
         raise TypeError(
@@ -121,7 +135,11 @@ def register(record: Benchmark) -> Benchmark:
 
 
 def known(name: str) -> Benchmark:
-    """The record of that name. Raises ValueError where there is none."""
+    """The record of that name.
+
+    Raises:
+        ValueError: where there is none.
+    """
     if not isinstance(name, str) or name not in BENCHMARKS:
         raise ValueError(
             f"There is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}. One of your own is known once it is "

@@ -1,7 +1,10 @@
 """From rows to scores: each benchmark's official ones, with intervals, beside the paper's."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .. import stats
@@ -17,23 +20,27 @@ UNSAID = {"model": "a model", "scale": None, "compress": None, "blind": False, "
 class Result:
     """A run's answers and scores.
 
-    settings: what was asked of whom. rows: a DataFrame with a row for each question, its answer as it came, what was read
-    in it (`parsed`, None where nothing that counts), and how `right` that is. scores: {name: Score}. complete: is every
-    question answered? By the paper's protocol answers are read as there, and a score says what a model would get that always
-    says "A".
+    Attributes:
+        settings: what was asked of whom.
+        rows: a DataFrame with a row for each question, its answer as it came, what was read in it
+            (`parsed`, None where nothing that counts), and how `right` that is.
+        scores: {name: Score}.
+        complete: is every question answered? By the paper's protocol answers are read as there, and
+            a score says what a model would get that always says "A".
     """
 
-    def __init__(self, settings, rows):
+    def __init__(self, settings: dict[str, Any], rows: list[dict[str, Any]]):
         if not rows:
             raise ValueError("No question has been answered yet, so there is nothing to score.")
-        self.settings = settings = UNSAID | {"questions": len(rows)} | settings
+        settings = UNSAID | {"questions": len(rows)} | settings
+        self.settings: dict[str, Any] = settings
         self.rows = pd.DataFrame(rows)
         theirs = settings["protocol"] == "paper"
-        reading = paper.reader(settings.get("family")) if theirs else read
+        reading: Any = paper.reader(settings.get("family")) if theirs else read
         self.rows[["parsed", "right"]] = [reading(row) for row in rows]
         self.rows["right"] = self.rows["right"].astype(float)
         self.complete = len(rows) >= settings["questions"]
-        score = known(settings["benchmark"]).score
+        score: Any = known(settings["benchmark"]).score
         self.scores = score(self.rows)
         if "accuracy" not in self.scores:
             named = ", ".join(self.scores) or "nothing"
@@ -43,32 +50,35 @@ class Result:
             self.scores["who always says A"] = score(always)["accuracy"]
 
     @property
-    def accuracy(self):
+    def accuracy(self) -> float:
         """The benchmark's headline score, in [0, 1]."""
         return self.scores["accuracy"].value
 
     @property
-    def unparsed(self):
+    def unparsed(self) -> float:
         """The share of answers in which the benchmark's rules found nothing that counts."""
-        return float(self.rows["parsed"].isna().mean())
+        return float(np.mean(self.rows["parsed"].isna()))
 
     @property
-    def removed(self):
+    def removed(self) -> float:
         """The share of visual tokens that compression removed; 0 without it."""
-        return 1 - self.rows["kept"].sum() / self.rows["given"].sum() if "kept" in self.rows else 0.0
+        if "kept" not in self.rows:
+            return 0.0
+        kept, given = (self.rows[name].to_numpy(float).sum() for name in ("kept", "given"))
+        return float(1 - kept / given)
 
     @property
-    def paper(self):
+    def paper(self) -> float | None:
         """The paper's accuracy, in percent, where it is of the very same thing; None where it has none, or something differs."""
         value, otherwise = paper.figure(self.settings)
         return None if otherwise else value
 
     @property
-    def beside(self):
+    def beside(self) -> str:
         """The paper's figure in words, with all that is otherwise there; "" where it has none."""
         return paper.beside(self.settings)
 
-    def table(self):
+    def table(self) -> pd.DataFrame:
         """A DataFrame with a row for each score, in percent."""
         lines = {
             name: {"%": 100 * s.value, "95% interval": _interval(s), "questions": s.n}
@@ -100,7 +110,7 @@ class Result:
         return "\n".join(said)
 
 
-def load(folder):
+def load(folder: str | Path) -> Result:
     """The `Result` of a run's folder, finished or not, without its model or its pictures."""
     settings = running.read_settings(folder)
     try:
@@ -110,7 +120,7 @@ def load(folder):
     return Result(settings, running.rows(folder))
 
 
-def compare(folders):
+def compare(folders: Iterable[str | Path]) -> pd.DataFrame:
     """One table of several runs: model, benchmark, what was changed, our accuracy with its interval, the paper's, in percent."""
     lines = []
     for folder in folders:
@@ -139,10 +149,12 @@ def _compressed(settings):
     return identity.plainly({name: value for name, value in named if name not in running.WAYS or value != running.WAYS[name]})
 
 
-def gain(before, after):
-    """What a change is worth: `Score` of the accuracy of `after` less that of `before`, paired, with its interval over groups.
+def gain(before: Result, after: Result) -> Score:
+    """What a change is worth: `Score` of the accuracy of `after` less that of `before`, paired,
+    with its interval over groups.
 
-    Raises ValueError where the two results are not of the same questions.
+    Raises:
+        ValueError: where the two results are not of the same questions.
     """
     if list(before.rows["id"]) != list(after.rows["id"]) or before.settings["benchmark"] != after.settings["benchmark"]:
         raise ValueError("A gain is between two results of the same questions; these differ in what was asked.")

@@ -5,14 +5,17 @@ it is answered, one file for each process. Questions go in batches that are the 
 a run that was killed, or is split over several processes, ends in the very rows of one that was not.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import time
 import warnings
-from collections import namedtuple
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import signature
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -20,7 +23,10 @@ from tqdm import tqdm
 from .. import compress, images
 from ..files import parsed, read_json, write
 from . import identity
-from .items import is_row
+from .items import Item, is_row
+
+if TYPE_CHECKING:
+    from ..models import VLM
 
 try:
     import fcntl  # not on Windows, where nothing keeps two runs from one file
@@ -32,11 +38,17 @@ PATIENCE = 1800  # seconds without a new answer from any process, after which th
 # how `compress.compressed` does what a run leaves open, by name
 WAYS = {name: each.default for name, each in signature(compress.compressed).parameters.items()
         if each.kind == each.KEYWORD_ONLY and name not in ("keep", "seed")}  # fmt: skip
-Processes = namedtuple("Processes", "rank count device")
-Processes.__doc__ = """Which of how many processes this is, and the device that is its own (None: any)."""
 
 
-def processes():
+class Processes(NamedTuple):
+    """Which of how many processes this is, and the device that is its own (None: any)."""
+
+    rank: int
+    count: int
+    device: str | None
+
+
+def processes() -> Processes:
     """What `accelerate launch` or torchrun made of this process, by the variables that they set; one of one without them.
 
     The processes need not speak to each other: each writes its own file, and all look into the folder.
@@ -46,7 +58,7 @@ def processes():
     return Processes(int(os.environ.get("RANK", 0)), count, device)
 
 
-def gathered(folder, asked):
+def gathered(folder: str | Path, asked: Sequence[Item]) -> list[dict[str, Any]]:
     """The rows of all questions, whichever process answers them, once they are there; ValueError if none comes any more."""
     due, begun = {item.id for item in asked}, time.time()
     while True:
@@ -64,25 +76,40 @@ def gathered(folder, asked):
 
 
 class Runner:
-    """Answers a list of items, batch by batch, each of which is kept in a folder as soon as it is there.
+    """Answers a list of items, batch by batch, each of which is kept in a folder as soon as it is
+    there.
 
-    how: what `compress.compressed` takes besides the model and a seed, by name; None for none. plain: what `VLM.answer` takes.
+    Args:
+        how: what `compress.compressed` takes besides the model and a seed, by name; None for none.
+        plain: what `VLM.answer` takes.
     """
 
-    def __init__(self, vlm, items, batch_size, max_new_tokens, how=None, seed=0, plain=True):
+    def __init__(
+        self,
+        vlm: VLM,
+        items: Sequence[Item],
+        batch_size: int,
+        max_new_tokens: int,
+        how: dict[str, Any] | None = None,
+        seed: int = 0,
+        plain: bool = True,
+    ):
         self.vlm, self.how, self.seed, self.max_new_tokens, self.plain = vlm, how, seed, max_new_tokens, plain
         self.pictures = {}  # their names, once each
         self.batches = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
         self.at_once = batch_size  # fewer, once the memory has turned out too small
 
-    def run(self, folder, mine, progress=True):
+    def run(
+        self, folder: str | Path | None, mine: Processes, progress: bool = True
+    ) -> list[dict[str, Any]]:
         """Answer what is not answered yet of this process's share of the batches; returns the rows where there is no folder."""
         done = {row["id"]: row for row in rows(folder)} if folder else {}
         share = list(enumerate(self.batches))[mine.rank :: mine.count]
         self._same_pictures([item for _, batch in share for item in batch if item.id in done], done)
         open_ = [(n, batch) for n, batch in share if any(item.id not in done for item in batch)]
         kept = sum(len(batch) for _, batch in share) - sum(len(batch) for _, batch in open_)
-        quiet = {} if progress and mine.rank == 0 else {"disable": True}  # not False: TQDM_DISABLE may say so for all
+        # not False: TQDM_DISABLE may say so for all
+        quiet: dict[str, Any] = {} if progress and mine.rank == 0 else {"disable": True}
         bar = tqdm(total=sum(len(b) for _, b in share), initial=kept, unit="question", **quiet)
         found = []
         with bar, _appending(folder, mine.rank) if folder else nullcontext(found.extend) as keep:
@@ -116,8 +143,14 @@ class Runner:
             warnings.warn(f"Out of memory with {len(part)} questions at once: going on with {self.at_once}.", stacklevel=2)
         return answered
 
-    def try_first(self):
-        """Raises `NotFinite` if the model gives no numbers for the first question: in too small a dtype they overflow."""
+    def try_first(self) -> None:
+        """Raises `NotFinite` if the model gives no numbers for the first question: in too small a
+        dtype they overflow.
+
+        Raises:
+            NotFinite: if the model gives no numbers for the first question: in too small a dtype
+                they overflow.
+        """
         item = self.batches[0][0]
         try:
             with _naming_pictures([item]):
@@ -126,7 +159,7 @@ class Runner:
             if not out_of_memory(error):
                 raise
 
-    def shortened(self, n):
+    def shortened(self, n: int) -> AbstractContextManager[Any]:
         """The context in which batch `n` is asked, with a seed of its own: its rows do not depend on what came before."""
         if self.how is None:
             return nullcontext()
@@ -172,7 +205,7 @@ def _naming_pictures(items):
         raise
 
 
-def out_of_memory(error):
+def out_of_memory(error: BaseException) -> bool:
     """Is this how a GPU or a CPU says that its memory is full?"""
     words = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
     full = isinstance(error, RuntimeError) and any(each in str(error) for each in words)
@@ -182,7 +215,7 @@ def out_of_memory(error):
 # -- the folder ------------------------------------------------------------------------------------------------------
 
 
-def begin(folder, settings):
+def begin(folder: str | Path, settings: dict[str, Any]) -> Path:
     """Make the folder of a run, or enter that of one of the same identity; ValueError if of another."""
     folder = Path(folder).expanduser()
     path = folder / SETTINGS
@@ -202,7 +235,8 @@ def begin(folder, settings):
     return folder
 
 
-def read_settings(folder):
+def read_settings(folder: str | Path) -> dict[str, Any]:
+    """What a run's folder says was asked of whom."""
     path = Path(folder) / SETTINGS
     if not path.is_file():
         raise FileNotFoundError(f"'{folder}' holds no run: a {SETTINGS} is missing.")
@@ -235,7 +269,7 @@ def _texts(value):
     return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
-def rows(folder):
+def rows(folder: str | Path) -> list[dict[str, Any]]:
     """All whole rows in the folder, of all processes; one row for each question, whoever answered it."""
     found = {}
     for path in sorted(Path(folder).glob("rows-*.jsonl")):

@@ -4,7 +4,10 @@ A score is a function of a `Result`'s rows, {name: Score}; the one named "accura
 columns are those of `Item.row`, and `parsed` and `right`, what was read in the answer and how right that is in [0, 1].
 """
 
-from collections import namedtuple
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
@@ -12,8 +15,19 @@ from scipy.stats import binomtest
 from .. import stats
 from . import scoring
 
-Score = namedtuple("Score", "value low high n")
-Score.__doc__ = """A share in [0, 1], or a mean of such; its 95% interval by bootstrap over groups (scenes); of n questions."""
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Score(NamedTuple):
+    """A share in [0, 1], or a mean of such; its 95% interval by bootstrap over groups (scenes); of n questions."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
 OPPOSITE = {"left": "right", "right": "left", "on": "under", "under": "on", "behind": "front", "front": "behind"}
 
 
@@ -26,18 +40,29 @@ def _share(rows, right="right"):
     return Score(value, float(low), float(high), len(rows))
 
 
-def headline(rows, parts=True, counted=None):
-    """((groups, parts) sums, (groups, parts) counts) of right: the headline score is the mean of its parts' shares.
+def headline(
+    rows: pd.DataFrame,
+    parts: bool = True,
+    counted: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """((groups, parts) sums, (groups, parts) counts) of right: the headline score is the mean of
+    its parts' shares.
 
-    parts: is it one of parts, or of all rows alike? counted: as `Benchmark.counted`.
+    Args:
+        parts: is it one of parts, or of all rows alike?
+        counted: as `Benchmark.counted`.
     """
     rows = rows if counted is None else counted(rows)
     part = _about(rows, "part") if parts else ""
-    wide = rows.assign(part=part).pivot_table(index="group", columns="part", values="right", aggfunc=["sum", "count"]).fillna(0)
-    return wide["sum"].to_numpy(float), wide["count"].to_numpy(float)
+    table = rows.assign(part=part)
+    sums, counts = (
+        table.pivot_table(index="group", columns="part", values="right", aggfunc=how).fillna(0)
+        for how in ("sum", "count")
+    )
+    return sums.to_numpy(float), counts.to_numpy(float)
 
 
-def macro(sums, counts):
+def macro(sums: np.ndarray, counts: np.ndarray) -> float:
     """The mean of the parts' shares, of what `headline` gives."""
     asked = counts.sum(0) > 0  # a draw of few groups may leave a part out
     return float(np.mean(sums.sum(0)[asked] / counts.sum(0)[asked]))
@@ -51,7 +76,7 @@ def _mean(rows):
     return Score(value, float(low), float(high), len(rows))
 
 
-def accuracy(rows):
+def accuracy(rows: pd.DataFrame) -> dict[str, Score]:
     """The mean over questions."""
     return {"accuracy": _share(rows)}
 
@@ -65,7 +90,7 @@ def _about(rows, name, among=None):
     return found
 
 
-def controlled(rows):
+def controlled(rows: pd.DataFrame) -> dict[str, Score]:
     """What's Up: each caption for itself; both of a pair of opposites; all four of a set."""
     rows = rows.assign(relation=_about(rows, "relation", OPPOSITE))
     rows["axis"] = [min(r, OPPOSITE[r]) for r in rows["relation"]]
@@ -89,13 +114,14 @@ def _mended(row):
     return float(f" {OPPOSITE[row['relation']]} of " in chosen)
 
 
-def by_part(rows):
+def by_part(rows: pd.DataFrame) -> dict[str, Score]:
     """By part, and their plain mean."""
     rows = rows.assign(part=_about(rows, "part"))
-    return {"accuracy": _mean(rows), **{part: _share(some) for part, some in rows.groupby("part", sort=False)}}
+    parts = {str(part): _share(some) for part, some in rows.groupby("part", sort=False)}
+    return {"accuracy": _mean(rows), **parts}
 
 
-def pope(rows):
+def pope(rows: pd.DataFrame) -> dict[str, Score]:
     """Accuracy, precision, recall and F1 ("yes" is positive) and the share of yes, in each part and on average over them.
 
     As in lmms-eval, what is neither yes nor no is wrong, and left out of the recall. The accuracy by POPE's own evaluation,
@@ -107,11 +133,13 @@ def pope(rows):
     own = [float(scoring.yes_or_no(answer) == gold) for answer, gold in zip(rows["answer"], rows["gold"])]
     scores = {"accuracy": _mean(rows), "accuracy, read as POPE does": _mean(rows.assign(right=own))}
     for part, some in rows.groupby("part", sort=False):
-        wide = some.assign(hit=some["yes"] * some["due"]).groupby("group")[["hit", "yes", "due"]].sum().to_numpy()
+        some = some.assign(hit=some["yes"] * some["due"])
+        sums = (some.groupby("group")[name].sum() for name in ("hit", "yes", "due"))
+        wide = np.column_stack([np.asarray(of_groups) for of_groups in sums])
         scores[f"{part}: accuracy"] = _share(some)
         found = stats.interval(lambda sums: np.array(_precision_recall_f1(*sums.sum(0))), wide)
-        for name, *values in zip(("precision", "recall", "F1"), *found):
-            scores[f"{part}: {name}"] = Score(*map(float, values), len(some))
+        for name, value, low, high in zip(("precision", "recall", "F1"), *found):
+            scores[f"{part}: {name}"] = Score(float(value), float(low), float(high), len(some))
         scores[f"{part}: says yes"] = _share(some, "yes")
     return scores
 
@@ -120,11 +148,11 @@ def _precision_recall_f1(hit, yes, due):
     return hit / max(yes, 1), hit / max(due, 1), 2 * hit / max(yes + due, 1)
 
 
-def mmbench(rows):
+def mmbench(rows: pd.DataFrame) -> dict[str, Score]:
     """A question counts where it is answered right in every rotation of its options (circular), else row by row."""
     return {"accuracy": _share(circular(rows)), "each rotation for itself": _share(rows)}
 
 
-def circular(rows):
+def circular(rows: pd.DataFrame) -> pd.DataFrame:
     """One row for each question of MMBench, right where every rotation is."""
     return rows.groupby("group").agg(right=("right", "min"), about=("about", "first")).reset_index()

@@ -34,9 +34,10 @@ def said(answer: str) -> str:
 def letter(answer: str, options: dict[str, str]) -> str | None:
     """The letter that an answer gives, or None: "B", "(B)", "B.", "B. the caption", or the caption.
 
-    options: {letter: text}. Strict on purpose, for What's Up, COCO- and GQA-spatial, which have no
-    rule of their own for sentences: a guess at what is meant would be right in a quarter or half of
-    all cases. `choice` is MMBench's more lenient rule.
+    Args:
+        options: {letter: text}. Strict on purpose, for What's Up, COCO- and GQA-spatial, which have
+            no rule of their own for sentences: a guess at what is meant would be right in a quarter
+            or half of all cases. `choice` is MMBench's more lenient rule.
     """
     given = answer.strip()
     found = re.fullmatch(r"\(?([A-Za-z])\)?[.:)]?(?:\s+(.+))?", given, flags=re.DOTALL)
@@ -51,12 +52,14 @@ def letter(answer: str, options: dict[str, str]) -> str | None:
 def choice(answer: str, options: dict[str, str]) -> str | None:
     """MMBench's reading: the letter that an answer gives, among whatever else it says, or None.
 
-    options: {letter: text}, without those that a question lacks (on the hub they are "nan", which
-    lmms-eval finds in "banana"). Three rules, of which the first that finds a letter decides:
-    the only letter that stands as a word; the only option whose text occurs; the letter in the most
-    telling place. The first two are MMBench's own, after which lmms-eval asks a language model (or,
-    where it reaches none, draws a letter). The third is that of its task without such a judge. It
-    guesses: where there is nothing better, the last capital of an option decides.
+    Args:
+        options: {letter: text}, without those that a question lacks (on the hub they are "nan",
+            which lmms-eval finds in "banana"). Three rules, of which the first that finds a letter
+            decides: the only letter that stands as a word; the only option whose text occurs; the
+            letter in the most telling place. The first two are MMBench's own, after which lmms-eval
+            asks a language model (or, where it reaches none, draws a letter). The third is that of
+            its task without such a judge. It guesses: where there is nothing better, the last
+            capital of an option decides.
     """
     found = _lone_letter(answer.split()) or _lone_text(answer.lower(), options)
     return found or _likeliest_letter(answer, sorted(options))
@@ -136,7 +139,8 @@ def word(answer: str) -> str:
 def soft(answer: str, answers: list[str]) -> float:
     """VQA's soft accuracy in [0, 1]: the mean over every nine of ten people of min(1, same / 3).
 
-    answers: the ten people's. same: how many of the nine said what the answer says.
+    Args:
+        answers: the ten people's. same: how many of the nine said what the answer says.
     """
     own, people = vqa(answer), [vqa(each) for each in answers]
     same = people.count(own)
@@ -146,7 +150,12 @@ def soft(answer: str, answers: list[str]) -> float:
 
 # -- VQA's normalisation, after its definition on visualqa.org/evaluation --------------------------
 
-_NUMBERS = dict(zip("none zero one two three four five six seven eight nine ten".split(), "0 0 1 2 3 4 5 6 7 8 9 10".split()))
+_NUMBERS: dict[str, str] = dict(
+    zip(
+        "none zero one two three four five six seven eight nine ten".split(),
+        "0 0 1 2 3 4 5 6 7 8 9 10".split(),
+    )
+)
 _ARTICLES = {"a", "an", "the"}
 _MARKS = ";/[]\"{}()=+\\_-><@`,?!"
 _CONTRACTED = """
@@ -161,7 +170,7 @@ _CONTRACTED = """
 
 
 # {a contraction with one apostrophe too few: the contraction}, and one that is mended the wrong way
-_SLIPS = {full[:i] + full[i + 1 :]: full for full in _CONTRACTED for i, c in enumerate(full) if c == "'"}
+_SLIPS: dict[str, str] = {full[:i] + full[i + 1 :]: full for full in _CONTRACTED for i, c in enumerate(full) if c == "'"}
 _SLIPS |= {"somebody'd": "somebodyd"}
 
 

@@ -18,18 +18,19 @@ _ON_PAPER = {
 FRESH = 300  # the first of the test sets that nothing else in the book looks at
 
 
-def controlled(which, spacing="wide", n=100, split="test", start=FRESH):
+def controlled(
+    which: str, spacing: str = "wide", n: int = 100, split: str = "test", start: int = FRESH
+) -> list[Item]:
     """Items of `n` controlled sets: where is the one thing relative to the other?"""
     items = []
     for number, group in enumerate(world.controlled(which, n, spacing, split, start)):
-        for relation, scene in group.scenes.items():
-            question = world.relation_question(scene, 0, 1)
+        for relation, (scene, question) in zip(group.scenes, group.asked(), strict=True):
             name, about = f"{number}/{relation}", {"relation": relation}
             items.append(Item(name, scene.image, question.text, "word", question.answer, group=str(number), about=about))
     return items
 
 
-def pope(n=200, split="test"):
+def pope(n: int = 200, split: str = "test") -> list[Item]:
     """Items of `n` scenes: is it there, of one thing that is and one that is not, three times."""
     items = []
     for scene in world.scenes(split, n):
@@ -41,7 +42,9 @@ def pope(n=200, split="test"):
     return items
 
 
-def write(folder, which="B", n=4, split="test", start=FRESH):
+def write(
+    folder: str | Path, which: str = "B", n: int = 4, split: str = "test", start: int = FRESH
+) -> Path:
     """Render `n` controlled sets, of different pairs of things, in What's Up's original layout. Returns the folder."""
     stem = {"A": "controlled_images", "B": "controlled_clevr"}[which]
     pictures, entries = Path(folder) / stem, []

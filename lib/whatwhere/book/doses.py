@@ -3,22 +3,43 @@
 One piece of HTML with its own style and script, no other file, no network and no kernel: all doses have been computed before.
 """
 
+from __future__ import annotations
+
 import json
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..views.page import OWN_KEYS, PAPER_STYLE, beside, data_uri
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 
 class Doses:
     """Shows itself in a notebook and in the built page.
 
-    image: the picture that was asked about. question: a string. options: the answers. doses: (doses,) numbers in rising order.
-    curves: {what was done: (doses, options) probabilities}. Raises ValueError where shapes do not agree.
+    Args:
+        image: the picture that was asked about.
+        question: a string.
+        options: the answers.
+        doses: (doses,) numbers in rising order.
+        curves: {what was done: (doses, options) probabilities}.
+
+    Raises:
+        ValueError: where shapes do not agree.
     """
 
-    def __init__(self, image, question, options, doses, curves):
+    def __init__(
+        self,
+        image: Image,
+        question: str,
+        options: Sequence[str],
+        doses: Sequence[float] | np.ndarray,
+        curves: Mapping[str, Sequence[Sequence[float]] | np.ndarray],
+    ):
         self.image, self.question, self.options, self.doses = image, question, list(options), np.asarray(doses, float)
         self.curves = {name: np.asarray(values, float) for name, values in curves.items()}
         if not self.curves or len(self.doses) < 2 or (np.diff(self.doses) <= 0).any():

@@ -4,13 +4,16 @@ A check is a function that takes the reader's answer and asserts what should hol
 sentence. `check` runs it and prints one line. A stub that is still empty is no error: the line says so.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 _EMPTY = ("'NoneType'", "'ellipsis'")
 
 
 class Outcome:
     """What `check` returns: true if the check passed. It shows nothing more in a notebook."""
 
-    def __init__(self, passed, sentence):
+    def __init__(self, passed: bool, sentence: str):
         self.passed, self.sentence = passed, sentence
 
     def __bool__(self):
@@ -23,7 +26,7 @@ class Outcome:
         pass  # the sentence is already printed
 
 
-def check(test, *answer):
+def check(test: Callable[..., Any], *answer: Any) -> Outcome:
     """Run test(*answer) and print "✓ …" or "✗ not yet: …".
 
     An unmet assertion and a stub without an answer give a ✗; any other error is the reader's to see.

@@ -18,8 +18,10 @@ import math
 import os
 import re
 import sys
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from typing import Any, NoReturn
 
 from ..files import alone, read_json, write
 
@@ -29,15 +31,15 @@ UNMEASURED = "needs real weights"
 _FIELDS = ("id", "statement", "paper", "measured", "control", "verdict", "tolerance", "notebook")
 
 
-def catalogue():
+def catalogue() -> list[dict[str, Any]]:
     """Every claim of the paper, in the book's order: id, chapter, statement and the paper's value.
 
     Those that only real weights can settle have the commands that do, which are to be run in turn.
     """
-    return json.loads(resources.files(__package__).joinpath("catalogue.json").read_text(encoding="utf-8"))
+    return json.loads(resources.files("whatwhere.book").joinpath("catalogue.json").read_text(encoding="utf-8"))
 
 
-def folder():
+def folder() -> Path:
     """Where the rows live: WHATWHERE_CLAIMS if it is set, else data/claims of the book."""
     if os.environ.get("WHATWHERE_CLAIMS"):
         return Path(os.environ["WHATWHERE_CLAIMS"])
@@ -51,7 +53,17 @@ def folder():
     )
 
 
-def record(notebook, *, id, measured, control, verdict, tolerance, statement=None, paper=None):
+def record(
+    notebook: str,
+    *,
+    id: str,
+    measured: dict[str, Any] | None,
+    control: dict[str, Any] | None,
+    verdict: str,
+    tolerance: float,
+    statement: str | None = None,
+    paper: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Validate one row, round it and write it to the notebook's file; returns the row as written.
 
     A row with the same id and model is replaced. `statement` and `paper` come from the catalogue.
@@ -87,7 +99,7 @@ def record(notebook, *, id, measured, control, verdict, tolerance, statement=Non
     return row
 
 
-def rows(where=None):
+def rows(where: str | Path | None = None) -> list[dict[str, Any]]:
     """Every row in the folder (by default the ledger's own), sorted by id and model."""
     where = folder() if where is None else Path(where)
     found = sorted((row for path in sorted(where.glob("*.json")) for row in _read(path)), key=_key)
@@ -97,13 +109,13 @@ def rows(where=None):
     return found
 
 
-def compare(fresh, committed):
+def compare(fresh: Iterable[dict[str, Any]], committed: Iterable[dict[str, Any]]) -> list[str]:
     """A sentence for every way in which the fresh rows differ from the committed ones beyond tolerance."""
-    fresh, committed = ({_key(row): row for row in some} for some in (fresh, committed))
-    said = [f"{_name(k)} is committed, but the run did not record it" for k in committed.keys() - fresh.keys()]
-    said += [f"{_name(k)} was recorded, but is not committed" for k in fresh.keys() - committed.keys()]
-    for key in fresh.keys() & committed.keys():
-        new, old, name = fresh[key], committed[key], _name(key)
+    run, kept = ({_key(row): row for row in some} for some in (fresh, committed))
+    said = [f"{_name(k)} is committed, but the run did not record it" for k in kept.keys() - run.keys()]
+    said += [f"{_name(k)} was recorded, but is not committed" for k in run.keys() - kept.keys()]
+    for key in run.keys() & kept.keys():
+        new, old, name = run[key], kept[key], _name(key)
         for field in ("statement", "paper", "verdict", "tolerance", "notebook"):
             if new[field] != old[field]:
                 said.append(f"{name}: {field} is {new[field]!r}, committed is {old[field]!r}")
@@ -112,7 +124,7 @@ def compare(fresh, committed):
     return sorted(said)
 
 
-def table(part):
+def table(part: str) -> str:
     """The claims whose id starts with `part` ("what" or "where") as an HTML table, measured or not."""
     measured = rows()
     lines = []
@@ -124,7 +136,7 @@ def table(part):
     return f"<table class='ww-claims'><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
-def progress():
+def progress() -> tuple[int, dict[str, int]]:
     """How many claims the catalogue has, and how many have each verdict; of several models', the least favourable counts."""
     verdicts = {claim["id"]: "to come" for claim in catalogue()}
     favour = (UNMEASURED, *VERDICTS)  # a row that waits for weights says nothing against one that was measured
@@ -164,10 +176,10 @@ def _value(part, unit=""):
     return said + html.escape(unit)
 
 
-def validate(row):
+def validate(row: Any) -> dict[str, Any]:
     """The row itself if it is well formed; otherwise a ValueError that says what is wrong."""
 
-    def refuse(sentence):
+    def refuse(sentence: str) -> NoReturn:
         raise ValueError(f"claim row '{row.get('id') if isinstance(row, dict) else row!s:.100}': {sentence}.")
 
     if not isinstance(row, dict):

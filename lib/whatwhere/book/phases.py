@@ -26,9 +26,13 @@ PANELS = (
 
 
 class Phases:
-    """Shows itself in a notebook and in the built page. head_size, base: as `rope.frequencies` takes them."""
+    """Shows itself in a notebook and in the built page.
 
-    def __init__(self, head_size=80, base=10_000.0):
+    Args:
+        head_size, base: as `rope.frequencies` takes them.
+    """
+
+    def __init__(self, head_size: int = 80, base: float = 10_000.0):
         self.head_size, self.theta = head_size, frequencies(head_size, base).tolist()
 
     def __repr__(self):

@@ -15,6 +15,7 @@ from collections import namedtuple
 from difflib import get_close_matches
 from functools import cache
 from numbers import Integral, Real
+from typing import Any
 
 import pandas as pd
 import torch
@@ -33,8 +34,10 @@ LANGUAGE = {
     "OpenGVLab/InternVL3-2B-hf": Language(1536, 8960, 28, 12, 2, 151674, False),
     "OpenGVLab/InternVL3-8B-hf": Language(3584, 18944, 28, 28, 4, 151674, False),
 }
-QWEN_TOKENS = {"image_token_id": 151655, "video_token_id": 151656, "vision_start_token_id": 151652, "vision_end_token_id": 151653}
-QWEN_PATCHES = {"depth": 32, "num_heads": 16, "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2}
+QWEN_TOKENS: dict[str, Any] = {
+    "image_token_id": 151655, "video_token_id": 151656, "vision_start_token_id": 151652, "vision_end_token_id": 151653,
+}  # fmt: skip
+QWEN_PATCHES: dict[str, Any] = {"depth": 32, "num_heads": 16, "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2}
 QWEN_WINDOWS = {"window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31], "tokens_per_second": 2}
 
 # gib is what a program finds, in GiB (2³⁰ bytes): the least "total capacity" in the out-of-memory messages that people quote.
@@ -52,26 +55,34 @@ FOUR_BIT = 0.5 + 4 / 64  # bytes of a weight in bitsandbytes' NF4: half a byte, 
 MARGIN = 1.0  # GiB kept free: CUDA's own context (about half of it), and what the allocator holds but cannot use
 
 
-def config(name, language=None, vision=None):
+def config(
+    name: str, language: dict[str, Any] | None = None, vision: dict[str, Any] | None = None
+) -> hf.PreTrainedConfig:
     """The `transformers` config of a published model, in its true class.
 
-    language, vision: settings, by their names in `transformers`, that are to differ, for a model of the same form in other sizes.
-    Raises ValueError for a name that is not in `LANGUAGE`.
+    Args:
+        language, vision: settings, by their names in `transformers`, that are to differ, for a
+            model of the same form in other sizes.
+
+    Raises:
+        ValueError: for a name that is not in `LANGUAGE`.
     """
     if not isinstance(name, str) or name not in LANGUAGE:
         close = get_close_matches(str(name), LANGUAGE, 1, 0.3)
         meant = f" (did you mean {close[0]!r}?)" if close else ""
         raise ValueError(f"'{name}' is not one of the book's models{meant}: those are {', '.join(LANGUAGE)}.")
     own = LANGUAGE[name]
-    tied = {"tie_word_embeddings": own.tied}
-    text = tied | {"hidden_size": own.hidden, "intermediate_size": own.mlp, "num_hidden_layers": own.layers,
+    tied: dict[str, Any] = {"tie_word_embeddings": own.tied}
+    sight: Any
+    text: Any = tied | {"hidden_size": own.hidden, "intermediate_size": own.mlp, "num_hidden_layers": own.layers,
                    "num_attention_heads": own.heads, "num_key_value_heads": own.kv, "vocab_size": own.vocabulary}  # fmt: skip
     if "llava" in name:
         sight = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
                  "image_size": 336, "patch_size": 14, "projection_dim": 768}  # fmt: skip
         text |= {"rms_norm_eps": 1e-5, "max_position_embeddings": 4096} | (language or {})
-        return hf.LlavaConfig(vision_config=hf.CLIPVisionConfig(**sight | (vision or {})), text_config=hf.LlamaConfig(**text),
-                              image_token_index=32000, pad_token_id=32001, vision_feature_layer=-2, **tied)  # fmt: skip
+        tied |= {"image_token_index": 32000, "pad_token_id": 32001, "vision_feature_layer": -2}
+        seeing, reading = hf.CLIPVisionConfig(**sight | (vision or {})), hf.LlamaConfig(**text)
+        return hf.LlavaConfig(vision_config=seeing, text_config=reading, **tied)
     rope = {"rope_type": "default", "rope_theta": 1e6}
     text |= {"rms_norm_eps": 1e-6, "bos_token_id": 151643, "eos_token_id": 151645, "max_position_embeddings": 32768}
     if "InternVL" in name:  # its ViT, InternViT-300M, is what InternVLVisionConfig describes, with biases
@@ -88,41 +99,64 @@ def config(name, language=None, vision=None):
     return hf.Qwen2VLConfig(vision_config=sight | (vision or {}), text_config=text, **QWEN_TOKENS, **tied)
 
 
-def skeleton(which, dtype=torch.bfloat16):
-    """The model on the `meta` device: every module, name and shape, and no memory. which: a name in `LANGUAGE`, or a config."""
+def skeleton(
+    which: str | hf.PreTrainedConfig, dtype: torch.dtype = torch.bfloat16
+) -> hf.PreTrainedModel:
+    """The model on the `meta` device: every module, name and shape, and no memory.
+
+    Args:
+        which: a name in `LANGUAGE`, or a config.
+    """
     settings = which if isinstance(which, hf.PreTrainedConfig) else config(which)
     with torch.device("meta"):
         return hf.AutoModelForImageTextToText.from_config(settings, dtype=dtype).eval().requires_grad_(False)
 
 
-def parameters(which):
-    """How many numbers its weights are: {"vision", "connector", "language", "total"}; tied weights count once.
+def parameters(which: str | hf.PreTrainedConfig) -> dict[str, int]:
+    """How many numbers its weights are: {"vision", "connector", "language", "total"}; tied weights
+    count once.
 
-    which: as for `skeleton`. Qwen's merger is its connector; an unembedding that is not tied belongs to the language model.
+    Args:
+        which: as for `skeleton`. Qwen's merger is its connector; an unembedding that is not tied
+            belongs to the language model.
     """
     return dict(_counts(which)[0])
 
 
-def memory(which, dtype="bfloat16", text=60, image=None, new=40, batch=1):
-    """Bytes of memory to answer a question, by arithmetic: {"weights", "cache", "activations", "total"}.
+def memory(
+    which: str | hf.PreTrainedConfig,
+    dtype: str = "bfloat16",
+    text: int = 60,
+    image: int | None = None,
+    new: int = 40,
+    batch: int = 1,
+) -> dict[str, int]:
+    """Bytes of memory to answer a question, by arithmetic: {"weights", "cache", "activations",
+    "total"}.
 
-    which: as for `skeleton`. dtype: "bfloat16", "float16", "float32", or "4-bit" (NF4 with 16-bit arithmetic).
-    text, image, new: tokens of the prompt's words, of its picture (by default 576 in LLaVA-1.5, and 256, for 448 × 448 pixels, in
-    the others), of the answer. batch: prompts at once.
+    weights: parameters × bytes of each. With 4-bit, the matrices of linear layers without the
+    unembedding are quantised, as bitsandbytes does it, and the rest has two bytes. Buffers, a few
+    kilobytes, are left out. cache: keys and values of every token in every layer of the language
+    model. activations: a rough upper estimate: all logits in float32, and what the largest block
+    holds at once (eight states and three of its MLP a token). Attention's scores are not counted:
+    PyTorch's fused kernels do not keep them. total: their sum; CUDA's own needs are not in it, see
+    `MARGIN`.
 
-    weights: parameters × bytes of each. With 4-bit, the matrices of linear layers without the unembedding are quantised, as
-        bitsandbytes does it, and the rest has two bytes. Buffers, a few kilobytes, are left out.
-    cache: keys and values of every token in every layer of the language model.
-    activations: a rough upper estimate: all logits in float32, and what the largest block holds at once (eight states and three
-        of its MLP a token). Attention's scores are not counted: PyTorch's fused kernels do not keep them.
-    total: their sum; CUDA's own needs are not in it, see `MARGIN`.
+    Args:
+        which: as for `skeleton`.
+        dtype: "bfloat16", "float16", "float32", or "4-bit" (NF4 with 16-bit arithmetic).
+        text, image, new: tokens of the prompt's words, of its picture (by default 576 in LLaVA-1.5,
+            and 256, for 448 × 448 pixels, in the others), of the answer.
+        batch: prompts at once.
 
-    Raises ValueError for an unknown name or dtype, and for counts that are not whole numbers from 0 on (batch: from 1 on).
+    Raises:
+        ValueError: for an unknown name or dtype, and for counts that are not whole numbers from 0
+            on (batch: from 1 on).
     """
     if dtype not in BYTES:
         raise ValueError(f"The dtype is {', '.join(BYTES)}, not {dtype!r}.")
     counts, quantised, settings = _counts(which)
-    image = getattr(settings, "image_seq_length", 256) if image is None else image
+    image = int(getattr(settings, "image_seq_length", 256)) if image is None else image
     for what, number, least in (("text", text, 0), ("image", image, 0), ("new", new, 0), ("batch", batch, 1)):
         if isinstance(number, bool) or not isinstance(number, Integral) or number < least:
             raise ValueError(f"'{what}' is a whole number from {least} on, not {number!r}.")
@@ -139,11 +173,18 @@ def memory(which, dtype="bfloat16", text=60, image=None, new=40, batch=1):
     return {"weights": weights, "cache": held, "activations": activations, "total": weights + held + activations}
 
 
-def fits(gpu, margin=MARGIN, **prompt):
-    """{name: dtypes in which it fits} of every model on a GPU, by arithmetic; an empty tuple where none does.
+def fits(gpu: str | float, margin: float = MARGIN, **prompt: Any) -> dict[str, tuple[str, ...]]:
+    """{name: dtypes in which it fits} of every model on a GPU, by arithmetic; an empty tuple where
+    none does.
 
-    gpu: a name in `GPUS`, or a number of GiB. margin: GiB to be left free. prompt: as for `memory`. It says nothing of speed, nor
-    of whether a model trained in bfloat16 keeps within float16's range. Raises ValueError for another GPU or a negative margin.
+    Args:
+        gpu: a name in `GPUS`, or a number of GiB.
+        margin: GiB to be left free.
+        prompt: as for `memory`. It says nothing of speed, nor of whether a model trained in
+            bfloat16 keeps within float16's range.
+
+    Raises:
+        ValueError: for another GPU or a negative margin.
     """
     if not isinstance(gpu, str) and _positive(gpu):
         gib, bfloat16 = gpu, True
@@ -158,9 +199,9 @@ def fits(gpu, margin=MARGIN, **prompt):
     return {name: tuple(each for each in tried if memory(name, each, **prompt)["total"] <= room) for name in LANGUAGE}
 
 
-def table(margin=MARGIN, **prompt):
+def table(margin: float = MARGIN, **prompt: Any) -> pd.DataFrame:
     """A DataFrame, model × GPU: the first dtype that fits, "–" where none does; arguments as for `fits`. All of it arithmetic."""
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         name: {"parameters, 10⁹": round(parameters(name)["total"] / 1e9, 2)}
         | {f"{dtype}, GiB": round(memory(name, dtype, **prompt)["total"] / GIB, 1) for dtype in ("bfloat16", "4-bit")}
         for name in LANGUAGE
@@ -196,5 +237,5 @@ def _numbers(module):
     return sum(each.numel() for each in module.parameters())  # which gives a shared one once
 
 
-def _positive(number):
+def _positive(number: float) -> bool:
     return isinstance(number, Real) and not isinstance(number, bool) and 0 < number < float("inf")

@@ -8,11 +8,15 @@ Section on compression in *Reading Images Like Texts* (arXiv 2509.19191): bias-f
 the LM's final logits at the visual positions with unlabelled images only.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import string
 import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -27,48 +31,70 @@ from ..files import first_line, read_json, together
 from ..finite import check_finite, not_finite
 from ..streams import check_count
 
+if TYPE_CHECKING:
+    from ..models import VLM
+
 WEIGHTS, CARD, UNFINISHED = "decoder.safetensors", "decoder.json", "unfinished.safetensors"
 SAVED = 200  # steps between two states kept
 LARGEST = 2**23  # numbers in one piece of logits: 32 MiB in float32, whatever the vocabulary
 
 
 class Decoder(torch.nn.Module):
-    """Reads visual tokens as words, before the language model: `decoder(tokens)` are logits (…, vocabulary).
+    """Reads visual tokens as words, before the language model: `decoder(tokens)` are logits (…,
+    vocabulary).
 
-    weight: (vocabulary, hidden). words: (vocabulary,) what each id looks like. texts: (vocabulary,) what each adds to a text,
-    as `vlm.texts`; the words themselves if None. punctuation: (vocabulary,) which of them are, by the paper's set.
-    history: the losses of its distillation by step. about: how it was made. ids: None, or where its words stand in the model's
-    vocabulary, if it was `narrowed` to some of them.
+    Attributes:
+        weight: (vocabulary, hidden).
+        words: (vocabulary,) what each id looks like.
+        texts: (vocabulary,) what each adds to a text, as `vlm.texts`; the words themselves if None.
+        punctuation: (vocabulary,) which of them are, by the paper's set.
+        history: the losses of its distillation by step.
+        about: how it was made.
+        ids: None, or where its words stand in the model's vocabulary, if it was `narrowed` to some
+            of them.
     """
 
-    def __init__(self, weight, words, about=None, history=None, ids=None, texts=None):
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        words: np.ndarray,
+        about: dict[str, Any] | None = None,
+        history: pd.DataFrame | None = None,
+        ids: np.ndarray | None = None,
+        texts: np.ndarray | None = None,
+    ):
         super().__init__()
         self.weight = torch.nn.Parameter(weight, requires_grad=False)
         self.words, self.texts = words, words if texts is None else texts
         self.punctuation = punctuation(self.texts)
         self.about, self.history, self.ids = about or {}, history, ids
 
-    def forward(self, tokens):
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(…, vocabulary) logits of visual tokens (…, hidden)."""
         return F.linear(tokens.to(self.weight), self.weight)
 
     @torch.no_grad()
-    def top(self, tokens, k=1):
+    def top(self, tokens: torch.Tensor, k: int = 1) -> np.ndarray:
         """(…, k) ids of the best words of tokens (…, hidden), as a numpy array: `decoder.words[ids]` names them."""
         best = self(tokens).topk(k)
         check_finite(best.values, "the visual tokens that the decoder reads")
         return best.indices.cpu().numpy()
 
-    def narrowed(self, ids):
-        """A decoder that knows only the words `ids` of this one, and costs so much less to read with.
+    def narrowed(self, ids: Sequence[int] | np.ndarray) -> Decoder:
+        """A decoder that knows only the words `ids` of this one, and costs so much less to read
+        with.
 
-        Its words are counted anew, from 0. Raises ValueError unless `ids` are two at least and all different.
+        Its words are counted anew, from 0.
+
+        Raises:
+            ValueError: unless `ids` are two at least and all different.
         """
         ids = np.array(ids)
         words, texts = (_chosen(each, ids) for each in (self.words, self.texts))
         there = ids if self.ids is None else self.ids[ids]
         return Decoder(self.weight[ids], words, self.about, self.history, there, texts)
 
-    def check_fits(self, vlm):
+    def check_fits(self, vlm: VLM) -> Decoder:
         """This decoder, if `vlm` is the model that it can read; otherwise a ValueError."""
         n, width = vlm.unembedding.weight.shape
         known = len(self.weight) == n if self.ids is None else self.ids.max() < n
@@ -85,7 +111,7 @@ class Decoder(torch.nn.Module):
             )
         return self
 
-    def save(self, folder):
+    def save(self, folder: str | Path) -> None:
         """Write `decoder.safetensors` and `decoder.json` into `folder`."""
         with together(folder) as new:
             tensors = {"weight": self.weight} | ({} if self.ids is None else {"ids": torch.as_tensor(self.ids)})
@@ -93,10 +119,12 @@ class Decoder(torch.nn.Module):
             (new / CARD).write_text(json.dumps(self.about, indent=2) + "\n", encoding="utf-8")
 
 
-def load_decoder(folder, vlm):
+def load_decoder(folder: str | Path, vlm: VLM) -> Decoder:
     """The decoder saved in `folder`, for the model that it was made for.
 
-    Raises FileNotFoundError where there is none, ValueError where it is damaged or belongs to another model.
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: where it is damaged or belongs to another model.
     """
     folder = Path(folder)
     if not (folder / WEIGHTS).is_file() or not (folder / CARD).is_file():
@@ -149,30 +177,40 @@ MARKS = {
 }
 
 
-def punctuation(texts, marks: str = "paper") -> np.ndarray:
+def punctuation(texts: Iterable[str], marks: str = "paper") -> np.ndarray:
     """(vocabulary,) true where a text (of `vlm.texts`) is punctuation.
 
-    marks: by which set of MARKS: "paper", made of ASCII punctuation marks and white space alone, or empty; "paper-in",
-    also the word "in"; "unicode", made of what Unicode calls punctuation, without the blank of a word's start.
-    Raises ValueError for another set.
+    Args:
+        marks: by which set of MARKS: "paper", made of ASCII punctuation marks and white space
+            alone, or empty; "paper-in", also the word "in"; "unicode", made of what Unicode calls
+            punctuation, without the blank of a word's start.
+
+    Raises:
+        ValueError: for another set.
     """
     if not isinstance(marks, str) or marks not in MARKS:
         raise ValueError(f"No set of punctuation marks {marks!r}; there are {', '.join(map(repr, MARKS))}.")
     return np.array([MARKS[marks](text) for text in texts], bool)
 
 
-def lessons(vlm, images, batch_size=16, progress=True):
-    """What the LM makes of its visual tokens: for each image (tokens, states), both (rows × columns, hidden).
+def lessons(
+    vlm: VLM, images: Sequence[Any], batch_size: int = 16, progress: bool = True
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What the LM makes of its visual tokens: for each image (tokens, states), both (rows ×
+    columns, hidden).
 
-    `tokens` are the connector's, `states` the residual stream after the last LM layer at the same places, on the CPU, where many
-    images' find room; the teacher's logits are `vlm.unembedding(vlm.final_norm(states.to(vlm.device)))`. images: unlabelled,
-    anything `images.read` takes.
+    `tokens` are the connector's, `states` the residual stream after the last LM layer at the same
+    places, on the CPU, where many images' find room; the teacher's logits are
+    `vlm.unembedding(vlm.final_norm(states.to(vlm.device)))`.
+
+    Args:
+        images: unlabelled, anything `images.read` takes.
     """
     if not len(images):
         raise ValueError("A decoder needs images to learn from; it was given none.")
     check_count("batch_size", batch_size)
     taught = []
-    quiet = {} if progress else {"disable": True}  # not False: TQDM_DISABLE may say so for all
+    quiet: dict[str, Any] = {} if progress else {"disable": True}  # not False: TQDM_DISABLE may say so for all
     with tqdm(total=len(images), desc=f"{vlm.name}, lessons", leave=False, **quiet) as bar:
         for batch in _same_grid(vlm, images, batch_size):
             taught += _lessons(vlm, batch)
@@ -202,15 +240,31 @@ def _same_grid(vlm, images, batch_size):
     yield batch
 
 
-def distil(vlm, taught, alpha=0.7, temperature=2.5, lr=1e-4, epochs=2, batch=16, start="unembedding", seed=0, folder=None):
-    """A `Decoder` that says what the LM would say, by gradient descent on α τ² KL(teacher ‖ decoder) + (1 − α) CE.
+def distil(
+    vlm: VLM,
+    taught: Sequence[Any],
+    alpha: float = 0.7,
+    temperature: float = 2.5,
+    lr: float = 1e-4,
+    epochs: int = 2,
+    batch: int = 16,
+    start: str = "unembedding",
+    seed: int = 0,
+    folder: str | Path | None = None,
+) -> Decoder:
+    """A `Decoder` that says what the LM would say, by gradient descent on α τ² KL(teacher ‖
+    decoder) + (1 − α) CE.
 
-    taught: `lessons(vlm, images)`; or a list of images, whose lessons are then taken anew in each epoch: slower, but those
-        of 100,000 images fit in no memory.
-    alpha, temperature: α weighs the teacher's whole distribution, softened by τ as the decoder's is, against its first word.
-    lr: where a cosine that ends at zero begins; AdamW, gradients cut to length 1. batch: images at once.
-    start: "unembedding" (the paper's), "zeros" or "random".
-    folder: keep the work there every SAVED steps, go on from it if there is some, and save the decoder there in the end.
+    Args:
+        taught: `lessons(vlm, images)`; or a list of images, whose lessons are then taken anew in
+            each epoch: slower, but those of 100,000 images fit in no memory.
+        alpha, temperature: α weighs the teacher's whole distribution, softened by τ as the
+            decoder's is, against its first word.
+        lr: where a cosine that ends at zero begins; AdamW, gradients cut to length 1.
+        batch: images at once.
+        start: "unembedding" (the paper's), "zeros" or "random".
+        folder: keep the work there every SAVED steps, go on from it if there is some, and save the
+            decoder there in the end.
     """
     if not 0 <= alpha <= 1 or temperature <= 0 or epochs < 1 or not len(taught):
         raise ValueError(
@@ -231,7 +285,8 @@ def distil(vlm, taught, alpha=0.7, temperature=2.5, lr=1e-4, epochs=2, batch=16,
             if not isinstance(chosen[0], tuple):
                 chosen = lessons(vlm, chosen, progress=False)
             optimiser.zero_grad()
-            history.append(_learn(vlm, weight, *map(torch.cat, zip(*chosen)), alpha, temperature))
+            tokens, states = map(torch.cat, zip(*chosen))
+            history.append(_learn(vlm, weight, tokens, states, alpha, temperature))
             if not math.isfinite(sum(history[-1])):  # before the weight takes it over
                 raise not_finite(f"the decoder's loss at step {step + 1}", vlm.dtype)
             torch.nn.utils.clip_grad_norm_([weight], 1.0)
@@ -273,8 +328,8 @@ def _learn(vlm, weight, tokens, states, alpha, temperature):
         with torch.no_grad():
             teacher = vlm.unembedding(vlm.final_norm(final)).float()
         said, share = F.linear(part.float(), weight), len(part) / len(tokens)
-        softened = (F.log_softmax(logits / temperature, -1) for logits in (said, teacher))
-        kl = temperature**2 * F.kl_div(*softened, reduction="batchmean", log_target=True) * share
+        ours, theirs = (F.log_softmax(logits / temperature, -1) for logits in (said, teacher))
+        kl = temperature**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * share
         ce = F.cross_entropy(said, teacher.argmax(-1)) * share
         (alpha * kl + (1 - alpha) * ce).backward()
         soft, hard = soft + kl.item(), hard + ce.item()

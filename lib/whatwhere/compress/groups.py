@@ -7,11 +7,13 @@ its own or needs more than the visual tokens, a `Method` says so: FastV, say, wo
     Method("fastv", lambda sight: most(sight.attention(2), keep), place="LM 2", needs=("attention", "question"))
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +21,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from .decoder import punctuation
+
+if TYPE_CHECKING:
+    from .decoder import Decoder
 
 NEEDS = {
     "decoder": "a visual decoder, which is trained",
@@ -28,23 +33,34 @@ NEEDS = {
 }
 
 
+# how many tokens a baseline keeps: a number, a share, or as many as another way leaves
+Keep: TypeAlias = "int | float | Callable[[Sight], Any]"
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Sight:
     """What a method may look at: one image in its prompt, at the method's place.
 
-    tokens: (tokens, hidden) visual tokens in raster order, without CLIP's class token; at "LM 0" the connector's output.
-    grid: their (rows, columns).
-    attention: attention(layer) is a numpy array (tokens,), what the prompt's last token pays to each in the LM block
-        `layer` (from 1), mean over heads; attention(layer, asking) what the tokens at `asking`, indices into `ids`, pay on
-        average. Computed when it is asked for, once for a whole batch, in float32 (Method.needs: "attention").
-    rng: a numpy generator, for those who draw.
-    ids: (length,) the token ids of the prompt, without padding. index: (tokens,) where the visual tokens stand in them.
-    hidden: (length, hidden) the states of all these at the method's place: `hidden[index]` are the `tokens`.
-    decode: a list of ids → the text that they spell.
-    states: states(depth) is (tokens, features), the ViT's residual stream after `depth` blocks, as `vlm.vit_states` has it.
-        Computed when it is asked for, by a second pass (Method.needs: "states").
+    All tensors are on the model's device. A sight that is made by hand, to try a method, needs
+    tokens and grid only.
 
-    All tensors are on the model's device. A sight that is made by hand, to try a method, needs tokens and grid only.
+    Attributes:
+        tokens: (tokens, hidden) visual tokens in raster order, without CLIP's class token; at "LM
+            0" the connector's output.
+        grid: their (rows, columns).
+        attention: attention(layer) is a numpy array (tokens,), what the prompt's last token pays to
+            each in the LM block `layer` (from 1), mean over heads; attention(layer, asking) what
+            the tokens at `asking`, indices into `ids`, pay on average. Computed when it is asked
+            for, once for a whole batch, in float32 (Method.needs: "attention").
+        rng: a numpy generator, for those who draw.
+        ids: (length,) the token ids of the prompt, without padding.
+        index: (tokens,) where the visual tokens stand in them.
+        hidden: (length, hidden) the states of all these at the method's place: `hidden[index]` are
+            the `tokens`.
+        decode: a list of ids → the text that they spell.
+        states: states(depth) is (tokens, features), the ViT's residual stream after `depth` blocks,
+            as `vlm.vit_states` has it. Computed when it is asked for, by a second pass
+            (Method.needs: "states").
     """
 
     tokens: torch.Tensor
@@ -60,25 +76,32 @@ class Sight:
     @cached_property
     def asked(self) -> torch.Tensor:
         """(asked,) indices into `ids` of what comes after the image: the question, and what calls for an answer."""
+        assert self.ids is not None and self.index is not None, "a sight made by hand has no prompt"
         return torch.arange(int(self.index[-1]) + 1, len(self.ids), device=self.ids.device)
 
     @cached_property
     def text(self) -> str:
         """What comes after the image, as text, without special tokens (Method.needs: "question")."""
+        assert self.ids is not None and self.decode is not None, "a sight made by hand has no prompt"
         return self.decode(self.ids[self.asked].tolist())
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make visual tokens fewer, with its name, its place and its needs; it is itself a function of a `Sight`.
+    """A way to make visual tokens fewer, with its name, its place and its needs; it is itself a
+    function of a `Sight`.
 
-    name: as `compressed` takes it and a run's settings record it.
-    groups: groups(sight) is (tokens,) whole numbers; tokens of one number go on as one, those below zero are dropped.
-    place: where in the model: "LM 0", what the connector gives the LM; or "LM n", after n LM blocks, whose cache keeps all
-        tokens, as FastV does it. (A place in the ViT, as Token Merging has, is not served yet.)
-    needs: what it looks at besides tokens and grid, of NEEDS.
+    Attributes:
+        name: as `compressed` takes it and a run's settings record it.
+        groups: groups(sight) is (tokens,) whole numbers; tokens of one number go on as one, those
+            below zero are dropped.
+        place: where in the model: "LM 0", what the connector gives the LM; or "LM n", after n LM
+            blocks, whose cache keeps all tokens, as FastV does it. (A place in the ViT, as Token
+            Merging has, is not served yet.)
+        needs: what it looks at besides tokens and grid, of NEEDS.
 
-    Raises ValueError for a need that is none.
+    Raises:
+        ValueError: for a need that is none.
     """
 
     name: str
@@ -96,12 +119,12 @@ class Method:
         return self.groups(sight)
 
 
-def rows(labels):
+def rows(labels: np.ndarray) -> np.ndarray:
     """(rows, columns) labels → groups: runs of equal neighbours, each within its row."""
     return _runs(labels, np.arange(labels.size) % labels.shape[1] == 0)
 
 
-def raster(labels):
+def raster(labels: np.ndarray) -> np.ndarray:
     """(rows, columns) labels → groups: runs of equal neighbours that go on from a row's end to the next, as the public code's."""
     return _runs(labels, np.arange(labels.size) == 0)
 
@@ -111,7 +134,7 @@ def _runs(labels, start):
     return (start | (flat != np.roll(flat, 1))).cumsum() - 1
 
 
-def regions(labels):
+def regions(labels: np.ndarray) -> np.ndarray:
     """(rows, columns) labels → groups: regions of equal labels, connected over edges; a run-length code in two dimensions."""
     at = np.arange(labels.size).reshape(labels.shape)
     ends = [(at[:, :-1], at[:, 1:], labels[:, :-1] == labels[:, 1:]), (at[:-1], at[1:], labels[:-1] == labels[1:])]
@@ -123,16 +146,23 @@ def regions(labels):
 SHAPES = {"rows": rows, "raster": raster, "regions": regions}
 
 
-def by_words(decoder, which, shape="rows", same=1, marks="paper"):
-    """The paper's methods 1, 2 and 3: equal neighbours go on as one, patches of punctuation are dropped.
+def by_words(
+    decoder: Decoder, which: int | str, shape: str = "rows", same: int = 1, marks: str = "paper"
+) -> Method:
+    """The paper's methods 1, 2 and 3: equal neighbours go on as one, patches of punctuation are
+    dropped.
 
-    decoder: a `Decoder`, which says each token's best words. which: "rle" (or 1) drops nothing, "rle-drop" (2) drops tokens
-    whose first word is punctuation, "rle-drop-both" (3) those whose first and second are. shape: what counts as neighbours,
-    one of SHAPES. same: how many of two tokens' best words must be the same, in order, for them to be equal. marks: what
-    `punctuation` is.
+    Words are the same if they are spelt the same, as in the paper's code: a tokenizer's "cat" and
+    its "cat" at a word's start ("▁cat", "Ġcat") are one word, and so are "." and the byte that
+    spells it.
 
-    Words are the same if they are spelt the same, as in the paper's code: a tokenizer's "cat" and its "cat" at a word's start
-    ("▁cat", "Ġcat") are one word, and so are "." and the byte that spells it.
+    Args:
+        decoder: a `Decoder`, which says each token's best words.
+        which: "rle" (or 1) drops nothing, "rle-drop" (2) drops tokens whose first word is
+            punctuation, "rle-drop-both" (3) those whose first and second are.
+        shape: what counts as neighbours, one of SHAPES.
+        same: how many of two tokens' best words must be the same, in order, for them to be equal.
+        marks: what `punctuation` is.
     """
     check(which, (*WORDS, *WORDS.values()), "method by words", WORDS)
     check(shape, SHAPES, "shape")
@@ -155,7 +185,7 @@ def by_words(decoder, which, shape="rows", same=1, marks="paper"):
     return Method(name, choose, needs=("decoder",))
 
 
-def drawn(keep):
+def drawn(keep: Keep) -> Method:
     """Baseline: `keep` tokens drawn at random, the others dropped."""
 
     def choose(sight):
@@ -165,7 +195,7 @@ def drawn(keep):
     return Method("random", choose)
 
 
-def pooled_grid(keep):
+def pooled_grid(keep: Keep) -> Method:
     """Baseline: a uniform grid of `keep` rectangles, as square as can be; each goes on as one token."""
 
     def choose(sight):
@@ -179,7 +209,7 @@ def pooled_grid(keep):
     return Method("grid", choose)
 
 
-def tome_like(keep, rounds=4):
+def tome_like(keep: Keep, rounds: int = 4) -> Method:
     """Baseline: tokens that are most alike are merged until `keep` are left, by the bipartite matching of Token Merging.
 
     After Bolya et al. (ICLR 2023), on the connector's output: in each round tokens are dealt to two sides in turn, each of
@@ -206,7 +236,7 @@ def tome_like(keep, rounds=4):
     return Method("tome-like", choose)
 
 
-def fastv_rank(keep, layer=2):
+def fastv_rank(keep: Keep, layer: int = 2) -> Method:
     """Baseline: the `keep` tokens that the prompt's last token attends to most in LM block `layer`, the others dropped.
 
     The ranking of FastV (Chen et al., ECCV 2024). FastV itself drops them after that block, so that earlier blocks see
@@ -223,13 +253,19 @@ def fastv_rank(keep, layer=2):
 WORDS = {"rle": 1, "rle-drop": 2, "rle-drop-both": 3}  # the paper's numbers
 BASELINES = {"random": drawn, "grid": pooled_grid, "tome-like": tome_like, "fastv-rank": fastv_rank}
 # {what else they are called: name}: the paper's numbers, and what runs of earlier versions have written down
-ALIASES = {number: name for name, number in WORDS.items()} | {"similar": "tome-like", "attended": "fastv-rank"}
+ALIASES: dict[int | str, str] = {
+    **{number: name for name, number in WORDS.items()}, "similar": "tome-like", "attended": "fastv-rank",
+}  # fmt: skip
 
 
 def named(which: int | str) -> str:
-    """The name of a method, by its name or an alias. Raises ValueError where there is none."""
+    """The name of a method, by its name or an alias.
+
+    Raises:
+        ValueError: where there is none.
+    """
     check(which, (*WORDS, *BASELINES, *ALIASES), "method", (*WORDS, *BASELINES))
-    return ALIASES.get(which, which)
+    return str(ALIASES.get(which, which))
 
 
 def _only(kept, n):
@@ -238,12 +274,12 @@ def _only(kept, n):
     return groups
 
 
-def count(groups):
+def count(groups: Any) -> int:
     """How many tokens such groups leave."""
     return len(np.unique(groups[groups >= 0]))
 
 
-def _number(keep, sight):
+def _number(keep: Any, sight: Sight) -> int:
     """How many of this image's tokens to keep: a number, a share, or as many as another way would leave."""
     n = len(sight.tokens)
     if callable(keep):
@@ -251,7 +287,7 @@ def _number(keep, sight):
     return max(1, round(keep * n)) if isinstance(keep, float) else min(keep, n)
 
 
-def check_keep(keep):
+def check_keep(keep: Any) -> None:
     """Refuse what is no number of tokens."""
     whole = isinstance(keep, int) and not isinstance(keep, bool) and keep >= 1
     if not (callable(keep) or whole or isinstance(keep, float) and 0 < keep <= 1):
@@ -260,7 +296,11 @@ def check_keep(keep):
         )
 
 
-def check(value, known, what, listed=None):
-    """Refuse what is not among the `known`; listed: those of them that the sentence names, all by default."""
+def check(value: Any, known: Iterable[Any], what: str, listed: Iterable[Any] | None = None) -> None:
+    """Refuse what is not among the `known`.
+
+    Args:
+        listed: those of them that the sentence names, all by default.
+    """
     if isinstance(value, bool) or not isinstance(value, (str, Integral)) or value not in known:
         raise ValueError(f"No {what} {value!r}; there are {', '.join(map(str, listed or known))}.")

@@ -3,34 +3,53 @@
     speed.measure(vlm, images, prompts, {"compressed": {"which": 1, "decoder": decoder}})
 """
 
+from __future__ import annotations
+
 import statistics
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from transformers import DynamicCache
 
+from ..types import Several
 from .within import compressed
+
+if TYPE_CHECKING:
+    from ..models import VLM
 
 MIB = 2**20
 
 
 @torch.no_grad()
-def measure(vlm, images, prompts, ways, words=8, repeats=5):
+def measure(
+    vlm: VLM,
+    images: Several,
+    prompts: Sequence[str],
+    ways: Mapping[str, Mapping[str, Any]],
+    words: int = 8,
+    repeats: int = 5,
+) -> pd.DataFrame:
     """A table with a row for "all tokens" and two for each way: the way itself, and its ideal.
 
-    ways: {name: options of `compressed`}, of methods before the LM. The *ideal* is the same LM given the same shortened
-    prompts from the start, with nothing to decide and nothing to hook. images, prompts: one batch. words: tokens decoded
-    after the first.
+    Time runs from the visual tokens on, since the ViT is the same for all, and includes the
+    decoder, the choice and the shortening. Columns: visual tokens (a prompt), prefill and word in
+    milliseconds (medians over repeats, in which the rows take turns), "prefill, times" (how many
+    times faster than all tokens, with its smallest and largest), cache (keys and values, MiB) and
+    peak (the most memory in use during prefill above what was in use before, MiB).
 
-    Time runs from the visual tokens on, since the ViT is the same for all, and includes the decoder, the choice and the
-    shortening. Columns: visual tokens (a prompt), prefill and word in milliseconds (medians over repeats, in which the rows
-    take turns), "prefill, times" (how many times faster than all tokens, with its smallest and largest), cache (keys and
-    values, MiB) and peak (the most memory in use during prefill above what was in use before, MiB).
+    Args:
+        ways: {name: options of `compressed`}, of methods before the LM. The *ideal* is the same LM
+            given the same shortened prompts from the start, with nothing to decide and nothing to
+            hook.
+        images, prompts: one batch.
+        words: tokens decoded after the first.
     """
     inputs = vlm.prepare(images, prompts)
     visual = [each[0] for each in vlm.visual(inputs, [vlm.depths])]
@@ -39,7 +58,9 @@ def measure(vlm, images, prompts, ways, words=8, repeats=5):
     def prompt():
         return vlm.lm_inputs(vlm.embed(inputs, visual), *placed)
 
-    runs = {"all tokens": (lambda: nullcontext(), prompt, sum(map(len, visual)) / len(visual) - vlm.adapter.leading)}
+    runs: dict[str, tuple[Callable, Callable, float]] = {
+        "all tokens": (nullcontext, prompt, sum(map(len, visual)) / len(visual) - vlm.adapter.leading)
+    }
     for name, options in ways.items():
         with compressed(vlm, **options) as log, _heard(vlm) as given:
             if log.method.place != "LM 0":
@@ -73,7 +94,8 @@ def _run(vlm, make, words):
         best = vlm.unembedding(hidden[:, -1:]).argmax(-1)
         best.tolist()
         first = now(vlm.device)
-    held = sum(each.numel() * each.element_size() for layer in cache.layers for each in (layer.keys, layer.values))
+    layers: Any = cache.layers  # of a usual cache, all of which have keys and values
+    held = sum(each.numel() * each.element_size() for layer in layers for each in (layer.keys, layer.values))
     mask, position = given["attention_mask"], given["position_ids"].max() + 1
     begin = now(vlm.device)
     for n in range(words):
@@ -104,14 +126,15 @@ def _heard(vlm):
         given.pop("use_cache", None)
 
 
-def now(device):
+def now(device: torch.device) -> float:
+    """Seconds, once the device has done all that it was asked for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 @contextmanager
-def peak(device):
+def peak(device: torch.device) -> Iterator[list[float]]:
     """[bytes in use at most, above those in use before]: allocated on a GPU, resident on a CPU (where /proc tells; else nan)."""
     most = [float("nan")]
     if device.type == "cuda":

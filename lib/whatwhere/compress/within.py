@@ -5,10 +5,14 @@ to know what it was shown; and before the LM, or before its blocks from a method
 A later token of a generated answer finds the shortened cache, with the mask and the positions that belong to it.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections import namedtuple
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +22,11 @@ from ..finite import check_finite
 from ..streams import check_range, residual_stream
 from ..taps import USUAL, Tap, tapped
 from . import groups as ways
+
+if TYPE_CHECKING:
+    from ..models import VLM
+    from .decoder import Decoder
+    from .groups import Keep, Sight
 
 POOLS = ("mean", "first", "random")
 POSITIONS = ("kept", "renumbered")
@@ -29,9 +38,11 @@ ONCE = (
 
 
 class Log:
-    """What a compression did: `kept` and `given`, numbers of visual tokens for each prompt, and the share `removed`.
+    """What a compression did: `kept` and `given`, numbers of visual tokens for each prompt, and the
+    share `removed`.
 
-    method: the `Method` at work. What it removes, the LM's blocks before its place still have.
+    Args:
+        method: the `Method` at work. What it removes, the LM's blocks before its place still have.
     """
 
     def __init__(self, method: ways.Method):
@@ -42,7 +53,8 @@ class Log:
         return f"Log({did})"
 
     @property
-    def removed(self):
+    def removed(self) -> float:
+        """The share of visual tokens that were saved, over all prompts."""
         if not self.given:
             raise ValueError("No prompt has been shortened yet: run the model inside the context first.")
         return 1 - sum(self.kept) / sum(self.given)
@@ -50,32 +62,51 @@ class Log:
 
 @contextmanager
 def compressed(
-    vlm, which, decoder=None, *, same=1, shape="rows", pool="mean", positions="kept", lengths="dropped", keep=None, seed=0,
-    marks="paper",
-):  # fmt: skip
-    """Within this context `vlm` is given fewer visual tokens, however it is run; afterwards it is as before, bit for bit.
+    vlm: VLM,
+    which: int | str | Callable[[Sight], Any],
+    decoder: Decoder | None = None,
+    *,
+    same: int = 1,
+    shape: str = "rows",
+    pool: str = "mean",
+    positions: str = "kept",
+    lengths: str = "dropped",
+    keep: Keep | None = None,
+    seed: int = 0,
+    marks: str = "paper",
+) -> Iterator[Log]:
+    """Within this context `vlm` is given fewer visual tokens, however it is run; afterwards it is
+    as before, bit for bit.
 
-    which: "rle", "rle-drop" or "rle-drop-both", the paper's methods 1, 2 and 3, by name or number, which need a `decoder`;
-        "random", "grid", "tome-like" or "fastv-rank", the baselines, which need `keep`; a `groups.Method`; or any function
-        of a `groups.Sight`.
-    same: for the methods, how many of two tokens' best words must be the same, in order, for them to be equal.
-    shape: for the methods, what counts as neighbours: "rows", "raster" (runs go on into the next row, as in the public code)
-        or "regions" (connected in two dimensions).
-    pool: what goes on for a group: the "mean" of its tokens, at the place of the one nearest its middle, or its "first" or a
-        "random" member, where it stands.
-    positions: "kept", each token has the position that it had, text included; or "renumbered" from zero without gaps, which
-        with M-RoPE leaves no rows and columns (as the public code does).
-    lengths: "dropped", a token that stands for n counts once, as in the paper; or "kept", it is attended to like n copies of
-        itself: log n is added to its attention logits (Token Merging's proportional attention).
-    keep: for the baselines, how many tokens an image keeps: a number, a share, or another way (such as
-        `by_words(decoder, "rle")`), to be equalled image by image.
-    marks: for methods 2 and 3, what punctuation is: the "paper"'s set, "paper-in" with that word, or "unicode"'s
-        (`punctuation` has them).
+    Yields a `Log`. An image that would lose all its tokens keeps the middle one, with a warning.
+    Prompts of any batch and any grid, padded on the left; greedy decoding, sampling and beams, with
+    the usual growing cache or without one. Equal prompts that stand next to each other, as those of
+    beams do, are shortened alike. A method whose place is "LM 2" leaves the first two blocks, and
+    their cache, all tokens.
 
-    Yields a `Log`. An image that would lose all its tokens keeps the middle one, with a warning. Prompts of any batch and any
-    grid, padded on the left; greedy decoding, sampling and beams, with the usual growing cache or without one. Equal prompts
-    that stand next to each other, as those of beams do, are shortened alike. A method whose place is "LM 2" leaves the first
-    two blocks, and their cache, all tokens. Raises ValueError for a cache of fixed length.
+    Args:
+        which: "rle", "rle-drop" or "rle-drop-both", the paper's methods 1, 2 and 3, by name or
+            number, which need a `decoder`; "random", "grid", "tome-like" or "fastv-rank", the
+            baselines, which need `keep`; a `groups.Method`; or any function of a `groups.Sight`.
+        same: for the methods, how many of two tokens' best words must be the same, in order, for
+            them to be equal.
+        shape: for the methods, what counts as neighbours: "rows", "raster" (runs go on into the
+            next row, as in the public code) or "regions" (connected in two dimensions).
+        pool: what goes on for a group: the "mean" of its tokens, at the place of the one nearest
+            its middle, or its "first" or a "random" member, where it stands.
+        positions: "kept", each token has the position that it had, text included; or "renumbered"
+            from zero without gaps, which with M-RoPE leaves no rows and columns (as the public code
+            does).
+        lengths: "dropped", a token that stands for n counts once, as in the paper; or "kept", it is
+            attended to like n copies of itself: log n is added to its attention logits (Token
+            Merging's proportional attention).
+        keep: for the baselines, how many tokens an image keeps: a number, a share, or another way
+            (such as `by_words(decoder, "rle")`), to be equalled image by image.
+        marks: for methods 2 and 3, what punctuation is: the "paper"'s set, "paper-in" with that
+            word, or "unicode"'s (`punctuation` has them).
+
+    Raises:
+        ValueError: for a cache of fixed length.
     """
     way = _way(vlm, which, decoder, same, shape, keep, marks)
     for name, value, known in (("pool", pool, POOLS), ("positions", positions, POSITIONS), ("lengths", lengths, LENGTHS)):
@@ -92,7 +123,7 @@ def compressed(
         yield shortener.log
 
 
-def at_work(vlm):
+def at_work(vlm: VLM) -> bool:
     """Is this model being given fewer visual tokens just now?"""
     return any(isinstance(getattr(hook, "__self__", None), _Shortener) for hook in vlm.lm._forward_pre_hooks.values())
 
@@ -155,9 +186,12 @@ class _Shortener:
         self.shown = None  # (arguments, named ones) of the ViT's last call
         # of the prompt in the cache: for how many tokens each stands (batch, length), 0 for padding; the next position
         # (batch, 1); and how long it was for the blocks that see all of it
-        self.sizes = self.following = self.length = None
+        self.sizes: Any = None
+        self.following: Any = None
+        self.length: Any = None
         self.last = None  # what was shortened last, as `_Shortened`
-        self.call = self.inside = None  # a prompt on its way to the method's place; what the blocks from there on are given
+        self.call: Any = None  # a prompt on its way to the method's place, as `_Call`
+        self.inside: Any = None  # what the blocks from there on are given
         self.looking = self.warned = False
 
     def attach(self, stack):
@@ -228,7 +262,7 @@ class _Shortener:
     def _prompt(self, given, mask, positions, past):
         """The prompt that has reached the LM, if it is one that can be shortened."""
         found, self.prompt.found = self.prompt.found, None
-        if past or found.mask.shape != given.shape[:2]:
+        if past or found is None or found.mask.shape != given.shape[:2]:
             raise ValueError(ONCE)
         if mask is not None and (not torch.is_tensor(mask) or mask.ndim != 2):  # made for a cache of fixed length
             raise ValueError(

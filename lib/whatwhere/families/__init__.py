@@ -9,17 +9,22 @@ is shared and lives in `models`. book/new_adapter.md adds a family.
     families.check(vlm, processor)             # is what is read what the model itself computes?
 """
 
-from .adapter import Adapter, Grid, Pixels, Projection, members
+from typing import TYPE_CHECKING, Any
+
+from .adapter import Adapter, Grid, Model, Pixels, Projection, members
 from .registry import adapter_class, names, register
 from .square import Square
 
+if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
+    from .parity import check
+
 __all__ = [
-    "Adapter", "Grid", "Pixels", "Square", "Projection", "adapter_class", "check", "members", "names",
+    "Adapter", "Grid", "Model", "Pixels", "Square", "Projection", "adapter_class", "check", "members", "names",
     "register",
 ]  # fmt: skip
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name == "check":  # it reads models, whose module imports this one
         from .parity import check
 

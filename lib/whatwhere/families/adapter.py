@@ -8,7 +8,16 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    TypeAlias,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import torch
 from PIL import Image
@@ -17,9 +26,16 @@ from transformers import PreTrainedModel
 
 from ..images import View
 
+if TYPE_CHECKING:  # to torch, whatever a module holds is "Tensor | Module"
+    Model: TypeAlias = Any
+    Module: TypeAlias = Any
+    Modules: TypeAlias = Any
+else:  # `check_members` looks when a model is loaded
+    Model, Module, Modules = PreTrainedModel, nn.Module, nn.ModuleList
+
 Grid = tuple[int, int]  # (rows, columns)
 Pixels = dict[str, Tensor]
-Projection = tuple[nn.Module, Callable[[Tensor], Tensor]]  # a module, and what is made of its output
+Projection = tuple[Module, Callable[[Tensor], Tensor]]  # a module, and what is made of its output
 
 
 class Adapter(ABC):
@@ -40,12 +56,12 @@ class Adapter(ABC):
         ClassVar[dict[str, Any]],
         "What the family's own processor is told, so that it shows pictures as this adapter does.",
     ] = {}
-    model: Annotated[PreTrainedModel, "The untouched model."]
+    model: Annotated[Model, "The untouched model."]
     image_processor: Annotated[Any, "What makes pixels of pictures."]
-    vision: Annotated[nn.Module, "The ViT: the module that is called with the pixels."]
-    vision_blocks: Annotated[nn.ModuleList, "The ViT's blocks, in the order they run."]
-    connector: Annotated[nn.Module, "The module with the connector's weights."]
-    lm: Annotated[nn.Module, "The language model, with its blocks `layers` and its last `norm`."]
+    vision: Annotated[Module, "The ViT: the module that is called with the pixels."]
+    vision_blocks: Annotated[Modules, "The ViT's blocks, in the order they run."]
+    connector: Annotated[Module, "The module with the connector's weights."]
+    lm: Annotated[Module, "The language model, with its blocks `layers` and its last `norm`."]
     depth: Annotated[int, "After how many ViT blocks the connector reads."]
     merge: Annotated[int, "Patches along a side of a visual token."]
     leading: Annotated[int, "Visual tokens before the first patch: a class token that is kept."] = 0
@@ -60,13 +76,13 @@ class Adapter(ABC):
         nn.Embedding | None, "The embedding with the table of the ViT's places, if there is one."
     ] = None
     rotary: Annotated[
-        nn.Module | None, "The module whose `inv_freq` are the frequencies of a ViT's 2-D RoPE."
+        Module | None, "The module whose `inv_freq` are the frequencies of a ViT's 2-D RoPE."
     ] = None
     extra_depths: Annotated[
         tuple, "ViT depths that are added later in the LM: the n-th of them after its n-th block."
     ] = ()
 
-    def __init__(self, model: PreTrainedModel, image_processor: Any):
+    def __init__(self, model: Model, image_processor: Any):
         """Sets `model`, `image_processor`, and `lm` where it goes by its usual name."""
         self.model, self.image_processor = model, image_processor
         if hasattr(model.model, "language_model"):
@@ -122,7 +138,7 @@ class Adapter(ABC):
         """Whole numbers (rows, columns) of patches for each image, laid out as a ViT state without
         its last axis; −1 for what is no patch."""
 
-    def vision_heads(self, block: nn.Module) -> tuple[Projection, Projection, Projection]:
+    def vision_heads(self, block: Module) -> tuple[Projection, Projection, Projection]:
         """Queries, keys and values of a ViT block, before rotation: for each the module that makes
         them, and a function that gives (…, heads, head size) of its output."""
         return separate_heads(getattr(block, "self_attn", None) or block.attention)
@@ -170,7 +186,7 @@ class Adapter(ABC):
         """The reverse of `pack`: `inputs_embeds` and what else the LM is to be called with."""
         return {"inputs_embeds": embeddings}
 
-    def lm_heads(self, block: nn.Module) -> tuple[Projection, Projection, Projection]:
+    def lm_heads(self, block: Module) -> tuple[Projection, Projection, Projection]:
         """As `vision_heads`, of an LM block; keys and values may be of fewer heads, that share."""
         return separate_heads(block.self_attn)
 
@@ -179,7 +195,7 @@ class Adapter(ABC):
         return torch.zeros(len(self.lm.rotary_emb.inv_freq), dtype=torch.long)
 
 
-def separate_heads(attention: nn.Module) -> tuple[Projection, Projection, Projection]:
+def separate_heads(attention: Module) -> tuple[Projection, Projection, Projection]:
     """The projections of an attention with `q_proj`, `k_proj`, `v_proj`, and maybe `q_norm`, `k_norm`."""
 
     def heads(output: Tensor) -> Tensor:
@@ -202,7 +218,7 @@ def members() -> dict[str, str]:
     attributes = {name: get_args(kind)[1] for name, kind in annotated.items()}
     methods = {name: each for name, each in vars(Adapter).items() if inspect.isfunction(each)}
     return attributes | {
-        name: " ".join(inspect.getdoc(each).split())
+        name: " ".join((inspect.getdoc(each) or "").split())
         for name, each in methods.items()
         if not name.startswith("_")
     }

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import lens
+from .adapter import Modules
 
 if TYPE_CHECKING:
     from ..models import VLM
@@ -16,7 +17,7 @@ Found = tuple[str, str]  # "yes" or a sentence, and what was measured
 ALLOWED = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
 
 
-def listen(stack: ExitStack, blocks: nn.ModuleList, states: list[Tensor]) -> None:
+def listen(stack: ExitStack, blocks: Modules, states: list[Tensor]) -> None:
     """While the stack lasts, states before the first block and after each are added to `states`."""
 
     def before(_, args, named):

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import Idefics3ForConditionalGeneration, SmolVLMForConditionalGeneration
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from .adapter import Pixels
+from .adapter import Model, Pixels
 from .square import Square
 
 
@@ -22,7 +22,7 @@ class SmolVLM(Square):
     processor_options = {"do_image_splitting": False}
     around = ("<fake_token_around_image><global-img>", "<fake_token_around_image>")
 
-    def __init__(self, model: SmolVLMForConditionalGeneration, image_processor: Any):
+    def __init__(self, model: Model, image_processor: Any):
         vision = model.config.vision_config
         super().__init__(model, image_processor, vision.image_size, vision.patch_size)
         self.vision, self.lm = model.model.vision_model, model.model.text_model

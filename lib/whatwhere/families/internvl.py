@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
-from .adapter import Pixels
+from .adapter import Model, Pixels
 from .square import Square
 
 
@@ -27,7 +27,7 @@ class InternVL(Square):
     around = ("<img>", "</img>")
     _class_token = True
 
-    def __init__(self, model: InternVLForConditionalGeneration, image_processor: Any):
+    def __init__(self, model: Model, image_processor: Any):
         config, vision = model.config, model.config.vision_config
         read = config.vision_feature_layer, config.vision_feature_select_strategy
         if read != (-1, "default"):

@@ -9,7 +9,7 @@ from transformers import LlavaForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from ..images import View
-from .adapter import Pixels
+from .adapter import Model, Pixels
 from .square import Square
 
 
@@ -25,7 +25,7 @@ class Llava(Square):
     image_processor_class = CLIPImageProcessorPil
     _class_token = True
 
-    def __init__(self, model: LlavaForConditionalGeneration, image_processor: Any):
+    def __init__(self, model: Model, image_processor: Any):
         config, vision = model.config, model.config.vision_config
         if vision.model_type != "clip_vision_model":
             raise ValueError(

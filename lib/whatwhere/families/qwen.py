@@ -5,15 +5,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
-    PreTrainedModel,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLForConditionalGeneration,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from .adapter import Adapter, Grid, Pixels, Projection
+from .adapter import Adapter, Grid, Model, Module, Pixels, Projection
 from .picture import picture
 
 
@@ -28,7 +27,7 @@ class Qwen2VL(Adapter):
     model_class = Qwen2VLForConditionalGeneration
     image_processor_class = Qwen2VLImageProcessorPil
 
-    def __init__(self, model: PreTrainedModel, image_processor: Any):
+    def __init__(self, model: Model, image_processor: Any):
         super().__init__(model, image_processor)
         config = model.config.vision_config
         for name, ours in (
@@ -85,7 +84,7 @@ class Qwen2VL(Adapter):
         split = [each.unflatten(1, (-1, m)).unflatten(0, (-1, m)) for each in maps]
         return torch.cat([each.transpose(1, 2).flatten() for each in split])
 
-    def vision_heads(self, block: nn.Module) -> tuple[Projection, Projection, Projection]:
+    def vision_heads(self, block: Module) -> tuple[Projection, Projection, Projection]:
         n = block.attn.num_heads
 
         def part(which: int) -> Projection:
@@ -149,7 +148,7 @@ class Qwen25VL(Qwen2VL):
 
     model_class = Qwen2_5_VLForConditionalGeneration
 
-    def __init__(self, model: PreTrainedModel, image_processor: Any):
+    def __init__(self, model: Model, image_processor: Any):
         super().__init__(model, image_processor)
         pixels = model.config.vision_config.window_size
         self._window = pixels // self.merge // self._patch  # visual tokens a side

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, Qwen3VLForConditionalGeneration
+from transformers import Qwen3VLForConditionalGeneration
 
-from .adapter import Pixels
+from .adapter import Model, Pixels
 from .qwen import Qwen2VL
 
 
@@ -29,7 +29,7 @@ class Qwen3VL(Qwen2VL):
 
     model_class = Qwen3VLForConditionalGeneration
 
-    def __init__(self, model: PreTrainedModel, image_processor: Any):
+    def __init__(self, model: Model, image_processor: Any):
         super().__init__(model, image_processor)
         indices = model.config.vision_config.deepstack_visual_indexes  # of blocks, from 0
         self.position_table = self.vision.pos_embed

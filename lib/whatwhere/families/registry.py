@@ -25,9 +25,12 @@ _known: dict[str, type[Adapter]] = {}
 def register(model_type: str, adapter_class: type[Adapter], replace: bool = False) -> None:
     """Make a family known: `load` opens checkpoints whose config.json has this `model_type`.
 
-    replace: True puts the adapter in the place of one that is known already.
-    Raises TypeError for what is no adapter, or one that lacks a member or misnames it; ValueError
-    for a name that is known already, or is none.
+    Args:
+        replace: True puts the adapter in the place of one that is known already.
+
+    Raises:
+        TypeError: for what is no adapter, or one that lacks a member or misnames it.
+        ValueError: for a name that is known already, or is none.
     """
     if not isinstance(model_type, str) or not model_type:
         raise ValueError(f"A family goes by its config's `model_type`, not by {model_type!r}.")
@@ -49,8 +52,9 @@ def names() -> list[str]:
 def adapter_class(model_type: str) -> type[Adapter]:
     """The adapter's class of a family.
 
-    Raises ValueError for a family that is not known, and where the package that offers it fails
-    to be imported, offers something else, or is not the only one.
+    Raises:
+        ValueError: for a family that is not known, and where the package that offers it fails to be
+            imported, offers something else, or is not the only one.
     """
     if model_type not in _known:
         offered = [point for point in _offered() if point.name == model_type]

@@ -150,9 +150,9 @@ def corners(vlm: "VLM", question: str) -> Found:
 def _painted(plain: Image.Image, top: float, left: float, high: float, wide: float) -> Image.Image:
     """A copy with a red spot within a cell, whose place and size are shares of the picture's."""
     painted = plain.copy()
-    corner = (left + 0.2 * wide, top + 0.2 * high, left + 0.8 * wide, top + 0.8 * high)
-    sides = (plain.width, plain.height) * 2
-    painted.paste((250, 20, 20), [round(share * side) for share, side in zip(corner, sides)])
+    left, right = (round((left + share * wide) * plain.width) for share in (0.2, 0.8))
+    top, bottom = (round((top + share * high) * plain.height) for share in (0.2, 0.8))
+    painted.paste((250, 20, 20), (left, top, right, bottom))
     return painted
 
 

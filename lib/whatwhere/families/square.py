@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from ..images import View
-from .adapter import Adapter, Grid, Pixels
+from .adapter import Adapter, Grid, Model, Pixels
 from .picture import picture
 
 
@@ -20,20 +19,21 @@ class Square(Adapter):
     connector makes of a state (`connect`), and sets in `__init__` what has no default.
     """
 
+    side: int
     _class_token = False  # is the first vector of a ViT state no patch?
 
-    def __init__(self, model: PreTrainedModel, image_processor: Any, image: int, patch: int):
+    def __init__(self, model: Model, image_processor: Any, image: int, patch: int):
         """image, patch: pixels along a side of what the ViT sees, and of a patch."""
         super().__init__(model, image_processor)
         self.side, self._image, self._patch = image // patch, image, patch
 
-    def _processed(self, images: list[Image.Image], **how: Any) -> dict[str, Any]:
+    def _processed(self, images: list[Any], **how: Any) -> dict[str, Any]:
         """What the image processor makes of pictures, with these settings besides the family's."""
         return self.image_processor(images, input_data_format="channels_last", **how)
 
     @property
     def _grid(self) -> Grid:
-        return (self.side // self.merge,) * 2
+        return self.side // self.merge, self.side // self.merge
 
     def pixels(self, images: list[Image.Image]) -> Pixels:
         return dict(self._processed(images, return_tensors="pt"))
@@ -45,7 +45,8 @@ class Square(Adapter):
 
     def viewed(self, size: tuple[int, int]) -> View:
         """Squeezed, all of it but what does not fill a last patch, on the right and below."""
-        return View((self._image,) * 2, (0, 0, *(self.side * self._patch,) * 2))
+        shown = self.side * self._patch
+        return View((self._image, self._image), (0, 0, shown, shown))
 
     def grids(self, pixels: Pixels) -> list[Grid]:
         return [self._grid] * len(pixels["pixel_values"])

@@ -8,9 +8,11 @@ It finds this plug-in by itself, through the entry point `lmms_eval.models`.
 """
 
 from contextlib import nullcontext
+from typing import Any
 
-from lmms_eval.api.model import lmms
-from lmms_eval.models.registry_v2 import ModelManifest
+import torch
+from lmms_eval.api.model import lmms  # pyright: ignore[reportMissingImports]
+from lmms_eval.models.registry_v2 import ModelManifest  # pyright: ignore[reportMissingImports]
 
 from .. import benchmarks, compress, loading, rope
 from ..benchmarks.running import Processes, Runner
@@ -22,21 +24,36 @@ ALONE = Processes(0, 1, None)
 class WhatWhere(lmms):
     """What `--model whatwhere` is.
 
-    pretrained, device, dtype, revision, max_pixels: what `loading.load` takes. alpha, p: RoPE scaling. method, decoder, keep:
-    compression, what `compress.compressed` takes. batch_size: questions at once.
+    Args:
+        pretrained, device, dtype, revision, max_pixels: what `loading.load` takes.
+        alpha, p: RoPE scaling.
+        method, decoder, keep: compression, what `compress.compressed` takes.
+        batch_size: questions at once.
     """
 
     def __init__(
-        self, pretrained, batch_size=1, device="auto", dtype="auto", revision=None, alpha=None, p=None, method=None, decoder=None,
-        keep=None, max_batch_size=None, max_pixels="auto",
-    ):  # fmt: skip
+        self,
+        pretrained: str,
+        batch_size: int = 1,
+        device: str = "auto",
+        dtype: str = "auto",
+        revision: str | None = None,
+        alpha: float | None = None,
+        p: float | None = None,
+        method: str | int | None = None,
+        decoder: str | None = None,
+        keep: int | float | None = None,
+        max_batch_size: int | None = None,
+        max_pixels: int | str | None = "auto",
+    ):
         super().__init__()
         if (alpha is None) != (p is None):
             raise ValueError("RoPE scaling takes alpha and p: --model_args pretrained=…,alpha=99,p=8")
         mine = benchmarks.processes()
         self._rank, self._world_size = mine.rank, mine.count
         self.vlm = loading.load(pretrained, mine.device or device, dtype, revision, max_pixels)
-        self.scale, self.batch_size = None if p is None else (alpha, p), int(batch_size)
+        self.scale = None if alpha is None or p is None else (alpha, p)
+        self.batch_size = int(batch_size)
         self.how = None
         if method is not None:
             self.how = {"which": method, "decoder": decoder and compress.load_decoder(decoder, self.vlm), "keep": keep}
@@ -46,12 +63,12 @@ class WhatWhere(lmms):
             self.accelerator = Accelerator()
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         return self.vlm.device
 
-    def generate_until(self, requests):
+    def generate_until(self, requests: list[Any]) -> list[str]:
         """The answers to `requests`, in their order: greedy, up to the task's number of tokens and stopping words."""
-        answers, alike = [None] * len(requests), {}
+        answers, alike = [""] * len(requests), {}
         for n, request in enumerate(requests):
             question, settings, to_pictures, number, task, split = request.args
             pictures = to_pictures(self.task_dict[task][split][number])
@@ -66,10 +83,10 @@ class WhatWhere(lmms):
                     answers[int(row["id"])] = _cut(row["answer"], [until] if isinstance(until, str) else until)
         return answers
 
-    def loglikelihood(self, requests):
+    def loglikelihood(self, requests: list[Any]) -> list[Any]:
         raise NotImplementedError("whatwhere answers in words; it gives no likelihoods to lmms-eval.")
 
-    def generate_until_multi_round(self, requests):
+    def generate_until_multi_round(self, requests: list[Any]) -> list[Any]:
         raise NotImplementedError("whatwhere answers one question at a time; it takes no conversations.")
 
 

@@ -7,10 +7,14 @@
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from .heads import Heads, heads, language, language_heads, vision
 from .rotary import PLACES, Rotary, axial, frequencies, gains, largest_alpha, place, sigmoid_gains
 from .scaling import scaled
+
+if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
+    from . import symbolic
 
 __all__ = [
     "PLACES", "Heads", "Rotary", "axial", "frequencies", "gains", "heads", "language", "language_heads", "largest_alpha",
@@ -18,7 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name == "symbolic":  # it needs sympy, which nobody else does
         return import_module(".symbolic", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,24 +1,45 @@
 """The rotary positions of a loaded model, and what its heads ask and answer before they are turned."""
 
-from collections import namedtuple
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from ..finite import check_finite
 from ..streams import off_device
+from ..types import ImageLike
 from .rotary import Rotary, axial
 
-Heads = namedtuple("Heads", "q k v at")
-Heads.__doc__ = """Queries, keys and values of all heads of a tower, before rotation: (blocks, heads, tokens, head size) each.
-
-at: (tokens, axes) positions: row and column of every patch of a ViT, in its own order; time, row and column in the LM.
-All four are on the CPU.
-"""
+if TYPE_CHECKING:
+    from ..models import VLM
 
 
-def vision(vlm):
-    """The `Rotary` of the model's ViT. Raises ValueError for a ViT without 2-D RoPE, such as LLaVA's."""
+class Heads(NamedTuple):
+    """Queries, keys and values of all heads of a tower, before rotation: (blocks, heads, tokens,
+    head size) each.
+
+    All four are on the CPU.
+
+    Attributes:
+        at: (tokens, axes) positions: row and column of every patch of a ViT, in its own order;
+            time, row and column in the LM.
+    """
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    at: torch.Tensor
+
+
+def vision(vlm: VLM) -> Rotary:
+    """The `Rotary` of the model's ViT.
+
+    Raises:
+        ValueError: for a ViT without 2-D RoPE, such as LLaVA's.
+    """
     rotary = vlm.adapter.rotary
     if rotary is None:
         raise ValueError(
@@ -28,13 +49,13 @@ def vision(vlm):
     return axial(rotary.inv_freq)
 
 
-def language(vlm):
+def language(vlm: VLM) -> Rotary:
     """The `Rotary` of the model's LM: three axes (time, row, column) with M-RoPE, else one."""
     return Rotary(vlm.lm.rotary_emb.inv_freq, vlm.adapter.lm_axes())
 
 
 @torch.no_grad()
-def heads(vlm, image):
+def heads(vlm: VLM, image: ImageLike) -> Heads:
     """What every head of the ViT makes of `image`: a `Heads`. Needs 2-D RoPE, as `vision` does."""
     vision(vlm)
     projections = [vlm.adapter.vision_heads(block) for block in vlm.vision_blocks]
@@ -43,7 +64,7 @@ def heads(vlm, image):
 
 
 @torch.no_grad()
-def language_heads(vlm, image, question):
+def language_heads(vlm: VLM, image: ImageLike, question: str) -> Heads:
     """What every head of the LM makes of a prompt: a `Heads` for all its tokens, keys and values repeated for the heads that
     share them. The positions are those that the LM's own `language` rotary turns by.
     """
@@ -57,10 +78,15 @@ def language_heads(vlm, image, question):
     return Heads(q, k, v, positions.cpu().reshape(-1, q.shape[2]).T)
 
 
-def projected(projections, run, whose=""):
-    """Queries, keys and values that flow while `run()` runs: three of (blocks, heads, tokens, head size), on the CPU.
+def projected(
+    projections: Sequence[Any], run: Callable[[], Any], whose: str = ""
+) -> list[torch.Tensor]:
+    """Queries, keys and values that flow while `run()` runs: three of (blocks, heads, tokens, head
+    size), on the CPU.
 
-    projections: for each block what the adapter's `vision_heads` or `lm_heads` gives. One image, or one prompt.
+    Args:
+        projections: for each block what the adapter's `vision_heads` or `lm_heads` gives. One image, or
+            one prompt.
     """
     heard = [[], [], []]
     with ExitStack() as stack:

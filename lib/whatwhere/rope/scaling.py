@@ -7,22 +7,49 @@
 It changes one small table, the frequencies, in place, so that a scaled model runs exactly as fast as before.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from .heads import vision
 from .rotary import gains, sigmoid_gains
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from ..models import VLM
+
 
 @contextmanager
-def scaled(vlm, alpha, p=None, *, k=None, c=None):
-    """Within this context frequency i of the vision tower is θ_i g(i); afterwards it is what it was, bit for bit.
+def scaled(
+    vlm: VLM | PreTrainedModel,
+    alpha: float,
+    p: float | None = None,
+    *,
+    k: float | None = None,
+    c: float | None = None,
+) -> Iterator[None]:
+    """Within this context frequency i of the vision tower is θ_i g(i); afterwards it is what it
+    was, bit for bit.
 
-    With p, g(i) = 1 + α (2i/d)^p, as in the paper; with k and c, g(i) = 1 + α σ(k (2i/d − c)): see `gains`, `sigmoid_gains`.
-    vlm: a loaded model, or the bare `transformers` model of any family that keeps `visual.rotary_pos_emb`, as Qwen2.5-VL does.
-    Its config says how it is scaled meanwhile, so that a checkpoint saved within the context is loaded as a scaled model. (By
-    this package: `transformers` alone passes over the note, and what it loads is not scaled.)
+    With p, g(i) = 1 + α (2i/d)^p, as in the paper; with k and c, g(i) = 1 + α σ(k (2i/d − c)): see
+    `gains`, `sigmoid_gains`.
 
-    Raises ValueError for numbers that `gains` does not take, for a ViT without 2-D RoPE, and for a model that is scaled already.
+    Its config says how it is scaled meanwhile, so that a checkpoint saved within the context is
+    loaded as a scaled model. (By this package: `transformers` alone passes over the note, and what
+    it loads is not scaled.)
+
+    Args:
+        vlm: a loaded model, or the bare `transformers` model of any family that keeps
+            `visual.rotary_pos_emb`, as Qwen2.5-VL does.
+
+    Raises:
+        ValueError: for numbers that `gains` does not take, for a ViT without 2-D RoPE, and for a
+            model that is scaled already.
     """
     frequencies, config = _frequencies(vlm), _config(vlm)
     if settings(vlm) is not None:
@@ -44,15 +71,17 @@ def scaled(vlm, alpha, p=None, *, k=None, c=None):
             config.whatwhere = had
 
 
-def settings(vlm):
+def settings(vlm: VLM | PreTrainedModel) -> dict[str, float] | None:
     """What the model is scaled by, {"alpha", "p"} or {"alpha", "k", "c"}; None if it is not."""
     return (getattr(_config(vlm), "whatwhere", None) or {}).get("rope_scaling")
 
 
-def apply(vlm):
-    """Multiply the frequencies by what the config says. `load` does this, once, to a model that was saved while scaled.
+def apply(vlm: VLM | PreTrainedModel) -> None:
+    """Multiply the frequencies by what the config says. `load` does this, once, to a model that was
+    saved while scaled.
 
-    Raises ValueError for a config that does not say it as `scaled` does.
+    Raises:
+        ValueError: for a config that does not say it as `scaled` does.
     """
     frequencies, chosen = _frequencies(vlm), settings(vlm)
     try:
@@ -68,11 +97,11 @@ def _gains(n, chosen):
     return (gains if "p" in chosen else sigmoid_gains)(n, **chosen)
 
 
-def _config(vlm):
+def _config(vlm) -> Any:
     return vlm.config if hasattr(vlm, "config") else vlm.model.config
 
 
-def _frequencies(vlm):
+def _frequencies(vlm) -> torch.Tensor:
     """The buffer that holds them, of a `VLM` or of a `transformers` model."""
     if hasattr(vlm, "adapter"):
         vision(vlm)

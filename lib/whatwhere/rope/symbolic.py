@@ -10,6 +10,7 @@ Shared, since it is the same for Δ and −Δ; telling, since it is the opposite
 against these two; the numbers everywhere else in the book are computed by `terms`, which is these two, lambdified.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 import sympy
@@ -23,6 +24,6 @@ TELLING = -(Q2 * K1 - Q1 * K2) * sympy.sin(DISPLACEMENT * THETA)
 
 
 @cache
-def terms():
+def terms() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
     """The function (q₁, q₂, k₁, k₂, Δ, θ) → (shared, telling), of torch tensors that broadcast."""
     return sympy.lambdify((Q1, Q2, K1, K2, DISPLACEMENT, THETA), (SHARED, TELLING), [{"cos": torch.cos, "sin": torch.sin}])

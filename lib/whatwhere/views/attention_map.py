@@ -6,16 +6,22 @@ a table, both for the mouse and for the keyboard; what changed is said in a live
 script, and on paper, the first view stays as a plain figure.
 """
 
+from __future__ import annotations
+
 import base64
 import json
 from collections.abc import Iterable
 from html import escape
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from .page import OWN_KEYS, PAPER_STYLE, beside, data_uri, islands
+
+if TYPE_CHECKING:
+    from ..attention import Attention
 
 MOST = 4 * 2**20  # bytes of weights in one figure
 VEIL = 0.8  # how opaque the dark veil is over a patch from which nothing is collected
@@ -50,9 +56,15 @@ class AttentionMap:
     """
 
     def __init__(
-        self, attention, *, of: str | int | tuple[int, int] | None = None, block: int | None = None,
-        head: int | None = None, heads: bool = True, queries: Iterable[int] | None = None,
-    ):  # fmt: skip
+        self,
+        attention: Attention,
+        *,
+        of: str | int | tuple[int, int] | None = None,
+        block: int | None = None,
+        head: int | None = None,
+        heads: bool = True,
+        queries: Iterable[int] | None = None,
+    ):
         self.attention, self.heads = attention, heads
         n_blocks, n_heads, n_tokens, _ = attention.weights.shape
         self.at = _token(attention, of)
@@ -186,7 +198,7 @@ def _token(attention, of) -> int:
         return n - 1 - attention.words[::-1].index(of)
     if isinstance(of, tuple) and len(of) == 2 and 0 <= of[0] < rows and 0 <= of[1] < columns:
         return int(attention.places[of[0] * columns + of[1]])
-    if isinstance(of, bool) or not isinstance(of, Integral) or not -n <= of < n:
+    if isinstance(of, bool) or not isinstance(of, Integral) or not -n <= int(of) < n:
         raise ValueError(
             f"A token is a word, a place from 0 to {n - 1}, or a patch (row, column) of {rows} × "
             f"{columns}; got {of!r}."

@@ -5,14 +5,22 @@ input (arrow keys), the map a table that a screen reader can walk and in which a
 changed is said in a live region. Without a script, and on paper, the deepest map stays as a plain figure.
 """
 
+from __future__ import annotations
+
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..tokens import columns as width_of
 from .page import INK, OWN_KEYS, PAPER, PAPER_STYLE, SOFT, beside, data_uri, islands
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox
+    from PIL.Image import Image
 
 # Okabe–Ito, lightened where needed to be read as text on a dark picture
 KIND_COLOURS = ("#6cc5f5", "#f5a623", "#2fd6a3", "#f5a0d0", "#f0e442", "#ff9a6b", "#b9b4ff", "#d0d0d0")
@@ -25,13 +33,28 @@ HINT = "Point at a patch, or walk over the map with the arrow keys, for its best
 class Slider:
     """Shows itself in a notebook and in the built page.
 
-    image: PIL. words, probabilities: (depth, row, column, rank). depths: the number of each map. layers: of which LM
-    layers; where there are several, all depths of the first come first, and the page has a second slider.
-    kinds: {word: kind} or None. Raises ValueError where there is no word to show, where shapes do not agree, or where a
-    probability is none.
+    Args:
+        image: PIL.
+        words, probabilities: (depth, row, column, rank).
+        depths: the number of each map.
+        layers: of which LM layers; where there are several, all depths of the first come first, and
+            the page has a second slider.
+        kinds: {word: kind} or None.
+
+    Raises:
+        ValueError: where there is no word to show, where shapes do not agree, or where a
+            probability is none.
     """
 
-    def __init__(self, image, words, probabilities, depths, layers, kinds=None):
+    def __init__(
+        self,
+        image: Image,
+        words: Sequence[Any] | np.ndarray,
+        probabilities: Sequence[Any] | np.ndarray,
+        depths: Sequence[int],
+        layers: Sequence[int],
+        kinds: Mapping[str, str] | None = None,
+    ):
         self.image, self.words, self.probabilities = image, np.asarray(words), np.asarray(probabilities)
         self.depths, self.layers, self.kinds = list(depths), list(layers), kinds or {}
         self._check()
@@ -69,7 +92,7 @@ class Slider:
     def _repr_html_(self):
         return self.html()
 
-    def html(self, at=-1):
+    def html(self, at: int = -1) -> str:
         """The page's HTML; `at` is the index of the map that is there before a slider is moved."""
         rows, columns = self.words.shape[1:3]
         at = range(len(self.words))[at]
@@ -86,7 +109,7 @@ class Slider:
             "columns": columns,
             "told": told,
             "names": [[_name(axis, n) for n in range(len(axis))] for axis in (self.depths, self.layers)],
-            "ranks": index.shape[-1],
+            "ranks": min(SHOWN, self.words.shape[-1]),
             "ids": [each.reshape(-1).tolist() for each in index],
             "percent": [np.rint(100 * each[..., :SHOWN]).astype(int).reshape(-1).tolist() for each in self.probabilities],
         }
@@ -142,7 +165,14 @@ class Slider:
         return pieces
 
 
-def widget(image, words, probabilities, depths, layers, kinds=None):
+def widget(
+    image: Image,
+    words: np.ndarray,
+    probabilities: np.ndarray,
+    depths: Sequence[int],
+    layers: Sequence[int],
+    kinds: Mapping[str, str] | None = None,
+) -> VBox:
     """The same sliders as an ipywidgets box, for a running kernel."""
     try:
         import ipywidgets

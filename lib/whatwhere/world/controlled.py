@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass, replace
 
+from .questions import Question, relation_question
 from .scenes import Scene, Thing, beside, dress, extent_at, guard
 from .sprites import BACKGROUNDS, PORTABLE, SIZE, STANDS
 
@@ -18,14 +19,26 @@ class ControlledSet:
     spacing: str
     satellite: str
     nucleus: str
-    scenes: dict
+    scenes: dict[str, Scene]
+
+    def asked(self) -> list[tuple[Scene, Question]]:
+        """Each scene with the question where the satellite is: a controlled set always has an answer."""
+        pairs = [(scene, relation_question(scene, 0, 1)) for scene in self.scenes.values()]
+        return [(scene, question) for scene, question in pairs if question]
 
 
 # Pixels between the two feet: across, and in depth. Narrow things overlap; training hardly ever asks about things so close.
 SPACING = {"wide": {"A": (46, 0), "B": (43, 32)}, "narrow": {"A": (30, 0), "B": (15, 10)}}
 
 
-def controlled(which, n=50, spacing="wide", split="test", start=0, size=SIZE):
+def controlled(
+    which: str,
+    n: int = 50,
+    spacing: str = "wide",
+    split: str = "test",
+    start: int = 0,
+    size: int = SIZE,
+) -> list[ControlledSet]:
     """`n` controlled sets: A puts a thing on, under, left or right of a stand; B behind, in front, left or right of another.
 
     Within a set all but the relation is fixed: things, colours, textures, ground, light, and the nucleus' place.

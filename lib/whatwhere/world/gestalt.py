@@ -31,15 +31,16 @@ class Probe:
     thing: Thing
 
     @property
-    def image(self):
+    def image(self) -> Image.Image:
+        """The picture, a PIL image."""
         return Image.fromarray(self.pixels)
 
-    def cells(self, which, grid):
+    def cells(self, which: str, grid: tuple[int, int]) -> np.ndarray:
         """(rows, columns) true where what is "shown" or "hidden" fills 30% of a cell or more: things are thin in places."""
         return covered([getattr(self, which)], *grid)[0] >= 0.3
 
 
-def lone(seed, split="test"):
+def lone(seed: int, split: str = "test") -> Scene:
     """A scene with one thing alone in the middle."""
     guard(seed, split, SIZE)
     rnd = random.Random(f"lone/{split}/{int(seed)}")
@@ -67,17 +68,20 @@ def _assemble(scene, pieces):
     return Probe(pixels, shown, np.zeros_like(shown), scene.things[0])
 
 
-def apart(scene, distance, alone=False):
-    """Proximity: the thing's quarters, each moved outwards by `distance` pixels down or up and as many across.
+def apart(scene: Scene, distance: int, alone: bool = False) -> Probe:
+    """Proximity: the thing's quarters, each moved outwards by `distance` pixels down or up and as
+    many across.
 
-    alone: draw the largest quarter only, where it would be with the others: the twin without company.
+    Args:
+        alone: draw the largest quarter only, where it would be with the others: the twin without
+            company.
     """
     parts = _parts(scene)
     kept = [max(range(4), key=lambda n: parts[n].sum())] if alone else range(4)
     return _assemble(scene, [(parts[n], distance * OUTWARDS[n], scene.pixels) for n in kept])
 
 
-def patched(scene, alike=True, distance=3):
+def patched(scene: Scene, alike: bool = True, distance: int = 3) -> Probe:
     """Similarity: the quarters a little apart, all of one look, or (the twin) each of a look of its own."""
     rnd, thing = random.Random(f"patched/{scene.split}/{scene.seed}"), scene.things[0]
     dresses = [(thing.colour, thing.texture)]
@@ -89,7 +93,9 @@ def patched(scene, alike=True, distance=3):
     return _assemble(scene, [(part, distance * way, look) for part, way, look in zip(_parts(scene), OUTWARDS, looks)])
 
 
-def occluded(scene, grid, present=True, board=True):
+def occluded(
+    scene: Scene, grid: tuple[int, int], present: bool = True, board: bool = True
+) -> Probe:
     """Closure: a band across the thing's middle is covered, by a grey board or (board=False) by the ground.
 
     The band is made of whole cells of `grid` (rows, columns), across the longer side and about half as wide as the thing
@@ -105,7 +111,7 @@ def occluded(scene, grid, present=True, board=True):
     shown = mask & present & ~band
     pixels = np.where(shown[..., None], scene.pixels, ground)
     if board:
-        pixels = np.where(band[..., None], np.uint8(BOARD), pixels)
+        pixels = np.where(band[..., None], np.array(BOARD, np.uint8), pixels)
     return Probe(pixels, shown, mask & band, scene.things[0])
 
 

@@ -1,10 +1,17 @@
 """Questions about a scene, with answers that follow from its truth."""
 
+from __future__ import annotations
+
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .rules import POPULARITY, THEMES, relation
 from .sprites import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, PORTABLE, TEXTURES
+
+if TYPE_CHECKING:
+    from .scenes import Scene
 
 FAMILIES = ("existence", "colour", "texture", "category", "background", "reading", "counting", "relation", "description")
 NUMBERS = ("zero", "one", "two", "three", "four", "five")
@@ -22,11 +29,12 @@ class Question:
     kind: str = ""
 
 
-def article(word):
+def article(word: str) -> str:
+    """The word with "a" or "an" before it."""
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
-def words_of(kind):
+def words_of(kind: str) -> tuple[str, ...]:
     """The world's words of a kind: 'category', 'colour', 'texture', 'attribute', 'background' or 'character'."""
     kinds = {
         "category": CATEGORIES, "colour": tuple(COLOURS), "texture": TEXTURES, "attribute": (*COLOURS, *TEXTURES),
@@ -37,7 +45,7 @@ def words_of(kind):
     return kinds[kind]
 
 
-def vocabulary():
+def vocabulary() -> dict[str, tuple[str, ...]]:
     """{kind: words} of all that can be in a scene: colours, textures, categories and backgrounds."""
     return {kind: words_of(kind) for kind in ("colour", "texture", "category", "background")}
 
@@ -48,7 +56,7 @@ def _companions(category):
     return {c: (2.0 if c in theme else 1.0) * POPULARITY.get(c, 1.0) for c in PORTABLE if c != category}
 
 
-def absentee(scene, kind, rnd):
+def absentee(scene: Scene, kind: str, rnd: random.Random) -> str:
     """A category that is not in the scene, by POPE's three kinds.
 
     random: any; popular: one of the world's three most common; adversarial: one of the three likeliest companions of
@@ -72,12 +80,12 @@ def absentee(scene, kind, rnd):
     return rnd.choice(top[:3])
 
 
-def existence(scene, kind="random"):
+def existence(scene: Scene, kind: str = "random") -> list[Question]:
     """POPE's form: one question about something that is there, one about an absentee of the kind asked for."""
     return _existence(scene, kind, _existence_seed(scene, kind))
 
 
-def existence_words(scene, kind="random"):
+def existence_words(scene: Scene, kind: str = "random") -> list[tuple[str, bool]]:
     """What these questions are about: [(a word, True), (another, False)]."""
     return [(word, bool(about)) for word, about in _asked_for(scene, kind, _existence_seed(scene, kind))]
 
@@ -101,7 +109,7 @@ def _existence(scene, kind, rnd):
     ]
 
 
-def relation_question(scene, a, b):
+def relation_question(scene: Scene, a: int, b: int) -> Question | None:
     """Where is thing `a` relative to thing `b` (indices)? None where no single word is right."""
     word = relation(scene.things[a], scene.things[b])
     if word is None:
@@ -116,13 +124,15 @@ def _phrase(thing):
     return f"{article(thing.colour)} {thing.texture} {thing.category}"
 
 
-def description(scene):
+def description(scene: Scene) -> str:
     """The scene in one sentence, things from left to right."""
     phrases = [_phrase(t) for t in sorted(scene.things, key=lambda t: (t.x, t.y))]
     return " , ".join(phrases) + f" , on {scene.background} ."
 
 
-def questions(scene, families=FAMILIES, seed=None):
+def questions(
+    scene: Scene, families: Iterable[str] = FAMILIES, seed: float | None = None
+) -> list[Question]:
     """Questions of the asked families, in order; the same for the same scene, unless `seed` draws others.
 
     A family that a scene gives no ground for (reading without a sign) yields none.

@@ -1,6 +1,13 @@
 """What scenes are made by and questions are asked by: which things come together, and what "left of" means."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .sprites import STANDS
+
+if TYPE_CHECKING:
+    from .scenes import Thing
 
 OPPOSITE = {"left": "right", "right": "left", "behind": "front", "front": "behind", "on": "under", "under": "on"}
 
@@ -14,7 +21,7 @@ THEMES = {
 POPULARITY = {"mug": 3.0, "lamp": 2.5, "hat": 2.5, "apple": 1.8, "candle": 1.5, "fish": 1.5}
 
 
-def relation(a, b):
+def relation(a: Thing, b: Thing) -> str | None:
     """Where `a` is relative to `b`: left, right, behind, front, on, under, or None where it is none of them clearly.
 
     On and under come from support. The plane is seen at a slant, so a pixel of height counts 1.4 pixels of depth,

@@ -1,7 +1,7 @@
 """Scenes: who stands where, the picture, and the truth about it."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -21,7 +21,7 @@ EXTENT = {"portable": 40, "stand": 56}  # pixels of the larger side, half way be
 FAR, NEAR = 0.40, 0.95  # where things may stand: share of the height, from the top
 
 
-def held_out(category, colour):
+def held_out(category: str, colour: str) -> bool:
     """True for the (category, colour) pairs that only the `unseen` split shows: one colour in eight for each category."""
     if category not in PORTABLE or colour not in COLOURS:
         return False
@@ -54,20 +54,21 @@ class Thing:
         return (self.category, *self.attributes, *(self.text or ""))
 
     @cached_property
-    def silhouette(self):
+    def silhouette(self) -> np.ndarray:
+        """`(height, width)` booleans: its whole shape, hidden parts included."""
         return sprites.board(self.text)[0] if self.category == "sign" else sprites.sprite(self.category, self.extent)[0]
 
     @property
-    def box(self):
+    def box(self) -> tuple[int, int, int, int]:
         """`(x0, y0, x1, y1)` in pixels, whole silhouette, hidden parts included; may reach outside the picture."""
         height, width = self.silhouette.shape
         x0, y0 = self.x - width // 2, self.y - height
         return x0, y0, x0 + width, y0 + height
 
     @property
-    def letters(self):
+    def letters(self) -> tuple[tuple[str, tuple[int, int, int, int]], ...]:
         """`((letter, (x0, y0, x1, y1)), …)` of a sign, empty for anything else."""
-        if self.category != "sign":
+        if self.category != "sign" or self.text is None:
             return ()
         left, top = self.box[:2]
         boxes = sprites.board(self.text)[2]
@@ -132,36 +133,37 @@ class Scene:
         np.copyto(owner[top:bottom, left:right], np.int8(index), where=alpha)
 
     @property
-    def pixels(self):
+    def pixels(self) -> np.ndarray:
         """`(height, width, 3)` uint8."""
         return self._drawn[0]
 
     @property
-    def owner(self):
+    def owner(self) -> np.ndarray:
+        """`(height, width)` int8: the index in `things` of what each pixel shows, -1 for background."""
         return self._drawn[1]
 
     @property
-    def image(self):
+    def image(self) -> Image.Image:
         """The picture, a PIL image."""
         return Image.fromarray(self.pixels)
 
     @property
-    def masks(self):
+    def masks(self) -> np.ndarray:
         """`(things, height, width)` booleans: the visible part of each thing."""
         return self.owner[None] == np.arange(len(self.things), dtype=np.int8)[:, None, None]
 
     @property
-    def visible(self):
+    def visible(self) -> list[float]:
         """Share of each thing's silhouette that can be seen, a list of floats in 0..1."""
         counts = np.bincount(self.owner.ravel() + 1, minlength=len(self.things) + 1)[1:]
         return [float(n) / int(t.silhouette.sum()) for n, t in zip(counts, self.things, strict=True)]
 
     @property
-    def sign(self):
+    def sign(self) -> str | None:
         """The sign's letters, or None."""
         return next((t.text for t in self.things if t.category == "sign"), None)
 
-    def find(self, category):
+    def find(self, category: str) -> Thing | None:
         """The thing of a category, or None. A category occurs at most once in a scene."""
         return next((t for t in self.things if t.category == category), None)
 
@@ -196,13 +198,14 @@ class Scene:
         return questions(self, families)
 
 
-def extent_at(category, y, height):
+def extent_at(category: str, y: int, height: int) -> int:
+    """How many pixels the larger side of a thing has whose foot is at `y`: the nearer, the more."""
     kind = "stand" if category in STANDS else "portable"
     near = (y / height - FAR) / (NEAR - FAR)
     return round(EXTENT[kind] * (0.82 + 0.36 * min(max(near, 0), 1)))
 
 
-def dress(rnd, category, split, novel=False):
+def dress(rnd: random.Random, category: str, split: str, novel: bool = False) -> tuple[str, str]:
     """A colour and a texture, keeping held-out pairs where they belong."""
     colours = [c for c in COLOURS if held_out(category, c) == novel]
     return rnd.choice(colours), rnd.choice(TEXTURES)
@@ -220,7 +223,8 @@ def _whole(number):
     return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
-def guard(seed, split, size, n=0):
+def guard(seed: int, split: str, size: int, n: int = 0) -> None:
+    """Refuse a seed, a split, a size or a number that the world does not have."""
     if not _whole(seed):
         raise TypeError(f"A scene's seed is a whole number, such as 7; got {seed!r}.")
     if seed < 0:
@@ -233,7 +237,7 @@ def guard(seed, split, size, n=0):
         raise ValueError(f"How many is a whole number, zero or more; got {n!r}.")
 
 
-def scene(seed, split="test", size=SIZE):
+def scene(seed: int, split: str = "test", size: int = SIZE) -> Scene:
     """The scene of a seed: 2 to 4 things, sometimes a sign, on one of six grounds.
 
     `size` is the side of the square picture in pixels; things keep their size, so a larger picture is a larger room.
@@ -295,7 +299,9 @@ def _fits(thing, other, crowd):
     return _overlap(thing.box, other.box) <= crowd and (abs(thing.x - other.x) >= 16 or abs(thing.y - other.y) >= 12)
 
 
-def beside(stand, thing, place, support=None, across=0):
+def beside(
+    stand: Thing, thing: Thing, place: str, support: int | None = None, across: int = 0
+) -> Thing:
     """`thing` put on, under, left or right of a stand, small enough to fit between its legs wherever it is put.
 
     `across` is the distance in pixels of one that stands to the left or right, on its own feet.
@@ -310,7 +316,7 @@ def beside(stand, thing, place, support=None, across=0):
     return replace(thing, support=None, place=None, x=x, y=stand.y, order=stand.order + 0.1)
 
 
-def scenes(split="test", n=100, start=0, size=SIZE):
+def scenes(split: str = "test", n: int = 100, start: int = 0, size: int = SIZE) -> Iterator[Scene]:
     """An iterator over `n` scenes of a split, seeds `start`, `start + 1`, …"""
     guard(start, split, size, n)
     return (scene(seed, split, size) for seed in range(start, start + n))

@@ -63,43 +63,62 @@ def _silhouette(category):
 
     match category:
         case "apple":
-            oval(6, 26, 62, 98), oval(38, 26, 94, 98), polygon((46, 32), (54, 32), (66, 4), (56, 2))
+            oval(6, 26, 62, 98)
+            oval(38, 26, 94, 98)
+            polygon((46, 32), (54, 32), (66, 4), (56, 2))
         case "boot":
             polygon((18, 3), (56, 3), (56, 58), (92, 72), (97, 97), (18, 97))
         case "bottle":
-            box(30, 42, 70, 98), box(42, 2, 58, 30), polygon((42, 28), (58, 28), (70, 44), (30, 44))
+            box(30, 42, 70, 98)
+            box(42, 2, 58, 30)
+            polygon((42, 28), (58, 28), (70, 44), (30, 44))
         case "bowl":
-            pen.pieslice(at(2, -34, 98, 90), 0, 180, fill=255), box(32, 86, 68, 96)
+            pen.pieslice(at(2, -34, 98, 90), 0, 180, fill=255)
+            box(32, 86, 68, 96)
         case "candle":
-            box(36, 40, 64, 98), oval(40, 3, 60, 36), box(16, 88, 84, 98)
+            box(36, 40, 64, 98)
+            oval(40, 3, 60, 36)
+            box(16, 88, 84, 98)
         case "fish":
-            oval(2, 24, 76, 80), polygon((60, 52), (98, 20), (98, 84))
+            oval(2, 24, 76, 80)
+            polygon((60, 52), (98, 20), (98, 84))
         case "hat":
-            oval(1, 68, 99, 96), box(24, 18, 76, 84)
+            oval(1, 68, 99, 96)
+            box(24, 18, 76, 84)
         case "house":
-            polygon((50, 3), (98, 48), (2, 48)), box(14, 46, 86, 97)
+            polygon((50, 3), (98, 48), (2, 48))
+            box(14, 46, 86, 97)
         case "key":
-            ring((2, 28, 46, 72), 11), box(44, 44, 98, 56), box(70, 54, 79, 74), box(88, 54, 97, 74)
+            ring((2, 28, 46, 72), 11)
+            box(44, 44, 98, 56)
+            box(70, 54, 79, 74)
+            box(88, 54, 97, 74)
         case "lamp":
-            polygon((30, 3), (70, 3), (92, 50), (8, 50)), box(45, 50, 55, 90), box(26, 87, 74, 97)
+            polygon((30, 3), (70, 3), (92, 50), (8, 50))
+            box(45, 50, 55, 90)
+            box(26, 87, 74, 97)
         case "mug":
-            box(12, 16, 66, 97), ring((50, 30, 94, 80), 10)
+            box(12, 16, 66, 97)
+            ring((50, 30, 94, 80), 10)
         case "star":
             turn = np.pi * (np.arange(10) / 5 - 0.5)
             far = np.where(np.arange(10) % 2 == 0, 50, 20)
             polygon(*zip(50 + far * np.cos(turn), 52 + far * np.sin(turn), strict=True))
         case "stool":
-            oval(2, 14, 98, 40), polygon((16, 34), (27, 34), (14, 98), (3, 98))
+            oval(2, 14, 98, 40)
+            polygon((16, 34), (27, 34), (14, 98), (3, 98))
             polygon((73, 34), (84, 34), (97, 98), (86, 98))
         case "table":
-            box(0, 14, 100, 30), box(5, 30, 16, 98), box(84, 30, 95, 98)
+            box(0, 14, 100, 30)
+            box(5, 30, 16, 98)
+            box(84, 30, 95, 98)
         case _:
             raise ValueError(f"No silhouette for category {category!r}; there are {', '.join(PORTABLE + STANDS)}.")
     return canvas.crop(canvas.getbbox())
 
 
 @lru_cache(maxsize=4096)
-def sprite(category, extent):
+def sprite(category: str, extent: int) -> tuple[np.ndarray, np.ndarray]:
     """`(alpha, edge)` of a category whose larger side is `extent` pixels.
 
     `alpha` is the silhouette and `edge` its outline one pixel deep, both `(height, width)` booleans.
@@ -107,14 +126,14 @@ def sprite(category, extent):
     shape = _silhouette(category)
     shrink = extent / max(shape.size)
     width, height = (max(1, round(side * shrink)) for side in shape.size)
-    alpha = np.asarray(shape.resize((width, height), Image.BOX)) > 127
+    alpha = np.asarray(shape.resize((width, height), Image.Resampling.BOX)) > 127
     padded = np.pad(alpha, 1)
     inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return alpha, alpha & ~inside
 
 
 @lru_cache(maxsize=256)
-def board(text):
+def board(text: str) -> tuple[np.ndarray, np.ndarray, tuple[tuple[int, int, int, int], ...]]:
     """`(alpha, ink, letters)` of a sign: silhouette, dark pixels, and the box of each letter (x0, y0, x1, y1)."""
     if not isinstance(text, str) or len(text) != 2 or set(text) - set(CHARACTERS):
         raise ValueError(f"A sign holds two of the letters {' '.join(CHARACTERS)}; got {text!r}.")
@@ -135,7 +154,7 @@ def board(text):
 
 
 @cache
-def texture(name, side=160):
+def texture(name: str, side: int = 160) -> np.ndarray:
     """`(side, side)` booleans: where a texture is dark. The period is 8 pixels."""
     y, x = np.mgrid[:side, :side]
     if name == "plain":
@@ -150,7 +169,7 @@ def texture(name, side=160):
 
 
 @cache
-def background(name, side=512):
+def background(name: str, side: int = 512) -> np.ndarray:
     """`(side, side, 3)` floats in 0..255: a plane of one material, from which scenes cut their window."""
     if name not in BACKGROUNDS:
         raise ValueError(f"No background {name!r}; there are {', '.join(BACKGROUNDS)}.")

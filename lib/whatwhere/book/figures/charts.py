@@ -1,27 +1,55 @@
 """Lines, clouds of points and matrices."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from .paper import INK, MARKERS, PALETTE, PAPER, SOFT
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def lines_with_intervals(x, series, xlabel, ylabel, title="", percent=False, ylim=None, size=(6.4, 3.8)):
+
+def lines_with_intervals(
+    x: Sequence[float] | np.ndarray,
+    series: Mapping[str, Any],
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    percent: bool = False,
+    ylim: tuple[float, float] | None = None,
+    size: tuple[float, float] = (6.4, 3.8),
+) -> Figure:
     """Lines over `x`, each with its interval shaded.
 
-    series: {name: (mean, low, high)} or {name: mean}, each of shape (len(x),), or arrays (3, len(x)). percent: label y in
-    per cent.
+    Args:
+        series: {name: (mean, low, high)} or {name: mean}, each of shape (len(x),), or arrays (3,
+            len(x)).
+        percent: label y in per cent.
     """
     fig, (ax,) = _axes(size, xlabel, ylabel, [title])
     _draw_lines(ax, list(x), series, percent, ylim)
     return fig
 
 
-def panels_with_intervals(x, panels, xlabel, ylabel, percent=False, ylim=None):
-    """Lines as in `lines_with_intervals`, in panels side by side that share x, the y axis and one legend.
+def panels_with_intervals(
+    x: Sequence[float] | np.ndarray,
+    panels: Mapping[str, Mapping[str, Any]],
+    xlabel: str,
+    ylabel: str,
+    percent: bool = False,
+    ylim: tuple[float, float] | None = None,
+) -> Figure:
+    """Lines as in `lines_with_intervals`, in panels side by side that share x, the y axis and one
+    legend.
 
-    panels: {title: series}; `in_words` says the same for those who cannot see it.
+    Args:
+        panels: {title: series}; `in_words` says the same for those who cannot see it.
     """
     fig, axes = _axes((8.4, 3.9), xlabel, ylabel, list(panels))
     for ax, series in zip(axes, panels.values()):
@@ -32,10 +60,17 @@ def panels_with_intervals(x, panels, xlabel, ylabel, percent=False, ylim=None):
     return fig
 
 
-def trade_offs(panels, xlabel, ylabel, ylim=None):
-    """Curves of points that each have a place of their own on both axes, in per cent, with error bars; panels share the rest.
+def trade_offs(
+    panels: Mapping[str, Mapping[str, Any]],
+    xlabel: str,
+    ylabel: str,
+    ylim: tuple[float, float] | None = None,
+) -> Figure:
+    """Curves of points that each have a place of their own on both axes, in per cent, with error
+    bars; panels share the rest.
 
-    panels: {title: {name: (x, mean, low, high)}}, each of shape (points,).
+    Args:
+        panels: {title: {name: (x, mean, low, high)}}, each of shape (points,).
     """
     fig, axes = _axes((8.4, 4.4), xlabel, ylabel, list(panels))
     for ax, curves in zip(axes, panels.values()):
@@ -53,7 +88,7 @@ def trade_offs(panels, xlabel, ylabel, ylim=None):
     return fig
 
 
-def in_words(panels, percent=False):
+def in_words(panels: Mapping[str, Mapping[str, Any]], percent: bool = False) -> str:
     """The numbers of such panels as sentences, for alt text."""
     said = "{:.0%}" if percent else "{:.2f}"
     return " ".join(
@@ -98,10 +133,14 @@ def _draw_lines(ax, x, series, percent, ylim):
         ax.legend(frameon=False, labelcolor=INK)
 
 
-def scatters(panels, columns=3, label="", size=2.9):
+def scatters(
+    panels: Mapping[str, tuple[Any, Any]], columns: int = 3, label: str = "", size: float = 2.9
+) -> Figure:
     """Clouds of points in the plane, `columns` to a row, with one colour scale for all.
 
-    panels: {title: (points (n, 2), values (n,) that give the colour)}. label: what the colour means. Axes have no scale.
+    Args:
+        panels: {title: (points (n, 2), values (n,) that give the colour)}.
+        label: what the colour means. Axes have no scale.
     """
     rows = -(-len(panels) // columns)
     fig = Figure(figsize=(size * columns + 0.6, size * rows), layout="constrained", facecolor=PAPER)
@@ -119,10 +158,13 @@ def scatters(panels, columns=3, label="", size=2.9):
     return fig
 
 
-def clouds(panels, columns=3, size=2.9):
-    """Clouds of points in the plane, `columns` to a row, with a colour and a marker for each kind of point.
+def clouds(panels: Mapping[str, Mapping[str, Any]], columns: int = 3, size: float = 2.9) -> Figure:
+    """Clouds of points in the plane, `columns` to a row, with a colour and a marker for each kind
+    of point.
 
-    panels: {title: {kind: points (n, 2)}}, the same kinds in each. Axes have no scale, and one unit is as long on both.
+    Args:
+        panels: {title: {kind: points (n, 2)}}, the same kinds in each. Axes have no scale, and one
+            unit is as long on both.
     """
     rows = -(-len(panels) // columns)
     fig = Figure(figsize=(size * columns, size * rows + 0.5), layout="constrained", facecolor=PAPER)
@@ -141,12 +183,26 @@ def clouds(panels, columns=3, size=2.9):
 
 
 def heatmap(
-    values, xlabel="", ylabel="", title="", xticks=None, yticks=None, numbers=None, limits=None, size=None, ticks=True, label=""
-):  # fmt: skip
-    """A matrix (rows, columns) in colour, empty where it is not a number; signed values are centred on zero.
+    values: Sequence[Sequence[float]] | np.ndarray,
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    xticks: Sequence[Any] | np.ndarray | None = None,
+    yticks: Sequence[Any] | np.ndarray | None = None,
+    numbers: bool | None = None,
+    limits: tuple[float, float] | None = None,
+    size: tuple[float, float] | None = None,
+    ticks: bool = True,
+    label: str = "",
+) -> Figure:
+    """A matrix (rows, columns) in colour, empty where it is not a number; signed values are centred
+    on zero.
 
-    xticks, yticks: a label for each column and row; ticks=False shows none. numbers: write values into the cells, by
-    default if few. limits: (lowest, highest) colour. label: what the colours stand for.
+    Args:
+        xticks, yticks: a label for each column and row; ticks=False shows none.
+        numbers: write values into the cells, by default if few.
+        limits: (lowest, highest) colour.
+        label: what the colours stand for.
     """
     values = np.asarray(values, dtype=float)
     if values.ndim != 2 or np.isinf(values).any() or np.isnan(values).all():

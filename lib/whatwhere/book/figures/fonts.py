@@ -7,6 +7,7 @@ import logging
 import re
 import unicodedata
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
@@ -21,10 +22,14 @@ OWN = "sans-serif"
 
 
 def drawable(texts: list[str], caller: int = 2) -> list[str]:
-    """The texts, with a mark ("‹U+4E2D›") for what no installed font can draw, and then one warning for all of them.
+    """The texts, with a mark ("‹U+4E2D›") for what no installed font can draw, and then one warning
+    for all of them.
 
-    Of several such characters in a row the first is numbered, and dots stand for the rest: "‹U+4E2D…›". caller: how many
-    calls up the line is that the warning names.
+    Of several such characters in a row the first is numbered, and dots stand for the rest:
+    "‹U+4E2D…›".
+
+    Args:
+        caller: how many calls up the line is that the warning names.
     """
     missing = [char for char in set("".join(texts)) if family(char) is None]
     if missing and _new_fonts():
@@ -45,7 +50,8 @@ def drawable(texts: list[str], caller: int = 2) -> list[str]:
 
 def families(text: str) -> list[str]:
     """The font families, beside matplotlib's own, that the characters of `text` need."""
-    return sorted({family(char) for char in text} - {None, OWN})
+    needed = {family(char) for char in text}
+    return sorted(name for name in needed if name not in (None, OWN))
 
 
 def family(char: str) -> str | None:
@@ -92,7 +98,7 @@ def _draws(name, char):
 
 
 @contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """No word of matplotlib's about a family that has no bold, or that is bold only."""
     log = logging.getLogger("matplotlib.font_manager")
     level = log.level

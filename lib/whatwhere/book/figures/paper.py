@@ -1,13 +1,19 @@
 """The paper that figures are drawn on, its colours, and how a figure gets onto a page: with alt text or not at all."""
 
+from __future__ import annotations
+
 import base64
 from html import escape
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 from matplotlib.text import Text
 
 from ...views.page import INK, PAPER, PAPER_STYLE, SOFT  # noqa: F401  (all figures are drawn with them)
 from . import fonts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PALETTE = {
     "blue": "#0072b2",
@@ -22,18 +28,20 @@ MARKERS = "osD^vPX"
 SHORTEST_ALT = 20  # characters
 
 
-def show(fig, alt, width=None):
-    """Display `fig` as an image with `alt` text; returns nothing, so that it may be a cell's last line.
+def show(fig: Figure, alt: str, width: int | None = None) -> None:
+    """Display `fig` as an image with `alt` text; returns nothing, so that it may be a cell's last
+    line.
 
-    alt: one or two sentences that say what the figure shows, with its numbers. width: in CSS pixels; by default
-    the figure's own, and never more than the page has.
+    Args:
+        alt: one or two sentences that say what the figure shows, with its numbers.
+        width: in CSS pixels; by default the figure's own, and never more than the page has.
     """
     from IPython.display import HTML, display
 
     display(HTML(html(fig, alt, width)))
 
 
-def html(fig, alt, width=None):
+def html(fig: Figure, alt: str, width: int | None = None) -> str:
     """The figure as an `<img>` with everything in it."""
     alt = " ".join(alt.split()) if isinstance(alt, str) else ""
     if len(alt) < SHORTEST_ALT:

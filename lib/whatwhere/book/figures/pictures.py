@@ -1,5 +1,10 @@
 """Pictures, patch grids and words on them."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -9,13 +14,25 @@ from ...views.slider import KIND_COLOURS, VEIL
 from .fonts import drawable
 from .paper import INK, PALETTE, PAPER
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 LONGEST = 14  # letters of a word that are written into a patch
 
 
-def scene(image, grid=None, boxes=None, title="", size=4.2, order=()):
-    """One picture, with its (rows, columns) patch grid and {name: (left, top, right, bottom)} boxes in pixels.
+def scene(
+    image: Any,
+    grid: tuple[int, int] | None = None,
+    boxes: Mapping[str, tuple[float, float, float, float]] | None = None,
+    title: str = "",
+    size: float = 4.2,
+    order: Sequence[int] = (),
+) -> Figure:
+    """One picture, with its (rows, columns) patch grid and {name: (left, top, right, bottom)} boxes
+    in pixels.
 
-    order: numbers of patches, in raster order, that are written into the grid.
+    Args:
+        order: numbers of patches, in raster order, that are written into the grid.
     """
     image = np.asarray(image)
     height, width = image.shape[:2]
@@ -28,7 +45,7 @@ def scene(image, grid=None, boxes=None, title="", size=4.2, order=()):
             ax.axhline(y - 0.5, color="white", linewidth=0.8, alpha=0.75)
         for n in order:
             x, y = (n % columns + 0.5) * width / columns, (n // columns + 0.5) * height / rows
-            ax.text(x - 0.5, y - 0.5, n, ha="center", va="center", color="white", fontsize=9)
+            ax.text(x - 0.5, y - 0.5, str(n), ha="center", va="center", color="white", fontsize=9)
     for (name, (left, top, right, bottom)), colour in zip((boxes or {}).items(), list(PALETTE.values()) * 4):
         ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=2))
         ax.text(
@@ -43,7 +60,9 @@ def scene(image, grid=None, boxes=None, title="", size=4.2, order=()):
     return fig
 
 
-def image_grid(images, titles=None, columns=4, size=2.0):
+def image_grid(
+    images: Sequence[Any], titles: Sequence[str] | None = None, columns: int = 4, size: float = 2.0
+) -> Figure:
     """Pictures side by side, `columns` to a row, each with its title."""
     images = list(images)
     columns = min(columns, len(images))
@@ -58,11 +77,21 @@ def image_grid(images, titles=None, columns=4, size=2.0):
     return fig
 
 
-def word_map(words, image, kinds=None, title="", size=6.0):
-    """One token map as a still figure: `words` (rows, columns) on the dimmed picture, coloured by kind.
+def word_map(
+    words: Sequence[Sequence[str]] | np.ndarray,
+    image: Any,
+    kinds: Mapping[str, str] | None = None,
+    title: str = "",
+    size: float = 6.0,
+) -> Figure:
+    """One token map as a still figure: `words` (rows, columns) on the dimmed picture, coloured by
+    kind.
 
-    kinds: {word: kind}; a word of no kind stays grey. A long word is cut, and ends in dots. Raises ValueError where there are
-    no rows and columns of words.
+    Args:
+        kinds: {word: kind}; a word of no kind stays grey. A long word is cut, and ends in dots.
+
+    Raises:
+        ValueError: where there are no rows and columns of words.
     """
     words = np.asarray(words)
     if words.ndim != 2 or not words.size:
@@ -114,11 +143,19 @@ def _cut(word):
     return word + "…"
 
 
-def label_maps(maps, names, titles, image=None, columns=7):
+def label_maps(
+    maps: Sequence[Any] | np.ndarray,
+    names: Sequence[str],
+    titles: Sequence[str],
+    image: Any = None,
+    columns: int = 7,
+) -> Figure:
     """Patch grids in colour, side by side: a colour for each label.
 
-    maps: arrays (rows, columns) of indices into `names`; below zero is no label and stays pale. titles: one a map.
-    image: the picture itself, to be shown before them.
+    Args:
+        maps: arrays (rows, columns) of indices into `names`; below zero is no label and stays pale.
+        titles: one a map.
+        image: the picture itself, to be shown before them.
     """
     colours = list(PALETTE.values())[: len(names)]
     if len(names) > len(PALETTE):
@@ -132,10 +169,13 @@ def label_maps(maps, names, titles, image=None, columns=7):
     return fig
 
 
-def mosaic(image, groups, grid):
-    """(height, width, 3) the picture with each group of patches in its mean colour, and patches of no group dark.
+def mosaic(image: Any, groups: Sequence[int] | np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """(height, width, 3) the picture with each group of patches in its mean colour, and patches of
+    no group dark.
 
-    groups: (rows × columns,) whole numbers as `compress` gives them, below zero for no group. grid: (rows, columns).
+    Args:
+        groups: (rows × columns,) whole numbers as `compress` gives them, below zero for no group.
+        grid: (rows, columns).
     """
     picture = np.asarray(image, float)
     at = (np.arange(side) * cells // side for side, cells in zip(picture.shape, grid))

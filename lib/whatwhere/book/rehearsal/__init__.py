@@ -33,10 +33,15 @@ LAYOUTS = ("hub", "transformers")
 
 
 def checkpoint(folder: str | Path, family: str = "qwen2_vl", layout: str = "hub") -> str:
-    """Write a small random checkpoint of a family, with tokenizer, image processor and chat template; returns its folder.
+    """Write a small random checkpoint of a family, with tokenizer, image processor and chat
+    template; returns its folder.
 
-    layout: "hub", files, names and settings as in the family's repository on the hub; or "transformers", as
-    `save_pretrained` writes them today. Raises ValueError for a family or a layout that is not known.
+    Args:
+        layout: "hub", files, names and settings as in the family's repository on the hub; or
+            "transformers", as `save_pretrained` writes them today.
+
+    Raises:
+        ValueError: for a family or a layout that is not known.
     """
     if family not in FAMILIES:
         raise ValueError(f"There is no rehearsal for the family {family!r}; there are {', '.join(FAMILIES)}.")

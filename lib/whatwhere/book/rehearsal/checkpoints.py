@@ -8,6 +8,9 @@ Each folder has config.json, model.safetensors, tokenizer, chat template and ima
 checkpoint has, and is read back by `whatwhere.load`. Weights are large enough that mistakes show.
 """
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
@@ -21,6 +24,9 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -64,7 +70,7 @@ SMOLVLM = {  # by `model_type`
 }
 
 
-def word_tokenizer(template, *own):
+def word_tokenizer(template: str, *own: str) -> PreTrainedTokenizerFast:
     """A word-level tokenizer: lower case, split at blanks and punctuation, `own` special tokens of the family."""
     special = ["<pad>", "<s>", "</s>", "<unk>", *own]
     core = Tokenizer(WordLevel({w: i for i, w in enumerate([*special, *WORDS])}, unk_token="<unk>"))
@@ -79,23 +85,23 @@ def word_tokenizer(template, *own):
 
 
 def llava(
-    folder,
+    folder: str | Path,
     *,
-    image=24,
-    patch=6,
-    vision_blocks=3,
-    feature_layer=-1,
-    strategy="default",
-    layers=3,
-    heads=4,
-    kv_heads=2,
-    tied=False,
-    hidden=32,
-    dtype=torch.float32,
-    seed=0,
-    about=None,
-    **config,
-):
+    image: int = 24,
+    patch: int = 6,
+    vision_blocks: int = 3,
+    feature_layer: int | list[int] = -1,
+    strategy: str = "default",
+    layers: int = 3,
+    heads: int = 4,
+    kv_heads: int = 2,
+    tied: bool = False,
+    hidden: int = 32,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    about: dict | None = None,
+    **config: Any,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
     """Save a random LLaVA to `folder` and return (model, tokenizer, image_processor)."""
     tokenizer = word_tokenizer(LLAVA_TEMPLATE, "<image>")
     processor = CLIPImageProcessorPil(size={"shortest_edge": image}, crop_size={"height": image, "width": image})
@@ -110,34 +116,36 @@ def llava(
             projection_dim=8,
         ),
         text_config=LlamaConfig(**language(tokenizer, layers, tied, hidden, heads, kv_heads)),
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=(image // patch) ** 2,
-        vision_feature_layer=feature_layer,
-        vision_feature_select_strategy=strategy,
-        tie_word_embeddings=tied,
-        **({"whatwhere": about} if about else {}),
-        **config,
+        **{
+            "image_token_index": tokenizer.convert_tokens_to_ids("<image>"),
+            "image_seq_length": (image // patch) ** 2,
+            "vision_feature_layer": feature_layer,
+            "vision_feature_select_strategy": strategy,
+            "tie_word_embeddings": tied,
+            **_noted(about),
+            **config,
+        },
     )
     return save(folder, LlavaForConditionalGeneration, settings, tokenizer, processor, dtype, seed)
 
 
 def qwen2vl(
-    folder,
+    folder: str | Path,
     *,
-    patch=4,
-    merge=2,
-    vision_blocks=3,
-    layers=3,
-    heads=4,
-    kv_heads=2,
-    tied=False,
-    hidden=32,
-    max_tokens=128,
-    dtype=torch.float32,
-    seed=0,
-    about=None,
-    window=None,
-):
+    patch: int = 4,
+    merge: int = 2,
+    vision_blocks: int = 3,
+    layers: int = 3,
+    heads: int = 4,
+    kv_heads: int = 2,
+    tied: bool = False,
+    hidden: int = 32,
+    max_tokens: int = 128,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    about: dict | None = None,
+    window: int | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
     """Save a random Qwen2-VL to `folder` and return (model, tokenizer, image_processor).
 
     window: visual tokens a side; with it, it is a Qwen2.5-VL whose last block alone sees the whole picture.
@@ -149,7 +157,7 @@ def qwen2vl(
     )
     half = hidden // heads // 2
     common = dict(depth=vision_blocks, num_heads=2, patch_size=patch, spatial_merge_size=merge)
-    vision = dict(embed_dim=24, hidden_size=hidden, mlp_ratio=2)
+    vision: dict[str, Any] = dict(embed_dim=24, hidden_size=hidden, mlp_ratio=2)
     config_class, model_class = Qwen2VLConfig, Qwen2VLForConditionalGeneration
     if window:
         vision = dict(hidden_size=24, out_hidden_size=hidden, intermediate_size=48, window_size=window * merge * patch,
@@ -167,26 +175,26 @@ def qwen2vl(
         ),
         tie_word_embeddings=tied,
         **qwen_ids(tokenizer),
-        **({"whatwhere": about} if about else {}),
+        **_noted(about),
     )
     return save(folder, model_class, settings, tokenizer, processor, dtype, seed)
 
 
 def qwen3vl(
-    folder,
+    folder: str | Path,
     *,
-    patch=4,
-    merge=2,
-    vision_blocks=3,
-    deepstack=(0, 1),
-    layers=3,
-    kv_heads=2,
-    tied=False,
-    table=5,
-    max_tokens=128,
-    seed=0,
-    about=None,
-):
+    patch: int = 4,
+    merge: int = 2,
+    vision_blocks: int = 3,
+    deepstack: tuple[int, ...] = (0, 1),
+    layers: int = 3,
+    kv_heads: int = 2,
+    tied: bool = False,
+    table: int = 5,
+    max_tokens: int = 128,
+    seed: int = 0,
+    about: dict | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
     """Save a random Qwen3-VL to `folder` and return (model, tokenizer, image_processor).
 
     deepstack: the ViT blocks, from 0, whose states are added in the LM. table: places a side of the
@@ -219,7 +227,7 @@ def qwen3vl(
         ),
         tie_word_embeddings=tied,
         **qwen_ids(tokenizer),
-        **({"whatwhere": about} if about else {}),
+        **_noted(about),
     )
     model_class = Qwen3VLForConditionalGeneration
     return save(folder, model_class, settings, tokenizer, processor, torch.float32, seed)
@@ -228,7 +236,12 @@ def qwen3vl(
 QWEN_MARKS = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>")
 
 
-def qwen_ids(tokenizer):
+def _noted(about: dict | None, **named: Any) -> dict[str, Any]:
+    """What else a config says: `about`, where the package looks for it."""
+    return named | ({"whatwhere": about} if about else {})
+
+
+def qwen_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     marks = {
         "image": "image_pad",
         "video": "video_pad",
@@ -242,8 +255,19 @@ def qwen_ids(tokenizer):
 
 
 def internvl(
-    folder, *, image=24, patch=3, merge=2, vision_blocks=3, layers=3, tied=False, pooled=True, normed=False, seed=0, about=None
-):
+    folder: str | Path,
+    *,
+    image: int = 24,
+    patch: int = 3,
+    merge: int = 2,
+    vision_blocks: int = 3,
+    layers: int = 3,
+    tied: bool = False,
+    pooled: bool = True,
+    normed: bool = False,
+    seed: int = 0,
+    about: dict | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
     """Save a random InternVL to `folder` and return (model, tokenizer, image_processor)."""
     tokenizer = word_tokenizer(LLAVA_TEMPLATE.replace("<image>", "<IMG_CONTEXT>"), "<img>", "<IMG_CONTEXT>", "</img>")
     processor = GotOcr2ImageProcessorPil(size={"height": image, "width": image})
@@ -259,28 +283,27 @@ def internvl(
             use_qk_norm=normed,
         ),
         text_config=Qwen2Config(**language(tokenizer, layers, tied)),
-        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=(image // patch // merge) ** 2,
         downsample_ratio=1 / merge,
         tie_word_embeddings=tied,
-        **({"whatwhere": about} if about else {}),
+        **_noted(about, image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")),
     )
     return save(folder, InternVLForConditionalGeneration, settings, tokenizer, processor, torch.float32, seed)
 
 
 def smolvlm(
-    folder,
+    folder: str | Path,
     *,
-    family="smolvlm",
-    image=24,
-    patch=4,
-    merge=2,
-    layers=3,
-    tied=False,
-    whole=("<global-img>",),
-    seed=0,
-    about=None,
-):
+    family: str = "smolvlm",
+    image: int = 24,
+    patch: int = 4,
+    merge: int = 2,
+    layers: int = 3,
+    tied: bool = False,
+    whole: tuple[str, ...] = ("<global-img>",),
+    seed: int = 0,
+    about: dict | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
     """Save a random SmolVLM to `folder` and return (model, tokenizer, image_processor).
 
     family: the architecture's name, "smolvlm" or "idefics3". whole: the tokenizer's token for the
@@ -302,15 +325,21 @@ def smolvlm(
             patch_size=patch,
         ),
         text_config=LlamaConfig(**language(tokenizer, layers, tied)),
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         scale_factor=merge,
         tie_word_embeddings=tied,
-        **({"whatwhere": about} if about else {}),
+        **_noted(about, image_token_id=tokenizer.convert_tokens_to_ids("<image>")),
     )
     return save(folder, model_class, settings, tokenizer, processor, torch.float32, seed)
 
 
-def language(tokenizer, layers, tied, hidden=32, heads=4, kv_heads=2):
+def language(
+    tokenizer: PreTrainedTokenizerBase,
+    layers: int,
+    tied: bool,
+    hidden: int = 32,
+    heads: int = 4,
+    kv_heads: int = 2,
+) -> dict[str, Any]:
     """Settings that the language models of all families have in common."""
     return dict(
         vocab_size=len(tokenizer),
@@ -325,14 +354,23 @@ def language(tokenizer, layers, tied, hidden=32, heads=4, kv_heads=2):
     )
 
 
-def special_ids(tokenizer):
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     return {f"{part}_token_id": getattr(tokenizer, f"{part}_token_id") for part in ("pad", "bos", "eos")}
 
 
-def save(folder, model_class, config, tokenizer, processor, dtype, seed):
+def save(
+    folder: str | Path,
+    model_class: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    processor: Any,
+    dtype: torch.dtype,
+    seed: int,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
     torch.manual_seed(seed)
     model = enliven(model_class(config).eval())
-    model.to(dtype)
+    weights: Any = model  # transformers' own annotation of `to` is no method's
+    weights.to(dtype)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     for part in (model, tokenizer, processor):
@@ -341,7 +379,7 @@ def save(folder, model_class, config, tokenizer, processor, dtype, seed):
 
 
 @torch.no_grad()
-def enliven(model):
+def enliven(model: PreTrainedModel) -> PreTrainedModel:
     """Draw all weights anew: Hugging Face's initial ones are so small that the logits hardly differ. Returns the model."""
     for name, weight in model.named_parameters():
         scale = 0.3 if weight.ndim == 1 else weight[0].numel() ** -0.5

@@ -13,13 +13,16 @@ import json
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from transformers import (
     Idefics3ForConditionalGeneration,
     InternVLForConditionalGeneration,
     LlavaForConditionalGeneration,
+    PreTrainedModel,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLForConditionalGeneration,
     Qwen3VLForConditionalGeneration,
@@ -86,7 +89,7 @@ TEXT_TEMPLATE = (  # of Qwen2.5 without pictures, where what a user writes is a 
 # -- the files of each family, as {name: contents} -----------------------------------------------------------------------
 
 
-def llava(ids, rows):
+def llava(ids: dict[str, int], rows: int) -> dict[str, Any]:
     """Parts that say little: what their classes have by default is left out, and much stands at the top."""
     model = {
         "ignore_index": -100, "image_token_index": ids["<image>"], "pad_token_id": ids["<pad>"], "projector_hidden_act": "gelu",
@@ -129,7 +132,7 @@ def llava(ids, rows):
     }  # fmt: skip
 
 
-def qwen2_text(ids, rows):
+def qwen2_text(ids: dict[str, int], rows: int) -> dict[str, Any]:
     """What the configs of all that have Qwen2's language model say of it."""
     return {
         "attention_dropout": 0.0, "bos_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|im_end|>"], "hidden_act": "silu",
@@ -138,7 +141,7 @@ def qwen2_text(ids, rows):
     }  # fmt: skip
 
 
-def qwen2_tokenizer(**own):
+def qwen2_tokenizer(**own: Any) -> dict[str, Any]:
     return {
         "add_prefix_space": False, "bos_token": None, "clean_up_tokenization_spaces": False, "eos_token": "<|im_end|>",
         "errors": "replace", "pad_token": "<|endoftext|>", "split_special_tokens": False, "tokenizer_class": "Qwen2Tokenizer",
@@ -146,7 +149,7 @@ def qwen2_tokenizer(**own):
     }  # fmt: skip
 
 
-def qwen(ids, rows, newer=False):
+def qwen(ids: dict[str, int], rows: int, newer: bool = False) -> dict[str, Any]:
     """Flat: the language model's settings stand at the top, and a `rope_scaling` whose type is "mrope".
 
     newer: Qwen2.5-VL, whose tokenizer brings the template of Qwen2.5 without pictures, as it did when it was published.
@@ -185,7 +188,7 @@ def qwen(ids, rows, newer=False):
     }  # fmt: skip
 
 
-def qwen3(ids, rows):
+def qwen3(ids: dict[str, int], rows: int) -> dict[str, Any]:
     """As transformers 4.57 saved it: two configs within, and the precision in the language model's alone."""
     rotary = {"mrope_interleaved": True, "mrope_section": [3, 3, 2], "rope_type": "default"}
     text = {
@@ -228,7 +231,7 @@ def qwen3(ids, rows):
     }  # fmt: skip
 
 
-def smolvlm(ids, rows):
+def smolvlm(ids: dict[str, int], rows: int) -> dict[str, Any]:
     """A Llama, whose first special tokens stand at the beginning of its vocabulary."""
     text = {
         "architectures": ["VLlama3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
@@ -276,7 +279,7 @@ def smolvlm(ids, rows):
     }  # fmt: skip
 
 
-def internvl(ids, rows):
+def internvl(ids: dict[str, int], rows: int) -> dict[str, Any]:
     """As transformers 4.52 converted it; its last token has no row in the embedding."""
     model = {
         "downsample_ratio": 0.5, "image_seq_length": 36, "image_token_id": ids["<IMG_CONTEXT>"], "projector_hidden_act": "gelu",
@@ -334,7 +337,7 @@ FAMILIES = {  # model class, files, and how many of weights
 }
 
 
-def vocabulary(family):
+def vocabulary(family: str) -> tuple[Tokenizer, int]:
     """(a `tokenizers.Tokenizer`, rows of the embedding), which are not as many as the tokens.
 
     In SmolVLM they are; elsewhere padded beyond the tokens, or, in InternVL, one less than them.
@@ -383,7 +386,7 @@ def build(folder: str | Path, family: str, seed: int = 0, about: dict | None = N
     write_weights(folder, model.to(getattr(torch, precision(written["config.json"]))), shards)
 
 
-def precision(config):
+def precision(config: dict[str, Any]) -> str:
     """The type of the weights, as a config.json of this layout names it."""
     return config.get("torch_dtype") or config["text_config"]["dtype"]
 
@@ -392,7 +395,7 @@ def _flags(token):
     return {name: getattr(token, name) for name in ("content", "lstrip", "normalized", "rstrip", "single_word", "special")}
 
 
-def write_weights(folder, model, shards):
+def write_weights(folder: Path, model: PreTrainedModel, shards: int) -> None:
     """In one or more files, by the names of before transformers 4.52, to which `save_pretrained` goes back by itself."""
     with tempfile.TemporaryDirectory() as new:
         model.save_pretrained(new)

@@ -1,17 +1,24 @@
 """Every chapter's calls, once each, on one model: what works on it, and what it says of what does not."""
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 
 from ... import answers, benchmarks, compress, geometry, images, intervene, lens, rope, stages, world
+from ...types import ImageLike
+
+if TYPE_CHECKING:
+    from ...models import VLM
 
 FEW, KINDS = 3, {"attributes": ["colour", "texture"]}  # scenes, and questions about them
 
 
-def tour(vlm, picture, question: str = "what is this ?") -> pd.DataFrame:
+def tour(vlm: VLM, picture: ImageLike, question: str = "what is this ?") -> pd.DataFrame:
     """A DataFrame with a row for each kind of call: its chapter, and "yes" or the sentence with which it was refused.
 
     It runs the model a few hundred times: on a picture that may be anything `images.read` takes, and, where truth about a
@@ -35,15 +42,20 @@ def tour(vlm, picture, question: str = "what is this ?") -> pd.DataFrame:
         scene = geometry.pairs(vlm, world.controlled("B", 10), 1)[0].scenes["left"]
         return scene, geometry.patches(vlm, [scene], 0, "ViT 0"), geometry.patches(vlm, [scene], 0, "LM 0")
 
+    def asking(scene):
+        """Where the one thing is relative to the other: in a controlled set it always has a clear place."""
+        asked_of = world.relation_question(scene, 0, 1)
+        assert asked_of is not None
+        return asked_of.text
+
     def where(scene, masks):
         """How the answer to a question depends on the row and column of the masked patches."""
-        asking = world.relation_question(scene, 0, 1).text
-        geometry.axis_sensitivity(vlm, [scene.image], [asking], ["left"], ["right"], masks)
+        geometry.axis_sensitivity(vlm, [scene.image], [asking(scene)], ["left"], ["right"], masks)
 
     def exchanged(scene, masks):
         """One thing's visual tokens replaced by the mean of the other's, and what is likely to be answered then."""
         vectors = geometry.thing_vectors(vlm, [scene])["LM 0"][:, 1]
-        inputs = vlm.prepare([scene.image], [world.relation_question(scene, 0, 1).text])
+        inputs = vlm.prepare([scene.image], [asking(scene)])
         with intervene.replaced(vlm, masks, vectors, layer=0):
             answers.chances(vlm, inputs, ("left", "right"))
 

@@ -6,6 +6,8 @@
 """
 
 import json
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from tokenizers import (
     AddedToken,
@@ -56,7 +58,7 @@ SPLIT = (
 )
 
 
-def text(split=()):
+def text(split: Mapping[str, tuple[str, ...]] = MappingProxyType({})) -> list[str]:
     """Lines to learn from: each word twice after a blank; of those to `split` the first piece so, and the last without one."""
     kinds = ("category", "attribute", "background", "character")
     world = [word for kind in kinds for word in words_of(kind) if word not in split]
@@ -65,12 +67,19 @@ def text(split=()):
 
 def _learn(core, lines, alphabet=(), first=()):
     """Merge what occurs twice until nothing does: every word of the lines that stands after a blank is one piece."""
-    how = dict(vocab_size=10_000, min_frequency=2, initial_alphabet=list(alphabet), show_progress=False)
-    how |= {"special_tokens": list(first)}
-    core.train_from_iterator(lines, trainers.BpeTrainer(**how))
+    trainer = trainers.BpeTrainer(
+        vocab_size=10_000, min_frequency=2, initial_alphabet=list(alphabet), show_progress=False,
+        special_tokens=list(first),
+    )  # fmt: skip
+    core.train_from_iterator(lines, trainer)
 
 
-def byte_level(special, plain=(), more=(), first=()):
+def byte_level(
+    special: Iterable[str],
+    plain: Iterable[str] = (),
+    more: Iterable[str] = (),
+    first: Iterable[str] = (),
+) -> Tokenizer:
     """A byte-level BPE with added tokens in this order, of which `plain` are none that decoding skips.
 
     first: those that stand at the beginning of the vocabulary.
@@ -88,7 +97,7 @@ def byte_level(special, plain=(), more=(), first=()):
     return core
 
 
-def pieces(more):
+def pieces(more: Iterable[str]) -> Tokenizer:
     """A BPE of SentencePiece's kind: <unk>, <s>, </s>, 256 bytes, pieces, letters; then added tokens.
 
     A blank is written "▁", one is put before the text, and a letter without a piece of its own falls back to bytes.

@@ -9,7 +9,9 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -38,11 +40,24 @@ def _recipe(vision):
 RECIPES = {"toy-llava": _recipe(vision=1200), "toy-qwen2vl": _recipe(vision=600)}
 
 
-def train(name, out, work, recipe=None, seed=0, device="cpu", workers=1, scenes=1000):
-    """Train an organism and write it to `out` as a checkpoint folder with a model card; returns the folder.
+def train(
+    name: str,
+    out: str | Path,
+    work: str | Path,
+    recipe: Sequence[Stage] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    workers: int = 1,
+    scenes: int = 1000,
+) -> Path:
+    """Train an organism and write it to `out` as a checkpoint folder with a model card; returns the
+    folder.
 
-    `work` is this run's own folder for the checkpoints of its stages: a killed run goes on from there. A recipe that
-    leaves a stage out is an ablation. Raises ValueError for an unknown name.
+    `work` is this run's own folder for the checkpoints of its stages: a killed run goes on from
+    there. A recipe that leaves a stage out is an ablation.
+
+    Raises:
+        ValueError: for an unknown name.
     """
     tower, reader, report = prepare(name, work, recipe or RECIPES.get(name, ()), seed, device, workers)
     model = tower.model
@@ -63,12 +78,20 @@ def train(name, out, work, recipe=None, seed=0, device="cpu", workers=1, scenes=
     return folder
 
 
-def prepare(name, work, recipe, seed=0, device="cpu", workers=1):
+def prepare(
+    name: str,
+    work: str | Path,
+    recipe: Sequence[Stage],
+    seed: int = 0,
+    device: str = "cpu",
+    workers: int = 1,
+) -> tuple[Tower, Reader, list[dict[str, Any]]]:
     """Run stages of a recipe, or load what is already done; returns (tower, reader, report of the stages).
 
     Stages that train different parts (`text`; `close-ups` and `vision`) may be run by different processes first.
     """
-    model = build.model(name, seed).to(device)
+    model: Any = build.model(name, seed)
+    model.to(device)
     tower, reader = Tower(model, name), Reader(build.VISION_WIDTH).to(device)
     tower.start()
     report = []
@@ -98,7 +121,7 @@ def _remembered(work, stage, measure):
     return kept["effect"]
 
 
-def effect(tower, reader, stage, device):
+def effect(tower: Tower, reader: Reader, stage: str, device: str) -> dict[str, float]:
     """What a stage has brought, measured on development scenes."""
     if stage == "text":
         return {"answers right when the scene is told in words": evaluate.told(tower, device=device)}

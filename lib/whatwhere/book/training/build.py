@@ -1,6 +1,7 @@
 """The organisms before they have learnt anything: vocabulary, configurations, and their saved form."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,6 +12,7 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
@@ -48,13 +50,13 @@ VISION_WIDTH = 96
 MEAN = STD = [0.5, 0.5, 0.5]
 
 
-def vocabulary(name):
+def vocabulary(name: str) -> list[str]:
     """All words of the world and of the questions, special tokens first, each once."""
     world = [*CATEGORIES, *COLOURS, *TEXTURES, *BACKGROUNDS, *CHARACTERS, *NUMBERS, "yes", "no", *RELATIONS_A, *RELATIONS_B]
     return list(dict.fromkeys([*SPECIAL[name], *world, *FUNCTION_WORDS]))
 
 
-def tokenizer(name):
+def tokenizer(name: str) -> PreTrainedTokenizerFast:
     """A word-level tokenizer: lower case, split at spaces and punctuation, `<unk>` for what the world has no word for."""
     words = vocabulary(name)
     inner = Tokenizer(WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
@@ -70,7 +72,14 @@ def tokenizer(name):
     return made
 
 
-def model(name, seed=0, layers=4, blocks=6, vision_width=VISION_WIDTH, width=96):
+def model(
+    name: str,
+    seed: int = 0,
+    layers: int = 4,
+    blocks: int = 6,
+    vision_width: int = VISION_WIDTH,
+    width: int = 96,
+) -> PreTrainedModel:
     """An untrained organism in the true class of its family, float32, seeded.
 
     Raises ValueError for a name that is not in `ORGANISMS`.
@@ -80,7 +89,7 @@ def model(name, seed=0, layers=4, blocks=6, vision_width=VISION_WIDTH, width=96)
     torch.manual_seed(seed)
     ids = {w: i for i, w in enumerate(vocabulary(name))}
     notes = {"organism": True, "world": "tabletop", "image_size": SIZE}
-    text = {
+    text: dict[str, Any] = {
         "vocab_size": len(ids), "hidden_size": width, "intermediate_size": 3 * width, "num_hidden_layers": layers,
         "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 1024, "pad_token_id": 0,
         "initializer_range": 0.06,  # the default 0.02 is for widths in the thousands
@@ -92,8 +101,9 @@ def model(name, seed=0, layers=4, blocks=6, vision_width=VISION_WIDTH, width=96)
         )  # fmt: skip
         rope = {"rope_type": "default", "rope_theta": 500000.0}  # as Llama 3: half of a small head stays unturned
         llama = LlamaConfig(**text, rope_parameters=rope, bos_token_id=ids["<s>"], eos_token_id=ids["</s>"])
+        token: dict[str, Any] = {"image_token_id": ids["<image>"]}
         config = LlavaConfig(
-            vision_config=vision, text_config=llama, image_token_id=ids["<image>"], vision_feature_layer=-1,
+            vision_config=vision, text_config=llama, vision_feature_layer=-1, **token,
             vision_feature_select_strategy="default", image_seq_length=(SIZE // PATCH[name]) ** 2,
             tie_word_embeddings=False,  # as LLaVA-1.5
         )  # fmt: skip
@@ -120,7 +130,7 @@ def model(name, seed=0, layers=4, blocks=6, vision_width=VISION_WIDTH, width=96)
     return made.float()
 
 
-def image_processor(name):
+def image_processor(name: str) -> Any:
     """The family's own image processor, at the organism's size."""
     from transformers import CLIPImageProcessorPil, Qwen2VLImageProcessorPil
 
@@ -133,7 +143,7 @@ def image_processor(name):
     )  # fmt: skip
 
 
-def save(made, name, folder):
+def save(made: PreTrainedModel, name: str, folder: str | Path) -> Path:
     """Write a standard checkpoint folder: config, safetensors, tokenizer with chat template, image processor.
 
     What the folder held before stays until all of it is written. Raises OSError with a sentence where the disk refuses.

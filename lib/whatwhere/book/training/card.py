@@ -1,6 +1,7 @@
 """Model cards, written from an organism's own numbers and nothing else."""
 
 from html import escape
+from typing import Any
 
 
 def _percent(row):
@@ -32,7 +33,7 @@ NO_TEXTS = """and, as an ablation, that the language model never reads a text: p
 questions about them are all it learns from."""
 
 
-def render(numbers):
+def render(numbers: dict[str, Any]) -> str:
     """The card as Markdown, from the numbers in `training.json`."""
     stages = [
         (i, f"**{s['stage']}**: {STAGES[s['stage']]}" + (f", one batch in {s['text_every']} on texts" if s["text_every"] else ""),

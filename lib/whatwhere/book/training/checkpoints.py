@@ -1,9 +1,13 @@
 """What a stage of training keeps, so that a run which was killed goes on from there."""
 
+from __future__ import annotations
+
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,12 +15,21 @@ from safetensors.torch import save_file
 
 from ...files import first_line, write
 
+if TYPE_CHECKING:
+    from .stages import Stage
+
 
 def _files(folder, stage):
     return Path(folder) / f"{stage.name}.safetensors", Path(folder) / f"{stage.name}.json"
 
 
-def keep(folder, stage, own, tools, state):
+def keep(
+    folder: str | Path,
+    stage: Stage,
+    own: Mapping[str, torch.Tensor],
+    tools: Sequence[torch.optim.Optimizer],
+    state: dict[str, Any],
+) -> None:
     """Write the weights the stage trains (`own`, by name), the moments of its optimizers (`tools`), and its progress (`state`).
 
     The step number sits in the weights' own header, so they cannot part.
@@ -32,7 +45,7 @@ def keep(folder, stage, own, tools, state):
     write(log, json.dumps({**state, "stage": asdict(stage)}, indent=1) + "\n")
 
 
-def save_whole(tensors, path, header):
+def save_whole(tensors: dict[str, torch.Tensor], path: str | Path, header: dict[str, str]) -> None:
     """Write a safetensors file, whole or not at all; OSError with a sentence where the disk refuses."""
     part = Path(f"{path}.part")
     try:
@@ -46,7 +59,12 @@ def save_whole(tensors, path, header):
         ) from None
 
 
-def resume(folder, stage, own, tools):
+def resume(
+    folder: str | Path,
+    stage: Stage,
+    own: Mapping[str, torch.Tensor],
+    tools: Sequence[torch.optim.Optimizer],
+) -> dict[str, Any]:
     """Load the stage's checkpoint if there is one and return its progress, else the start.
 
     Raises ValueError where the checkpoint was made by other settings of the stage.

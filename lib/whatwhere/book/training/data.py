@@ -2,6 +2,8 @@
 
 import itertools
 import random
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ WEIGHTS = {"existence": 2, "colour": 2, "texture": 2, "category": 2, "background
            "relation": 3, "description": 0.6}  # fmt: skip
 
 
-def label_names():
+def label_names() -> list[str]:
     """What the image-level labels say, in order: things, colours, textures, ground, and a sign's first and second letter."""
     letters = [f"{c}@{i}" for i in (1, 2) for c in world.CHARACTERS]
     return [*world.CATEGORIES, *world.COLOURS, *world.TEXTURES, *world.BACKGROUNDS, *letters]
@@ -27,7 +29,7 @@ _AT = {n: i for i, n in enumerate(label_names())}
 RELATIONS = tuple(dict.fromkeys((*world.RELATIONS_A, *world.RELATIONS_B)))
 
 
-def relations(scene):
+def relations(scene: world.Scene) -> list[tuple[int, int, int]]:
     """What captions of a scene say of two things, as in "a mug left of a box": a list of (category, category, relation).
 
     Indices into `world.CATEGORIES` and `RELATIONS`; a pair of which no single word is right is left out.
@@ -39,7 +41,13 @@ def relations(scene):
     ]
 
 
-def labels(scene, top=0, left=0, height=None, width=None):
+def labels(
+    scene: world.Scene,
+    top: int = 0,
+    left: int = 0,
+    height: int | None = None,
+    width: int | None = None,
+) -> np.ndarray:
     """`(labels,)` float of a window of a scene: 1 for what it shows, 0 for what it does not, -1 for what it shows in part.
 
     A thing counts as shown with at least half, as not shown with less than a tenth of its silhouette in the window.
@@ -60,7 +68,7 @@ def labels(scene, top=0, left=0, height=None, width=None):
     return truth
 
 
-def grid_words(scene, rows, columns, rnd):
+def grid_words(scene: world.Scene, rows: int, columns: int, rnd: random.Random) -> list[list[str]]:
     """The scene told as a raster of words: `rows * columns` lists of words, each the words of what its cell shows.
 
     An object's cell says its category, its colour and its texture, ordered by lot; a sign's cell says the letter in it,
@@ -86,7 +94,9 @@ def grid_words(scene, rows, columns, rnd):
     return cells
 
 
-def draw_questions(scene, rnd, n=QUESTIONS):
+def draw_questions(
+    scene: world.Scene, rnd: random.Random, n: int = QUESTIONS
+) -> list[world.Question]:
     """`n` questions drawn by family weight, with repetition of families but not of questions."""
     pool = []
     for family in rnd.choices(list(WEIGHTS), list(WEIGHTS.values()), k=3 * n):
@@ -100,7 +110,7 @@ def draw_questions(scene, rnd, n=QUESTIONS):
     return pool
 
 
-def segment(name, question, answer):
+def segment(name: str, question: str, answer: str) -> tuple[str, str]:
     """The words after the visual tokens: rest of the turn, the question, the assistant's turn. Returns (asked, answered)."""
     if name == "toy-llava":
         return f"{question} assistant :", f"{answer} </s>"
@@ -113,12 +123,12 @@ PREFIX = {"toy-llava": "<s> user :", "toy-qwen2vl": "<|im_start|> user <|vision_
 class Pages:
     """Turns questions into padded rows of ids, segment numbers, offsets and targets."""
 
-    def __init__(self, name):
+    def __init__(self, name: str):
         self.name, self.tokenizer = name, tokenizer(name)
         self.prefix = self.ids(PREFIX[name])
         self.cache = {}
 
-    def ids(self, text):
+    def ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _segment(self, question):
@@ -128,12 +138,12 @@ class Pages:
             self.cache[key] = self.ids(asked), self.ids(answered)
         return self.cache[key]
 
-    def grid(self, told):
+    def grid(self, told: Iterable[Iterable[Sequence[str]]]) -> torch.Tensor:
         """Ids `(batch, cells, 3)` of scenes told by `grid_words`, each cell's words in order, -1 after the last."""
         table = self.tokenizer.get_vocab()
         return torch.tensor([[([table[w] for w in cell] + [-1, -1])[:3] for cell in cells] for cells in told])
 
-    def rows(self, scenes_questions):
+    def rows(self, scenes_questions: Iterable[Sequence[world.Question]]) -> dict[str, torch.Tensor]:
         """`ids`, `segment`, `offset`, `target`, each `(batch, text)`; target -100 where no answer is due next."""
         made = []
         for questions in scenes_questions:
@@ -156,7 +166,7 @@ class Pages:
 class Batches(torch.utils.data.Dataset):
     """Item `step` is one batch of a stage: 'text', 'close-ups', 'vision', 'align' or 'tune'; see `stages.Stage`."""
 
-    def __init__(self, name, stage, steps, size, text_every=0):
+    def __init__(self, name: str, stage: str, steps: int, size: int, text_every: int = 0):
         self.name, self.stage, self.steps, self.size, self.text_every = name, stage, steps, size, text_every
         self.pages = Pages(name)
 
@@ -168,6 +178,7 @@ class Batches(torch.utils.data.Dataset):
         first = {"text": 1, "close-ups": 2, "vision": 3, "align": 4, "tune": 5}[self.stage] * 10_000_000 + step * self.size
         rnd = random.Random(f"batch/{self.name}/{self.stage}/{step}")
         scenes = list(world.scenes("train", self.size, first))
+        batch: dict[str, Any]
         if self.stage == "close-ups":
             return self._close_ups(scenes, rnd)
         if self.stage == "vision":
@@ -214,17 +225,17 @@ class Batches(torch.utils.data.Dataset):
         }
 
 
-def stack(scenes):
+def stack(scenes: Iterable[world.Scene]) -> torch.Tensor:
     """`(batch, 3, height, width)` uint8."""
     return torch.from_numpy(np.stack([s.pixels for s in scenes])).permute(0, 3, 1, 2)
 
 
-def normalise(pixels, device="cpu"):
+def normalise(pixels: torch.Tensor, device: str | torch.device = "cpu") -> torch.Tensor:
     """uint8 to the float range the organisms' image processors give: (x / 255 - 0.5) / 0.5."""
     return pixels.to(device).float() / 127.5 - 1
 
 
-def whitening(name, width, scenes=300):
+def whitening(name: str, width: int, scenes: int = 300) -> torch.Tensor:
     """A first patch embedding `(width, 3, patch, patch)`: the leading principal components of patches, at equal strength.
 
     Colour carries nearly all the variance of a patch and its edges nearly none; a random projection would pass on colour

@@ -1,7 +1,11 @@
 """How good an organism is: exact answers per question family, with intervals over scenes."""
 
+from __future__ import annotations
+
 import itertools
 import random
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -9,12 +13,21 @@ from ... import stages, world
 from ...stats import share
 from ...world.questions import ABSENTEES
 from .data import Pages, draw_questions, grid_words, labels, normalise, relations, stack
-from .stages import language_logits
+from .stages import Reader, language_logits
 from .stages import told as as_words
+
+if TYPE_CHECKING:
+    from ...models import VLM
+    from .towers import Tower
 
 
 @torch.no_grad()
-def exact(tower, items, device="cpu", batch=25):
+def exact(
+    tower: Tower,
+    items: Iterable[tuple[world.Scene, Sequence[world.Question]]],
+    device: str = "cpu",
+    batch: int = 25,
+) -> list[list[bool]]:
     """For each `(scene, questions)`, a list of booleans: would greedy decoding give exactly this answer?
 
     One pass with the right answer fed in tells: greedy decoding follows the right answer as long as every next token is
@@ -39,7 +52,9 @@ def _batched(items, n):
         yield chunk
 
 
-def families(tower, split="test", n=1000, device="cpu"):
+def families(
+    tower: Tower, split: str = "test", n: int = 1000, device: str = "cpu"
+) -> dict[str, dict[str, Any]]:
     """Accuracy per question family on `n` scenes of a split; existence by kind of absentee. One pass a scene."""
     items, kinds = [], []
     for scene in world.scenes(split, n):
@@ -59,12 +74,14 @@ def families(tower, split="test", n=1000, device="cpu"):
     return {family: found[family] for family in order if family in found}
 
 
-def controlled(tower, split="test", n=200, device="cpu"):
+def controlled(
+    tower: Tower, split: str = "test", n: int = 200, device: str = "cpu"
+) -> dict[str, dict[str, Any]]:
     """Individual, pair and set accuracy on the controlled sets, by spacing."""
     found = {}
     for which, spacing in itertools.product("AB", ("wide", "narrow")):
         sets = world.controlled(which, n, spacing, split)
-        items = [(s, [world.relation_question(s, 0, 1)]) for group in sets for s in group.scenes.values()]
+        items = [(s, [question]) for group in sets for s, question in group.asked()]
         right = torch.tensor(exact(tower, items, device)).reshape(n, 2, 2)  # sets, pairs of opposites, members
         rows = {"individual": right.flatten(1).float().mean(1), "pair": right.all(2).float().mean(1), "set": right.all(2).all(1)}
         for kind, values in rows.items():
@@ -74,19 +91,21 @@ def controlled(tower, split="test", n=200, device="cpu"):
 
 
 @torch.no_grad()
-def labelling(tower, reader, split="dev", n=300, device="cpu"):
+def labelling(
+    tower: Tower, reader: Reader, split: str = "dev", n: int = 300, device: str = "cpu"
+) -> dict[str, float]:
     """What the ViT alone knows of a picture: share of words right, by kind, and of relations between things.
 
     Words are balanced: the mean of the share of present words found and the share of absent words left out.
     """
-    truth, scores, related = [], [], []
+    truths, scores, related = [], [], []
     for chunk in _batched(world.scenes(split, n), 50):
         states = tower.patches(normalise(stack(chunk), device))
-        truth.append(torch.stack([torch.from_numpy(labels(s)) for s in chunk]))
+        truths.append(torch.stack([torch.from_numpy(labels(s)) for s in chunk]))
         scores.append(reader(states).cpu())
         pairs = torch.tensor([(i, *pair) for i, s in enumerate(chunk) for pair in relations(s)], device=device)
         related.append((reader.relate(states, pairs).argmax(1) == pairs[:, 3]).float().cpu())
-    truth, hit, found, at = torch.cat(truth), torch.cat(scores) > 0, {}, 0
+    truth, hit, found, at = torch.cat(truths), torch.cat(scores) > 0, {}, 0
     for kind in ("category", "colour", "texture", "background", "character"):  # the order of `label_names`
         size = len(world.words_of(kind)) * (2 if kind == "character" else 1)
         t, h = truth[:, at : at + size], hit[:, at : at + size]
@@ -96,7 +115,7 @@ def labelling(tower, reader, split="dev", n=300, device="cpu"):
 
 
 @torch.no_grad()
-def told(tower, split="dev", n=300, device="cpu"):
+def told(tower: Tower, split: str = "dev", n: int = 300, device: str = "cpu") -> float:
     """What the LM alone knows: share of answers right when the scene is told as a raster of words."""
     pages, side, rnd = Pages(tower.name), world.SIZE // tower.patch // tower.merge, random.Random("told")
     right = total = 0
@@ -110,7 +129,7 @@ def told(tower, split="dev", n=300, device="cpu"):
     return round(right / total, 4)
 
 
-def lens_layer(vlm, n=200):
+def lens_layer(vlm: VLM, n: int = 200) -> int:
     """The LM layer at which most object patches decode to a word of their own thing, on `n` development scenes."""
     scenes = list(world.scenes("dev", n))
 

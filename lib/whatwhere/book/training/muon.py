@@ -4,10 +4,12 @@
 bfloat16 arithmetic. Matrices of one shape are handled together.
 """
 
+from collections.abc import Iterable
+
 import torch
 
 
-def orthogonal(g, steps=5):
+def orthogonal(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """The nearest semi-orthogonal matrices to `g` `(n, rows, columns)`, roughly: Newton-Schulz with Muon's coefficients."""
     flip = g.shape[1] > g.shape[2]
     x = g.mT if flip else g
@@ -21,11 +23,17 @@ def orthogonal(g, steps=5):
 class Muon(torch.optim.Optimizer):
     """`rate` is on AdamW's scale: a step's entries have a root mean square of 0.2 times the rate."""
 
-    def __init__(self, params, lr, momentum=0.95, weight_decay=0.2):
+    def __init__(
+        self,
+        params: Iterable[torch.Tensor],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.2,
+    ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self):
+    def step(self) -> None:
         for group in self.param_groups:
             shapes = {}
             for p in group["params"]:

@@ -11,10 +11,12 @@ import os
 import platform
 import random
 import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +38,7 @@ LARGE = 216  # pixels a side: 24 × 24 patches where training had 16 × 16
 BIG_TUNING = Stage("fine-tune", 100, 16, rate=3e-4, muon=5e-4, warm=10)
 
 
-def scalings(n):
+def scalings(n: int) -> dict[str, torch.Tensor]:
     """{name: gains (n,) or (2, n)} of what is compared: the paper's own setting, others of its formula, and other formulas."""
     one = torch.ones(n, dtype=torch.float64)
     slope = torch.arange(n) / n
@@ -47,7 +49,7 @@ def scalings(n):
     }  # fmt: skip
 
 
-def alternatives(n):
+def alternatives(n: int) -> dict[str, torch.Tensor]:
     """{name: gains} of what is tried without training besides: is it the formula, or one frequency?"""
     some = scalings(n)
     some |= {f"base 10000 → {base}": (10_000 / base) ** (torch.arange(n) / n) for base in (5000, 2500, 1000)}
@@ -66,7 +68,7 @@ def alternatives(n):
     return some
 
 
-def gains_of(name, n):
+def gains_of(name: str, n: int) -> torch.Tensor:
     """The gains (n,) of "α/p", or of "none"."""
     return torch.ones(n, dtype=torch.float64) if name == "none" else rope.gains(n, *map(float, name.split("/")))
 
@@ -74,13 +76,13 @@ def gains_of(name, n):
 class Notes:
     """What a task has found so far, in a file: {step: result}. A step that is there already is not done again."""
 
-    def __init__(self, file):
+    def __init__(self, file: str | Path):
         self.file = Path(file)
         self.found = read_json(self.file) if self.file.exists() else {}
         if not isinstance(self.found, dict):
             raise ValueError(f"'{self.file}' holds no results; delete it, and they are measured again.")
 
-    def once(self, step, measure):
+    def once(self, step: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if step not in self.found:
             start = time.monotonic()
             self.found[step] = {**measure(), "seconds": round(time.monotonic() - start, 1)}
@@ -89,12 +91,14 @@ class Notes:
         return self.found[step]
 
 
-def by_set(organism, items):
+def by_set(organism: Small, items: Iterable[tuple[world.Scene, Sequence[world.Question]]]) -> str:
     """Right answers of controlled sets: "1101 0111 …", a word for each set, a letter for each of its relations, in order."""
     return " ".join("".join(map(str, each)) for each in np.array(exact(organism.tower, items), int).reshape(-1, 4))
 
 
-def where(organism, draw, split, n, large=0):
+def where(
+    organism: Small, draw: Callable[..., Any], split: str, n: int, large: int = 0
+) -> dict[str, str]:
     """{setting: right answers} on controlled sets of a split; `large` more of set B in a larger room."""
     found = {" ".join(at): by_set(organism, draw(*at, split, n)) for at in SETTINGS}
     if large:
@@ -103,7 +107,7 @@ def where(organism, draw, split, n, large=0):
     return found
 
 
-def general(organism, split, n):
+def general(organism: Small, split: str, n: int) -> dict[str, list[int]]:
     """{family: [right, asked]} on scenes of a split."""
     rnd = random.Random(f"general/{split}")
     items = [(scene, organism.examine(scene, rnd)) for scene in world.scenes(split, n)]
@@ -116,7 +120,9 @@ def general(organism, split, n):
     return found
 
 
-def sit(organism, draw, sets=50, large=20, scenes=200):
+def sit(
+    organism: Small, draw: Callable[..., Any], sets: int = 50, large: int = 20, scenes: int = 200
+) -> dict[str, Any]:
     """The whole test: controlled sets, also in a larger room and of unseen pairs, and every family of questions."""
     return {
         "where": where(organism, draw, "test", sets, large),
@@ -125,12 +131,12 @@ def sit(organism, draw, sets=50, large=20, scenes=200):
     }
 
 
-def scaled_by(organism, gains):
+def scaled_by(organism: Small, gains: torch.Tensor | float) -> None:
     """The frequencies that gains make of the unscaled ones."""
     organism.frequencies = rope.frequencies(4 * organism.pairs) * gains
 
 
-def surface(organism, notes, draw, dev, test):
+def surface(organism: Small, notes: Notes, draw: Callable[..., Any], dev: int, test: int) -> None:
     """Without training: every (α, p) and every alternative on development sets, and on test sets; and what else it changes."""
     points = {f"{alpha}/{p}": rope.gains(organism.pairs, alpha, p) for alpha, p in product(ALPHAS, POWERS)}
     for name, gains in {**points, **alternatives(organism.pairs)}.items():
@@ -146,12 +152,17 @@ def surface(organism, notes, draw, dev, test):
     scaled_by(organism, 1.0)
 
 
-def hits(text):
+def hits(text: str) -> np.ndarray:
     """(sets, 4) 0 or 1: `by_set`'s words, read."""
     return np.array([[int(letter) for letter in one] for one in text.split()])
 
 
-def score(found, name, settings=SETTINGS, split="dev"):
+def score(
+    found: dict[str, Any],
+    name: str,
+    settings: Iterable[tuple[str, str]] = SETTINGS,
+    split: str = "dev",
+) -> float:
     """The share of relation questions that are right, mean over settings, in what `surface` has noted under a name.
 
     On and under are the same pictures at both spacings of A: of the narrow ones left and right alone are counted.
@@ -160,12 +171,14 @@ def score(found, name, settings=SETTINGS, split="dev"):
     return float(np.mean([each[:, 2:].mean() if at == ("A", "narrow") else each.mean() for at, each in rows.items()]))
 
 
-def ability(found, name):
+def ability(found: dict[str, Any], name: str) -> float:
     """The share of all questions about ordinary development scenes that are right, mean over families."""
     return float(np.mean([right / asked for right, asked in found[f"free {name}, general"]["general"].values()]))
 
 
-def choose(found, settings=SETTINGS, loss=0.01):
+def choose(
+    found: dict[str, Any], settings: Iterable[tuple[str, str]] = SETTINGS, loss: float = 0.01
+) -> str:
     """The (α, p), as "α/p", that is best on development sets among those that cost at most `loss` of ability; or "none".
 
     found: what `surface` has noted. Of equals it is the smallest α.
@@ -175,7 +188,7 @@ def choose(found, settings=SETTINGS, loss=0.01):
     return max((name for name in names if ability(found, name) >= least), key=lambda name: round(score(found, name, settings), 9))
 
 
-def grow(seed, work):
+def grow(seed: int, work: Path) -> None:
     """One small organism: pretraining, scaling without training, with fine-tuning, and from the start."""
     notes, kept = Notes(work / f"small-{seed}.json"), work / f"small-{seed}.safetensors"
     watched = [item for at in SETTINGS for item in controlled(*at, "dev", 8)]
@@ -211,7 +224,7 @@ def grow(seed, work):
             notes.once(f"from the start {name}", lambda gains=gains: born(gains)[1])
 
 
-def big(work, tuning):
+def big(work: Path, tuning: bool) -> None:
     """toy-qwen2vl: scaled without training; or, `tuning`, fine-tuned with and without scaling, on three draws of scenes."""
 
     def fresh(seed):
@@ -220,7 +233,7 @@ def big(work, tuning):
 
     def draw(which, spacing, split, n, size=world.SIZE):
         sets = world.controlled(which, n, spacing, split, size=size)
-        return [(scene, [world.relation_question(scene, 0, 1)]) for one in sets for scene in one.scenes.values()]
+        return [(scene, [question]) for group in sets for scene, question in group.asked()]
 
     if not tuning:
         notes = Notes(work / "toy-qwen2vl.json")
@@ -244,29 +257,32 @@ def big(work, tuning):
             notes.once(f"seed {seed}, {name}", tuned)
 
 
-def run(task, work):
+def run(task: tuple[Any, ...], work: Path) -> None:
     """One task in a process of its own, on one thread."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     kind, *rest = task
-    grow(*rest, work) if kind == "small" else big(work, kind == "tuned")
+    if kind == "small":
+        grow(rest[0], work)
+    else:
+        big(work, kind == "tuned")
 
 
-def machine():
+def machine() -> str:
     """What this was measured on, in words."""
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     return f"{processor()}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
-def processor():
+def processor() -> str:
     """The processor's name, where the system tells it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
-def main():
+def main() -> None:
     root = Path(__file__).parents[4]
     parser = argparse.ArgumentParser(prog="whatwhere.book.training.scaling", description=__doc__)
     parser.add_argument("--out", type=Path, default=root / "data" / "results" / "rope_scaling.json")

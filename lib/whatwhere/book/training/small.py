@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,27 +51,27 @@ class Small:
     examine: Callable
 
     @property
-    def frequencies(self):
+    def frequencies(self) -> torch.Tensor:
         """The vision tower's `inv_freq`: (4,), or (2, 4) where rows and columns turn at different rates."""
         return self.tower.vision.rotary_pos_emb.inv_freq
 
     @frequencies.setter
-    def frequencies(self, values):
+    def frequencies(self, values: torch.Tensor) -> None:
         self.tower.vision.rotary_pos_emb.inv_freq = torch.as_tensor(values, dtype=torch.float32)
 
     @property
-    def pairs(self):
+    def pairs(self) -> int:
         """How many frequencies each axis has."""
         return self.frequencies.shape[-1]
 
-    def parts(self):
+    def parts(self) -> nn.ModuleDict:
         return nn.ModuleDict({"model": self.tower.model, "reader": self.reader})
 
 
 class Reader(nn.Module):
     """Reads words off each patch, and a relation off the patches that speak for two colours. Only `vision` uses it."""
 
-    def __init__(self, width):
+    def __init__(self, width: int):
         super().__init__()
         self.norm, self.score = nn.LayerNorm(width), nn.Linear(width, len(WORDS))
         nn.init.constant_(self.score.bias, -2.5)  # most words are not true of most patches
@@ -78,7 +79,9 @@ class Reader(nn.Module):
         nn.init.zeros_(self.relation.weight)
         nn.init.zeros_(self.relation.bias)
 
-    def forward(self, states, pairs):
+    def forward(
+        self, states: torch.Tensor, pairs: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores (batch, patches, words), and (pairs, relations) of `pairs` (pairs, 3 or more): picture, colour, colour."""
         states = self.norm(states)
         scores = self.score(states)
@@ -87,7 +90,7 @@ class Reader(nn.Module):
         return scores, self.relation(torch.cat([things[pairs[:, 0], pairs[:, 1]], things[pairs[:, 0], pairs[:, 2]]], 1))
 
 
-def sprout(seed=0):
+def sprout(seed: int = 0) -> Small:
     """A `Small` before it has learnt anything, but for its language model, which is toy-qwen2vl's.
 
     Queries and keys get large random biases: heads that look in some direction whatever they see. Without them *where* is
@@ -104,20 +107,20 @@ def sprout(seed=0):
     return Small(tower, Reader(WIDTH), seed, questions, questions)
 
 
-def unique(scene):
+def unique(scene: world.Scene) -> list[int]:
     """Indices of the things whose colour no other thing of the scene has."""
     worn = [thing.colour for thing in scene.things]
     return [n for n, colour in enumerate(worn) if colour and worn.count(colour) == 1]
 
 
-def relation_question(scene, a, b):
+def relation_question(scene: world.Scene, a: int, b: int) -> Question | None:
     """Where is thing `a` relative to thing `b` (indices), each called by its colour? None where no single word is right."""
     word, one, two = world.relation(scene.things[a], scene.things[b]), scene.things[a].colour, scene.things[b].colour
     text = f"where is the {one} object relative to the {two} object ?"
     return Question("relation", text, word, (a, b)) if word else None
 
 
-def questions(scene, rnd):
+def questions(scene: world.Scene, rnd: random.Random) -> list[Question]:
     """Questions about a scene whose things go by their colour: one or two of every family that the scene gives ground for."""
     own, worn = unique(scene), [thing.colour for thing in scene.things if thing.colour]
     free, here = [c for c in COLOURS if c not in worn], rnd.choice(worn)
@@ -125,7 +128,7 @@ def questions(scene, rnd):
              for colour, answer in ((here, "yes"), (rnd.choice(free), "no"))]  # fmt: skip
     if own:
         thing = scene.things[rnd.choice(own)]
-        found.append(Question("texture", f"what texture is the {thing.colour} object ?", thing.texture))
+        found.append(Question("texture", f"what texture is the {thing.colour} object ?", str(thing.texture)))
         found.append(Question("category", f"what is the {thing.colour} object ?", thing.category))
     found.append(Question("background", "what is the background ?", scene.background))
     counted = rnd.choice(COLOURS) if rnd.random() < 0.3 else here
@@ -135,14 +138,14 @@ def questions(scene, rnd):
     return found + rnd.sample(asked, min(3, len(asked)))
 
 
-def captions(scene):
+def captions(scene: world.Scene) -> list[tuple[int, int, int]]:
     """What captions say of where: (colour, colour, relation) as indices, of all pairs that go by their colours."""
     said = [(a, b, relation_question(scene, a, b)) for a, b in itertools.permutations(unique(scene), 2)]
     return [(COLOURS.index(scene.things[a].colour), COLOURS.index(scene.things[b].colour), RELATIONS.index(q.answer))
             for a, b, q in said if q]  # fmt: skip
 
 
-def shown(scene, side=SIDE):
+def shown(scene: world.Scene, side: int = SIDE) -> torch.Tensor:
     """(side², words) float: what each cell of a grid shows, in raster order; the ground where no thing covers 30% of it."""
     cover = scene.cover(side, side)[:-1].reshape(len(scene.things), -1)
     owner = np.where(cover.max(0) >= 0.3, cover.argmax(0), -1)
@@ -151,7 +154,9 @@ def shown(scene, side=SIDE):
     return torch.from_numpy(truth[owner])
 
 
-def losses(small, stage, step, pages):
+def losses(
+    small: Small, stage: Stage, step: int, pages: Pages
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss of one step, and the share of relations (`vision`) or of answers' words that are right."""
     first = 200_000_000 + small.seed * 1_000_000 + {"vision": 0, "tune": 300_000, "fine-tune": 600_000}[stage.name]
     scenes = list(world.scenes("train", stage.batch, first + step * stage.batch))
@@ -171,7 +176,12 @@ def losses(small, stage, step, pages):
     return language_loss(small.tower, pages, batch, small.tower.tokens(states, SIDE, SIDE))
 
 
-def learn(small, stage, watch=None, every=40):
+def learn(
+    small: Small,
+    stage: Stage,
+    watch: Callable[[Small], dict[str, Any]] | None = None,
+    every: int = 40,
+) -> list[dict[str, Any]]:
     """Train one stage. Returns a list of {"step", "loss", "right"}, means over `every` steps, and what watch(small) says then."""
     both = trainable(small.tower, small.reader, stage.name.replace("fine-", ""))
     for p in small.parts().parameters():
@@ -193,18 +203,20 @@ def learn(small, stage, watch=None, every=40):
     return log
 
 
-def controlled(which, spacing, split, n, size=world.SIZE, start=0):
+def controlled(
+    which: str, spacing: str, split: str, n: int, size: int = world.SIZE, start: int = 0
+) -> list[tuple[world.Scene, list[Question]]]:
     """`n` controlled sets whose two things differ in colour, for `evaluate.exact`: four scenes a set, a question each."""
-    found = []
-    for seed in itertools.count(start):
-        if len(found) == 4 * n:
-            return found
-        one = world.controlled(which, 1, spacing, split, seed, size)[0]
-        if len({thing.colour for thing in one.scenes["left"].things}) == 2:
-            found += [(scene, [relation_question(scene, 0, 1)]) for scene in one.scenes.values()]
+    items, seeds = [], itertools.count(start)
+    while len(items) < 4 * n:
+        scenes = world.controlled(which, 1, spacing, split, next(seeds), size)[0].scenes
+        if len({thing.colour for thing in scenes["left"].things}) == 2:
+            asked = [(scene, relation_question(scene, 0, 1)) for scene in scenes.values()]
+            items += [(scene, [question]) for scene, question in asked if question]
+    return items
 
 
-def keep(small, file):
+def keep(small: Small, file: str | Path) -> None:
     """Write all weights, whole or not at all."""
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: each.detach().contiguous() for name, each in small.parts().state_dict().items()}
@@ -212,7 +224,7 @@ def keep(small, file):
     save_whole(tensors, file, {"seed": json.dumps(small.seed)})
 
 
-def reopen(file, seed):
+def reopen(file: str | Path, seed: int) -> Small:
     """The `Small` that was kept in a file. Raises ValueError where that is damaged."""
     small = sprout(seed)
     try:

@@ -7,9 +7,14 @@
     tune       everything, on questions
 """
 
+from __future__ import annotations
+
 import math
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +25,9 @@ from ... import world
 from .checkpoints import keep, resume
 from .data import RELATIONS, Batches, Pages, label_names, normalise
 from .muon import Muon
+
+if TYPE_CHECKING:
+    from .towers import Tower
 
 
 @dataclass(frozen=True)
@@ -47,18 +55,18 @@ class Reader(nn.Module):
     for its two things. No patch is told where anything is.
     """
 
-    def __init__(self, width):
+    def __init__(self, width: int):
         super().__init__()
         self.norm, self.score = nn.LayerNorm(width), nn.Linear(width, len(label_names()))
         nn.init.constant_(self.score.bias, -2.5)  # most words are absent from most pictures
-        self.relation = nn.utils.skip_init(nn.Linear, 2 * width, len(RELATIONS))
+        self.relation: Any = nn.utils.skip_init(nn.Linear, 2 * width, len(RELATIONS))
         nn.init.zeros_(self.relation.weight)
         nn.init.zeros_(self.relation.bias)
 
-    def forward(self, states):
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
         return torch.logsumexp(self.score(self.norm(states)), 1) - math.log(states.shape[1])
 
-    def relate(self, states, pairs):
+    def relate(self, states: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
         """Scores `(pairs, relations)` of `pairs` `(pairs, 3 or more)`: picture, category, category it is related to."""
         states = self.norm(states)
         speaks = self.score(states)[..., : len(world.CATEGORIES)].softmax(1)
@@ -66,7 +74,7 @@ class Reader(nn.Module):
         return self.relation(torch.cat([things[pairs[:, 0], pairs[:, 1]], things[pairs[:, 0], pairs[:, 2]]], 1))
 
 
-def mask(segment, before):
+def mask(segment: torch.Tensor, before: int) -> torch.Tensor:
     """`(batch, 1, length, length)` booleans, True where a token may look.
 
     Causal; a question sees the prefix and the picture (the first `before` tokens) and itself, never another question.
@@ -78,7 +86,7 @@ def mask(segment, before):
     return (causal & same)[:, None]
 
 
-def told(tower, grid, blur=0, seed=0):
+def told(tower: Tower, grid: torch.Tensor, blur: float = 0, seed: int = 0) -> torch.Tensor:
     """Input embeddings `(batch, cells, hidden)` of a raster of words `(batch, cells, 3)`: a cell is the mean of its words.
 
     With `blur` (0 … 1) a scene is told indistinctly: up to half of the words after a cell's first are left out, a tenth
@@ -102,7 +110,9 @@ def told(tower, grid, blur=0, seed=0):
     return cells * speaks.to(cells.device) + (offset + grain).to(cells.device)
 
 
-def language_states(tower, pages, batch, visual):
+def language_states(
+    tower: Tower, pages: Pages, batch: dict[str, torch.Tensor], visual: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Run the LM over prefix, visual tokens `(batch, tokens, hidden)` and questions.
 
     Returns (last states after the final norm, targets, number of tokens before the questions).
@@ -121,13 +131,21 @@ def language_states(tower, pages, batch, visual):
     return out.last_hidden_state, batch["target"].to(device), before
 
 
-def language_logits(tower, pages, batch, visual):
+def language_logits(
+    tower: Tower, pages: Pages, batch: dict[str, torch.Tensor], visual: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Logits over the whole sequence, targets, and the number of tokens before the questions."""
     states, target, before = language_states(tower, pages, batch, visual)
     return tower.head(states), target, before
 
 
-def language_loss(tower, pages, batch, visual, grid=None):
+def language_loss(
+    tower: Tower,
+    pages: Pages,
+    batch: dict[str, torch.Tensor],
+    visual: torch.Tensor,
+    grid: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean cross-entropy of the answers' tokens; where `grid` is given, of each next word of raster and questions too.
 
     Returns (loss, share of answer tokens right).
@@ -146,7 +164,9 @@ def language_loss(tower, pages, batch, visual, grid=None):
     return loss, right
 
 
-def vision_loss(tower, reader, batch, device):
+def vision_loss(
+    tower: Tower, reader: Reader, batch: dict[str, torch.Tensor], device: str | torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Binary cross-entropy of the labels that are known; of a close-up, also which of all categories it shows; of a whole
     scene, also how its things are related.
 
@@ -173,7 +193,9 @@ def vision_loss(tower, reader, batch, device):
     return loss, hit
 
 
-def trainable(tower, reader, stage):
+def trainable(
+    tower: Tower, reader: nn.Module, stage: str
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """The parameters a stage changes: (matrices inside transformer blocks, everything else)."""
     blocks = {"text": [tower.lm.layers], "align": [], "tune": [tower.lm.layers, tower.blocks]}.get(stage, [tower.blocks])
     modules = {"text": [tower.lm, tower.head], "align": [tower.connector], "tune": [tower.model]}
@@ -183,28 +205,42 @@ def trainable(tower, reader, stage):
     return list(matrices.values()), list(rest.values())
 
 
-def optimizers(matrices, rest, stage):
+def optimizers(
+    matrices: list[nn.Parameter], rest: list[nn.Parameter], stage: Stage
+) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside blocks, AdamW for all else: fewer steps to the same loss than AdamW alone."""
-    made = [torch.optim.AdamW(rest, lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)]
+    made: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    ]
     if matrices:
         made.append(Muon(matrices, lr=stage.muon))
     return made
 
 
-def rate_at(stage, step):
+def rate_at(stage: Stage, step: int) -> float:
     """Warm up, hold, cool linearly: the ViTs sit on a plateau until they break through, and cooling too early freezes it."""
     left = (stage.steps - step) / max(1, round(stage.steps * stage.cool))
     return min(1.0, (step + 1) / stage.warm, left)
 
 
-def named(tower, reader, parameters):
+def named(
+    tower: Tower, reader: nn.Module, parameters: Iterable[nn.Parameter]
+) -> dict[str, nn.Parameter]:
     """{name: parameter} of the given parameters, a shared one by its first name."""
     chosen = {id(p) for p in parameters}
     both = nn.ModuleDict({"model": tower.model, "reader": reader})
     return {k: p for k, p in both.named_parameters() if id(p) in chosen}
 
 
-def run(tower, reader, stage, folder, device="cpu", workers=1, every=100):
+def run(
+    tower: Tower,
+    reader: Reader,
+    stage: Stage,
+    folder: str | Path,
+    device: str = "cpu",
+    workers: int = 1,
+    every: int = 100,
+) -> dict[str, Any]:
     """Run one stage, or what is left of it; returns its progress: step, seconds and log, a list of means over `every` steps.
 
     A checkpoint is written to `folder` every `every` steps and at the end, whole or not at all. A run that was killed
@@ -241,7 +277,13 @@ def run(tower, reader, stage, folder, device="cpu", workers=1, every=100):
     return state
 
 
-def advance(tools, rest, loss, stage, step):
+def advance(
+    tools: Sequence[torch.optim.Optimizer],
+    rest: list[nn.Parameter],
+    loss: torch.Tensor,
+    stage: Stage,
+    step: int,
+) -> None:
     """One step of all optimizers at the rates of this step; the gradients of what is not a matrix are clipped."""
     for tool in tools:
         tool.zero_grad(set_to_none=True)
@@ -253,7 +295,9 @@ def advance(tools, rest, loss, stage, step):
         tool.step()
 
 
-def losses(tower, reader, pages, batch, stage, device):
+def losses(
+    tower: Tower, reader: Reader, pages: Pages, batch: dict[str, Any], stage: str, device: str
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss of a stage on a batch, and the share of it that is right."""
     if stage in ("close-ups", "vision"):
         return vision_loss(tower, reader, batch, device)

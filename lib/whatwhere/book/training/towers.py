@@ -4,6 +4,10 @@ The families' own forward passes take one packed row of patches (Qwen2-VL) or wh
 same weights and the same arithmetic, batched; the tests hold them against the families' own.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import torch
 import torch.nn.functional as F
 from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
@@ -11,13 +15,16 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_
 from .build import MERGE, PATCH
 from .data import whitening
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 class Tower:
     """Vision, connector and language model of an organism by one set of names."""
 
-    def __init__(self, model, name):
+    def __init__(self, model: PreTrainedModel, name: str):
         self.model, self.name, self.patch, self.merge = model, name, PATCH[name], MERGE[name]
-        inner = model.model
+        inner: Any = model.model  # whose parts torch knows by no type
         self.lm, self.head = inner.language_model, model.lm_head
         if name == "toy-llava":
             self.vision, self.connector = inner.vision_tower, inner.multi_modal_projector
@@ -27,7 +34,7 @@ class Tower:
             self.blocks = self.vision.blocks
 
     @torch.no_grad()
-    def start(self):
+    def start(self) -> None:
         """First weights: whitened patches (see `data.whitening`), positions of equal strength, an LM in which a word looks at
         words like itself (equal query and key weights, after Trockman and Kolter 2023), and a silent connector.
 
@@ -48,7 +55,7 @@ class Tower:
         if self.name == "toy-llava":
             self.vision.embeddings.position_embedding.weight.normal_(0, 0.5)
 
-    def patches(self, pixels, corner=None):
+    def patches(self, pixels: torch.Tensor, corner: torch.Tensor | None = None) -> torch.Tensor:
         """Last patch states `(batch, rows * columns, hidden)` in raster order, of `pixels` `(batch, 3, height, width)`.
 
         `corner` `(batch, 2)` says where in the whole picture a window's first patch lies (row, column); None is whole.
@@ -86,7 +93,7 @@ class Tower:
             x = x + block.mlp(block.norm2(x))
         return x
 
-    def tokens(self, states, rows, columns):
+    def tokens(self, states: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
         """Visual tokens `(batch, tokens, LM hidden)` in raster order from patch states in raster order."""
         if self.merge > 1:
             m, (batch, _, width) = self.merge, states.shape
@@ -94,7 +101,7 @@ class Tower:
             return self.connector(states).reshape(batch, -1, self.lm.config.hidden_size)
         return self.connector(states)
 
-    def positions(self, before, rows, columns, offset):
+    def positions(self, before: int, rows: int, columns: int, offset: torch.Tensor) -> torch.Tensor:
         """LM positions of a sequence: prefix, `rows x columns` visual tokens, then text at `offset` tokens after them.
 
         `offset` is `(batch, text)`. Returns `(batch, length)`, or `(3, batch, length)` for M-RoPE.

@@ -3,52 +3,56 @@
 The package must be importable where lmms-eval runs; these functions are found by lmms-eval beside the task files.
 """
 
+from typing import Any
+
 from whatwhere.benchmarks import Result, formats
 
 SEED = 0  # of the options' order
 
 
-def numbered(documents):
+def numbered(documents: Any) -> Any:
     """Give every document its name, by which its options are shuffled."""
     return documents.add_column("name", [f"{documents.split}/{n}" for n in range(len(documents))])
 
 
-def pictures(document):
+def pictures(document: dict[str, Any]) -> list[Any]:
     return [document["image_options"].convert("RGB")]
 
 
-def question(document, lmms_eval_specific_kwargs=None):
+def question(
+    document: dict[str, Any], lmms_eval_specific_kwargs: dict[str, Any] | None = None
+) -> str:
     return _item(document).question
 
 
-def gold(document):
+def gold(document: dict[str, Any]) -> Any:
     return _item(document).gold
 
 
-def rows(document, results):
+def rows(document: dict[str, Any], results: list[str]) -> dict[str, Any]:
     """The row of one answer, for each of our metrics."""
     row = _item(document).row(results[0])
     return {metric: row for metric in ("accuracy", "pairs", "sets", "unparsed")}
 
 
-def rows_of_two(document, results):
+def rows_of_two(document: dict[str, Any], results: list[str]) -> dict[str, Any]:
     row = _item(document).row(results[0])
     return {metric: row for metric in ("accuracy", "unparsed")}
 
 
-def accuracy(rows):
+def accuracy(rows: list[dict[str, Any]]) -> float:
     return _result(rows).scores["accuracy"].value
 
 
-def pairs(rows):
+def pairs(rows: list[dict[str, Any]]) -> float:
     return _result(rows).scores["pairs"].value
 
 
-def sets(rows):
+def sets(rows: list[dict[str, Any]]) -> float:
     return _result(rows).scores["sets of four"].value
 
 
-def unparsed(rows):
+def unparsed(rows: list[dict[str, Any]]) -> float:
     return _result(rows).unparsed
 
 
