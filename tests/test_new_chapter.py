@@ -50,12 +50,12 @@ def inserted(committed, tmp_path_factory):
     """(a copy of the book with a chapter after 02, its notebook)"""
     root = tmp_path_factory.mktemp("inserted") / "book"
     shutil.copytree(committed, root)
-    return root, new_chapter.add("which_lens", "02", root)
+    return root, new_chapter.add("an_invented_one", "02", root)
 
 
 def test_the_new_chapter_keeps_to_the_skeleton(inserted):
     root, path = inserted
-    assert path == root / "notebooks" / "03_which_lens.ipynb"
+    assert path == root / "notebooks" / "03_an_invented_one.ipynb"
     for test in (
         skeleton.test_skeleton, skeleton.test_size, skeleton.test_plain_markdown, skeleton.test_no_stored_outputs,
         skeleton.test_exercises_are_complete, skeleton.test_an_open_exercise_says_what_a_good_answer_holds,
@@ -63,7 +63,11 @@ def test_the_new_chapter_keeps_to_the_skeleton(inserted):
     ):  # fmt: skip
         test(path)
     text = path.read_text(encoding="utf-8")
-    assert "(02_reading_patches_as_words.ipynb)" in text and "# TODO: Which lens" in text
+    assert (
+        "Before you start:** [" in text
+        and f"({chapters.NOTEBOOKS[1].name})" in text
+        and "# TODO: An invented one" in text
+    )
 
 
 def test_the_new_chapter_runs_and_its_checks_tell_a_solution_from_a_stub(inserted, capsys):
@@ -92,11 +96,11 @@ def test_chapters_after_it_have_new_numbers_wherever_they_are_named(committed, i
             name = name.replace(stem, now)
         added.append(name)
         if name == "_toc.yml":
-            assert new[name].count("- file: notebooks/03_which_lens\n") == 1
-            new[name] = new[name].replace("      - file: notebooks/03_which_lens\n", "")
+            assert new[name].count("- file: notebooks/03_an_invented_one\n") == 1
+            new[name] = new[name].replace("      - file: notebooks/03_an_invented_one\n", "")
         if name == "book/teaching_notes.md":
             start, end = (new[name].index(f"## Chapter {n}:") for n in (3, 4))
-            assert "](../notebooks/03_which_lens.ipynb)" in new[name][start:end]
+            assert "](../notebooks/03_an_invented_one.ipynb)" in new[name][start:end]
             new[name] = new[name][:start] + new[name][end:]
         assert DIGITS.sub("#", new[name]) == DIGITS.sub("#", text), name
         for before, now in zip(DIGITS.findall(text), DIGITS.findall(new[name])):
@@ -110,8 +114,15 @@ def test_chapters_after_it_have_new_numbers_wherever_they_are_named(committed, i
         *(json.loads(t["lib/whatwhere/book/catalogue.json"]) for t in (old, new))
     ):
         assert claim["chapter"] == claim_old["chapter"] + (claim_old["chapter"] > 2)
-    assert "| $r$ | 7, 8 | in chapter 7 a row; in chapter 8 the mean" in new["book/notation.md"]
-    assert '(10, "states at every place")' in new["lib/whatwhere/book/rehearsal/tour.py"]
+    for name, numbers in (
+        (
+            "book/notation.md",
+            r"\$r\$ \| (\d+), (\d+) \| in chapter (\d+) a row; in chapter (\d+) the mean",
+        ),
+        ("lib/whatwhere/book/rehearsal/tour.py", r'\((\d+), "states at every place"'),
+    ):
+        before, now = (re.search(numbers, tree[name]).groups() for tree in (old, new))
+        assert [int(n) + 1 for n in before] == [int(n) for n in now], name
 
 
 RENAMED = {f"{n:02d}_{name}": f"{n + 1:02d}_{name}" for n, name in ((3, "c"), (9, "i"), (10, "j"))}
@@ -138,10 +149,10 @@ def test_without_after_it_comes_last_and_nothing_is_renumbered(committed, tmp_pa
     root = tmp_path / "book"
     shutil.copytree(committed, root)
     last = len(list((root / "notebooks").glob("*.ipynb"))) + 1
-    assert new_chapter.add("which_lens", root=root).name == f"{last}_which_lens.ipynb"
+    assert new_chapter.add("an_invented_one", root=root).name == f"{last}_an_invented_one.ipynb"
     old, new = texts(committed), texts(root)
     assert {name for name in new if new[name] != old.get(name)} == {
-        f"notebooks/{last}_which_lens.ipynb", "_toc.yml", "book/teaching_notes.md"
+        f"notebooks/{last}_an_invented_one.ipynb", "_toc.yml", "book/teaching_notes.md"
     }  # fmt: skip
     assert new["book/teaching_notes.md"].startswith(old["book/teaching_notes.md"].rstrip("\n"))
 
@@ -151,9 +162,9 @@ def test_without_after_it_comes_last_and_nothing_is_renumbered(committed, tmp_pa
     ("../which", None, "small letters, digits and underscores"),
     ("03_which", None, "small letters, digits and underscores"),
     ("reading_patches_as_words", None, "There is a chapter 'reading_patches_as_words' already"),
-    ("which_lens", "77", "no chapter '77' to come after: AFTER is one of 01, 02"),
-    ("which_lens", "two", "no chapter 'two'"),
-    ("which_lens", "0", "no chapter '0'"),
+    ("an_invented_one", "77", "no chapter '77' to come after: AFTER is one of 01, 02"),
+    ("an_invented_one", "two", "no chapter 'two'"),
+    ("an_invented_one", "0", "no chapter '0'"),
 ])  # fmt: skip
 def test_what_cannot_be_a_chapter_is_refused(name, after, sentence, committed):
     before = texts(committed)
@@ -171,11 +182,11 @@ def test_changes_that_are_not_committed_are_not_mixed_with_a_renumbering(committ
     with pytest.raises(
         ValueError, match="not committed would be mixed with new numbers, in book/intro.md: commit"
     ):
-        new_chapter.add("which_lens", "02", root)
+        new_chapter.add("an_invented_one", "02", root)
     assert texts(root) == before
     shutil.rmtree(root / ".git")
     with pytest.raises(ValueError, match="in a git repository, but git says"):
-        new_chapter.add("which_lens", "02", root)
+        new_chapter.add("an_invented_one", "02", root)
 
 
 def test_numbers_of_chapters_are_those_of_their_files():
