@@ -36,7 +36,8 @@ _FIELDS = ("id", "statement", "paper", "measured", "control", "verdict", "tolera
 def catalogue():
     """Every claim, in the book's order: id, chapter, statement and the value of the paper that makes it.
 
-    Those that are not the paper's have a source: "ours", without such a value (None), or another paper's citation key. Those that only real weights can settle have the commands that do, which are to be run in turn.
+    Those that are not the paper's have a source: "ours", without such a value (None), or another paper's citation key.
+    Those that only real weights can settle have the commands that do, which are to be run in turn.
     """
     return json.loads(resources.files(__package__).joinpath("catalogue.json").read_text(encoding="utf-8"))
 
