@@ -11,7 +11,7 @@ from tools.trials import gpu_trial, steady
 CELLS = (
     "import torch\nimport whatwhere as ww\nassert torch.cuda.is_available()\nvlm = ww.load('toy-llava')",
     "vlm.unembedding.weight.numpy()",
-    "assert vlm.logits(ww.world.scene(1).image, 'how many ?').numpy().any()\nprint(vlm.dtype, vlm.device)",
+    "assert vlm.dtype == torch.bfloat16 and vlm.device.type == 'cuda'",
 )
 
 
