@@ -234,7 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Add a chapter from the template, and renumber those after it."
     )
-    parser.add_argument("name", help="such as which_lens")
+    parser.add_argument("name", nargs="?", help="such as which_lens")
     parser.add_argument(
         "--after", metavar="NN", help="the chapter before it, such as 02; by default it comes last"
     )
