@@ -13,8 +13,8 @@ FRUGAL := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-site lab serve student instructor train scaling bench steady rehearse agreement colab gpu links offline release \
-        sync clean
+.PHONY: help book test test-site lab chapter serve student instructor train scaling bench steady rehearse agreement colab gpu links \
+        offline release sync clean
 
 help:  ## show this list
 	@echo "What and Where: make TARGET, where TARGET is one of"
@@ -55,6 +55,9 @@ instructor: $(READY)  ## write the chapters with solutions and outputs into inst
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks
+
+chapter: $(READY)  ## begin a chapter from the template: NAME=which_lens, and AFTER=02 (the last one without)
+	$(BIN)/python -m tools.course.new_chapter $(NAME) $(if $(AFTER),--after $(AFTER))
 
 train: $(READY)  ## train both model organisms from scratch (resumes where it stopped)
 	$(FRUGAL) $(BIN)/python -m whatwhere.book.training

@@ -46,7 +46,6 @@ def test_every_declared_package_is_pinned_inside_its_range():
 
 def test_pins_are_exact_and_torch_has_no_local_suffix():
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    assert PINS["torch"] == "2.13.0"
     for line in text.splitlines():
         assert line.startswith("#") or re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9a-z.]*", line), line
 
@@ -260,15 +259,6 @@ def test_stored_outputs_are_a_complaint(tmp_path):
 # --- the build ---
 
 
-def test_the_configuration_keeps_its_promises():
-    assert CONFIG["execute"]["raise_on_error"] is True
-    assert CONFIG["sphinx"]["recursive_update"] is True
-    assert {".venv", "**/.venv", "lib", "tests"} <= set(CONFIG["exclude_patterns"])
-    assert CONFIG["launch_buttons"]["colab_url"] and CONFIG["repository"]["branch"]
-    assert CONFIG["sphinx"]["config"]["html_math_renderer"] == "katex"
-    assert (ROOT / CONFIG["html"]["favicon"]).is_file()
-
-
 def test_every_page_is_in_the_table_of_contents():
     entries = [entry for part in TOC["parts"] for entry in part["chapters"]]
     within = [page for entry in entries for page in entry.get("sections", ())]
@@ -315,10 +305,13 @@ def test_pages_about_the_chapters_are_read_last():
     assert names == ["book/intro", "notebooks/01_a", "book/claims", "book/status"]
 
 
-def test_make_help_lists_the_targets_the_readme_promises():
-    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("book", "test", "test-site", "lab", "serve", "student", "instructor", "train", "scaling", "bench", "clean"):
-        assert re.search(rf"^  {target} ", said, flags=re.MULTILINE), said
+def test_make_knows_every_target_that_a_reader_is_told_of():
+    known = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        for target in re.findall(r"(?:`|^ *)make ([a-z][a-z-]+)", text, flags=re.MULTILINE):
+            assert target in known, f"{path.name} speaks of make {target}, which the Makefile does not list"
 
 
 def test_what_the_status_page_calls_a_check_is_there():
@@ -328,5 +321,3 @@ def test_what_the_status_page_calls_a_check_is_there():
     for path, name in named:
         assert (ROOT / path).is_file(), f"book/status.md names {path}"
         assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8") or not name, f"{path} has no {name}"
-    for target in re.findall(r"`make ([a-z-]+)`", text):
-        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), f"make {target}"

@@ -43,10 +43,6 @@ SHARES = {
 }  # fmt: skip
 
 
-def test_there_are_ten_thousand():
-    assert sum(files * each for files, each in SHARES.values()) >= 10_000
-
-
 # -- damage -----------------------------------------------------------------------------------------------------------
 
 DEEP, LONG = "@deep@", "@long@"  # 100,000 lists in each other, and a number of 5,000 digits

@@ -11,7 +11,7 @@ from tools.trials import gpu_trial, steady
 CELLS = (
     "import torch\nimport whatwhere as ww\nassert torch.cuda.is_available()\nvlm = ww.load('toy-llava')",
     "vlm.unembedding.weight.numpy()",
-    "assert vlm.logits(ww.world.scene(1).image, 'how many ?').numpy().any()\nprint(vlm.dtype, vlm.device)",
+    "assert vlm.dtype == torch.bfloat16 and vlm.device.type == 'cuda'",
 )
 
 
@@ -50,10 +50,3 @@ def test_what_is_committed_ran():
         assert set(record[precision]["chapters"]) <= known and not any(record[precision]["commands"].values())
     for name, row in record["float32"]["chapters"].items():
         assert not row["failures"] and not row["differences"], name
-
-
-def test_every_way_to_compress_is_asked():
-    asked = [" ".join(each) for each in gpu_trial.asked("qwen2_vl", "folder")]
-    assert len(asked) == len(set(asked)) and all(
-        any(part in each for each in asked) for part in ("--compress 3", "fastv-rank", "--scale", "check", "distil", "--blind")
-    )

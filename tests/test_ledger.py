@@ -3,10 +3,12 @@ import json
 import numpy as np
 import pytest
 
+from tools.course import chapters
 from whatwhere.book import ledger
 
 NOTEBOOK = "02_reading_patches_as_words"
-N = 36  # claims of the catalogue
+NUMBERS = {path.stem[3:]: int(path.stem[:2]) for path in chapters.NOTEBOOKS}
+N = 36  # claims of the paper
 
 
 def arguments(**changes):
@@ -38,14 +40,50 @@ def measured(**changes):
 
 def test_catalogue():
     claims = ledger.catalogue()
-    assert len(claims) == len({claim["id"] for claim in claims}) == N
+    assert len(claims) == len({claim["id"] for claim in claims})
+    assert len([claim for claim in claims if "source" not in claim]) == N
     for claim in claims:
         real = claim["id"].split(".")[1] == "real"  # what only real weights can settle, with the commands that do
-        assert set(claim) == {"id", "chapter", "statement", "paper", *(["command"] if real else [])}
-        assert real == (claim["chapter"] == 12)
-        assert set(claim["paper"]) == {"value", "unit", "where"}
-        assert real or claim["id"].startswith("what." if claim["chapter"] <= 5 else "where.")
+        assert set(claim) - {"source"} == {"id", "chapter", "statement", "paper", *(["command"] if real else [])}
+        assert claim["id"].startswith(("what.", "where."))
+        assert real == (claim["chapter"] == NUMBERS["real_models"])
+        if claim.get("source") == ledger.OURS:
+            assert claim["paper"] is None, "a claim of our own has no paper's value"
+        else:
+            assert set(claim["paper"]) == {"value", "unit", "where"}
+        if "source" not in claim:  # the paper's own order
+            first = claim["chapter"] <= NUMBERS["run_length_compression"]
+            assert real or claim["id"].startswith("what." if first else "where.")
         assert claim["statement"][0].isupper() and not claim["statement"].endswith(".")
+
+
+def test_sources_are_in_the_bibliography():
+    bibliography = (chapters.ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+    for source in {claim.get("source", "li2026reading") for claim in ledger.catalogue()} - {ledger.OURS}:
+        assert f"{{{source},\n" in bibliography, f"book/references.bib has no entry '{source}'"
+
+
+OTHERS = {"chapter": NUMBERS["reading_patches_as_words"], "statement": "It rains"}
+OWN = OTHERS | {"id": "what.own", "paper": None, "source": "ours"}
+REPORTED = {"value": 0.5, "unit": "share", "where": "their table 1"}
+THEIRS = OTHERS | {"id": "what.theirs", "paper": REPORTED, "source": "neo<2025>"}
+
+
+def test_claims_of_others_are_recorded_and_shown_as_such(claims, monkeypatch):
+    papers = ledger.catalogue()
+    monkeypatch.setattr(ledger, "catalogue", lambda: [*papers, OWN, THEIRS])
+    row = ledger.record(NOTEBOOK, **arguments(id="what.own"))
+    assert row["paper"] is None and row["statement"] == "It rains" and "source" not in row
+    assert ledger.rows() == [row]
+    ledger.record(NOTEBOOK, **arguments(id="what.theirs", verdict="partly"))
+    [own, theirs] = [line for line in ledger.table("what").split("<tr>") if "what.own" in line or "what.theirs" in line]
+    assert "<div>–<small>a claim of this book</small></div>" in own and "0.6123" in own
+    assert "<strong>0.5</strong> share<small>their table 1</small><small>another paper's: " in theirs
+    assert "neo&lt;2025&gt;</a>" in theirs
+    assert ledger.progress() == (N, {"to come": N}), "the paper's claims are counted by themselves"
+    assert ledger.progress(others=True) == (2, {"reproduced": 1, "partly": 1})
+    with pytest.raises(ValueError, match="paper differs from the catalogue's"):
+        ledger.record(NOTEBOOK, **arguments(id="what.own", paper=REPORTED))
 
 
 def test_a_row_is_written_rounded_and_complete(claims):
@@ -81,7 +119,7 @@ def test_an_exact_quantity_has_no_interval():
 
 def test_a_claim_that_needs_real_weights():
     row = ledger.record(
-        "11_scaling_rope",
+        "11_rope_scaling",
         id="where.scaling.sft",
         measured=None,
         control=None,

@@ -56,14 +56,14 @@ def requests(documents, **settings):
 
 
 def test_it_answers_as_our_own_harness_does(plugin, monkeypatch):
-    items = benchmarks.items("tabletop-b", limit=20)[0]
+    vlm, items = ww.load("toy-qwen2vl"), benchmarks.items("tabletop-b", limit=9)[0]  # two batches and a bit
     documents = [{"question": item.question, "pictures": [item.image]} for item in items]
     short = {"keep": 0.2}
     ways = ({}, {}), ({"alpha": 29, "p": 2}, {"scale": (29, 2)}), ({"method": "grid", **short}, {"compress": "grid", **short})
     for arguments, how in ways:
-        model = plugin.WhatWhere("toy-qwen2vl", batch_size=8, **arguments)
+        model = plugin.WhatWhere("toy-qwen2vl", batch_size=4, **arguments)
         model.task_dict = {"task": {"test": documents}}
-        ours = benchmarks.run("toy-qwen2vl", "tabletop-b", limit=20, batch_size=8, progress=False, **how)
+        ours = benchmarks.run(vlm, "tabletop-b", limit=9, batch_size=4, progress=False, **how)
         assert model.generate_until(requests(documents, max_new_tokens=16)) == list(ours.rows["answer"])
     assert ww.rope.scaling.settings(model.vlm) is None
 

@@ -42,11 +42,6 @@ def test_each_reason_is_said_once_after_the_failures_and_before_the_closing_line
     assert package.startswith("1 test in test_cases.py: could not import 'no_such_package'")
 
 
-def test_nothing_is_said_where_all_was_run(tmp_path):
-    lines = last_lines(tmp_path, "-k", "fine")
-    assert "1 passed" in lines[-1] and not any("not run, and why" in line for line in lines)
-
-
 def test_the_site_has_a_command_of_its_own(tmp_path):
     lines = last_lines(tmp_path, TESTS, f"--ignore-glob={TESTS}/test_*.py", "-k", "fine")
     assert "make test-site" in lines[-2] and "not run, and why" in lines[-3]

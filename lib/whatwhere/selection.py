@@ -165,14 +165,15 @@ class PairsInPrompt:
         """Before the LM: what of it is meant?"""
         cache, (batch, new) = named.get("past_key_values"), named["inputs_embeds"].shape[:2]
         past = 0 if cache is None else cache.get_seq_length()
-        if self.running.found is not None:
+        found = self.running.found
+        if found is not None:
             if at_work(self.vlm) or not self.running.fits(named["inputs_embeds"]) or past:
                 raise ValueError(
                     "A knockout by tokens needs the whole prompt and every patch of it, once, in "
                     "an empty cache: leave `with compress.compressed(…)` first, and start each "
                     "conversation anew."
                 )
-            self.now = self.of_prompt = self._of_prompt(named)
+            self.now = self.of_prompt = self._of_prompt(found, named)
         elif not past or self.of_prompt is None:  # a text without an image
             self.now = None
         else:
@@ -185,8 +186,8 @@ class PairsInPrompt:
             )  # fmt: skip
             self.now = queries[:, past:], keys
 
-    def _of_prompt(self, named):
-        found, mask = self.running.found, named.get("attention_mask")
+    def _of_prompt(self, found, named):
+        mask = named.get("attention_mask")
         if mask is not None and (not torch.is_tensor(mask) or mask.ndim != 2):
             raise ValueError(FIXED_CACHE)
         image, patches = found.mask.cpu(), found.patches.cpu()

@@ -1,4 +1,4 @@
-"""The claim ledger: one row for every claim of the paper that a notebook has measured.
+"""The claim ledger: one row for every claim that a notebook has measured, of the paper or not.
 
     ledger.record("02_reading_patches_as_words", id="what.lens.on_topic",
                   measured={"value": 0.61, "ci95": [0.58, 0.64], "n": 812,
@@ -10,6 +10,9 @@ writes data/claims/02_reading_patches_as_words.json. The statement and the paper
 catalogue of all claims, so that they are worded once. Rows are kept at DIGITS significant digits: a second
 run on the same machine writes the same bytes. `tolerance` says how far, in the row's own unit, an honest
 run on another machine may be from the row. WHATWHERE_CLAIMS names another folder to write to and read from.
+
+A claim of the catalogue is the paper's (li2026reading) unless it names its `source`: "ours", with null in the place of a paper's
+value, or the citation key of another paper, as in book/references.bib. The table says so, and the paper's tally leaves it out.
 """
 
 import html
@@ -28,12 +31,14 @@ from ..files import alone, read_json, write
 DIGITS = 4
 VERDICTS = ("reproduced", "partly", "not reproduced", "needs real weights")
 UNMEASURED = "needs real weights"
+OURS = "ours"  # the source of a claim that this book makes itself
 _FIELDS = ("id", "statement", "paper", "measured", "control", "verdict", "tolerance", "notebook")
 
 
 def catalogue() -> list[dict[str, Any]]:
-    """Every claim of the paper, in the book's order: id, chapter, statement and the paper's value.
+    """Every claim, in the book's order: id, chapter, statement and the value of the paper that makes it.
 
+    Those that are not the paper's have a source: "ours", without such a value (None), or another paper's citation key.
     Those that only real weights can settle have the commands that do, which are to be run in turn.
     """
     return json.loads(resources.files("whatwhere.book").joinpath("catalogue.json").read_text(encoding="utf-8"))
@@ -136,11 +141,15 @@ def table(part: str) -> str:
     return f"<table class='ww-claims'><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
-def progress() -> tuple[int, dict[str, int]]:
-    """How many claims the catalogue has, and how many have each verdict; of several models', the least favourable counts."""
-    verdicts = {claim["id"]: "to come" for claim in catalogue()}
+def progress(others: bool = False) -> tuple[int, dict[str, int]]:
+    """How many claims of the paper there are, and how many have each verdict; of several models', the least favourable counts.
+
+    others: count the claims that are not the paper's instead.
+    """
+    verdicts = {claim["id"]: "to come" for claim in catalogue() if ("source" in claim) == others}
     favour = (UNMEASURED, *VERDICTS)  # a row that waits for weights says nothing against one that was measured
-    verdicts |= {row["id"]: row["verdict"] for row in sorted(rows(), key=lambda row: favour.index(row["verdict"]))}
+    measured = [row for row in rows() if row["id"] in verdicts]
+    verdicts |= {row["id"]: row["verdict"] for row in sorted(measured, key=lambda row: favour.index(row["verdict"]))}
     counts = {verdict: list(verdicts.values()).count(verdict) for verdict in (*VERDICTS, "to come")}
     return len(verdicts), {verdict: count for verdict, count in counts.items() if count}
 
@@ -153,8 +162,7 @@ def _line(claim, row):
     if row:
         chapter = f"<a href='../notebooks/{row['notebook']}.html'>{chapter}</a>"
     name = f"{html.escape(claim['statement'])}<small><code>{claim['id']}</code> · {chapter}</small>"
-    paper = claim["paper"]
-    paper = f"{_value(paper, paper['unit'])}<small>{html.escape(paper['where'])}</small>"
+    paper = _claimed(claim)
     ours = control = "–"
     if row and row["measured"]:
         part = row["measured"]
@@ -167,6 +175,17 @@ def _line(claim, row):
         commands = "".join(f"<small><code>{html.escape(command)}</code></small>" for command in claim["command"])
         cells[2:4] = [f"<td data-label='{_HEADS[2]}' colspan='2'><div>to be settled by{commands}</div></td>"]
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _claimed(claim):
+    """What the paper reports, or whose claim it is instead."""
+    paper, source = claim["paper"], claim.get("source")
+    if source == OURS:
+        return "–<small>a claim of this book</small>"
+    value = f"{_value(paper, paper['unit'])}<small>{html.escape(paper['where'])}</small>"
+    if source:
+        value += f"<small>another paper's: <a href='references.html'>{html.escape(source)}</a></small>"
+    return value
 
 
 def _value(part, unit=""):
