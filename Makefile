@@ -34,6 +34,7 @@ book: $(READY)  ## execute every notebook and build the book into _build/html
 
 test: $(READY)  ## check the code and run the tests, notebooks and exercises included
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 

@@ -1,4 +1,5 @@
-"""What pyproject.toml cannot say: a wheel brings the organisms along, so that load("toy-llava") works without a clone."""
+"""What pyproject.toml cannot say: a wheel brings the organisms along, so that load("toy-llava")
+works without a clone."""
 
 import shutil
 from pathlib import Path

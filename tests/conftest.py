@@ -13,14 +13,19 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
-os.environ["HF_HUB_DISABLE_XET"] = "1"  # a downloader that is not written in Python, so that the hook below would not see it
-os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "whatwhere-hypothesis"))
-# for the processes that tests start, which the hook does not reach: a proxy that is not there, except for this machine
+# a downloader that is not written in Python, so that the hook below would not see it
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+os.environ.setdefault(
+    "HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "whatwhere-hypothesis")
+)
+# for the processes that tests start, which the hook does not reach: a proxy that is not there,
+# except for this machine
 for name in ("http_proxy", "https_proxy", "all_proxy"):
     os.environ[name] = os.environ[name.upper()] = "http://127.0.0.1:9"
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1,::1"
 
-# {event of the interpreter: which of its arguments is the address, or the name that is to become one}
+# {event of the interpreter: which of its arguments is the address, or the name that is to become
+# one}
 ASKED = {
     "socket.connect": 1, "socket.sendto": 1, "socket.sendmsg": 1,
     "socket.getaddrinfo": 0, "socket.gethostbyname": 0, "socket.gethostbyaddr": 0,
@@ -29,10 +34,12 @@ HERE = {"", "localhost", socket.gethostname()}
 
 
 def stay_here(event, arguments):
-    """Nothing in this process reaches another machine, whichever call it is by; what tries gets a sentence that says why."""
+    """Nothing in this process reaches another machine, whichever call it is by; what tries gets a
+    sentence that says why."""
     if event in ASKED:
         address = arguments[ASKED[event]]
-        host = address[0] if isinstance(address, tuple) else address if ASKED[event] == 0 else None  # else a file, or none
+        # else a file, or none
+        host = address[0] if isinstance(address, tuple) else address if ASKED[event] == 0 else None
         if not is_here(host.decode() if isinstance(host, bytes) else host):
             raise OSError(f"the tests run offline, and one tried to reach {host}")
 
@@ -44,7 +51,8 @@ def is_here(host):
         return False
 
 
-sys.addaudithook(stay_here)  # for good: unlike a patch, it cannot be undone, or gone round by another name
+# for good: unlike a patch, it cannot be undone, or gone round by another name
+sys.addaudithook(stay_here)
 
 
 if os.environ.get("WHATWHERE_LAST_BITS"):  # as on another processor
@@ -58,14 +66,17 @@ SITE, ELSEWHERE = Path(__file__).parent / "site", pytest.StashKey()
 def pytest_ignore_collect(collection_path, config):
     """The built book in a browser is looked at only where it is asked for: make test-site."""
     if collection_path == SITE:
-        named = [(config.invocation_params.dir / name.split("::")[0]).resolve() for name in config.args]
+        named = [
+            (config.invocation_params.dir / name.split("::")[0]).resolve() for name in config.args
+        ]
         if any(path.is_relative_to(SITE) for path in named):
             return None
         config.stash[ELSEWHERE] = any(SITE.is_relative_to(path) for path in named)
         return True
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # around all other summaries: the last lines before the closing one
+# around all other summaries: the last lines before the closing one
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter, config):
     result = yield
     places = {}
@@ -73,11 +84,14 @@ def pytest_terminal_summary(terminalreporter, config):
         reason = str(report.longrepr[-1]).removeprefix("Skipped: ").splitlines()[0]
         places.setdefault(reason, []).append(Path(report.location[0]).name)
     lines = [
-        f"{len(files)} {'test' if len(files) == 1 else 'tests'} in {', '.join(sorted(set(files)))}: {reason}"
+        f"{len(files)} {'test' if len(files) == 1 else 'tests'} in "
+        f"{', '.join(sorted(set(files)))}: {reason}"
         for reason, files in places.items()
     ]
     if config.stash.get(ELSEWHERE, False):
-        lines.append("the built book in a browser, tests/site: it has a command of its own, make test-site")
+        lines.append(
+            "the built book in a browser, tests/site: it has a command of its own, make test-site"
+        )
     if lines:
         terminalreporter.section("not run, and why")
         terminalreporter.write("\n".join(lines) + "\n")
@@ -90,10 +104,15 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish(session):
-    if not session.config.option.collectonly and any("chapters_executed" in item.fixturenames for item in session.items):
+    if not session.config.option.collectonly and any(
+        "chapters_executed" in item.fixturenames for item in session.items
+    ):
         command = [sys.executable, "-m", "tools.course.execute"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # what fails is tried again, and then heard
-        session.config.chapters = subprocess.Popen(command, cwd=Path(__file__).parents[1], env=dict(os.environ), **quiet)
+        # what fails is tried again, and then heard
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        session.config.chapters = subprocess.Popen(
+            command, cwd=Path(__file__).parents[1], env=dict(os.environ), **quiet
+        )
 
 
 def pytest_unconfigure(config):
@@ -103,13 +122,15 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session")
 def chapters_executed(pytestconfig):
-    """All chapters are executed, two at a time and in a process of their own, or were since they last changed."""
+    """All chapters are executed, two at a time and in a process of their own, or were since they
+    last changed."""
     pytestconfig.chapters.wait()
 
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
-    """Checkpoints of two families as transformers saves them, and of all families as the hub has them, in hub/."""
+    """Checkpoints of two families as transformers saves them, and of all families as the hub has
+    them, in hub/."""
     from whatwhere.book import rehearsal  # after the environment is set, above
     from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 
@@ -148,15 +169,19 @@ def registered(monkeypatch):
 
 @pytest.fixture
 def the_same_every_time(monkeypatch):
-    """Hypothesis likes the constants of all loaded modules: without them, a test alone draws what it draws among others."""
+    """Hypothesis likes the constants of all loaded modules: without them, a test alone draws what
+    it draws among others."""
     from hypothesis.internal.conjecture import providers
 
-    monkeypatch.setattr(providers.HypothesisProvider, "_maybe_draw_constant", lambda *_, **__: None, raising=False)
+    monkeypatch.setattr(
+        providers.HypothesisProvider, "_maybe_draw_constant", lambda *_, **__: None, raising=False
+    )
 
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """Small tensors gain nothing from a second thread, and lose much where it has to wait for other work."""
+    """Small tensors gain nothing from a second thread, and lose much where it has to wait for other
+    work."""
     import torch
 
     usual = torch.get_num_threads()

@@ -1,4 +1,5 @@
-"""Exams: what they call right is what greedy decoding says, shared or not, and sums and losses are as by hand.
+"""Exams: what they call right is what greedy decoding says, shared or not, and sums and losses are
+as by hand.
 
 And the chances of words: those of the logits, in a batch as alone.
 """
@@ -18,22 +19,42 @@ from whatwhere import answers, compress, intervene
 
 @pytest.mark.parametrize("name", ["toy-llava", "toy-qwen2vl"])
 def test_an_exam_is_right_where_greedy_decoding_is(name):
-    vlm, families = ww.load(name, device="cpu", dtype="float32"), ("existence", "colour", "reading", "counting", "relation")
-    asked = [(s.image, q.text, q.answer) for s in ww.world.scenes("dev", 12) for q in ww.world.questions(s, families)]
-    exam, shared = (answers.Exam(vlm, *map(list, zip(*asked)), shared=shared, batch_size=20) for shared in (False, True))
-    squeezed = compress.compressed(vlm, "fastv-rank", keep=0.1), compress.compressed(vlm, "grid", keep=9, lengths="kept")
+    vlm, families = (
+        ww.load(name, device="cpu", dtype="float32"),
+        ("existence", "colour", "reading", "counting", "relation"),
+    )
+    asked = [
+        (s.image, q.text, q.answer)
+        for s in ww.world.scenes("dev", 12)
+        for q in ww.world.questions(s, families)
+    ]
+    exam, shared = (
+        answers.Exam(vlm, *map(list, zip(*asked)), shared=shared, batch_size=20)
+        for shared in (False, True)
+    )
+    squeezed = (
+        compress.compressed(vlm, "fastv-rank", keep=0.1),
+        compress.compressed(vlm, "grid", keep=9, lengths="kept"),
+    )
     for context in (nullcontext(), *squeezed):
         with context:
             right = exam.right()
             said = vlm.answer([i for i, *_ in asked], [q for _, q, _ in asked], max_new_tokens=4)
             asks = context is squeezed[0]
-            with pytest.raises(ValueError, match="needs a question after the image") if asks else nullcontext():
+            with (
+                pytest.raises(ValueError, match="needs a question after the image")
+                if asks
+                else nullcontext()
+            ):
                 assert shared.right().tolist() == right.tolist()
-        assert 0.1 < right.mean() < 1 and right.tolist() == [one == answer for one, (*_, answer) in zip(said, asked)]
+        assert 0.1 < right.mean() < 1 and right.tolist() == [
+            one == answer for one, (*_, answer) in zip(said, asked)
+        ]
 
 
 def by_hand(vlm, image, question, ends, most):
-    """Token ids: the likeliest next one, again and again, each from a forward pass of its own; without what ends them."""
+    """Token ids: the likeliest next one, again and again, each from a forward pass of its own;
+    without what ends them."""
     inputs, said = vlm.prepare(image, question), []
     with torch.no_grad():
         embedded, positions = vlm.embed(inputs), vlm.position_ids(inputs)
@@ -42,41 +63,61 @@ def by_hand(vlm, image, question, ends, most):
             said.append(int(vlm.unembedding(vlm.final_norm(hidden))[0, -1].argmax()))
             if said[-1] in ends:
                 return said[:-1]
-            embedded = torch.cat([embedded, vlm.model.get_input_embeddings()(torch.tensor([said[-1:]]))], 1)
-            positions = torch.cat([positions, torch.full_like(positions[..., :1], int(positions.max()) + 1)], -1)
+            embedded = torch.cat(
+                [embedded, vlm.model.get_input_embeddings()(torch.tensor([said[-1:]]))], 1
+            )
+            positions = torch.cat(
+                [positions, torch.full_like(positions[..., :1], int(positions.max()) + 1)], -1
+            )
     return said
 
 
 @pytest.mark.parametrize("family", ["llava", "qwen2vl"])
 def test_answers_are_plainly_greedy_whatever_the_checkpoint_asks_for(folders, tmp_path, family):
-    """Qwen2.5-VL's checkpoints ask for a penalty on repetition: with it, `answer` and `Exam` were of different answers."""
+    """Qwen2.5-VL's checkpoints ask for a penalty on repetition: with it, `answer` and `Exam` were
+    of different answers."""
     plain = ww.load(folders / family, device="cpu", dtype="float32")
     asked = [(image, question) for image in pictures() for question in (*QUESTIONS, "what is it ?")]
     free = [by_hand(plain, *each, (), 5) for each in asked]
-    ends = [plain.tokenizer.eos_token_id, {"llava": 34, "qwen2vl": 40}[family]]  # of several, as real checkpoints have
+    # of several, as real checkpoints have
+    ends = [plain.tokenizer.eos_token_id, {"llava": 34, "qwen2vl": 40}[family]]
     due = [by_hand(plain, *each, ends, 5) for each in asked]
     assert {0, 5} < {len(ids) for ids in due}, "some end at once, some later, some not at all"
     often = free[0][0]
     plain.model.generation_config.update(
-        eos_token_id=ends, repetition_penalty=1.9, no_repeat_ngram_size=1, bad_words_ids=[[often]], suppress_tokens=[often],
-        begin_suppress_tokens=[often], min_new_tokens=4, forced_bos_token_id=7, forced_eos_token_id=7, num_beams=3,
-        length_penalty=3.0, exponential_decay_length_penalty=(1, 2.0), do_sample=True, temperature=9.0, top_p=0.1, top_k=1,
-        renormalize_logits=True, sequence_bias=[[[often], -50.0]], stop_strings=["a"], use_cache=False,
+        eos_token_id=ends, repetition_penalty=1.9, no_repeat_ngram_size=1, bad_words_ids=[[often]],
+        suppress_tokens=[often], begin_suppress_tokens=[often], min_new_tokens=4,
+        forced_bos_token_id=7, forced_eos_token_id=7, num_beams=3,
+        length_penalty=3.0, exponential_decay_length_penalty=(1, 2.0), do_sample=True,
+        temperature=9.0, top_p=0.1, top_k=1, renormalize_logits=True,
+        sequence_bias=[[[often], -50.0]], stop_strings=["a"], use_cache=False,
     )  # fmt: skip
     asks = plain.model.generation_config
     path = plain.save(tmp_path / "asks")
-    (path / "generation_config.json").write_text(json.dumps(asks.to_diff_dict()))  # transformers refuses to write some of it
+    # transformers refuses to write some of it
+    (path / "generation_config.json").write_text(json.dumps(asks.to_diff_dict()))
     vlm = ww.load(path, device="cpu", dtype="float32")
     before = vlm.model.generation_config, vlm.model.generation_config.to_dict()
     assert before[1]["repetition_penalty"] == 1.9 and before[1]["suppress_tokens"] == [often]
-    said = vlm.answer([image for image, _ in asked], [question for _, question in asked], max_new_tokens=5)
+    said = vlm.answer(
+        [image for image, _ in asked], [question for _, question in asked], max_new_tokens=5
+    )
     assert said == [vlm.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in due]
-    assert vlm.model.generation_config is before[0] and before[0].to_dict() == before[1], "and the model keeps what it asks for"
-    stopped = [len(ids) < 5 and vlm.tokenizer(text, add_special_tokens=False)["input_ids"] == ids for text, ids in zip(said, due)]
+    assert vlm.model.generation_config is before[0] and before[0].to_dict() == before[1], (
+        "and the model keeps what it asks for"
+    )
+    stopped = [
+        len(ids) < 5 and vlm.tokenizer(text, add_special_tokens=False)["input_ids"] == ids
+        for text, ids in zip(said, due)
+    ]
     exam = answers.Exam(vlm, *map(list, zip(*asked)), said)
     assert exam.right().tolist() == stopped and any(stopped)
-    vlm.model.generation_config.update(forced_bos_token_id=None, forced_eos_token_id=None, stop_strings=None)
-    assert vlm.answer(*map(list, zip(*asked)), max_new_tokens=5, plain=False) != said, "which can be had"
+    vlm.model.generation_config.update(
+        forced_bos_token_id=None, forced_eos_token_id=None, stop_strings=None
+    )
+    assert vlm.answer(*map(list, zip(*asked)), max_new_tokens=5, plain=False) != said, (
+        "which can be had"
+    )
 
 
 @pytest.mark.parametrize("wrong", [0, -1, True, 2.0, "8", None])
@@ -91,13 +132,17 @@ def test_numbers_of_questions_and_tokens_are_whole_and_above_zero(vlm, wrong):
         calls += [lambda: ww.lens.token_maps(vlm, pictures()[0], batch_size=wrong)]
         calls += [lambda: ww.stages.read(vlm, pictures()[:1], batch_size=wrong)]
     for call in calls:
-        with pytest.raises(ValueError, match=f"batch_size is a whole number from 1 up, not {wrong!r}"):
+        with pytest.raises(
+            ValueError, match=f"batch_size is a whole number from 1 up, not {wrong!r}"
+        ):
             call()
 
 
 def test_a_model_whose_answers_never_end_is_not_examined(vlm):
     vlm.model.generation_config.eos_token_id = None
-    with pytest.raises(ValueError, match="names no eos_token_id, so no answer of its would ever end"):
+    with pytest.raises(
+        ValueError, match="names no eos_token_id, so no answer of its would ever end"
+    ):
         answers.Exam(vlm, pictures(), QUESTIONS, OPTIONS[:3])
 
 
@@ -107,8 +152,15 @@ def test_an_exam_needs_an_answer_for_each_question():
 
 
 def test_an_exam_on_scenes_counts_by_family():
-    vlm, scenes = ww.load("toy-llava", device="cpu", dtype="float32"), list(ww.world.scenes("dev", 6))
-    families = {"existence": ["existence"], "attributes": ["colour", "texture"], "reading": ["reading"]}
+    vlm, scenes = (
+        ww.load("toy-llava", device="cpu", dtype="float32"),
+        list(ww.world.scenes("dev", 6)),
+    )
+    families = {
+        "existence": ["existence"],
+        "attributes": ["colour", "texture"],
+        "reading": ["reading"],
+    }
     exam = answers.Exam.on(vlm, iter(scenes), families)
     asked = [[len(ww.world.questions(s, kinds)) for kinds in families.values()] for s in scenes]
     assert exam.counts.tolist() == asked and (exam.tally() <= exam.counts).all()
@@ -118,16 +170,24 @@ def test_an_exam_on_scenes_counts_by_family():
 def test_accuracy_and_loss_by_hand():
     counts = np.array([[2.0, 1.0], [2.0, 0.0]])
     before, after = np.array([[2.0, 1.0], [2.0, 0.0]]), np.array([[1.0, 1.0], [2.0, 0.0]])
-    assert answers.accuracy(before, counts) == 1 and answers.accuracy(after, counts) == pytest.approx((3 / 4 + 1) / 2)
+    assert answers.accuracy(before, counts) == 1 and answers.accuracy(
+        after, counts
+    ) == pytest.approx((3 / 4 + 1) / 2)
     assert answers.accuracy(after, counts, [0]) == pytest.approx(3 / 4)
     value, low, high = answers.loss(before, after, counts, [0])
     assert value == pytest.approx(25) and low == 0 and high == pytest.approx(50)
-    assert answers.loss(after, after, counts).tolist() == [0, 0, 0], "the same sheet twice: no difference in any draw"
+    assert answers.loss(after, after, counts).tolist() == [0, 0, 0], (
+        "the same sheet twice: no difference in any draw"
+    )
 
 
-# -- the chances of words ---------------------------------------------------------------------------------------------
+# -- the chances of words
+# ---------------------------------------------------------------------------------------------
 
-QUESTIONS, OPTIONS = ["is there a red cup ?", "what colour ?", "how many"], ["bear", "red", "no", "two"]
+QUESTIONS, OPTIONS = (
+    ["is there a red cup ?", "what colour ?", "how many"],
+    ["bear", "red", "no", "two"],
+)
 
 
 @pytest.fixture(params=["llava", "qwen2vl"])
@@ -138,7 +198,10 @@ def vlm(request, folders):
 def pictures():
     """Of three grids, where the family has more than one."""
     shapes = (24, 40, 3), (16, 48, 3), (40, 24, 3)
-    return [Image.fromarray(np.random.default_rng(n).integers(0, 256, shape, dtype=np.uint8)) for n, shape in enumerate(shapes)]
+    return [
+        Image.fromarray(np.random.default_rng(n).integers(0, 256, shape, dtype=np.uint8))
+        for n, shape in enumerate(shapes)
+    ]
 
 
 def test_chances_are_those_of_the_logits(vlm):
@@ -155,7 +218,8 @@ def test_chances_are_those_of_the_logits(vlm):
 
 
 def test_chances_see_what_is_done_to_the_model(vlm):
-    """In the ViT and in the LM, to each image of a batch its own; and they keep the gradient where one is asked for."""
+    """In the ViT and in the LM, to each image of a batch its own; and they keep the gradient where
+    one is asked for."""
     before = answers.chances(vlm, vlm.prepare(pictures(), QUESTIONS), OPTIONS)
     assert not before.requires_grad
     mask = [np.ones(vlm.patch_grid(image), bool) for image in pictures()]
@@ -170,14 +234,19 @@ def test_chances_see_what_is_done_to_the_model(vlm):
         slope = torch.autograd.grad(said[2].log().sum(), vectors)[0].abs().sum(1)
         assert (slope > SAME * slope.max()).tolist() == [False, False, True]
         with torch.no_grad(), intervene.added(vlm, masks, vectors, **{place: 1}):
-            assert not answers.chances(vlm, vlm.prepare(pictures(), QUESTIONS), OPTIONS).requires_grad
+            assert not answers.chances(
+                vlm, vlm.prepare(pictures(), QUESTIONS), OPTIONS
+            ).requires_grad
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (["red", "red"], "begin with different tokens; 'red', 'red' do not"),
-        (["red cup", "no", "red bowl"], "begin with different tokens; 'red cup', 'no', 'red bowl' do not"),
+        (
+            ["red cup", "no", "red bowl"],
+            "begin with different tokens; 'red cup', 'no', 'red bowl' do not",
+        ),
         (["red", ""], "begin with different tokens; 'red', '' do not"),
         ([" "], "begin with different tokens; ' ' do not"),
         ([], "begin with different tokens; none do not"),
@@ -190,17 +259,24 @@ def test_options_that_begin_alike_are_refused(vlm, options, says):
 
 def test_only_the_beginning_of_an_option_counts(vlm):
     inputs = vlm.prepare(pictures()[0], "what ?")
-    one, two = (answers.chances(vlm, inputs, options) for options in (["red cup", "no bear"], ["red", "no"]))
+    one, two = (
+        answers.chances(vlm, inputs, options) for options in (["red cup", "no bear"], ["red", "no"])
+    )
     assert torch.equal(one, two)
 
 
 def test_what_the_vit_gave_may_be_used_again_unless_it_is_being_changed(vlm):
     inputs, mask = vlm.prepare(pictures(), QUESTIONS), np.ones(vlm.patch_grid(pictures()[0]), bool)
     seen = [each[0] for each in vlm.visual(inputs, [vlm.depths])]
-    assert torch.equal(answers.chances(vlm, inputs, OPTIONS, seen), answers.chances(vlm, inputs, OPTIONS))
+    assert torch.equal(
+        answers.chances(vlm, inputs, OPTIONS, seen), answers.chances(vlm, inputs, OPTIONS)
+    )
     other = answers.chances(vlm, inputs, OPTIONS, [each.flip(0) for each in seen])
     assert apart(other, answers.chances(vlm, inputs, OPTIONS)) > OTHER
     patches = np.kron(mask, np.ones((vlm.adapter.merge,) * 2, bool))
-    for change in (intervene.added(vlm, patches, torch.ones(24), depth=0), intervene.moved(vlm, patches, (0, 0))):
+    for change in (
+        intervene.added(vlm, patches, torch.ones(24), depth=0),
+        intervene.moved(vlm, patches, (0, 0)),
+    ):
         with change, pytest.raises(ValueError, match="leave that out, and it runs again"):
             answers.chances(vlm, inputs, OPTIONS, seen)

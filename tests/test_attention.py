@@ -1,4 +1,5 @@
-"""Attention is the model's own, per head and in raster order; what is cut is cut, and nothing else is; all is undone."""
+"""Attention is the model's own, per head and in raster order; what is cut is cut, and nothing else
+is; all is undone."""
 
 import sys
 import warnings
@@ -22,10 +23,18 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 QUESTIONS = ["is there a red cup ?", "what colour ?"]
 EXACT = 1e-5  # of a row, which sums to one
 SHAPES = {
-    "llava, class token kept, one key-value head": (llava, dict(strategy="full", kv_heads=1, image=30)),
+    "llava, class token kept, one key-value head": (
+        llava,
+        dict(strategy="full", kv_heads=1, image=30),
+    ),
     "qwen2.5vl, windows of 2 x 2, no merging": (qwen2vl, dict(window=2, merge=1)),
 }
-FAMILIES = [*(f"hub/{family}" for family in rehearsal.FAMILIES), *SHAPES, "toy-llava", "toy-qwen2vl"]
+FAMILIES = [
+    *(f"hub/{family}" for family in rehearsal.FAMILIES),
+    *SHAPES,
+    "toy-llava",
+    "toy-qwen2vl",
+]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +64,9 @@ def organism(load):
 
 
 def picture(width=72, height=56, seed=0):
-    numbers = np.random.default_rng(seed).integers(0, 255, (height // 8, width // 8, 3), dtype=np.uint8)
+    numbers = np.random.default_rng(seed).integers(
+        0, 255, (height // 8, width // 8, 3), dtype=np.uint8
+    )
     return Image.fromarray(numbers).resize((width, height), Image.Resampling.NEAREST)
 
 
@@ -82,7 +93,8 @@ def eager(vlm):
 
 @contextmanager
 def spied(vlm, change=None):
-    """In eager mode, a list of (ViT block, weights) as its calls come; change(block, scores) may alter the scores first."""
+    """In eager mode, a list of (ViT block, weights) as its calls come; change(block, scores) may
+    alter the scores first."""
     heard, patch = [], pytest.MonkeyPatch()
     number = {}
     for n, block in enumerate(vlm.vision_blocks, start=1):
@@ -115,7 +127,8 @@ def off(ours, due):
 
 
 def in_vit(vlm, image):
-    """For each token of the ViT, in its order, which token of `Attention` it is: by the positions that the adapter gives."""
+    """For each token of the ViT, in its order, which token of `Attention` it is: by the positions
+    that the adapter gives."""
     at = vlm.positions(image, QUESTIONS[0]).vit
     rows, columns = at.amax(0) + 1
     raster = at[:, 0] * columns + at[:, 1]
@@ -128,7 +141,8 @@ def native(vlm, images, questions):
     return vlm.model(**vlm.prepare(images, questions)).logits
 
 
-# -- reading ------------------------------------------------------------------------------------------------------------------
+# -- reading
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_lm_s_attention_is_that_of_the_eager_model(vlm):
@@ -146,8 +160,13 @@ def test_the_lm_s_attention_is_that_of_the_eager_model(vlm):
         assert own.blocks == list(range(1, vlm.n_layers + 1)) and len(own.words) == real.sum()
         places = vlm.positions(PICTURES[n], QUESTIONS[n]).index
         assert torch.equal(own.places, places) and own.grid == tuple(vlm.patch_grid(PICTURES[n]))
-        assert torch.equal(own.on_image()[0, 0, -1, -1, 0], own.weights[0, 0, -1, places[-own.grid[1]]])
-        assert own.words[int(places[own.grid[1]])] == "row 1, column 0" and own.words[-1] not in ("", own.words[0])
+        assert torch.equal(
+            own.on_image()[0, 0, -1, -1, 0], own.weights[0, 0, -1, places[-own.grid[1]]]
+        )
+        assert own.words[int(places[own.grid[1]])] == "row 1, column 0" and own.words[-1] not in (
+            "",
+            own.words[0],
+        )
 
 
 def test_the_vit_s_attention_is_that_of_the_eager_model_in_raster_order(vlm):
@@ -168,11 +187,16 @@ def test_the_vit_s_attention_is_that_of_the_eager_model_in_raster_order(vlm):
                 raster[:, order[:, None], order] = due
                 assert off(own.weights[n], raster) < EXACT
             assert off(own.weights.sum(-1), 1.0) < EXACT
-            assert torch.equal(own.on_image().flatten(-2), own.weights[..., len(order) - grid[0] * grid[1] :])
+            assert torch.equal(
+                own.on_image().flatten(-2), own.weights[..., len(order) - grid[0] * grid[1] :]
+            )
 
 
 def test_a_model_is_read_without_a_bit_of_change_and_restored(vlm):
-    before, configs = native(vlm, PICTURES, QUESTIONS), [module.__dict__.get("config") for module in vlm.model.modules()]
+    before, configs = (
+        native(vlm, PICTURES, QUESTIONS),
+        [module.__dict__.get("config") for module in vlm.model.modules()],
+    )
     kept = []
     blocks = [(block, taps.Tap(take=kept.append)) for block in (*vlm.vision_blocks, *vlm.lm_layers)]
     with taps.tapped(blocks):
@@ -198,7 +222,9 @@ def test_only_what_is_asked_for_is_worked_out_and_nothing_is_kept(organism, monk
     monkeypatch.setattr(taps, "_weights", lambda *given: worked_out.append(1) or real(*given))
 
     def last_row(weights):
-        assert not any(ref() is not None for ref in alive), "a block's weights are gone before the next one's come"
+        assert not any(ref() is not None for ref in alive), (
+            "a block's weights are gone before the next one's come"
+        )
         alive.append(weakref.ref(weights))
         return weights[:, -1]
 
@@ -206,7 +232,9 @@ def test_only_what_is_asked_for_is_worked_out_and_nothing_is_kept(organism, monk
     assert len(worked_out) == 3 and len(alive) == 3
     whole = organism.attention(PICTURES[0], QUESTIONS[0], layers=(4, 2, 3))
     assert whole.blocks == [2, 3, 4] and torch.equal(torch.stack(rows), whole.weights[:, :, -1])
-    assert organism.attention(PICTURES, depths=2, take=len) == [[4], [4]], "anything may be kept of its four heads"
+    assert organism.attention(PICTURES, depths=2, take=len) == [[4], [4]], (
+        "anything may be kept of its four heads"
+    )
 
 
 def test_half_precision_is_read_in_float32(load, tmp_path):
@@ -247,14 +275,27 @@ def test_another_attention_than_sdpa_or_eager_is_said(organism):
     assert not taps._TAPPED
 
 
-# -- sinks ----------------------------------------------------------------------------------------------------------------------
+# -- sinks
+# --------------------------------------------------------------------------------------------------
 
 
 def made_up(weights, tower="LM"):
     """Of a picture of 2 × 3 patches, at places 1 to 6."""
     weights = torch.as_tensor(weights, dtype=torch.float32)
-    words = ["<s>", *(f"row {n // 3}, column {n % 3}" for n in range(6)), *(f"w{n}" for n in range(weights.shape[-1] - 7))]
-    return Attention(weights, list(range(1, len(weights) + 1)), tower, words, torch.arange(1, 7), (2, 3), PICTURES[0])
+    words = [
+        "<s>",
+        *(f"row {n // 3}, column {n % 3}" for n in range(6)),
+        *(f"w{n}" for n in range(weights.shape[-1] - 7)),
+    ]
+    return Attention(
+        weights,
+        list(range(1, len(weights) + 1)),
+        tower,
+        words,
+        torch.arange(1, 7),
+        (2, 3),
+        PICTURES[0],
+    )
 
 
 def even(n):
@@ -281,7 +322,8 @@ def test_a_window_s_share_is_that_of_its_window():
     assert received[:2].isnan().all() and off(received[2:], 1.0) < EXACT, "two of seven are too few"
 
 
-# -- knockout -------------------------------------------------------------------------------------------------------------------
+# -- knockout
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_head_that_is_knocked_out_gives_zeros(vlm):
@@ -317,17 +359,25 @@ def test_to_cut_all_of_a_row_is_to_cut_the_head(vlm):
 
 @torch.no_grad()
 def masked(vlm, inputs, pairs):
-    """Logits of the eager model under a 4-D mask of our own, in all layers: true in pairs (batch, queries, keys) is hidden."""
+    """Logits of the eager model under a 4-D mask of our own, in all layers: true in pairs (batch,
+    queries, keys) is hidden."""
     embeddings, n = vlm.embed(inputs), pairs.shape[1]
-    hidden = torch.ones(n, n, dtype=torch.bool).triu(1) | (inputs["attention_mask"] == 0)[:, None] | pairs
-    mask = torch.zeros(len(pairs), 1, n, n).masked_fill(hidden[:, None], torch.finfo(torch.float32).min)
+    hidden = (
+        torch.ones(n, n, dtype=torch.bool).triu(1)
+        | (inputs["attention_mask"] == 0)[:, None]
+        | pairs
+    )
+    mask = torch.zeros(len(pairs), 1, n, n).masked_fill(
+        hidden[:, None], torch.finfo(torch.float32).min
+    )
     named = vlm.lm_inputs(embeddings, mask, vlm.position_ids(inputs))
     with eager(vlm):
         return vlm.unembedding(vlm.lm(**named, use_cache=False).last_hidden_state)
 
 
 def choices(vlm, images, inputs):
-    """{name: (what `knockout` is given, (batch, length) what it means)}, worked out from the prompts."""
+    """{name: (what `knockout` is given, (batch, length) what it means)}, worked out from the
+    prompts."""
     real, visual = inputs["attention_mask"].bool(), vlm.image_places(inputs)
     place, length = real.cumsum(1) - 1, torch.arange(real.shape[1])
     rng, painted = np.random.default_rng(0), torch.zeros_like(real)
@@ -361,17 +411,21 @@ def test_from_some_tokens_to_others_in_all_layers(vlm, queries, keys):
     assert apart(ours[real], due[real]) < SAME and apart(ours[real], before[real]) > OTHER
     with intervene.knockout(vlm, layers=layers[::2], queries=looking, keys=looked_at):
         with intervene.knockout(vlm, layers=layers[1::2], queries=looking, keys=looked_at):
-            assert apart(native(vlm, PICTURES, QUESTIONS)[real], due[real]) < SAME, "some layers, and the others"
+            assert apart(native(vlm, PICTURES, QUESTIONS)[real], due[real]) < SAME, (
+                "some layers, and the others"
+            )
     assert torch.equal(native(vlm, PICTURES, QUESTIONS), before)
 
 
 def test_from_some_patches_to_others_in_the_vit(vlm):
-    """Held to the eager ViT with scores of minus infinity, patch by patch, where the adapter's positions say that they are."""
+    """Held to the eager ViT with scores of minus infinity, patch by patch, where the adapter's
+    positions say that they are."""
     blocks, masks = (1, vlm.depths), []
     for n, image in enumerate(PICTURES):
-        queries, other = (np.random.default_rng(n).random((2, *in_vit(vlm, image)[1])) < 0.5)
+        queries, other = np.random.default_rng(n).random((2, *in_vit(vlm, image)[1])) < 0.5
         queries[0, 0] = True
-        masks.append((queries, other & ~queries))  # each sees itself, so that something is left of every row
+        # each sees itself, so that something is left of every row
+        masks.append((queries, other & ~queries))
 
     def due(image, queries, keys):
         order, (rows, columns) = in_vit(vlm, image)
@@ -413,7 +467,8 @@ def test_what_nobody_looks_at_can_be_cut_without_a_bit_of_change(vlm):
 
 @torch.no_grad()
 def written(vlm, image, question, pairs_of, words):
-    """Greedy ids, each prefix run anew by the eager model under a mask of our own: pairs_of(length) (length, length)."""
+    """Greedy ids, each prefix run anew by the eager model under a mask of our own: pairs_of(length)
+    (length, length)."""
     inputs = vlm.prepare(image, question)
     ids, embeddings, positions = [], vlm.embed(inputs), vlm.position_ids(inputs)
     for _ in range(words):
@@ -421,7 +476,12 @@ def written(vlm, image, question, pairs_of, words):
         hidden = torch.ones(n, n, dtype=torch.bool).triu(1) | pairs_of(n)
         mask = torch.zeros(1, 1, n, n).masked_fill(hidden, torch.finfo(torch.float32).min)
         with eager(vlm):
-            state = vlm.lm(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False)
+            state = vlm.lm(
+                inputs_embeds=embeddings,
+                attention_mask=mask,
+                position_ids=positions,
+                use_cache=False,
+            )
         ids.append(vlm.unembedding(state.last_hidden_state[:, -1]).argmax(-1))
         embeddings = torch.cat([embeddings, vlm.model.get_input_embeddings()(ids[-1])[None]], 1)
         positions = torch.cat([positions, positions[..., -1:] + 1], -1)
@@ -430,9 +490,14 @@ def written(vlm, image, question, pairs_of, words):
 
 @pytest.mark.parametrize("queries", ["last", "all"])
 def test_an_answer_is_written_under_a_knockout(load, queries):
-    """With a cache and without one, held to a mask of our own; a description is some twenty words long."""
+    """With a cache and without one, held to a mask of our own; a description is some twenty words
+    long."""
     for name in ("toy-llava", "toy-qwen2vl"):
-        vlm, scene, question = load(name), ww.world.scene(seed=1, split="dev"), "describe the scene ."
+        vlm, scene, question = (
+            load(name),
+            ww.world.scene(seed=1, split="dev"),
+            "describe the scene .",
+        )
         inputs = vlm.prepare(scene.image, question)
         visual = vlm.image_places(inputs)[0].nonzero()[:, 0]
         half = np.zeros(vlm.patch_grid(scene.image), bool)
@@ -451,13 +516,17 @@ def test_an_answer_is_written_under_a_knockout(load, queries):
         chosen = {"queries": None if queries == "all" else queries, "keys": half}
         with intervene.knockout(vlm, layers=range(1, vlm.n_layers + 1), **chosen):
             for cache in (True, False):
-                ids = vlm.model.generate(**inputs, **greedy, use_cache=cache)[0, inputs["input_ids"].shape[1] :]
+                ids = vlm.model.generate(**inputs, **greedy, use_cache=cache)[
+                    0, inputs["input_ids"].shape[1] :
+                ]
                 assert ids.tolist() == due
             said = vlm.tokenizer.decode(due)
             rows = vlm.attention(scene.image, question, said, layers=2)
             again = vlm.attention(scene.image, question, layers=2)
         seen = rows.on_image()[0].sum(0)[begin:, torch.from_numpy(half)]
-        assert not seen.any() and rows.weights[0, :, begin - 1, rows.places[:3]].any() == (begin > 0)
+        assert not seen.any() and rows.weights[0, :, begin - 1, rows.places[:3]].any() == (
+            begin > 0
+        )
         assert off(rows.weights[..., : len(again.words), : len(again.words)], again.weights) < EXACT
 
 
@@ -482,17 +551,25 @@ def test_heads_alone_and_heads_between_tokens(vlm):
     with intervene.knockout(vlm, layers=1, heads=[0], queries="after", keys="image"):
         cut = vlm.attention(PICTURES[0], QUESTIONS[0], layers=1)
     after = int(seen.places[-1]) + 1 + len(vlm.adapter.around) // 2
-    assert torch.equal(cut.weights[0, 1:], seen.weights[0, 1:]) and not cut.on_image()[0, 0, after:].any()
+    assert (
+        torch.equal(cut.weights[0, 1:], seen.weights[0, 1:])
+        and not cut.on_image()[0, 0, after:].any()
+    )
     assert off(cut.weights.sum(-1), 1.0) < EXACT
     rest = seen.weights[0, 0, after:].index_fill(-1, cut.weights[0, 0, -1].eq(0).nonzero()[:, 0], 0)
-    assert off(cut.weights[0, 0, after:], rest / rest.sum(-1, keepdim=True)) < EXACT, "what is left grows in proportion"
+    assert off(cut.weights[0, 0, after:], rest / rest.sum(-1, keepdim=True)) < EXACT, (
+        "what is left grows in proportion"
+    )
 
 
 def test_what_the_vit_gave_before_is_refused_while_its_heads_are_cut(organism):
     """Heads alone need no hook in the ViT, and `answers.chances` looks for one."""
     inputs = organism.prepare(PICTURES[0], QUESTIONS[0])
     visual = [tokens[-1] for tokens in organism.visual(inputs)]
-    with intervene.knockout(organism, depths=1, heads=0), pytest.raises(ValueError, match="The ViT is being changed"):
+    with (
+        intervene.knockout(organism, depths=1, heads=0),
+        pytest.raises(ValueError, match="The ViT is being changed"),
+    ):
         ww.answers.chances(organism, inputs, ["yes", "no"], visual)
 
 
@@ -516,7 +593,10 @@ def test_contexts_nest(load):
         with eager(vlm):
             assert off(vlm.attention(images, QUESTIONS[0]).weights, weights) < EXACT
             assert off(vlm.attention(images, QUESTIONS[0], depths=[1]).weights, depths) < EXACT
-    flat, last = torch.from_numpy(inside.flatten()), weights[:, :, -1, vlm.positions(images, QUESTIONS[0]).index]
+    flat, last = (
+        torch.from_numpy(inside.flatten()),
+        weights[:, :, -1, vlm.positions(images, QUESTIONS[0]).index],
+    )
     assert [bool(of_block[:, flat].any()) for of_block in last] == [True, False, False, True]
     assert [bool(of_block[:, ~flat].any()) for of_block in last] == [True, True, False, False]
     assert off(depths, vlm.attention(images, depths=[1]).weights) > 10 * EXACT, "scaled"
@@ -524,22 +604,37 @@ def test_contexts_nest(load):
 
 
 def test_compression_goes_with_heads_and_not_with_places(organism):
-    with compress.compressed(organism, "attended", keep=30), intervene.knockout(organism, layers=[1, 2], heads=0):
+    with (
+        compress.compressed(organism, "attended", keep=30),
+        intervene.knockout(organism, layers=[1, 2], heads=0),
+    ):
         answer = organism.answer(PICTURES[0], QUESTIONS[0])
-    with intervene.knockout(organism, layers=[1, 2], heads=0), compress.compressed(organism, "attended", keep=30):
+    with (
+        intervene.knockout(organism, layers=[1, 2], heads=0),
+        compress.compressed(organism, "attended", keep=30),
+    ):
         assert organism.answer(PICTURES[0], QUESTIONS[0]) == answer
     with compress.compressed(organism, "random", keep=0.5):
         with pytest.raises(ValueError, match="leave `with compress.compressed"):
             organism.attention(PICTURES[0], QUESTIONS[0])
-        with intervene.knockout(organism, layers=1, queries="after"), pytest.raises(ValueError, match="leave `with compress"):
+        with (
+            intervene.knockout(organism, layers=1, queries="after"),
+            pytest.raises(ValueError, match="leave `with compress"),
+        ):
             organism.answer(PICTURES[0], QUESTIONS[0])
-        assert organism.attention(PICTURES[0], depths=1).weights.any(), "the ViT sees the whole picture"
+        assert organism.attention(PICTURES[0], depths=1).weights.any(), (
+            "the ViT sees the whole picture"
+        )
 
 
 def test_an_exam_is_sat_under_a_knockout(organism):
-    """Where the questions are fed after the image, no prompt has a last token; an answer's words count as later ones."""
+    """Where the questions are fed after the image, no prompt has a last token; an answer's words
+    count as later ones."""
     scenes = list(ww.world.scenes("dev", 4))
-    singly, shared = (ww.answers.Exam.on(organism, scenes, {"category": ["category"]}, shared) for shared in (False, True))
+    singly, shared = (
+        ww.answers.Exam.on(organism, scenes, {"category": ["category"]}, shared)
+        for shared in (False, True)
+    )
     assert singly.right().all()
     with intervene.knockout(organism, layers=1, queries="after", keys="image"):
         assert singly.right().mean() < 0.5 and (singly.right() == shared.right()).all()
@@ -570,7 +665,10 @@ def test_an_exam_is_sat_under_a_knockout(organism):
         (dict(layers=1, queries=500), "There are 155 tokens, .*; got 500"),
         (dict(layers=1, keys=[0, -156]), "got -156"),
         (dict(depths=1, keys=145), "There are 145 tokens"),
-        (dict(layers=1, keys=np.ones((3, 4), bool)), "3 × 4 patches, and the grid here has 12 × 12"),
+        (
+            dict(layers=1, keys=np.ones((3, 4), bool)),
+            "3 × 4 patches, and the grid here has 12 × 12",
+        ),
         (dict(depths=1, queries=[np.ones((12, 12), bool)] * 2), "There are 2 masks for 1 images"),
     ],
 )
@@ -584,7 +682,12 @@ def test_what_cannot_be_cut_is_said(organism, cut, sentence):
 
 def test_a_cache_of_fixed_length_is_refused_where_tokens_are_meant(organism):
     inputs = organism.prepare(PICTURES[0], QUESTIONS[0])
-    fixed = {"do_sample": False, "max_new_tokens": 3, "cache_implementation": "static", "disable_compile": True}
+    fixed = {
+        "do_sample": False,
+        "max_new_tokens": 3,
+        "cache_implementation": "static",
+        "disable_compile": True,
+    }
     with intervene.knockout(organism, layers=1, queries="after", keys="image"):
         with pytest.raises(ValueError, match='without cache_implementation="static"'):
             organism.model.generate(**inputs, **fixed)
@@ -593,7 +696,8 @@ def test_a_cache_of_fixed_length_is_refused_where_tokens_are_meant(organism):
         assert torch.equal(organism.model.generate(**inputs, **fixed), due)
 
 
-# -- shown ---------------------------------------------------------------------------------------------------------------
+# -- shown
+# --------------------------------------------------------------------------------------------------
 
 
 def test_who_looks_is_a_word_a_place_or_a_patch():
@@ -636,7 +740,12 @@ def test_the_script_says_and_shows_what_the_page_does(tmp_path):
     weights = torch.from_numpy(rng.dirichlet(np.full(12, 0.3), (2, 2, 12))).float()
     weights[1, :, :, 2] += 5
     seen = made_up(weights / weights.sum(-1, keepdim=True))
-    views = [dict(), dict(of="w1", block=2), dict(of=(1, 1), block=1, head=1), dict(of=0, block=2, head=0)]
+    views = [
+        dict(),
+        dict(of="w1", block=2),
+        dict(of=(1, 1), block=1, head=1),
+        dict(of=0, block=2, head=0),
+    ]
     script = """
         const look = figure => [figure.querySelector('.ww-told').textContent,
             [...figure.querySelectorAll('[role=cell], button')].map(part => [

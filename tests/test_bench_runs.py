@@ -1,4 +1,5 @@
-"""A run of a benchmark: killed, split, short of memory or of disk, it ends in the very rows of one that was left alone."""
+"""A run of a benchmark: killed, split, short of memory or of disk, it ends in the very rows of one
+that was left alone."""
 
 import errno
 import fcntl
@@ -29,17 +30,36 @@ from whatwhere.__main__ import main
 from whatwhere.benchmarks import identity, running, tabletop
 from whatwhere.benchmarks.items import Item, blinded
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore:(Out of memory|.* has only ever seen)")]
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:(Out of memory|.* has only ever seen)"),
+]
 ROOT = Path(__file__).parents[1]
 N, SIZE = 16, 4  # questions, and how many at once
-BENCH = ["bench", "toy-qwen2vl", "tabletop-b", "--limit", str(N), "--batch-size", str(SIZE), "--out"]
-SMALL = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-fork = multiprocessing.get_context("fork")  # spares each of the many processes the seconds that torch takes to be imported
+BENCH = [
+    "bench",
+    "toy-qwen2vl",
+    "tabletop-b",
+    "--limit",
+    str(N),
+    "--batch-size",
+    str(SIZE),
+    "--out",
+]
+SMALL = {
+    "OMP_NUM_THREADS": "1",
+    "TQDM_DISABLE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+# spares each of the many processes the seconds that torch takes to be imported
+fork = multiprocessing.get_context("fork")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet():
-    """No bars, and the scenes drawn only once, here and in every process that is forked from here."""
+    """No bars, and the scenes drawn only once, here and in every process that is forked from
+    here."""
     with pytest.MonkeyPatch.context() as patched:
         for name, value in SMALL.items():
             patched.setenv(name, value)
@@ -49,16 +69,33 @@ def quiet():
 
 @pytest.fixture(scope="module", autouse=True)
 def launched(quiet, tmp_path_factory):
-    """Two commands that are begun at once, since they are slow to start: two processes, and one that is killed half-way."""
+    """Two commands that are begun at once, since they are slow to start: two processes, and one
+    that is killed half-way."""
     root = tmp_path_factory.mktemp("launched")
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-                "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(free_port())]  # fmt: skip
+    launcher = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        str(free_port()),
+    ]
     commands = {"two": launcher, "killed": [sys.executable]}
     found = {}
     for name, start in commands.items():
         log = (root / f"{name}.log").open("w")
         command = [*start, "-m", "whatwhere", *BENCH, str(root / name)]
-        found[name] = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **SMALL})
+        found[name] = subprocess.Popen(
+            command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **SMALL}
+        )
     watch(root / "killed", 1, found["killed"].kill)
     yield root, found
     for process in found.values():
@@ -80,12 +117,18 @@ def whole(vlm, tmp_path_factory):
 
 
 def run(vlm, out, benchmark="tabletop-b", **more):
-    return benchmarks.run(vlm, benchmark, out=out, **{"limit": N, "batch_size": SIZE, "progress": False, **more})
+    return benchmarks.run(
+        vlm, benchmark, out=out, **{"limit": N, "batch_size": SIZE, "progress": False, **more}
+    )
 
 
 def lines(folder):
     """All rows, byte for byte, in the order of their questions."""
-    found = [line for path in Path(folder).glob("rows-*.jsonl") for line in path.read_bytes().splitlines(keepends=True)]
+    found = [
+        line
+        for path in Path(folder).glob("rows-*.jsonl")
+        for line in path.read_bytes().splitlines(keepends=True)
+    ]
     assert all(line.endswith(b"\n") for line in found)
     return sorted(found, key=lambda line: json.loads(line)["id"])
 
@@ -115,11 +158,14 @@ def free_port():
 
 
 def command(arguments, log, environment=None, most=None):
-    """Run the command in a process of its own, which ends with what the shell would be told. most: bytes of a file."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
+    """Run the command in a process of its own, which ends with what the shell would be told. most:
+    bytes of a file."""
+    # a shell's background jobs are born deaf to it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environment or {})
     fsync = os.fsync
-    os.fsync = lambda handle: (fsync(handle), time.sleep(0.1))  # so that there is time to kill it, on a busy machine too
+    # so that there is time to kill it, on a busy machine too
+    os.fsync = lambda handle: (fsync(handle), time.sleep(0.1))
     with open(log, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -140,8 +186,15 @@ def started(out, environment=None, most=None):
 
 def two(out):
     """The two processes that a launcher would start."""
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    return [started(out, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})[0] for rank in range(2)]
+    shared = {
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
+    return [
+        started(out, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})[0] for rank in range(2)
+    ]
 
 
 def finished(processes):
@@ -155,7 +208,8 @@ def killed(processes, out, bytes_):
     return finished(processes)
 
 
-# -- killed, and gone on with --------------------------------------------------------------------------------------------
+# -- killed, and gone on with
+# --------------------------------------------------------------------------------------------
 
 
 def test_a_run_writes_every_row_and_ends_in_a_result(whole, vlm):
@@ -163,7 +217,9 @@ def test_a_run_writes_every_row_and_ends_in_a_result(whole, vlm):
     assert result.complete and len(result.rows) == N and len(lines(whole)) == N
     assert list(result.scores) == ["accuracy", "pairs", "sets of four"] and result.accuracy > 0.9
     unkept = run(vlm, None)
-    assert unkept.rows.to_json() == run(vlm, whole).rows.to_json(), "with or without a folder, asked or read"
+    assert unkept.rows.to_json() == run(vlm, whole).rows.to_json(), (
+        "with or without a folder, asked or read"
+    )
 
 
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_rows(tmp_path, whole):
@@ -202,8 +258,9 @@ def test_a_character_that_was_cut_in_two_is_gone_on_with(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [
-    lambda data: data.replace(b'"answer"', b'"amswer"', 1), lambda data: data[:50] + b"\0" * 40 + data[90:],
-    lambda data: data.replace(b"\n", b"", 1), lambda data: b"\n" + data, lambda data: data.replace(b"{", b"[", 1),
+    lambda data: data.replace(b'"answer"', b'"amswer"', 1),
+    lambda data: data[:50] + b"\0" * 40 + data[90:], lambda data: data.replace(b"\n", b"", 1),
+    lambda data: b"\n" + data, lambda data: data.replace(b"{", b"[", 1),
     lambda data: b"\xff" + data,
 ])  # fmt: skip
 def test_damage_in_the_middle_is_refused_by_name_and_left_as_it_is(tmp_path, whole, vlm, damage):
@@ -212,7 +269,9 @@ def test_damage_in_the_middle_is_refused_by_name_and_left_as_it_is(tmp_path, who
     broken = damage(path.read_bytes())
     path.write_bytes(broken)
     for again in (lambda: run(vlm, out), lambda: benchmarks.load(out)):
-        with pytest.raises(ValueError, match=f"'{path}' is damaged after 0 rows, not at its end; delete it"):
+        with pytest.raises(
+            ValueError, match=f"'{path}' is damaged after 0 rows, not at its end; delete it"
+        ):
             again()
     assert path.read_bytes() == broken
 
@@ -235,26 +294,36 @@ def test_an_interrupt_from_the_keyboard_keeps_what_was_answered(tmp_path, whole)
     assert lines(out) == [line for line in lines(whole) if line in set(lines(out))] and lines(out)
 
 
-# -- settings ------------------------------------------------------------------------------------------------------------
+# -- settings
+# --------------------------------------------------------------------------------------------------
 
 
 def refused(call, *words):
     """The sentence with which a run does not go on with another's."""
-    with pytest.raises(ValueError, match="holds a run of something else, and answers that do not belong together") as caught:
+    with pytest.raises(
+        ValueError, match="holds a run of something else, and answers that do not belong together"
+    ) as caught:
         call()
     said = str(caught.value)
-    assert "What differs: " in said and re.search(r"Name\s+another folder, delete that one", said), said
+    assert "What differs: " in said and re.search(
+        r"Name\s+another folder, delete that one", said
+    ), said
     differs = re.search(r"What differs: (.*?)\. ", said)[1]
-    assert re.fullmatch("; ".join(rf"[^;]*{re.escape(word)}[^;]*" for word in words), differs), differs
+    assert re.fullmatch("; ".join(rf"[^;]*{re.escape(word)}[^;]*" for word in words), differs), (
+        differs
+    )
     return said
 
 
 @pytest.mark.parametrize("words, change", [
-    (["the seed (0 then, 1 now)"], {"seed": 1}), (["the number of questions (16 then, 20 now)"], {"limit": N + 4}),
+    (["the seed (0 then, 1 now)"], {"seed": 1}),
+    (["the number of questions (16 then, 20 now)"], {"limit": N + 4}),
     (["the number of questions at once (4 then, 5 now)"], {"batch_size": 5}),
     (["RoPE scaling (scale) (none then, alpha 99, p 8 now)"], {"scale": (99, 8)}),
-    (["RoPE scaling (scale) (none then, alpha 99, k 40, c 0.6 now)"], {"scale": {"alpha": 99, "k": 40, "c": 0.6}}),
-    (["compression (compress) (none then, method random, keep 0.5"], {"compress": "random", "keep": 0.5}),
+    (["RoPE scaling (scale) (none then, alpha 99, k 40, c 0.6 now)"],
+     {"scale": {"alpha": 99, "k": 40, "c": 0.6}}),
+    (["compression (compress) (none then, method random, keep 0.5"],
+     {"compress": "random", "keep": 0.5}),
     (["the benchmark (tabletop-b then, tabletop-a now)"], {"benchmark": "tabletop-a"}),
     (["beside another scene's picture (blind) (False then, True now)"], {"blind": True}),
 ])  # fmt: skip
@@ -265,29 +334,59 @@ def test_other_settings_are_refused_and_change_nothing(whole, vlm, words, change
 
 
 def test_every_way_of_compressing_counts(tmp_path, vlm):
-    first, second = (compress.Decoder(vlm.unembedding.weight.detach() * f, vlm.words) for f in (1.0, 1.5))
+    first, second = (
+        compress.Decoder(vlm.unembedding.weight.detach() * f, vlm.words) for f in (1.0, 1.5)
+    )
     how = {"compress": 1, "decoder": first, "limit": 4}
     for _ in range(2):
-        assert "compressed: method rle\n" in repr(run(vlm, tmp_path / "run", **how)), "what is as always is not said"
-    for change in ({"shape": "regions"}, {"pool": "first"}, {"same": 2}, {"positions": "renumbered"}, {"lengths": "kept"},
-                   {"marks": "unicode"}):  # fmt: skip
+        assert "compressed: method rle\n" in repr(run(vlm, tmp_path / "run", **how)), (
+            "what is as always is not said"
+        )
+    for change in (
+        {"shape": "regions"},
+        {"pool": "first"},
+        {"same": 2},
+        {"positions": "renumbered"},
+        {"lengths": "kept"},
+        {"marks": "unicode"},
+    ):
         ((name, value),) = change.items()
-        said = refused(lambda change=change: run(vlm, tmp_path / "run", **how, **change), "compression (compress) (method rle")
+        said = refused(
+            lambda change=change: run(vlm, tmp_path / "run", **how, **change),
+            "compression (compress) (method rle",
+        )
         assert f"{name} {value}" in said
-    refused(lambda: run(vlm, tmp_path / "run", **{**how, "compress": 2}), "(method rle, same 1, shape rows, pool mean, ")
-    refused(lambda: run(vlm, tmp_path / "run", **{**how, "decoder": second}), "the visual decoder (not those of then)")
+    refused(
+        lambda: run(vlm, tmp_path / "run", **{**how, "compress": 2}),
+        "(method rle, same 1, shape rows, pool mean, ",
+    )
+    refused(
+        lambda: run(vlm, tmp_path / "run", **{**how, "decoder": second}),
+        "the visual decoder (not those of then)",
+    )
     other = run(vlm, None, **how, positions="renumbered", shape="raster")
     assert "compressed: method rle, shape raster, positions renumbered\n" in repr(other)
-    assert other.settings["compress"]["positions"] == "renumbered" and other.removed >= run(vlm, None, **how).removed
-    with pytest.raises(TypeError, match="run takes no 'form'; what it hands on to compress.compressed is same, shape, pool"):
+    assert (
+        other.settings["compress"]["positions"] == "renumbered"
+        and other.removed >= run(vlm, None, **how).removed
+    )
+    with pytest.raises(
+        TypeError,
+        match="run takes no 'form'; what it hands on to compress.compressed is same, shape, pool",
+    ):
         run(vlm, None, **how, form="rows")
 
 
 def test_a_run_that_was_begun_under_a_methods_former_name_is_gone_on_with(tmp_path, vlm):
     how = {"compress": "tome-like", "keep": 0.5, "limit": 4}
     run(vlm, tmp_path / "run", **how)
-    edited(tmp_path / "run" / "run.json", lambda settings: settings["compress"].update(method="similar"))
-    assert "compressed: method tome-like, keep 0.5\n" in repr(run(vlm, tmp_path / "run", **{**how, "compress": "similar"}))
+    edited(
+        tmp_path / "run" / "run.json",
+        lambda settings: settings["compress"].update(method="similar"),
+    )
+    assert "compressed: method tome-like, keep 0.5\n" in repr(
+        run(vlm, tmp_path / "run", **{**how, "compress": "similar"})
+    )
     assert "compressed: method tome-like" in repr(benchmarks.load(tmp_path / "run"))
 
 
@@ -304,21 +403,32 @@ def every(n):
 def test_a_run_with_a_function_of_a_sight_is_gone_on_with_by_that_function_alone(tmp_path, vlm):
     out, how = tmp_path / "run", {"limit": 4}
     first = run(vlm, out, compress=every(2), **how)
-    assert first.removed == 0.5 and first.settings["compress"]["method"].startswith("every.<locals>.way ")
+    assert first.removed == 0.5 and first.settings["compress"]["method"].startswith(
+        "every.<locals>.way "
+    )
     (rows,) = out.glob("rows-*.jsonl")
     whole = rows.read_bytes()
     rows.write_bytes(whole[: len(whole) // 2])
-    assert list(run(vlm, out, compress=every(2), **how).rows["answer"]) == list(first.rows["answer"])
+    assert list(run(vlm, out, compress=every(2), **how).rows["answer"]) == list(
+        first.rows["answer"]
+    )
     assert rows.read_bytes() == whole
-    refused(lambda: run(vlm, out, compress=every(3), **how), "compression (compress) (method every.<locals>.way ")
+    refused(
+        lambda: run(vlm, out, compress=every(3), **how),
+        "compression (compress) (method every.<locals>.way ",
+    )
     named = compress.Method("thin", every(2))
     assert run(vlm, None, compress=named, **how).settings["compress"]["method"] == "thin"
-    with pytest.raises(ValueError, match="holds on to a Random, which no checksum can tell from another: .*out=None"):
+    with pytest.raises(
+        ValueError,
+        match="holds on to a Random, which no checksum can tell from another: .*out=None",
+    ):
         run(vlm, tmp_path / "other", compress=every(random.Random(0)), **how)
     assert not (tmp_path / "other").exists()
 
 
-# -- the identity of a run: what can change an answer, and nothing else --------------------------------------------------
+# -- the identity of a run: what can change an answer, and nothing else
+# --------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -351,12 +461,17 @@ def nudged(model, name, at):
 
 def reworded(folder):
     """A tokenizer whose pieces are all there, and which makes other ones of a text."""
-    edited(folder / "tokenizer.json", lambda made: made.update(normalizer={"type": "Sequence", "normalizers": [
-        {"type": "NFD"}, {"type": "Lowercase"}]}))  # fmt: skip
+    edited(
+        folder / "tokenizer.json",
+        lambda made: made.update(
+            normalizer={"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "Lowercase"}]}
+        ),
+    )
 
 
 def grown(folder):
-    token = {"id": 45, "content": "four", "normalized": True}  # which is a word, and now a piece of "fourth"
+    # which is a word, and now a piece of "fourth"
+    token = {"id": 45, "content": "four", "normalized": True}
     token |= dict.fromkeys(("single_word", "lstrip", "rstrip", "special"), False)
     edited(folder / "tokenizer.json", lambda made: made["added_tokens"].append(token))
 
@@ -369,16 +484,33 @@ def swapped(folder):
     edited(folder / "tokenizer.json", swap)
 
 
-NUDGES = [(0, 0), (1, -1), (2, 7), (-1, -1), (-2, 0), (5, 1)]  # (which tensor, which of its numbers)
+# (which tensor, which of its numbers)
+NUDGES = [(0, 0), (1, -1), (2, 7), (-1, -1), (-2, 0), (5, 1)]
 IN_FILES = {
-    "image processor": (lambda f: edited(f / "preprocessor_config.json", lambda p: p.update(image_mean=[0.4, 0.4, 0.4])),
-                        "the image processor's settings"),
-    "normaliser": (reworded, "the tokenizer"), "added token": (grown, "the tokenizer"), "vocabulary": (swapped, "the tokenizer"),
-    "template": (lambda f: (f / "chat_template.jinja").write_text((f / "chat_template.jinja").read_text() + "!"),
-                 "the chat template"),
-    "config": (lambda f: edited(f / "config.json", lambda c: c["text_config"].update(rms_norm_eps=1e-4)), "the model's config"),
-    "ends": (lambda f: edited(f / "generation_config.json", lambda g: g.update(eos_token_id=[2, 5])), "how answers are decoded"),
-}  # fmt: skip
+    "image processor": (
+        lambda f: edited(
+            f / "preprocessor_config.json", lambda p: p.update(image_mean=[0.4, 0.4, 0.4])
+        ),
+        "the image processor's settings",
+    ),
+    "normaliser": (reworded, "the tokenizer"),
+    "added token": (grown, "the tokenizer"),
+    "vocabulary": (swapped, "the tokenizer"),
+    "template": (
+        lambda f: (f / "chat_template.jinja").write_text(
+            (f / "chat_template.jinja").read_text() + "!"
+        ),
+        "the chat template",
+    ),
+    "config": (
+        lambda f: edited(f / "config.json", lambda c: c["text_config"].update(rms_norm_eps=1e-4)),
+        "the model's config",
+    ),
+    "ends": (
+        lambda f: edited(f / "generation_config.json", lambda g: g.update(eos_token_id=[2, 5])),
+        "how answers are decoded",
+    ),
+}
 
 
 @pytest.mark.parametrize("what", IN_FILES)
@@ -394,16 +526,23 @@ def test_one_bit_of_one_weight_is_noticed_wherever_it_is(small):
     for which, at in NUDGES:
         vlm = ww.load(small / "m", device="cpu")
         nudged(vlm.model, names[which], at)
-        refused(lambda vlm=vlm: asked(vlm, small, small / "run"), "the model's weights (not those of then)")
+        refused(
+            lambda vlm=vlm: asked(vlm, small, small / "run"),
+            "the model's weights (not those of then)",
+        )
 
 
 IN_MEMORY = {
-    "size": (lambda v: setattr(v.image_processor, "size", {"shortest_edge": 64, "longest_edge": 2304}), "the image processor's"),
-    "max_pixels": (lambda v: setattr(v.image_processor, "max_pixels", 64 * 16), "the image processor's"),
+    "size": (lambda v: setattr(v.image_processor, "size",
+        {"shortest_edge": 64, "longest_edge": 2304}), "the image processor's"),
+    "max_pixels": (lambda v: setattr(v.image_processor, "max_pixels", 64 * 16),
+        "the image processor's"),
     "attention": (lambda v: v.model.set_attn_implementation("eager"), "attention (model sdpa"),
-    "frequencies": (lambda v: v.adapter.rotary.inv_freq[-1:].mul_(1.001), "the rotary frequencies (not those of then)"),
+    "frequencies": (lambda v: v.adapter.rotary.inv_freq[-1:].mul_(1.001),
+        "the rotary frequencies (not those of then)"),
     "lm frequencies": (lambda v: v.lm.rotary_emb.inv_freq.mul_(1.01), "the rotary frequencies"),
-    "template": (lambda v: setattr(v.tokenizer, "chat_template", v.tokenizer.chat_template + "!"), "the chat template"),
+    "template": (lambda v: setattr(v.tokenizer, "chat_template", v.tokenizer.chat_template + "!"),
+        "the chat template"),
     "added": (lambda v: v.tokenizer.add_tokens(["zebra"]), "the tokenizer"),
     "training": (lambda v: v.model.train(), "the model's config"),
 }  # fmt: skip
@@ -419,11 +558,17 @@ def test_whatever_of_a_loaded_model_can_change_an_answer_is_noticed(small, what)
 
 
 def test_precision_is_noticed(small):
-    refused(lambda: asked(small / "m", small, small / "run", dtype="bfloat16"), "precision (dtype) (float32 then, bfloat16 now)")
+    refused(
+        lambda: asked(small / "m", small, small / "run", dtype="bfloat16"),
+        "precision (dtype) (float32 then, bfloat16 now)",
+    )
     usual = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("medium")
-        refused(lambda: asked(small / "m", small, small / "run"), "(float32 highest then, float32 medium now)")
+        refused(
+            lambda: asked(small / "m", small, small / "run"),
+            "(float32 highest then, float32 medium now)",
+        )
     finally:
         torch.set_float32_matmul_precision(usual)
     with torch.autocast("cpu", torch.bfloat16):
@@ -431,12 +576,20 @@ def test_precision_is_noticed(small):
 
 
 def test_the_papers_protocol_is_one_of_its_own(tmp_path, small):
-    """Its words, its pixels, its ten tokens; and with it, all that a checkpoint asks for in decoding counts."""
+    """Its words, its pixels, its ten tokens; and with it, all that a checkpoint asks for in
+    decoding counts."""
     folder, out = shutil.copytree(small / "m", tmp_path / "m"), tmp_path / "run"
     found = asked(folder, small, out, protocol="paper")
-    assert found.rows["question"][0].strip().startswith("Please choose the best") and found.settings["max_new_tokens"] == 10
-    assert found.settings["decoding"]["greedy"] != "plain" and "decoded greedily, by what else" in repr(found)
-    assert "who always says A" in found.scores and benchmarks.load(out).settings["protocol"] == "paper"
+    assert (
+        found.rows["question"][0].strip().startswith("Please choose the best")
+        and found.settings["max_new_tokens"] == 10
+    )
+    assert found.settings["decoding"][
+        "greedy"
+    ] != "plain" and "decoded greedily, by what else" in repr(found)
+    assert (
+        "who always says A" in found.scores and benchmarks.load(out).settings["protocol"] == "paper"
+    )
     assert asked(folder, small, out, protocol="paper").complete
     refused(lambda: asked(folder, small, out), "the protocol (paper then, ours now)")
     edited(folder / "generation_config.json", lambda asks: asks.update(repetition_penalty=1.05))
@@ -445,7 +598,9 @@ def test_the_papers_protocol_is_one_of_its_own(tmp_path, small):
     had, pixels = vlm.image_processor.size, vlm.adapter.pixels
     vlm.adapter.pixels = lambda images: seen.append(pixels(images)) or seen[-1]
     asked(vlm, small, None, protocol="paper", limit=4)
-    assert {256 <= rows * columns <= 1280 for each in seen for rows, columns in vlm.adapter.grids(each)} == {True}
+    assert {
+        256 <= rows * columns <= 1280 for each in seen for rows, columns in vlm.adapter.grids(each)
+    } == {True}
     assert vlm.image_processor.size is had
     square = ww.load("toy-llava", device="cpu")
     before = str(square.image_processor.to_dict())
@@ -455,20 +610,36 @@ def test_the_papers_protocol_is_one_of_its_own(tmp_path, small):
 
 def test_words_and_options_are_noticed(tmp_path, small):
     data = shutil.copytree(small / "data", tmp_path / "data")
-    edited(data / "controlled_clevr_dataset.json", lambda rows: rows[0]["caption_options"].reverse())
-    refused(lambda: run(small / "m", small / "run", "whatsup-b", data=data, limit=6), "the questions, options or right answers")
+    edited(
+        data / "controlled_clevr_dataset.json", lambda rows: rows[0]["caption_options"].reverse()
+    )
+    refused(
+        lambda: run(small / "m", small / "run", "whatsup-b", data=data, limit=6),
+        "the questions, options or right answers",
+    )
 
 
-def test_a_picture_that_was_asked_about_is_noticed_and_one_that_was_not_may_be_mended(tmp_path, small):
-    data, out = shutil.copytree(small / "data", tmp_path / "data"), shutil.copytree(small / "run", tmp_path / "run")
-    pictures = [data / Path(row["image_path"]).relative_to("data")
-                for row in json.loads((data / "controlled_clevr_dataset.json").read_text())]  # fmt: skip
+def test_a_picture_that_was_asked_about_is_noticed_and_one_that_was_not_may_be_mended(
+    tmp_path, small
+):
+    data, out = (
+        shutil.copytree(small / "data", tmp_path / "data"),
+        shutil.copytree(small / "run", tmp_path / "run"),
+    )
+    pictures = [
+        data / Path(row["image_path"]).relative_to("data")
+        for row in json.loads((data / "controlled_clevr_dataset.json").read_text())
+    ]
     again = lambda: run(small / "m", out, "whatsup-b", data=data, limit=6)  # noqa: E731
     ids = list(benchmarks.load(out).rows["id"])
     path = pictures[int(ids[1].rpartition("/")[2])]
     whole = path.read_bytes()
     path.write_bytes(whole + b"\0")
-    with pytest.raises(ValueError, match=f"picture of question '{ids[1]}' is not the one that was answered about.*Name another"):
+    with pytest.raises(
+        ValueError,
+        match=f"picture of question '{ids[1]}' is not the one that was answered about.*Name "
+        "another",
+    ):
         again()
     kept = (out / "rows-0.jsonl").read_bytes()
     (out / "rows-0.jsonl").write_bytes(kept[: kept.index(b"\n") + 1])
@@ -478,73 +649,152 @@ def test_a_picture_that_was_asked_about_is_noticed_and_one_that_was_not_may_be_m
         again()
     row = json.loads(kept.splitlines()[0])
     assert len(row.pop("picture")) == 16
-    (out / "rows-0.jsonl").write_bytes(json.dumps(row).encode() + b"\n" + kept[kept.index(b"\n") + 1 :])
+    (out / "rows-0.jsonl").write_bytes(
+        json.dumps(row).encode() + b"\n" + kept[kept.index(b"\n") + 1 :]
+    )
     assert again().complete, "rows of an earlier version say nothing of their pictures"
 
 
-def test_versions_are_noticed_by_their_first_two_numbers_and_it_is_said_what_to_install(tmp_path, small):
-    for name, number, counts in (("torch", "2.1.9", True), ("tokenizers", "0.1.0", True), ("pillow", "9.5.0", True),
-                                 ("transformers", "5.23.99", False)):  # fmt: skip
+def test_versions_are_noticed_by_their_first_two_numbers_and_it_is_said_what_to_install(
+    tmp_path, small
+):
+    for name, number, counts in (
+        ("torch", "2.1.9", True),
+        ("tokenizers", "0.1.0", True),
+        ("pillow", "9.5.0", True),
+        ("transformers", "5.23.99", False),
+    ):
         out = shutil.copytree(small / "run", tmp_path / name)
         if name == "transformers":
-            number = ".".join(json.loads((out / "run.json").read_text())["versions"][name].split(".")[:2]) + ".99"
-        edited(out / "run.json", lambda settings, name=name, number=number: settings["versions"].update({name: number}))
+            number = (
+                ".".join(
+                    json.loads((out / "run.json").read_text())["versions"][name].split(".")[:2]
+                )
+                + ".99"
+            )
+        edited(
+            out / "run.json",
+            lambda settings, name=name, number=number: settings["versions"].update({name: number}),
+        )
         if not counts:
             assert asked(small / "m", small, out).complete
             continue
-        said = refused(lambda out=out: asked(small / "m", small, out), f"the versions of libraries ({name} {number} then, ")
+        said = refused(
+            lambda out=out: asked(small / "m", small, out),
+            f"the versions of libraries ({name} {number} then, ",
+        )
         assert f"or install those of then (pip install {name}=={number})" in said
 
 
 def test_what_cannot_change_an_answer_is_not_noticed(tmp_path, small, monkeypatch):
-    """Another spelling, a copy, a moved folder, another device's name, other labels, other defaults that do not count."""
+    """Another spelling, a copy, a moved folder, another device's name, other labels, other defaults
+    that do not count."""
     monkeypatch.chdir(small)
-    before = (small / "run" / "run.json").read_bytes(), (small / "run" / "rows-0.jsonl").read_bytes()
+    before = (
+        (small / "run" / "run.json").read_bytes(),
+        (small / "run" / "rows-0.jsonl").read_bytes(),
+    )
     copy = shutil.copytree(small / "m", tmp_path / "another name")
     (copy / "README.md").write_text("A card.")
-    edited(copy / "config.json", lambda config: config.update(whatwhere={"organism": False}, transformers_version="5.4.0"))
-    edited(copy / "generation_config.json", lambda asks: asks.update(repetition_penalty=1.05, do_sample=True, temperature=0.1))
-    for model in ("m", "m/", "./m", "../" + small.name + "/m", str(small / "m"), small / "m", copy, str(copy) + "/"):
+    edited(
+        copy / "config.json",
+        lambda config: config.update(whatwhere={"organism": False}, transformers_version="5.4.0"),
+    )
+    edited(
+        copy / "generation_config.json",
+        lambda asks: asks.update(repetition_penalty=1.05, do_sample=True, temperature=0.1),
+    )
+    for model in (
+        "m",
+        "m/",
+        "./m",
+        "../" + small.name + "/m",
+        str(small / "m"),
+        small / "m",
+        copy,
+        str(copy) + "/",
+    ):
         assert asked(model, small, small / "run").complete, model
     data = shutil.copytree(small / "data", tmp_path / "elsewhere")
     vlm = ww.load("m", device="cpu")
     vlm.name = "another"
-    vlm.tokenizer(["a", "b c"], padding=True, truncation=True, max_length=3)  # of one call, which the tokenizer remembers
+    # of one call, which the tokenizer remembers
+    vlm.tokenizer(["a", "b c"], padding=True, truncation=True, max_length=3)
     vlm.answer(ww.world.scene(1).image, "what ?", max_new_tokens=3)
     vlm.lm.rotary_emb.inv_freq.mul_(1 + 2**-23)  # as another device may compute them
     moved = shutil.copytree(small / "run", tmp_path / "moved")
     assert run(vlm, moved, "whatsup-b", data=data, limit=6).complete
-    edited(moved / "run.json", lambda settings: settings.update(device="cuda:7", model="x", revision="abc", limit=None))
+    edited(
+        moved / "run.json",
+        lambda settings: settings.update(device="cuda:7", model="x", revision="abc", limit=None),
+    )
     assert run(vlm, moved, "whatsup-b", data=data, limit=6).complete
-    assert ((small / "run" / "run.json").read_bytes(), (small / "run" / "rows-0.jsonl").read_bytes()) == before
+    assert (
+        (small / "run" / "run.json").read_bytes(),
+        (small / "run" / "rows-0.jsonl").read_bytes(),
+    ) == before
 
 
 def test_a_run_of_an_earlier_version_is_kept_and_not_gone_on_with(tmp_path, small):
     out = shutil.copytree(small / "run", tmp_path / "run")
-    old = ("benchmark", "model", "weights", "dtype", "scale", "compress", "decoder", "blind", "limit", "seed", "batch_size",
-           "max_new_tokens", "revision", "questions", "data")  # fmt: skip
-    edited(out / "run.json", lambda settings: [settings.pop(name) for name in set(settings) - set(old)])
+    old = (
+        "benchmark",
+        "model",
+        "weights",
+        "dtype",
+        "scale",
+        "compress",
+        "decoder",
+        "blind",
+        "limit",
+        "seed",
+        "batch_size",
+        "max_new_tokens",
+        "revision",
+        "questions",
+        "data",
+    )
+    edited(
+        out / "run.json", lambda settings: [settings.pop(name) for name in set(settings) - set(old)]
+    )
     before = {path: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(ValueError, match="an earlier version of this package began, which did not write .*image proc") as said:
+    with pytest.raises(
+        ValueError,
+        match="an earlier version of this package began, which did not write .*image proc",
+    ) as said:
         asked(small / "m", small, out)
-    assert "Its answers are all there, for `benchmarks.load` and `whatwhere table`; name another folder" in str(said.value)
+    assert (
+        "Its answers are all there, for `benchmarks.load` and `whatwhere table`; name another "
+        "folder" in str(said.value)
+    )
     assert {path: path.read_bytes() for path in out.iterdir()} == before
     assert benchmarks.load(out).complete and len(benchmarks.compare([out])) == 1
 
 
 def test_a_model_that_is_changed_from_outside_is_recorded_as_it_is(tmp_path, small, vlm):
-    """The sigmoid's form, applied by hand, was recorded as unscaled, and shown beside the paper's unscaled figure."""
+    """The sigmoid's form, applied by hand, was recorded as unscaled, and shown beside the paper's
+    unscaled figure."""
     with ww.rope.scaled(vlm, 99, k=40, c=0.6):
         outside = run(vlm, tmp_path / "run", limit=4)
         with pytest.raises(ValueError, match="scaled already"):
             run(vlm, None, limit=4, scale=(99, 8))
-    assert outside.settings["scale"] == {"alpha": 99.0, "k": 40.0, "c": 0.6} and "alpha 99, k 40, c 0.6" in repr(outside)
+    assert outside.settings["scale"] == {
+        "alpha": 99.0,
+        "k": 40.0,
+        "c": 0.6,
+    } and "alpha 99, k 40, c 0.6" in repr(outside)
     inside = run(vlm, tmp_path / "run", limit=4, scale={"alpha": 99, "k": 40, "c": 0.6})
     assert inside.settings == outside.settings, "one identity"
-    refused(lambda: run(vlm, tmp_path / "run", limit=4, scale=(99, 8)), "(alpha 99, k 40, c 0.6 then, alpha 99, p 8 now)")
+    refused(
+        lambda: run(vlm, tmp_path / "run", limit=4, scale=(99, 8)),
+        "(alpha 99, k 40, c 0.6 then, alpha 99, p 8 now)",
+    )
     with compress.compressed(vlm, "random", keep=0.5):
         assert any("_Shortener" in name for name in run(vlm, None, limit=4).settings["hooks"])
-        with pytest.raises(ValueError, match="is being changed by .*_Shortener.*a folder could not say what that does"):
+        with pytest.raises(
+            ValueError,
+            match="is being changed by .*_Shortener.*a folder could not say what that does",
+        ):
             run(vlm, tmp_path / "other", limit=4)
     assert "hooks" not in run(vlm, None, limit=4).settings and not (tmp_path / "other").exists()
 
@@ -552,17 +802,24 @@ def test_a_model_that_is_changed_from_outside_is_recorded_as_it_is(tmp_path, sma
 @pytest.mark.parametrize("wrong, words", [
     ({"compress": "randm", "keep": 0.5}, "compress is rle, rle-drop, rle-drop-both, random"),
     ({"compress": "random"}, "'random' needs keep="),
-    ({"compress": 1}, "give decoder="), ({"compress": len, "keep": 3}, "takes neither decoder nor keep"),
+    ({"compress": 1}, "give decoder="),
+    ({"compress": len, "keep": 3}, "takes neither decoder nor keep"),
     ({"keep": 0.5}, "say which by compress"), ({"decoder": "folder"}, "say which by compress"),
     ({"shape": "rows"}, "say which by compress"),
     ({"compress": "random", "keep": 3, "pool": "best"}, "No choice of pool 'best'"),
-    ({"protocol": "lmms"}, "no protocol 'lmms'; there are ours and paper"), ({"protocol": "paper"}, "has no protocol for"),
-    ({"decoder": "nowhere", "compress": 1}, "holds no decoder"), ({"compress": "grid", "keep": "half"}, "keep is a whole number"),
-    ({"compress": "random", "keep": 1.5}, "keep is a whole number"), ({"scale": (1, 2, 3)}, "scale is two numbers"),
-    ({"scale": {"alpha": 9}}, "scale is two numbers"), ({"scale": {"alpha": 9, "k": "4", "c": 1}}, "scale is two numbers"),
+    ({"protocol": "lmms"}, "no protocol 'lmms'; there are ours and paper"),
+    ({"protocol": "paper"}, "has no protocol for"),
+    ({"decoder": "nowhere", "compress": 1}, "holds no decoder"),
+    ({"compress": "grid", "keep": "half"}, "keep is a whole number"),
+    ({"compress": "random", "keep": 1.5}, "keep is a whole number"),
+    ({"scale": (1, 2, 3)}, "scale is two numbers"),
+    ({"scale": {"alpha": 9}}, "scale is two numbers"),
+    ({"scale": {"alpha": 9, "k": "4", "c": 1}}, "scale is two numbers"),
     ({"scale": 5}, "scale is two numbers"), ({"scale": ("a", "b")}, "scale is two numbers"),
-    ({"scale": (float("nan"), 8)}, "alpha|finite|number"), ({"batch_size": 0}, "batch_size is a whole number"),
-    ({"batch_size": 2.0}, "batch_size is a whole number"), ({"limit": 0}, "limit is a whole number"),
+    ({"scale": (float("nan"), 8)}, "alpha|finite|number"),
+    ({"batch_size": 0}, "batch_size is a whole number"),
+    ({"batch_size": 2.0}, "batch_size is a whole number"),
+    ({"limit": 0}, "limit is a whole number"),
     ({"seed": -1}, "seed is a whole number"),
 ])  # fmt: skip
 def test_what_cannot_be_run_is_said_before_there_is_a_folder(tmp_path, vlm, wrong, words):
@@ -581,7 +838,9 @@ def test_a_folder_that_is_no_run(tmp_path, whole, vlm):
     for text in ("{", "[]", "null", "{}", '{"benchmark": "pope"}', "\0"):
         (orphan / "run.json").write_text(text)
         for again in (lambda: run(vlm, orphan), lambda: benchmarks.load(orphan)):
-            with pytest.raises(ValueError, match="run.json' (is damaged|holds no settings).*delete the folder"):
+            with pytest.raises(
+                ValueError, match="run.json' (is damaged|holds no settings).*delete the folder"
+            ):
                 again()
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="cannot be a folder for answers.*name another"):
@@ -590,11 +849,17 @@ def test_a_folder_that_is_no_run(tmp_path, whole, vlm):
         run(vlm, tmp_path / "file" / "below")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.uint8, torch.float64, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.uint8, torch.float64, torch.bool]
+)
 def test_a_checksum_is_of_every_number_in_its_place(dtype):
     values = (torch.arange(3 * identity.PIECE + 5) * 7 % 251 > 100).to(dtype)
     first, n = identity.checksum({"w": values}), len(values)
-    assert first == identity.checksum({"w": values.clone()}) == identity.checksum({"w": values[None].mT.contiguous()[:, 0]})
+    assert (
+        first
+        == identity.checksum({"w": values.clone()})
+        == identity.checksum({"w": values[None].mT.contiguous()[:, 0]})
+    )
     for at in (0, 1, 2, 3, identity.PIECE - 1, identity.PIECE, n // 2, n - 2, n - 1):
         other = values.clone()
         other[at] = not other[at]
@@ -605,26 +870,38 @@ def test_a_checksum_is_of_every_number_in_its_place(dtype):
         assert identity.checksum({"w": swapped}) != first, at
     for other in ({"v": values}, {"w": values[None]}, {"w": values[:-1]}):
         assert identity.checksum(other) != first
-    assert identity.checksum({"w": values[:0]}) == identity.checksum({"w": values[:0]}), "and of none"
+    assert identity.checksum({"w": values[:0]}) == identity.checksum({"w": values[:0]}), (
+        "and of none"
+    )
 
 
 def test_a_checksum_is_the_same_by_torch_as_by_numpy(monkeypatch):
     """On a GPU it is torch that counts."""
-    values = {"w": torch.randn(identity.PIECE + 77), "half": torch.randn(1001).bfloat16(), "b": torch.arange(6).reshape(2, 3).mT}
+    values = {
+        "w": torch.randn(identity.PIECE + 77),
+        "half": torch.randn(1001).bfloat16(),
+        "b": torch.arange(6).reshape(2, 3).mT,
+    }
     due = identity.checksum(values)
     monkeypatch.setattr(identity, "on_the_cpu", lambda tensor: False)
     assert identity.checksum(values) == due
 
 
 def test_weights_that_are_not_in_memory_have_no_identity():
-    with pytest.raises(ValueError, match=r"'w' is not in memory \(offloaded\), so that it cannot be said which model's"):
+    with pytest.raises(
+        ValueError,
+        match=r"'w' is not in memory \(offloaded\), so that it cannot be said which model's",
+    ):
         identity.checksum({"w": torch.empty(3, device="meta")})
 
 
-# -- several processes ---------------------------------------------------------------------------------------------------
+# -- several processes
+# --------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_of_accelerate_give_the_rows_and_the_table_of_one(launched, whole, capsys, vlm):
+def test_two_processes_of_accelerate_give_the_rows_and_the_table_of_one(
+    launched, whole, capsys, vlm
+):
     root, processes = launched
     assert processes["two"].wait(180) == 0, (root / "two.log").read_text()
     assert lines(root / "two") == lines(whole)
@@ -632,7 +909,9 @@ def test_two_processes_of_accelerate_give_the_rows_and_the_table_of_one(launched
     assert each == [N // 2, N // 2]
     assert main([*BENCH, str(root / "two")]) == 0, "one process finds it finished"
     table = capsys.readouterr().out
-    assert "sets of four" in table and table in (root / "two.log").read_text(), "said once, by the first of the two"
+    assert "sets of four" in table and table in (root / "two.log").read_text(), (
+        "said once, by the first of the two"
+    )
 
 
 def test_two_processes_killed_and_finished_by_one(tmp_path, whole, vlm):
@@ -659,7 +938,11 @@ def test_several_processes_need_a_folder(monkeypatch, vlm):
 def test_a_process_that_died_is_not_waited_for_for_ever(monkeypatch, tmp_path, vlm):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(running, "PATIENCE", 0.5)
-    with pytest.raises(ValueError, match=f"{N // 2} questions are not answered.*another process has died. Run the same command"):
+    with pytest.raises(
+        ValueError,
+        match=f"{N // 2} questions are not answered.*another process has died. Run the same "
+        "command",
+    ):
         run(vlm, tmp_path / "run")
     monkeypatch.delenv("WORLD_SIZE")
     assert run(vlm, tmp_path / "run").complete, "and the same call goes on from there"
@@ -687,14 +970,17 @@ def test_a_folder_that_another_run_is_writing_is_refused(tmp_path, whole, vlm):
     path.write_bytes(path.read_bytes()[:500])
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match=f"'{path}' is being written by another run; wait for its end"):
+        with pytest.raises(
+            ValueError, match=f"'{path}' is being written by another run; wait for its end"
+        ):
             run(vlm, out)
         assert path.stat().st_size == 500, "what the other is writing is not cut"
     run(vlm, out)
     assert lines(out) == lines(whole)
 
 
-# -- too little disk, too little memory ----------------------------------------------------------------------------------
+# -- too little disk, too little memory
+# ----------------------------------------------------------------------------------
 
 
 def test_a_disk_that_fills_up_loses_no_earlier_row(tmp_path, whole, vlm, monkeypatch):
@@ -709,7 +995,9 @@ def test_a_disk_that_fills_up_loses_no_earlier_row(tmp_path, whole, vlm, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(running.os, "fsync", full)
         with pytest.raises(
-            OSError, match=r"rows-0.jsonl' could not be written \(No space left.*before these are safe: make room"
+            OSError,
+            match=r"rows-0.jsonl' could not be written \(No space left.*before these are safe: "
+            r"make room",
         ):
             run(vlm, out)
     assert len(benchmarks.load(out).rows) >= 2 * SIZE
@@ -723,7 +1011,9 @@ def test_a_file_that_may_not_grow_is_gone_on_with_once_it_may(tmp_path, whole, v
     most = size(whole) // 2 + 7
     process, log = started(out, most=most)
     assert finished([process]) == [1]
-    assert "could not be written (File too large). The rows before these are safe" in log.read_text()
+    assert (
+        "could not be written (File too large). The rows before these are safe" in log.read_text()
+    )
     assert "Traceback" not in log.read_text()
     assert size(out) == most and SIZE <= len(benchmarks.load(out).rows) < N
     run(vlm, out)
@@ -735,7 +1025,9 @@ def test_settings_that_cannot_be_written(tmp_path, monkeypatch, vlm):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(running, "write", full)
-    with pytest.raises(OSError, match=r"cannot be a folder for answers \(No space left on device\)"):
+    with pytest.raises(
+        OSError, match=r"cannot be a folder for answers \(No space left on device\)"
+    ):
         run(vlm, tmp_path / "run")
 
 
@@ -747,7 +1039,9 @@ class Small:
 
     def __call__(self, pictures, questions, *rest):
         self.tried.append(len(pictures))
-        assert all(ref() is None for ref in self.left), "what a failed attempt held is free before the next one"
+        assert all(ref() is None for ref in self.left), (
+            "what a failed attempt held is free before the next one"
+        )
         if len(pictures) > self.most:
             tensor = torch.zeros(3)  # noqa: F841
             self.left.append(weakref.ref(tensor))
@@ -756,25 +1050,38 @@ class Small:
 
 
 @pytest.mark.parametrize("most, due", [(3, [4, 2, 2]), (1, [4, 2, 1, 1, 1, 1])])
-def test_without_memory_for_a_batch_it_is_halved_and_the_rows_are_the_same(tmp_path, whole, vlm, monkeypatch, most, due):
+def test_without_memory_for_a_batch_it_is_halved_and_the_rows_are_the_same(
+    tmp_path, whole, vlm, monkeypatch, most, due
+):
     small = Small(vlm, most)
     monkeypatch.setattr(vlm, "answer", small)
     with pytest.warns(UserWarning, match="Out of memory with 4 questions at once: going on with 2"):
         run(vlm, tmp_path / "run")
-    assert small.tried[: len(due)] == due and max(small.tried[len(due) :]) == due[-1], "and it is not tried again"
+    assert small.tried[: len(due)] == due and max(small.tried[len(due) :]) == due[-1], (
+        "and it is not tried again"
+    )
     assert lines(tmp_path / "run") == lines(whole)
 
 
-@pytest.mark.parametrize("error", [
-    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), MemoryError(),
-    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    RuntimeError("MPS backend out of memory (MPS allocated: 18.00 GB)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 "
+            "bytes."
+        ),
+        MemoryError(),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 18.00 GB)"),
+    ],
+)
 def test_every_way_of_saying_that_memory_is_full_is_understood(error):
     assert running.out_of_memory(error) and not running.out_of_memory(ValueError(str(error)))
 
 
-def test_one_question_that_does_not_fit_is_an_error_and_the_others_are_kept(tmp_path, whole, vlm, monkeypatch):
+def test_one_question_that_does_not_fit_is_an_error_and_the_others_are_kept(
+    tmp_path, whole, vlm, monkeypatch
+):
     usual, calls = vlm.answer, []
 
     def fails_later(*some):
@@ -786,7 +1093,10 @@ def test_one_question_that_does_not_fit_is_an_error_and_the_others_are_kept(tmp_
     out = tmp_path / "run"
     with monkeypatch.context() as patched:
         patched.setattr(vlm, "answer", fails_later)
-        with pytest.warns(UserWarning), pytest.raises(MemoryError, match=r"too small for even one question \('.*'\).*is kept"):
+        with (
+            pytest.warns(UserWarning),
+            pytest.raises(MemoryError, match=r"too small for even one question \('.*'\).*is kept"),
+        ):
             run(vlm, out)
     assert len(lines(out)) == 2 * SIZE
     run(vlm, out)
@@ -802,7 +1112,8 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(tmp_path, vlm, monkeypa
         run(vlm, tmp_path / "run")
 
 
-# -- compressed, scaled, and pictures of one's own -----------------------------------------------------------------------
+# -- compressed, scaled, and pictures of one's own
+# -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cut", [0, 3, 9])
@@ -815,8 +1126,13 @@ def test_a_random_compression_draws_the_same_however_it_is_interrupted(tmp_path,
     alone = running.Processes(0, 1, None)
     how_else = {"which": "random", "keep": 0.5}
     other = running.Runner(vlm, asked, SIZE, 16, how_else, seed=1).run(None, alone, progress=False)
-    assert [row["answer"] for row in other] != list(plain.rows["answer"]), "another seed draws others"
-    assert plain.removed == pytest.approx(0.5, abs=0.01) and (plain.rows["given"] > plain.rows["kept"]).all()
+    assert [row["answer"] for row in other] != list(plain.rows["answer"]), (
+        "another seed draws others"
+    )
+    assert (
+        plain.removed == pytest.approx(0.5, abs=0.01)
+        and (plain.rows["given"] > plain.rows["kept"]).all()
+    )
     out = shutil.copytree(tmp_path / "plain", tmp_path / "cut")
     rows = (out / "rows-0.jsonl").read_bytes().splitlines(keepends=True)
     (out / "rows-0.jsonl").write_bytes(b"".join(rows[:cut]) + rows[cut][:30])
@@ -827,14 +1143,19 @@ def test_a_random_compression_draws_the_same_however_it_is_interrupted(tmp_path,
 
 def test_a_scaled_run_leaves_the_model_as_it_was(tmp_path, vlm, whole):
     scaled = run(vlm, tmp_path / "scaled", scale=(99, 8))
-    assert scaled.settings["scale"] == {"alpha": 99.0, "p": 8.0} and "scaled: alpha 99, p 8" in repr(scaled)
+    assert scaled.settings["scale"] == {
+        "alpha": 99.0,
+        "p": 8.0,
+    } and "scaled: alpha 99, p 8" in repr(scaled)
     run(vlm, tmp_path / "plain")
     assert lines(tmp_path / "plain") == lines(whole)
     gain = benchmarks.gain(benchmarks.load(whole), scaled)
     assert gain.value == pytest.approx(scaled.accuracy - benchmarks.load(whole).accuracy)
 
 
-def test_a_blind_run_shows_pictures_of_other_scenes_and_is_not_mixed_with_one_that_sees(tmp_path, vlm, whole):
+def test_a_blind_run_shows_pictures_of_other_scenes_and_is_not_mixed_with_one_that_sees(
+    tmp_path, vlm, whole
+):
     asked, _ = benchmarks.items("tabletop-b", limit=N)
     for seed in range(3):
         shown = blinded(asked, seed)
@@ -869,8 +1190,11 @@ def test_too_little_memory_for_the_first_look_is_no_end(tmp_path, vlm, whole, mo
 def test_a_picture_that_is_none_is_named_with_its_question_and_the_others_are_kept(tmp_path, vlm):
     data = tabletop.write(tmp_path / "data", "B", 2)
     picture = sorted((data / "controlled_clevr").iterdir())[-1]
-    n = next(n for n, each in enumerate(json.loads((data / "controlled_clevr_dataset.json").read_text()))
-             if picture.name in each["image_path"])  # fmt: skip
+    n = next(
+        n
+        for n, each in enumerate(json.loads((data / "controlled_clevr_dataset.json").read_text()))
+        if picture.name in each["image_path"]
+    )
     whole = picture.read_bytes()
     due = f"The picture of question 'Controlled_Images_B/{n}' cannot be used: .*{picture.name}"
     for broken in (b"", b"no picture", whole[: len(whole) // 2]):
@@ -884,7 +1208,8 @@ def test_a_picture_that_is_none_is_named_with_its_question_and_the_others_are_ke
     assert run(vlm, tmp_path / "run", "whatsup-b", data=data, limit=None, batch_size=1).complete
 
 
-# -- the command ---------------------------------------------------------------------------------------------------------
+# -- the command
+# --------------------------------------------------------------------------------------------------
 
 
 def said(capsys, code, *arguments):
@@ -908,17 +1233,36 @@ def test_a_run_with_bounded_pixels(capsys, tmp_path, vlm):
     said(capsys, 0, *bench, "--max-pixels", 18**2, "--out", tmp_path / "one token")
     small = ww.load("toy-qwen2vl", max_pixels=18**2)
     assert small.patch_grid(ww.world.scene(7).image) == (1, 1)
-    assert benchmarks.load(tmp_path / "one token").rows.equals(benchmarks.run(small, "tabletop-b", limit=4).rows)
-    refused = ("toy-qwen2vl", 323, "is 324 pixels"), ("toy-qwen2vl", 0, "not 0"), ("toy-llava", 999, "at one size")
+    assert benchmarks.load(tmp_path / "one token").rows.equals(
+        benchmarks.run(small, "tabletop-b", limit=4).rows
+    )
+    refused = (
+        ("toy-qwen2vl", 323, "is 324 pixels"),
+        ("toy-qwen2vl", 0, "not 0"),
+        ("toy-llava", 999, "at one size"),
+    )
     for model, pixels, due in refused:
-        assert due in said(capsys, 1, *bench[:1], model, *bench[2:], "--max-pixels", pixels, "--out", tmp_path / "none")
+        assert due in said(
+            capsys,
+            1,
+            *bench[:1],
+            model,
+            *bench[2:],
+            "--max-pixels",
+            pixels,
+            "--out",
+            tmp_path / "none",
+        )
 
 
 def test_the_command_prints_one_table_of_several_runs(capsys, whole, tmp_path, vlm):
     run(vlm, tmp_path / "half", compress="random", keep=0.5, limit=8)
     table = said(capsys, 0, "table", whole, tmp_path / "half").splitlines()
     assert len(table) == 3
-    for line, due in zip(table, (["model", "95% interval", "paper"], ["toy-qwen2vl", "tabletop-b"], ["random", "50.0"])):
+    for line, due in zip(
+        table,
+        (["model", "95% interval", "paper"], ["toy-qwen2vl", "tabletop-b"], ["random", "50.0"]),
+    ):
         assert all(each in line for each in due), line
 
 
@@ -929,17 +1273,27 @@ def test_the_command_prints_one_table_of_several_runs(capsys, whole, tmp_path, v
     (["bench", "toy-qwen2vl", "tabletop-b", "--batch-size", "0"], "batch_size is a whole number"),
     (["bench", "toy-qwen2vl", "pope", "--data", "/nowhere"], "There is no folder '/nowhere'"),
     (["bench", "toy-qwen2vl", "tabletop-b", "--keep", "0.5"], "say which by compress"),
-    (["bench", "toy-qwen2vl", "tabletop-b", "--compress", "random", "--keep", "2.5"], "a whole number of visual tokens"),
-    (["bench", "toy-qwen2vl", "tabletop-b", "--compress", "random", "--keep", "inf"], "a whole number of visual tokens"),
-    (["bench", "toy-qwen2vl", "tabletop-b", "--compress", "²", "--keep", "2"], "compress is rle, rle-drop, "),
-    (["bench", "toy-qwen2vl", "tabletop-b", "--revision", "abc"], "takes neither data nor a revision"),
-    (["table", "/nowhere"], "'/nowhere' holds no run"), (["table", "nowhere/*"], "'nowhere/*' holds no run"),
-    (["bench", "toy-qwen2vl", "tabletop-b", "--scale", "9", "2", "--sigmoid", "9", "4", "1"], "two forms of one thing"),
-    (["bench", "toy-qwen2vl", "tabletop-b", "--protocol", "paper"], "The paper has no protocol for tabletop-b"),
+    (["bench", "toy-qwen2vl", "tabletop-b", "--compress", "random", "--keep", "2.5"],
+     "a whole number of visual tokens"),
+    (["bench", "toy-qwen2vl", "tabletop-b", "--compress", "random", "--keep", "inf"],
+     "a whole number of visual tokens"),
+    (["bench", "toy-qwen2vl", "tabletop-b", "--compress", "²", "--keep", "2"],
+     "compress is rle, rle-drop, "),
+    (["bench", "toy-qwen2vl", "tabletop-b", "--revision", "abc"],
+     "takes neither data nor a revision"),
+    (["table", "/nowhere"], "'/nowhere' holds no run"),
+    (["table", "nowhere/*"], "'nowhere/*' holds no run"),
+    (["bench", "toy-qwen2vl", "tabletop-b", "--scale", "9", "2", "--sigmoid", "9", "4", "1"],
+     "two forms of one thing"),
+    (["bench", "toy-qwen2vl", "tabletop-b", "--protocol", "paper"],
+     "The paper has no protocol for tabletop-b"),
     (["bench", "toy-qwen2vl", "tabletop-b", "--pool", "first"], "say which by compress"),
-    (["distil", "toy-qwen2vl", ".", "--limit", "0", "--out", "x"], "--limit is a whole number from 1 up"),
+    (["distil", "toy-qwen2vl", ".", "--limit", "0", "--out", "x"],
+     "--limit is a whole number from 1 up"),
 ])  # fmt: skip
-def test_the_command_says_in_a_sentence_what_is_wrong(capsys, tmp_path, monkeypatch, arguments, words):
+def test_the_command_says_in_a_sentence_what_is_wrong(
+    capsys, tmp_path, monkeypatch, arguments, words
+):
     monkeypatch.chdir(tmp_path)
     err = said(capsys, 1, *arguments)
     assert err.startswith("whatwhere: ") and words in err and err.count("\n") == 1
@@ -948,7 +1302,11 @@ def test_the_command_says_in_a_sentence_what_is_wrong(capsys, tmp_path, monkeypa
 
 def test_a_wrong_benchmark_is_found_before_a_model_is_loaded(monkeypatch):
     monkeypatch.setattr(ww.loading, "load", lambda *_, **__: pytest.fail("a model was loaded"))
-    for wrong in ({"benchmark": "whatsup-c"}, {"benchmark": "tabletop-b", "limit": 0}, {"benchmark": "pope", "data": "/nowhere"}):
+    for wrong in (
+        {"benchmark": "whatsup-c"},
+        {"benchmark": "tabletop-b", "limit": 0},
+        {"benchmark": "pope", "data": "/nowhere"},
+    ):
         with pytest.raises((ValueError, FileNotFoundError)):
             benchmarks.run("toy-qwen2vl", **wrong)
 
@@ -956,8 +1314,12 @@ def test_a_wrong_benchmark_is_found_before_a_model_is_loaded(monkeypatch):
 def test_the_command_names_a_folder_by_what_it_does(capsys, tmp_path, monkeypatch):
     asked = {}
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(benchmarks, "run", lambda model, benchmark, **more: asked.update(more) or "the result")
-    printed = said(capsys, 0, *BENCH[:5], "--compress", "grid", "--keep", "0.5", "--scale", "99", "8")
+    monkeypatch.setattr(
+        benchmarks, "run", lambda model, benchmark, **more: asked.update(more) or "the result"
+    )
+    printed = said(
+        capsys, 0, *BENCH[:5], "--compress", "grid", "--keep", "0.5", "--scale", "99", "8"
+    )
     due = Path(f"results/toy-qwen2vl-tabletop-b-scaled-99-8-compressed-grid-0.5-{N}")
     assert printed == f"the result\nanswers: {due}\n"
     assert (asked["compress"], asked["keep"], asked["scale"]) == ("grid", 0.5, [99.0, 8.0])
@@ -965,16 +1327,40 @@ def test_the_command_names_a_folder_by_what_it_does(capsys, tmp_path, monkeypatc
     assert (asked["compress"], asked["keep"], asked["decoder"]) == (2, None, "d")
     said(capsys, 0, *BENCH[:3], "--compress", "fastv-rank", "--keep", "32")
     assert asked["keep"] == 32 and isinstance(asked["keep"], int) and asked["protocol"] == "ours"
-    more = "--sigmoid 99 40 0.6 --protocol paper --compress 1 --decoder d --positions renumbered --shape raster"
-    printed = said(capsys, 0, *BENCH[:3], *more.split(), *"--pool random --lengths kept --same 2 --marks unicode".split())
-    due = {"positions": "renumbered", "shape": "raster", "pool": "random", "lengths": "kept", "same": 2, "marks": "unicode",
-           "protocol": "paper"}  # fmt: skip
-    assert {name: asked[name] for name in due} == due and asked["scale"] == {"alpha": 99, "k": 40, "c": 0.6}
+    more = (
+        "--sigmoid 99 40 0.6 --protocol paper --compress 1 --decoder d --positions "
+        "renumbered --shape raster"
+    )
+    printed = said(
+        capsys,
+        0,
+        *BENCH[:3],
+        *more.split(),
+        *"--pool random --lengths kept --same 2 --marks unicode".split(),
+    )
+    due = {
+        "positions": "renumbered",
+        "shape": "raster",
+        "pool": "random",
+        "lengths": "kept",
+        "same": 2,
+        "marks": "unicode",
+        "protocol": "paper",
+    }
+    assert {name: asked[name] for name in due} == due and asked["scale"] == {
+        "alpha": 99,
+        "k": 40,
+        "c": 0.6,
+    }
     ways = "shape-raster-pool-random-positions-renumbered-lengths-kept-same-2-marks-unicode"
-    assert str(Path(f"toy-qwen2vl-tabletop-b-sigmoid-99-40-0.6-compressed-1-{ways}-paper")) in printed
+    assert (
+        str(Path(f"toy-qwen2vl-tabletop-b-sigmoid-99-40-0.6-compressed-1-{ways}-paper")) in printed
+    )
 
 
-def test_a_pattern_that_the_shell_left_as_it_is_means_all_runs(capsys, whole, tmp_path, monkeypatch):
+def test_a_pattern_that_the_shell_left_as_it_is_means_all_runs(
+    capsys, whole, tmp_path, monkeypatch
+):
     for name in ("one", "two"):
         shutil.copytree(whole, tmp_path / "results" / name)
     (tmp_path / "results" / "notes.txt").write_text("no run")
@@ -982,14 +1368,22 @@ def test_a_pattern_that_the_shell_left_as_it_is_means_all_runs(capsys, whole, tm
     table = said(capsys, 0, "table", "results/*").splitlines()
     assert len(table) == 3 and table[1].endswith("one") and table[2].endswith("two")
     shutil.copytree(whole, tmp_path / "odd[1]")
-    assert said(capsys, 0, "table", "odd[1]").splitlines()[1].endswith("odd[1]"), "a folder that is called like a pattern"
+    assert said(capsys, 0, "table", "odd[1]").splitlines()[1].endswith("odd[1]"), (
+        "a folder that is called like a pattern"
+    )
 
 
 @pytest.mark.parametrize("codec", ["cp1252", "ascii"])
-def test_a_terminal_that_lacks_a_character_is_no_reason_to_fail(tmp_path, whole, monkeypatch, codec):
+def test_a_terminal_that_lacks_a_character_is_no_reason_to_fail(
+    tmp_path, whole, monkeypatch, codec
+):
     """A console on Windows often knows 256 characters; 日本 is not among them."""
     out = shutil.copytree(whole, tmp_path / "日本-α")
-    for arguments, code in (([*BENCH, str(out)], 0), (["table", str(out)], 0), (["table", "/日本"], 1)):
+    for arguments, code in (
+        ([*BENCH, str(out)], 0),
+        (["table", str(out)], 0),
+        (["table", "/日本"], 1),
+    ):
         streams = [TextIOWrapper(BytesIO(), encoding=codec) for _ in range(2)]
         with monkeypatch.context() as patched:
             patched.setattr(sys, "stdout", streams[0])
@@ -1002,7 +1396,8 @@ def test_a_terminal_that_lacks_a_character_is_no_reason_to_fail(tmp_path, whole,
 
 
 def test_distil_skips_what_is_no_picture_and_says_so(capsys, tmp_path, monkeypatch):
-    """One bad file among thousands ended it; so did the ._x.jpg that macOS writes beside each x.jpg."""
+    """One bad file among thousands ended it; so did the ._x.jpg that macOS writes beside each
+    x.jpg."""
     pictures, taught = tmp_path / "pictures", []
     (pictures / ".thumbnails").mkdir(parents=True)
     for n in range(4):
@@ -1012,14 +1407,20 @@ def test_distil_skips_what_is_no_picture_and_says_so(capsys, tmp_path, monkeypat
     (pictures / "bad.jpg").write_bytes((pictures / "0.jpg").read_bytes()[:400])
     (pictures / "empty.png").write_bytes(b"")
     ww.images.read(pictures / "1.jpg").resize((900, 2)).save(pictures / "line.png")
-    monkeypatch.setattr(compress, "distil", lambda vlm, paths, folder: taught.append([path.name for path in paths]))
+    monkeypatch.setattr(
+        compress, "distil", lambda vlm, paths, folder: taught.append([path.name for path in paths])
+    )
     command = ["distil", "toy-qwen2vl", str(pictures), "--out", str(tmp_path / "decoder")]
     assert main(command) == 0
     out, err = capsys.readouterr()
     assert taught == [["0.jpg", "1.jpg", "2.jpg", "3.jpg"]]
     assert "taught by 4 pictures (3 that could not be read were skipped)" in out
     skipped = [line for line in err.splitlines() if line.startswith("skipped: ")]
-    assert len(skipped) == 3 and [name in line for name, line in zip(("bad.jpg", "empty.png", "900"), skipped)] == [True] * 3
+    assert (
+        len(skipped) == 3
+        and [name in line for name, line in zip(("bad.jpg", "empty.png", "900"), skipped)]
+        == [True] * 3
+    )
     assert main([*command, "--limit", "2"]) == 0 and taught[1] == ["0.jpg", "1.jpg"]
     for path in pictures.glob("[0-9].jpg"):
         path.write_bytes(b"none")
@@ -1027,8 +1428,10 @@ def test_distil_skips_what_is_no_picture_and_says_so(capsys, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("error, code, words", [
-    (KeyboardInterrupt(), 130, "Interrupted. What was answered is kept"), (MemoryError("No room."), 1, "whatwhere: No room."),
-    (ConnectionError("No hub."), 1, "whatwhere: No hub."), (ImportError("No pyarrow."), 1, "whatwhere: No pyarrow."),
+    (KeyboardInterrupt(), 130, "Interrupted. What was answered is kept"),
+    (MemoryError("No room."), 1, "whatwhere: No room."),
+    (ConnectionError("No hub."), 1, "whatwhere: No hub."),
+    (ImportError("No pyarrow."), 1, "whatwhere: No pyarrow."),
 ])  # fmt: skip
 def test_how_the_command_ends(capsys, tmp_path, monkeypatch, error, code, words):
     def failing(*_, **__):
@@ -1039,7 +1442,14 @@ def test_how_the_command_ends(capsys, tmp_path, monkeypatch, error, code, words)
 
 
 def test_a_command_that_is_none_ends_with_two(capsys):
-    for arguments in ([], ["bench"], ["bench", "toy-qwen2vl"], ["table"], ["other"], [*BENCH, "x", "--limit", "many"]):
+    for arguments in (
+        [],
+        ["bench"],
+        ["bench", "toy-qwen2vl"],
+        ["table"],
+        ["other"],
+        [*BENCH, "x", "--limit", "many"],
+    ):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert ended.value.code == 2 and "usage: whatwhere" in capsys.readouterr().err

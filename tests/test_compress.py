@@ -48,7 +48,8 @@ def some(sight):
     return chosen
 
 
-# -- the path itself ----------------------------------------------------------------------------------------------
+# -- the path itself
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lengths", compress.LENGTHS)
@@ -67,7 +68,8 @@ def test_keeping_every_token_changes_no_logit(vlm, pool, lengths):
 
 @pytest.mark.parametrize("positions", compress.POSITIONS)
 def test_dropping_a_token_is_leaving_it_out(vlm, positions):
-    """Against the whole sequence with the dropped tokens hidden from all others (kept), or cut out of it (renumbered)."""
+    """Against the whole sequence with the dropped tokens hidden from all others (kept), or cut out
+    of it (renumbered)."""
     image, gone = picture(), np.array([0, 3, 4, 9])
 
     def without(sight):
@@ -83,8 +85,12 @@ def test_dropping_a_token_is_leaving_it_out(vlm, positions):
     if positions == "kept":
         never = torch.finfo(torch.float32).min
         n = len(left)
-        mask = torch.zeros(n, n).masked_fill(torch.ones(n, n, dtype=torch.bool).triu(1) | ~left, never)
-        hidden = vlm.lm(**vlm.lm_inputs(embeddings, mask[None, None], ids)).last_hidden_state[:, left]
+        mask = torch.zeros(n, n).masked_fill(
+            torch.ones(n, n, dtype=torch.bool).triu(1) | ~left, never
+        )
+        hidden = vlm.lm(**vlm.lm_inputs(embeddings, mask[None, None], ids)).last_hidden_state[
+            :, left
+        ]
     else:
         hidden = vlm.lm(**vlm.lm_inputs(embeddings[:, left])).last_hidden_state
     with compress.compressed(vlm, without, positions=positions) as log:
@@ -96,19 +102,30 @@ def test_dropping_a_token_is_leaving_it_out(vlm, positions):
 @pytest.mark.parametrize("lengths", compress.LENGTHS)
 @pytest.mark.parametrize("positions", compress.POSITIONS)
 def test_a_cached_answer_is_the_answer_without_a_cache(vlm, positions, lengths):
-    """Greedy decoding, token by token with the whole prompt run again each time, in a padded batch; both must agree."""
+    """Greedy decoding, token by token with the whole prompt run again each time, in a padded batch;
+    both must agree."""
     images = [picture(0), picture(1), picture(2)]
     with compress.compressed(vlm, some, positions=positions, lengths=lengths):
         inputs = vlm.prepare(images, PROMPTS)
-        special = [n for n in vlm.tokenizer.all_special_ids if n < len(vlm.words)]  # one may have no row in the embedding
-        never = {"eos_token_id": -1, "pad_token_id": 0, "suppress_tokens": special, "repetition_penalty": 1.0}
+        # one may have no row in the embedding
+        special = [n for n in vlm.tokenizer.all_special_ids if n < len(vlm.words)]
+        never = {
+            "eos_token_id": -1,
+            "pad_token_id": 0,
+            "suppress_tokens": special,
+            "repetition_penalty": 1.0,
+        }
         given = vlm.model.generate(**inputs, max_new_tokens=6, do_sample=False, **never)
         new = given[:, inputs["input_ids"].shape[1] :].tolist()
         said = [[] for _ in images]
         for n in range(6):
-            ids = torch.cat([inputs["input_ids"], torch.tensor(said, dtype=torch.long).reshape(3, n)], 1)
+            ids = torch.cat(
+                [inputs["input_ids"], torch.tensor(said, dtype=torch.long).reshape(3, n)], 1
+            )
             mask = torch.cat([inputs["attention_mask"], torch.ones(3, n, dtype=torch.long)], 1)
-            grown = vlm.adapter.model_inputs(ids, mask, {k: v for k, v in inputs.items() if "image" in k or "pixel" in k})
+            grown = vlm.adapter.model_inputs(
+                ids, mask, {k: v for k, v in inputs.items() if "image" in k or "pixel" in k}
+            )
             hidden = vlm.lm_hidden(vlm.embed(grown), mask, vlm.position_ids(grown))
             logits = vlm.unembedding(vlm.final_norm(hidden[:, -1]))
             logits[:, special] = -torch.inf
@@ -120,7 +137,10 @@ def test_a_cached_answer_is_the_answer_without_a_cache(vlm, positions, lengths):
 
 @pytest.mark.parametrize("lengths", compress.LENGTHS)
 def test_a_batch_answers_as_one_at_a_time_does(vlm, decoder, lengths):
-    images, prompts = [picture(n, (32, 32)) for n in range(4)], PROMPTS + ["is the bear blue or green or yellow ?"]
+    images, prompts = (
+        [picture(n, (32, 32)) for n in range(4)],
+        PROMPTS + ["is the bear blue or green or yellow ?"],
+    )
     with compress.compressed(vlm, 1, decoder, lengths=lengths) as log:
         together = vlm.logits(images, prompts)
         alone = [vlm.logits(i, p) for i, p in zip(images, prompts)]
@@ -131,7 +151,11 @@ def test_a_batch_answers_as_one_at_a_time_does(vlm, decoder, lengths):
 
 def generated(vlm, inputs, how, **options):
     """Token ids of answers while compressing, and the log."""
-    never = {"eos_token_id": -1, "pad_token_id": 0, "suppress_tokens": vlm.tokenizer.all_special_ids}
+    never = {
+        "eos_token_id": -1,
+        "pad_token_id": 0,
+        "suppress_tokens": vlm.tokenizer.all_special_ids,
+    }
     with compress.compressed(vlm, **how) as log:
         ids = vlm.model.generate(**inputs, max_new_tokens=5, do_sample=False, **never, **options)
     return ids[:, inputs["input_ids"].shape[1] :].tolist(), log
@@ -151,12 +175,16 @@ def test_a_cache_of_fixed_length_is_refused(family):
 
 
 @pytest.mark.parametrize("beams", [1, 2])
-@pytest.mark.parametrize("how", [dict(which="fastv-rank", keep=3), dict(which="random", keep=3, pool="random")], ids=str)
+@pytest.mark.parametrize(
+    "how", [dict(which="fastv-rank", keep=3), dict(which="random", keep=3, pool="random")], ids=str
+)
 def test_without_a_cache_a_prompt_is_shortened_once(family, how, beams):
-    """What is drawn, or chosen by the question, is not chosen anew for every token of the answer, nor for every beam."""
+    """What is drawn, or chosen by the question, is not chosen anew for every token of the answer,
+    nor for every beam."""
     inputs = family.prepare([picture(0), picture(1)], PROMPTS[:2])
     (cached, log), (uncached, again) = (
-        generated(family, inputs, how, num_beams=beams, use_cache=cached) for cached in (True, False)
+        generated(family, inputs, how, num_beams=beams, use_cache=cached)
+        for cached in (True, False)
     )
     assert cached == uncached and log.kept == again.kept == [3] * 2 * beams
 
@@ -164,7 +192,9 @@ def test_without_a_cache_a_prompt_is_shortened_once(family, how, beams):
 def test_beams_of_a_prompt_are_shortened_alike(family):
     """By drawing, which would give each beam tokens of its own."""
     seen = []
-    hook = family.lm.register_forward_pre_hook(lambda _, __, named: seen.append(named["inputs_embeds"]), with_kwargs=True)
+    hook = family.lm.register_forward_pre_hook(
+        lambda _, __, named: seen.append(named["inputs_embeds"]), with_kwargs=True
+    )
     chosen = []
 
     def drawn(sight):
@@ -172,14 +202,20 @@ def test_beams_of_a_prompt_are_shortened_alike(family):
         return chosen[-1]
 
     try:
-        generated(family, family.prepare([picture(0), picture(1)], PROMPTS[:2]), dict(which=drawn), num_beams=3)
+        generated(
+            family,
+            family.prepare([picture(0), picture(1)], PROMPTS[:2]),
+            dict(which=drawn),
+            num_beams=3,
+        )
     finally:
         hook.remove()
     assert len(chosen) == 2 and len(seen[0]) == 6
 
 
 def test_attention_that_overflows_float16_is_computed_in_float32(tmp_path):
-    """With biases of queries and keys as large as a Qwen's, products are beyond 65504, and a softmax of infinities is nan."""
+    """With biases of queries and keys as large as a Qwen's, products are beyond 65504, and a
+    softmax of infinities is nan."""
     qwen2vl(tmp_path)
     vlm, chosen = ww.load(tmp_path, device="cpu", dtype="float16"), []
     with torch.no_grad():
@@ -194,7 +230,9 @@ def test_attention_that_overflows_float16_is_computed_in_float32(tmp_path):
         return compress.BASELINES["fastv-rank"](3, layer=1)(sight)
 
     with compress.compressed(vlm, keep) as log:
-        vlm.lm_hidden(vlm.embed(inputs := vlm.prepare(picture(), PROMPTS[0])), None, vlm.position_ids(inputs))
+        vlm.lm_hidden(
+            vlm.embed(inputs := vlm.prepare(picture(), PROMPTS[0])), None, vlm.position_ids(inputs)
+        )
     assert log.kept == [3]
     assert np.isfinite(chosen[0]).all() and (chosen[0] >= 0).all() and chosen[0].sum() <= 1.001
 
@@ -204,7 +242,10 @@ def test_scores_that_are_not_finite_choose_nothing(tmp_path):
     vlm = ww.load(tmp_path, device="cpu", dtype="float32")
     with torch.no_grad():
         vlm.lm_layers[1].self_attn.q_proj.bias.fill_(torch.inf)
-    with compress.compressed(vlm, "fastv-rank", keep=3), pytest.raises(ValueError, match="not finite"):
+    with (
+        compress.compressed(vlm, "fastv-rank", keep=3),
+        pytest.raises(ValueError, match="not finite"),
+    ):
         vlm.model(**vlm.prepare(picture(), PROMPTS[0]))
 
 
@@ -213,7 +254,10 @@ def test_images_of_different_grids_in_one_batch(tmp_path):
     vlm = ww.load(tmp_path, device="cpu", dtype="float32")
     images = [picture(0, (32, 48)), picture(1, (24, 24)), picture(2, (16, 64))]
     with compress.compressed(vlm, "grid", keep=5) as log:
-        together, alone = vlm.answer(images, PROMPTS, 5), [vlm.answer(i, p, 5) for i, p in zip(images, PROMPTS)]
+        together, alone = (
+            vlm.answer(images, PROMPTS, 5),
+            [vlm.answer(i, p, 5) for i, p in zip(images, PROMPTS)],
+        )
     assert together == alone and log.kept == [5] * 6 and log.given[:3] == [24, 9, 16]
 
 
@@ -226,11 +270,13 @@ def test_a_class_token_is_never_dropped(tmp_path):
     assert (log.kept, log.given) == ([3], [16])
 
 
-# -- lengths, positions, pooling ------------------------------------------------------------------------------------
+# -- lengths, positions, pooling
+# ------------------------------------------------------------------------------------
 
 
 def test_a_token_of_length_n_is_attended_to_like_n_copies(tmp_path):
-    """In one LM block, where what the copies see cannot differ: against a sequence that holds each copy."""
+    """In one LM block, where what the copies see cannot differ: against a sequence that holds each
+    copy."""
     llava(tmp_path, layers=1)
     vlm = ww.load(tmp_path, device="cpu", dtype="float32")
     image, joined = picture(), [5, 6, 7]
@@ -238,7 +284,9 @@ def test_a_token_of_length_n_is_attended_to_like_n_copies(tmp_path):
     embeddings, ids = vlm.embed(inputs), vlm.position_ids(inputs).clone()
     embeddings[:, at[joined]] = embeddings[:, at[joined]].mean(1, keepdim=True)
     ids[:, at[joined]] = int(ids[0, at[6]])
-    copies = vlm.unembedding(vlm.lm(inputs_embeds=embeddings, position_ids=ids).last_hidden_state)[0, -1]
+    copies = vlm.unembedding(vlm.lm(inputs_embeds=embeddings, position_ids=ids).last_hidden_state)[
+        0, -1
+    ]
 
     def join(sight):
         return np.where(np.isin(np.arange(16), joined), 99, np.arange(16))
@@ -253,7 +301,9 @@ def test_a_token_of_length_n_is_attended_to_like_n_copies(tmp_path):
 def test_what_goes_on_for_a_group(vlm, pool):
     image, members = picture(), [0, 1, 2] if vlm.patch_grid(picture())[1] > 3 else [0, 1]
     seen = {}
-    with compress.compressed(vlm, lambda s: np.where(np.isin(np.arange(len(s.tokens)), members), 0, -1), pool=pool):
+    with compress.compressed(
+        vlm, lambda s: np.where(np.isin(np.arange(len(s.tokens)), members), 0, -1), pool=pool
+    ):
         hook = vlm.lm.register_forward_pre_hook(lambda m, a, k: seen.update(k), with_kwargs=True)
         try:
             vlm.logits(image, "what")
@@ -265,7 +315,9 @@ def test_what_goes_on_for_a_group(vlm, pool):
     stands = [n for n in members if torch.equal(place, before.lm[..., n])]
     assert len(stands) == 1
     if pool == "mean":
-        assert apart(given, tokens[members].mean(0)) < SAME and stands == [1 if len(members) == 3 else 0]
+        assert apart(given, tokens[members].mean(0)) < SAME and stands == [
+            1 if len(members) == 3 else 0
+        ]
     else:
         assert torch.equal(given, tokens[stands[0]]) and (pool == "random" or stands == [0])
 
@@ -274,22 +326,32 @@ def test_what_is_dropped_keeps_its_place_free_or_not(vlm):
     def given(positions):
         seen = []
         with compress.compressed(vlm, some, positions=positions):
-            hook = vlm.lm.register_forward_pre_hook(lambda m, a, k: seen.append(k["position_ids"]), with_kwargs=True)
+            hook = vlm.lm.register_forward_pre_hook(
+                lambda m, a, k: seen.append(k["position_ids"]), with_kwargs=True
+            )
             try:
                 vlm.answer(picture(), PROMPTS[0], 3)
             finally:
                 hook.remove()
         return seen
 
-    kept, renumbered, whole = given("kept"), given("renumbered"), vlm.position_ids(vlm.prepare(picture(), PROMPTS[0]))
+    kept, renumbered, whole = (
+        given("kept"),
+        given("renumbered"),
+        vlm.position_ids(vlm.prepare(picture(), PROMPTS[0])),
+    )
     assert {tuple(p) for p in kept[0].reshape(-1, kept[0].shape[-1]).T.tolist()} < {
         tuple(p) for p in whole.reshape(-1, whole.shape[-1]).T.tolist()
     }
     assert renumbered[0].flatten().tolist() == list(range(renumbered[0].shape[-1]))
-    assert int(kept[1].flatten()[0]) == int(whole.max()) + 1 and int(renumbered[1]) == renumbered[0].shape[-1]
+    assert (
+        int(kept[1].flatten()[0]) == int(whole.max()) + 1
+        and int(renumbered[1]) == renumbered[0].shape[-1]
+    )
 
 
-# -- a method's place, and what it sees -----------------------------------------------------------------------------
+# -- a method's place, and what it sees
+# -----------------------------------------------------------------------------
 
 
 def inside(groups=some, needs=()):
@@ -314,18 +376,24 @@ def test_dropping_a_token_inside_the_lm_is_hiding_it_from_later_blocks(vlm):
     left = torch.ones(inputs["input_ids"].shape[1], dtype=torch.bool)
     left[at[gone]] = False
     hidden_from = torch.ones(len(left), len(left), dtype=torch.bool).triu(1) | ~left
-    mask = torch.zeros(hidden_from.shape).masked_fill(hidden_from, torch.finfo(torch.float32).min)[None, None]
+    mask = torch.zeros(hidden_from.shape).masked_fill(hidden_from, torch.finfo(torch.float32).min)[
+        None, None
+    ]
     embeddings, ids = vlm.embed(inputs), vlm.position_ids(inputs)
     hook = vlm.lm_layers[2].register_forward_pre_hook(
         lambda _, args, named: (args, {**named, "attention_mask": mask}), with_kwargs=True
     )
     try:
-        due = vlm.unembedding(vlm.lm(**vlm.lm_inputs(embeddings, None, ids)).last_hidden_state[0, left])
+        due = vlm.unembedding(
+            vlm.lm(**vlm.lm_inputs(embeddings, None, ids)).last_hidden_state[0, left]
+        )
     finally:
         hook.remove()
 
     def without(sight):
-        return np.where(np.isin(np.arange(len(sight.tokens)), gone), -1, np.arange(len(sight.tokens)))
+        return np.where(
+            np.isin(np.arange(len(sight.tokens)), gone), -1, np.arange(len(sight.tokens))
+        )
 
     usual = vlm.logits(image, PROMPTS[0])
     with compress.compressed(vlm, inside(without)) as log:
@@ -342,12 +410,16 @@ def test_dropping_a_token_inside_the_lm_is_hiding_it_from_later_blocks(vlm):
 def test_inside_the_lm_a_cached_answer_is_the_answer_without_a_cache(family, lengths, beams):
     inputs = family.prepare([picture(0), picture(1), picture(2)], PROMPTS)
     how = dict(which=inside(), lengths=lengths)
-    (cached, _), (uncached, _) = (generated(family, inputs, how, num_beams=beams, use_cache=cached) for cached in (True, False))
+    (cached, _), (uncached, _) = (
+        generated(family, inputs, how, num_beams=beams, use_cache=cached)
+        for cached in (True, False)
+    )
     assert cached == uncached
 
 
 def test_fastv_is_a_few_lines(vlm):
-    """Chen et al. (ECCV 2024): after the second block, only what the question's last token attends to most goes on."""
+    """Chen et al. (ECCV 2024): after the second block, only what the question's last token attends
+    to most goes on."""
 
     def most_attended(sight):
         groups = np.full(len(sight.tokens), -1)
@@ -356,11 +428,19 @@ def test_fastv_is_a_few_lines(vlm):
 
     images, fastv = [picture(0), picture(1)], inside(most_attended, needs=("attention", "question"))
     with compress.compressed(vlm, fastv) as log:
-        together, alone = vlm.logits(images, PROMPTS[:2]), [vlm.logits(i, p) for i, p in zip(images, PROMPTS)]
-    assert log.kept == [3] * 4 and all(apart(batch[-len(one) :], one) < SAME for batch, one in zip(together, alone))
+        together, alone = (
+            vlm.logits(images, PROMPTS[:2]),
+            [vlm.logits(i, p) for i, p in zip(images, PROMPTS)],
+        )
+    assert log.kept == [3] * 4 and all(
+        apart(batch[-len(one) :], one) < SAME for batch, one in zip(together, alone)
+    )
     inputs = vlm.prepare(picture(), PROMPTS[0])
     ids = inputs["input_ids"][:, : places.find(vlm, inputs["input_ids"]).end[0]]
-    with compress.compressed(vlm, fastv), pytest.raises(ValueError, match="'inside' needs a question after the image"):
+    with (
+        compress.compressed(vlm, fastv),
+        pytest.raises(ValueError, match="'inside' needs a question after the image"),
+    ):
         vlm.lm(**vlm.lm_inputs(vlm.embed({"input_ids": ids}, given_to_see(vlm, inputs))))
 
 
@@ -380,7 +460,9 @@ def test_what_a_method_sees(vlm):
         vlm.model(**vlm.prepare(images, PROMPTS[:2]))
     for n, (image, prompt, sight) in enumerate(zip(images, PROMPTS, seen)):
         alone = vlm.prepare(image, prompt)
-        assert torch.equal(sight.ids, alone["input_ids"][0]) and torch.equal(sight.index, vlm.positions(image, prompt).index)
+        assert torch.equal(sight.ids, alone["input_ids"][0]) and torch.equal(
+            sight.index, vlm.positions(image, prompt).index
+        )
         assert torch.equal(sight.hidden[sight.index], sight.tokens) and prompt in sight.text
         assert apart(sight.hidden, vlm.embed(alone)[0, :, : sight.hidden.shape[1]]) < SAME
         for depth, own in states[n].items():
@@ -388,7 +470,8 @@ def test_what_a_method_sees(vlm):
 
 
 def test_a_choice_by_the_question(vlm):
-    """The visual tokens that are nearest to the question's words, in a prompt that counts more of them."""
+    """The visual tokens that are nearest to the question's words, in a prompt that counts more of
+    them."""
 
     def nearest(sight):
         unit = torch.nn.functional.normalize(sight.hidden.float(), dim=-1)
@@ -416,11 +499,22 @@ def test_states_of_other_pictures_are_not_taken_for_this_prompts(vlm):
             vlm.lm_hidden(vlm.embed(inputs, visual), None, vlm.position_ids(inputs))
 
 
-@pytest.mark.parametrize("place, options, said", [
-    ("ViT 1", {}, "The place of method 'm' is 'ViT 1'; .* from 'LM 0', what the connector gives, to 'LM "),
-    ("LM 99", {}, "is 'LM 99'"),
-    ("LM 2", {"positions": "renumbered"}, "at LM 2, after they were given positions: these are kept"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "place, options, said",
+    [
+        (
+            "ViT 1",
+            {},
+            "The place of method 'm' is 'ViT 1'; .* from 'LM 0', what the connector gives, to 'LM ",
+        ),
+        ("LM 99", {}, "is 'LM 99'"),
+        (
+            "LM 2",
+            {"positions": "renumbered"},
+            "at LM 2, after they were given positions: these are kept",
+        ),
+    ],
+)
 def test_a_place_that_is_not_served_is_refused(vlm, place, options, said):
     method = compress.Method("m", everything, place)
     with pytest.raises(ValueError, match=said), compress.compressed(vlm, method, **options):
@@ -430,12 +524,15 @@ def test_a_place_that_is_not_served_is_refused(vlm, place, options, said):
 def test_a_place_among_what_a_deepstack_adds_is_refused(checkpoint):
     vlm = ww.load(checkpoint("hub/qwen3_vl"), device="cpu", dtype="float32")
     added = len(vlm.adapter.extra_depths)
-    with pytest.raises(ValueError, match=rf"drop tokens at 'LM 0' or from 'LM {added}' on, not at 'LM 1'"):
+    with pytest.raises(
+        ValueError, match=rf"drop tokens at 'LM 0' or from 'LM {added}' on, not at 'LM 1'"
+    ):
         with compress.compressed(vlm, compress.Method("m", everything, "LM 1")):
             pass
 
 
-# -- putting back ---------------------------------------------------------------------------------------------------
+# -- putting back
+# --------------------------------------------------------------------------------------------------
 
 
 def test_afterwards_the_model_is_as_before(vlm, decoder):
@@ -470,7 +567,10 @@ def test_a_prompt_without_an_image_passes(vlm):
 
 def test_attention_is_that_of_the_model(vlm, folders, request):
     images, seen = [picture(0), picture(1)], []
-    folder, how = folders / request.node.callspec.params["vlm"], {"dtype": torch.float32, "attn_implementation": "eager"}
+    folder, how = (
+        folders / request.node.callspec.params["vlm"],
+        {"dtype": torch.float32, "attn_implementation": "eager"},
+    )
     eager = type(vlm.model).from_pretrained(folder, **how).eval()
     inputs = vlm.prepare(images, PROMPTS[:2])
     own = eager(**inputs, output_attentions=True).attentions[1][:, :, -1].mean(1)
@@ -484,11 +584,14 @@ def test_attention_is_that_of_the_model(vlm, folders, request):
     for n, found in enumerate(seen):
         assert apart(found, own[n][vlm.image_places(inputs)[n]]) < SAME
     most = np.argsort(-seen[0])[:3]
-    kept = compress.BASELINES["fastv-rank"](3)(compress.Sight(torch.zeros(len(seen[0]), 1), None, lambda layer: seen[0]))
+    kept = compress.BASELINES["fastv-rank"](3)(
+        compress.Sight(torch.zeros(len(seen[0]), 1), None, lambda layer: seen[0])
+    )
     assert set(np.flatnonzero(kept >= 0)) == set(most)
 
 
-# -- bad input --------------------------------------------------------------------------------------------------------
+# -- bad input
+# --------------------------------------------------------------------------------------------------
 
 
 def test_everything_dropped_leaves_the_middle(vlm):
@@ -501,15 +604,32 @@ def test_everything_dropped_leaves_the_middle(vlm):
 @pytest.mark.parametrize(
     ("which", "options", "said"),
     [
-        (4, {}, "No method 4; there are rle, rle-drop, rle-drop-both, random, grid, tome-like, fastv-rank"),
+        (
+            4,
+            {},
+            "No method 4; there are rle, rle-drop, rle-drop-both, random, grid, tome-like, "
+            "fastv-rank",
+        ),
         ("tome", {}, "No method 'tome'"),
         (1, {}, "Method 1 takes a decoder and no keep"),
         ("random", {}, "keep is a whole number of tokens from 1 up, a share"),
         ("random", {"keep": 0}, "keep is a whole number"),
         ("random", {"keep": 1.5}, "keep is a whole number"),
-        ("random", {"keep": 4, "pool": "max"}, "No choice of pool 'max'; there are mean, first, random"),
-        ("random", {"keep": 4, "positions": "new"}, "No choice of positions 'new'; there are kept, renumbered"),
-        ("random", {"keep": 4, "lengths": True}, "No choice of lengths True; there are dropped, kept"),
+        (
+            "random",
+            {"keep": 4, "pool": "max"},
+            "No choice of pool 'max'; there are mean, first, random",
+        ),
+        (
+            "random",
+            {"keep": 4, "positions": "new"},
+            "No choice of positions 'new'; there are kept, renumbered",
+        ),
+        (
+            "random",
+            {"keep": 4, "lengths": True},
+            "No choice of lengths True; there are dropped, kept",
+        ),
         (lambda sight: [0, 1], {}, "A way of choosing gives a whole number for each of"),
         (lambda sight: [0, 1], {"keep": 4}, "A function of a Sight takes neither decoder nor keep"),
     ],
@@ -520,15 +640,21 @@ def test_bad_choices_are_refused(vlm, which, options, said):
 
 
 def test_bad_words_are_refused(vlm, decoder):
-    for options, said in (({"shape": "columns"}, "No shape 'columns'"), ({"same": 0}, "same is a whole number of words from 1"),
-                          ({"marks": "ours"}, "No set of punctuation marks 'ours'; there are 'paper', ")):  # fmt: skip
+    for options, said in (
+        ({"shape": "columns"}, "No shape 'columns'"),
+        ({"same": 0}, "same is a whole number of words from 1"),
+        ({"marks": "ours"}, "No set of punctuation marks 'ours'; there are 'paper', "),
+    ):
         with pytest.raises(ValueError, match=said), compress.compressed(vlm, 1, decoder, **options):
             pass
     with pytest.raises(ValueError, match="no keep"), compress.compressed(vlm, 1, decoder, keep=4):
         pass
     for weight in (decoder.weight[:-1], decoder.weight[:, :-1]):
         other = compress.Decoder(weight.detach().clone(), vlm.words[: len(weight)])
-        with pytest.raises(ValueError, match="This decoder knows"), compress.compressed(vlm, 1, other):
+        with (
+            pytest.raises(ValueError, match="This decoder knows"),
+            compress.compressed(vlm, 1, other),
+        ):
             pass
 
 
@@ -538,7 +664,13 @@ def test_one_compression_at_a_time_and_no_map_inside(vlm):
             log.removed  # noqa: B018
         with pytest.raises(ValueError, match="needs every visual token"):
             ww.lens.token_maps(vlm, picture())
-        with pytest.raises(ValueError, match="leave one"), compress.compressed(vlm, "random", keep=2):
+        with (
+            pytest.raises(ValueError, match="leave one"),
+            compress.compressed(vlm, "random", keep=2),
+        ):
             vlm.logits(picture(), "what")
-    with pytest.raises(ValueError, match="0 images do not pair with 0 prompts"), compress.compressed(vlm, "random", keep=3):
+    with (
+        pytest.raises(ValueError, match="0 images do not pair with 0 prompts"),
+        compress.compressed(vlm, "random", keep=3),
+    ):
         vlm.answer([], [])

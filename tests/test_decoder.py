@@ -72,13 +72,22 @@ def test_pieces_add_up(vlm, monkeypatch):
 def test_a_linear_teacher_is_learnt(vlm):
     rng = torch.Generator().manual_seed(0)
     taught = []
-    for _ in range(180):  # states that are the tokens turned: the teacher is a norm away from linear
+    # states that are the tokens turned: the teacher is a norm away from linear
+    for _ in range(180):
         tokens = torch.randn(16, 32, generator=rng)
         taught.append((tokens, tokens.flip(-1)))
     decoder = compress.distil(vlm, taught[:160], lr=0.05, epochs=12)
     assert decoder.history["soft"].iloc[-1] < decoder.history["soft"].iloc[0] / 4
-    right = [(decoder(t).argmax(-1) == vlm.unembedding(vlm.final_norm(s)).argmax(-1)).float().mean() for t, s in taught[160:]]
-    before = [(vlm.unembedding(t).argmax(-1) == vlm.unembedding(vlm.final_norm(s)).argmax(-1)).float().mean() for t, s in taught]
+    right = [
+        (decoder(t).argmax(-1) == vlm.unembedding(vlm.final_norm(s)).argmax(-1)).float().mean()
+        for t, s in taught[160:]
+    ]
+    before = [
+        (vlm.unembedding(t).argmax(-1) == vlm.unembedding(vlm.final_norm(s)).argmax(-1))
+        .float()
+        .mean()
+        for t, s in taught
+    ]
     assert np.mean(right) > 0.7 > 0.3 > np.mean(before)
     assert decoder.weight.dtype == vlm.dtype and not decoder.weight.requires_grad
 
@@ -143,14 +152,19 @@ def test_a_narrowed_decoder_reads_as_the_whole_one_would_among_its_words(vlm, tm
     assert 2 < len(said) < len(vlm.words)
     narrow = whole.narrowed(said)
     assert (narrow.words[narrow.top(tokens, 2)] == whole.words[whole.top(tokens, 2)]).all()
-    assert (narrow.punctuation == whole.punctuation[said]).all() and apart(narrow(tokens), whole(tokens)[:, said.copy()]) < SAME
+    assert (narrow.punctuation == whole.punctuation[said]).all() and apart(
+        narrow(tokens), whole(tokens)[:, said.copy()]
+    ) < SAME
     for number in (1, 2, 3):  # what is removed depends on two words at most, and these are the same
         with compress.compressed(vlm, number, whole) as log:
             expected = vlm.logits(images, "x")
         with compress.compressed(vlm, number, narrow) as own:
             assert torch.equal(vlm.logits(images, "x"), expected) and own.kept == log.kept
     again = whole.narrowed(said[:6]).narrowed([4, 1])
-    assert again.ids.tolist() == [said[4], said[1]] and again.words.tolist() == whole.words[again.ids].tolist()
+    assert (
+        again.ids.tolist() == [said[4], said[1]]
+        and again.words.tolist() == whole.words[again.ids].tolist()
+    )
     # it is a lens for its own words
     few = whole.narrowed(said[:5])
     maps = ww.lens.token_maps(vlm, images[0], decoder=few, top_k=5)
@@ -158,7 +172,11 @@ def test_a_narrowed_decoder_reads_as_the_whole_one_would_among_its_words(vlm, tm
     assert (maps.words[-1].ravel() == few.words[few.top(vlm.visual_tokens(images[0]))[:, 0]]).all()
     read = ww.stages.read(vlm, images[:1], asked=[few.words[3]], decoder=few)
     assert (read.vocabulary[read.ids[0]] == maps.words).all() and read.scores.max() <= 0
-    left_out = next(word for word in vlm.words if word.isalpha() and word.lower() not in [each.lower() for each in few.words])
+    left_out = next(
+        word
+        for word in vlm.words
+        if word.isalpha() and word.lower() not in [each.lower() for each in few.words]
+    )
     with pytest.raises(ValueError, match=left_out):
         ww.stages.read(vlm, images[:1], asked=[left_out], decoder=few)
     with pytest.raises(ValueError, match="from 1 to 5"):
@@ -166,10 +184,17 @@ def test_a_narrowed_decoder_reads_as_the_whole_one_would_among_its_words(vlm, tm
     # and is kept
     again.save(tmp_path)
     loaded = compress.load_decoder(tmp_path, vlm)
-    assert torch.equal(loaded.weight, again.weight) and (loaded.words == again.words).all() and (loaded.ids == again.ids).all()
+    assert (
+        torch.equal(loaded.weight, again.weight)
+        and (loaded.words == again.words).all()
+        and (loaded.ids == again.ids).all()
+    )
 
 
-@pytest.mark.parametrize("ids", [[], [3], [3, 3], [-1, 2], [0, 10**6], [0.0, 1.0], [True, False], [[1, 2], [3, 4]], "ab", None])
+@pytest.mark.parametrize(
+    "ids",
+    [[], [3], [3, 3], [-1, 2], [0, 10**6], [0.0, 1.0], [True, False], [[1, 2], [3, 4]], "ab", None],
+)
 def test_words_that_are_none(vlm, ids):
     decoder = compress.Decoder(vlm.unembedding.weight.detach(), vlm.words)
     with pytest.raises(ValueError, match="two at least, each once, by ids from 0 to"):
@@ -178,15 +203,21 @@ def test_words_that_are_none(vlm, ids):
 
 def test_a_decoder_of_another_model_is_refused(tmp_path):
     for name, make, options in (
-        ("own", llava, {}), ("twin", llava, {"seed": 1}), ("wide", llava, {"hidden": 64}), ("other", qwen2vl, {}),
+        ("own", llava, {}), ("twin", llava, {"seed": 1}), ("wide", llava, {"hidden": 64}),
+        ("other", qwen2vl, {}),
     ):  # fmt: skip
         make(tmp_path / name, **options)
     own, twin, wide, other = (
-        ww.load(tmp_path / n, device="cpu", dtype="float32") for n in ("own", "twin", "wide", "other")
+        ww.load(tmp_path / n, device="cpu", dtype="float32")
+        for n in ("own", "twin", "wide", "other")
     )
     decoder = compress.distil(own, compress.lessons(own, pictures(1)))
     decoder.save(tmp_path / "decoder")
-    for vlm, said in ((twin, "taught by another checkpoint"), (wide, "reads tokens of width 32"), (other, "This decoder knows")):
+    for vlm, said in (
+        (twin, "taught by another checkpoint"),
+        (wide, "reads tokens of width 32"),
+        (other, "This decoder knows"),
+    ):
         with pytest.raises(ValueError, match=said):
             compress.load_decoder(tmp_path / "decoder", vlm)
         with pytest.raises(ValueError, match=said), compress.compressed(vlm, 1, decoder):
@@ -212,7 +243,15 @@ def test_a_decoder_that_cannot_be_read(vlm, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"alpha": 1.5}, {"alpha": -0.1}, {"temperature": 0}, {"epochs": 0}, {"taught": []}, {"start": "unembed"}]
+    "options",
+    [
+        {"alpha": 1.5},
+        {"alpha": -0.1},
+        {"temperature": 0},
+        {"epochs": 0},
+        {"taught": []},
+        {"start": "unembed"},
+    ],
 )
 def test_bad_settings_are_refused(vlm, options):
     options = {"taught": compress.lessons(vlm, pictures(1))} | options
@@ -222,8 +261,36 @@ def test_bad_settings_are_refused(vlm, options):
         compress.lessons(vlm, [])
 
 
-TEXTS = [".", "...", "?!", "a.", "", " ", "\n", " .", "-", "$", "+", "<", "=", ">", "^", "`", "|", "~", "—", "、", " «", "in",
-         " in", "In", "‹3›", "</s>", "1", "\u3000"]  # fmt: skip
+TEXTS = [
+    ".",
+    "...",
+    "?!",
+    "a.",
+    "",
+    " ",
+    "\n",
+    " .",
+    "-",
+    "$",
+    "+",
+    "<",
+    "=",
+    ">",
+    "^",
+    "`",
+    "|",
+    "~",
+    "—",
+    "、",
+    " «",
+    "in",
+    " in",
+    "In",
+    "‹3›",
+    "</s>",
+    "1",
+    "\u3000",
+]
 
 
 BY_THE_PAPER = {".", "...", "?!", "", " ", "\n", " .", "-", *"$+<=>^`|~", "\u3000"}
@@ -242,29 +309,46 @@ def test_what_punctuation_is(marks, due):
 def test_all_of_string_punctuation_is_the_papers_and_an_unknown_set_is_refused():
     assert compress.punctuation(list(string.punctuation + string.whitespace)).all()
     for unknown in ("papers", None, ["paper"]):
-        with pytest.raises(ValueError, match="^No set of punctuation marks .*; there are 'paper', 'paper-in', 'unicode'[.]$"):
+        with pytest.raises(
+            ValueError,
+            match="^No set of punctuation marks .*; there are 'paper', 'paper-in', 'unicode'[.]$",
+        ):
             compress.punctuation(["."], unknown)
 
 
 def test_a_decoder_knows_what_its_words_spell(vlm, tmp_path):
-    """Made, kept, read and narrowed, its punctuation is by the model's own texts, not by how they are shown."""
+    """Made, kept, read and narrowed, its punctuation is by the model's own texts, not by how they
+    are shown."""
     decoder = compress.distil(vlm, compress.lessons(vlm, pictures(2)), epochs=1)
     decoder.save(tmp_path)
     for made in (decoder, compress.load_decoder(tmp_path, vlm)):
-        assert list(made.texts) == list(vlm.texts) and list(made.narrowed([4, 1, 3]).texts) == list(vlm.texts[[4, 1, 3]])
+        assert list(made.texts) == list(vlm.texts) and list(made.narrowed([4, 1, 3]).texts) == list(
+            vlm.texts[[4, 1, 3]]
+        )
     made.narrowed([4, 1, 3]).save(tmp_path / "narrow")
     assert list(compress.load_decoder(tmp_path / "narrow", vlm).texts) == list(vlm.texts[[4, 1, 3]])
 
 
 def test_speed_is_measured_for_the_way_and_its_ideal(vlm):
     images = pictures(2)
-    ways = {"half": {"which": "random", "keep": 0.5}, "lengths": {"which": "grid", "keep": 3, "lengths": "kept"}}
+    ways = {
+        "half": {"which": "random", "keep": 0.5},
+        "lengths": {"which": "grid", "keep": 3, "lengths": "kept"},
+    }
     table = speed.measure(vlm, images, ["is there a red cup ?", "what"], ways, words=2, repeats=2)
     n = vlm.visual_tokens(images[0]).shape[0]
     assert list(table.index) == ["all tokens", "half", "half, ideal", "lengths", "lengths, ideal"]
     assert table["visual tokens"].tolist() == [n, round(n / 2), round(n / 2), 3, 3]
-    assert (table[["prefill", "word"]] > 0).all(None) and table.loc["all tokens", "prefill, times"] == 1
+    assert (table[["prefill", "word"]] > 0).all(None) and table.loc[
+        "all tokens", "prefill, times"
+    ] == 1
     assert table["cache"].tolist() == sorted(table["cache"], reverse=True)
-    assert table.loc["half", "cache"] == table.loc["half, ideal", "cache"] < table.loc["all tokens", "cache"]
-    assert (table["least"] <= table["prefill, times"]).all() and (table["prefill, times"] <= table["most"]).all()
+    assert (
+        table.loc["half", "cache"]
+        == table.loc["half, ideal", "cache"]
+        < table.loc["all tokens", "cache"]
+    )
+    assert (table["least"] <= table["prefill, times"]).all() and (
+        table["prefill, times"] <= table["most"]
+    ).all()
     assert not vlm.lm._forward_pre_hooks

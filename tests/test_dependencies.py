@@ -1,4 +1,5 @@
-"""An edit re-executes exactly the chapters that it can touch: shown on two chapters and a copy of the package."""
+"""An edit re-executes exactly the chapters that it can touch: shown on two chapters and a copy of
+the package."""
 
 import ast
 import os
@@ -17,20 +18,27 @@ HERE = execute.ROOT
 CHAPTERS = {
     "01_numbers": (
         "import json\nimport numpy as np\nimport whatwhere as ww\n"
-        "print(ww.stats.interval(lambda x: x.mean(), np.arange(9.0)), json.load(open('../data/results/one.json')))"
+        "print(ww.stats.interval(lambda x: x.mean(), np.arange(9.0)), "
+        "json.load(open('../data/results/one.json')))"
     ),
-    "02_scenes": "import whatwhere as ww\nprint(ww.world.scene(3).image.getpixel((5, 5)), len(ww.book.ledger.catalogue()))",
+    "02_scenes": "import whatwhere as ww\nprint(ww.world.scene(3).image.getpixel((5, 5)), "
+    "len(ww.book.ledger.catalogue()))",
 }
 
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
-    """A small book with its own copy of the package, both of its chapters executed: a function that says which ones are due."""
+    """A small book with its own copy of the package, both of its chapters executed: a function that
+    says which ones are due."""
     root = tmp_path_factory.mktemp("book")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execute, "ROOT", root)
         patch.setenv("PYTHONPATH", str(root / "lib"))
-        shutil.copytree(HERE / "lib" / "whatwhere", root / "lib" / "whatwhere", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            HERE / "lib" / "whatwhere",
+            root / "lib" / "whatwhere",
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
         (root / "data" / "results").mkdir(parents=True)
         (root / "notebooks").mkdir()
         for name in ("one", "two"):
@@ -40,7 +48,12 @@ def book(tmp_path_factory):
             nbformat.write(v4.new_notebook(cells=[v4.new_code_cell(CHAPTERS[path.stem])]), path)
         store = root / "store"
         assert not execute.ensure(paths, store)
-        yield lambda: [path.stem for path in paths if execute.kept(path, store) is None], root, paths, store
+        yield (
+            lambda: [path.stem for path in paths if execute.kept(path, store) is None],
+            root,
+            paths,
+            store,
+        )
 
 
 @contextmanager
@@ -57,14 +70,39 @@ STATS, SCENE, RESULTS = "lib/whatwhere/stats.py", "lib/whatwhere/world/scenes.py
 EDITS = {  # what: (file, old, new, chapters that are then due)
     "nothing": (STATS, "import", "import", []),
     "a comment": (STATS, "def interval", "# a comment\ndef interval", []),
-    "the arguments of what one calls": (STATS, "resamples: int = 1000", "resamples: int = 1001", [NUMBERS]),
+    "the arguments of what one calls": (
+        STATS,
+        "resamples: int = 1000",
+        "resamples: int = 1001",
+        [NUMBERS],
+    ),
     "the body of what one calls": (STATS, "draws = (rng", "1 + 1\n    draws = (rng", [NUMBERS]),
     "the body of what nobody calls": (STATS, "half = t.ppf(0.975", "half = t.ppf(0.9", []),
-    "the arguments of what nobody calls": (STATS, "def over_models(values:", "def over_models(more, values:", [NUMBERS]),
-    "a method that the other calls": (SCENE, "def image(self) ->", "def picture(self) ->", [SCENES]),
+    "the arguments of what nobody calls": (
+        STATS,
+        "def over_models(values:",
+        "def over_models(more, values:",
+        [NUMBERS],
+    ),
+    "a method that the other calls": (
+        SCENE,
+        "def image(self) ->",
+        "def picture(self) ->",
+        [SCENES],
+    ),
     "data of the package": ("lib/whatwhere/book/catalogue.json", "[", "[ ", [SCENES]),
-    "a module that neither imports": ("lib/whatwhere/hub.py", "import json", "import json as _\nimport json", []),
-    "a module that both import": ("lib/whatwhere/__init__.py", '__version__ = "', '__version__ = "1', [NUMBERS, SCENES]),
+    "a module that neither imports": (
+        "lib/whatwhere/hub.py",
+        "import json",
+        "import json as _\nimport json",
+        [],
+    ),
+    "a module that both import": (
+        "lib/whatwhere/__init__.py",
+        '__version__ = "',
+        '__version__ = "1',
+        [NUMBERS, SCENES],
+    ),
     "a result that one reads": (f"{RESULTS}one.json", "1", "2", [NUMBERS]),
     "a result that nobody reads": (f"{RESULTS}two.json", "1", "2", []),
     "a chapter": ("notebooks/02_scenes.ipynb", "(5, 5)", "(6, 5)", [SCENES]),
@@ -92,8 +130,13 @@ def test_what_is_left_out_may_be_broken(book):
             tree = ast.parse(text)
             for function, node in list(dependencies.functions(tree)):
                 if function not in ran[name]:
-                    node.body, broken = [ast.Raise(ast.Call(ast.Name("RuntimeError"), [], []))], broken + 1
-            (root / "lib" / name).write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
+                    node.body, broken = (
+                        [ast.Raise(ast.Call(ast.Name("RuntimeError"), [], []))],
+                        broken + 1,
+                    )
+            (root / "lib" / name).write_text(
+                ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8"
+            )
         assert broken
         execute.run(path, root / "broken")
         for name, text in whole.items():
@@ -119,8 +162,10 @@ def test_a_chapter_is_kept_off_the_network_and_what_it_writes_is_noted(book, tmp
     path = root / "notebooks" / "03_trial.ipynb"
     code = (
         "import socket, tempfile\n"
-        "try:\n    socket.create_connection(('example.org', 80))\nexcept OSError as error:\n    print(error)\n"
-        "try:\n    socket.socket().connect(('192.0.2.1', 80))\nexcept OSError as error:\n    print(error)\n"
+        "try:\n    socket.create_connection(('example.org', 80))\nexcept OSError as error:\n    "
+        "print(error)\n"
+        "try:\n    socket.socket().connect(('192.0.2.1', 80))\nexcept OSError as error:\n    "
+        "print(error)\n"
         "socket.getaddrinfo('localhost', 80)\nopen('left_behind.txt', 'w').close()"
     )
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell(code)]), path)
@@ -143,7 +188,11 @@ def test_a_checkpoint_counts_as_a_whole(tmp_path):
 def test_packages_that_were_imported_count(book):
     _, root, paths, store = book
     found = execute.known(store / paths[0].stem)
-    assert "numpy" in found["packages"] and "torch" not in found["packages"] and "whatwhere" not in found["packages"]
+    assert (
+        "numpy" in found["packages"]
+        and "torch" not in found["packages"]
+        and "whatwhere" not in found["packages"]
+    )
     older = found | {"packages": found["packages"] | {"numpy": "1.0"}}
     assert dependencies.changed(paths[0], older, root) == ["numpy"]
     assert whatwhere.__file__.startswith(str(HERE)), "the copy is the kernels' alone"

@@ -1,4 +1,5 @@
-"""The package on a GPU, by its stand-in: what leaves a model is numbers that numpy takes, and the same as on the CPU."""
+"""The package on a GPU, by its stand-in: what leaves a model is numbers that numpy takes, and the
+same as on the CPU."""
 
 from functools import cache
 
@@ -37,12 +38,18 @@ def readings(vlm, scenes):
     yield "visual tokens", vlm.visual_tokens(images[0])
     yield "visual tokens by depth", vlm.visual_tokens_by_depth(images)[1]
     yield "vit states", vlm.vit_states(images)[0]
-    yield from ((f"positions, {name}", each) for name, each in vlm.positions(images[0], QUESTIONS[0])._asdict().items())
+    yield from (
+        (f"positions, {name}", each)
+        for name, each in vlm.positions(images[0], QUESTIONS[0])._asdict().items()
+    )
     yield "chances", answers.chances(vlm, vlm.prepare(images, QUESTIONS), ["yes", "no"])
     spoken = rope.language_heads(vlm, images[0], QUESTIONS[0])
     yield from ((f"heads of the LM, {name}", each) for name, each in spoken._asdict().items())
     if vlm.adapter.rotary is not None:
-        yield from ((f"heads of the ViT, {name}", each) for name, each in rope.heads(vlm, images[0])._asdict().items())
+        yield from (
+            (f"heads of the ViT, {name}", each)
+            for name, each in rope.heads(vlm, images[0])._asdict().items()
+        )
         yield "theta", rope.vision(vlm).theta
 
 
@@ -59,14 +66,18 @@ def test_half_precision_is_read_in_single(folders, scenes, family):
     with standin.cuda():
         vlm = ww.load(folders[family], dtype="bfloat16")
         for name, each in readings(vlm, scenes):
-            assert each.is_cpu and each.dtype != torch.bfloat16 and np.isfinite(each.numpy()).all(), name
+            assert (
+                each.is_cpu and each.dtype != torch.bfloat16 and np.isfinite(each.numpy()).all()
+            ), name
         tokens = vlm.visual_tokens(scenes[0].image)
         whole = not vlm.adapter.leading and not vlm.adapter.extra_depths
         given = vlm.embed(vlm.prepare(scenes[0].image, QUESTIONS[0]), [tokens]) if whole else None
         assert given is None or given.is_cuda and given.dtype == vlm.dtype, "and goes back in"
         assert lens.logit_lens(vlm, tokens).ids.shape == (len(tokens), 5), "wherever states lie"
         ((tokens, states),) = compress.lessons(vlm, [scenes[0].image], progress=False)
-        assert tokens.is_cpu and states.is_cpu and states.dtype == torch.bfloat16, "lessons, which are many, as they are"
+        assert tokens.is_cpu and states.is_cpu and states.dtype == torch.bfloat16, (
+            "lessons, which are many, as they are"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +102,10 @@ def test_an_organism_takes_the_gpu_in_the_precision_of_its_checkpoint(name, scen
         vlm = ww.load(name)
         assert vlm.device.type == "cuda" and vlm.dtype == torch.float32
         here = ww.load(name, device="cpu")
-        exam, same = (answers.Exam.on(each, scenes, {"existence": ["existence"]}, shared=True) for each in (vlm, here))
+        exam, same = (
+            answers.Exam.on(each, scenes, {"existence": ["existence"]}, shared=True)
+            for each in (vlm, here)
+        )
         assert (exam.right() == same.right()).all()
         read, expected = (stages.read(each, scenes, asked=["mug"]) for each in (vlm, here))
         assert (read.ids == expected.ids).all() and apart(read.scores, expected.scores) < SAME
@@ -105,7 +119,10 @@ def test_a_derivative_by_places_comes_back(scenes):
     with standin.cuda():
         vlm = ww.load("toy-qwen2vl")
         scene = geometry.pairs(vlm, ww.world.controlled("B", 10), 1)[0].scenes["left"]
-        own, question = geometry.patches(vlm, [scene], 0, "ViT 0"), [ww.world.relation_question(scene, 0, 1).text]
+        own, question = (
+            geometry.patches(vlm, [scene], 0, "ViT 0"),
+            [ww.world.relation_question(scene, 0, 1).text],
+        )
         slope = geometry.axis_sensitivity(vlm, [scene.image], question, ["left"], ["right"], own)
         assert slope.shape == (1, 2) and np.isfinite(slope).all() and slope.any()
 
@@ -117,7 +134,9 @@ def test_a_decoder_is_taught_there_and_goes_on(folders, scenes, tmp_path, monkey
     images = [scene.image for scene in scenes]
     with standin.cuda():
         vlm = ww.load(folders["qwen2_vl"], dtype="bfloat16")
-        whole = compress.distil(vlm, images, epochs=3, batch=1, start="random", folder=tmp_path / "whole")
+        whole = compress.distil(
+            vlm, images, epochs=3, batch=1, start="random", folder=tmp_path / "whole"
+        )
 
         kept, keep = [], module._keep
 
@@ -128,9 +147,13 @@ def test_a_decoder_is_taught_there_and_goes_on(folders, scenes, tmp_path, monkey
 
         monkeypatch.setattr(module, "_keep", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            compress.distil(vlm, images, epochs=3, batch=1, start="random", folder=tmp_path / "part")
+            compress.distil(
+                vlm, images, epochs=3, batch=1, start="random", folder=tmp_path / "part"
+            )
         monkeypatch.setattr(module, "_keep", keep)
-        again = compress.distil(vlm, images, epochs=3, batch=1, start="random", folder=tmp_path / "part")
+        again = compress.distil(
+            vlm, images, epochs=3, batch=1, start="random", folder=tmp_path / "part"
+        )
         assert torch.equal(again.weight, whole.weight) and whole.weight.is_cuda
         assert torch.equal(compress.load_decoder(tmp_path / "part", vlm).weight, whole.weight)
 

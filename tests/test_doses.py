@@ -10,19 +10,35 @@ import browser
 from whatwhere.book.doses import Doses
 
 DOSES, OPTIONS = [-1, 0, 0.5, 1], ["left", "<right>"]
-CURVES = {"steered": np.array([[0.9, 0.05], [0.8, 0.1], [0.5, 0.5], [0.123, 0.877]]), "a & b": np.full((4, 2), 0.25)}
+CURVES = {
+    "steered": np.array([[0.9, 0.05], [0.8, 0.1], [0.5, 0.5], [0.123, 0.877]]),
+    "a & b": np.full((4, 2), 0.25),
+}
 
 
 def page(**given):
-    named = {"question": "where is <b> ?", "options": OPTIONS, "doses": DOSES, "curves": CURVES} | given
+    named = {
+        "question": "where is <b> ?",
+        "options": OPTIONS,
+        "doses": DOSES,
+        "curves": CURVES,
+    } | given
     return Doses(Image.new("RGB", (24, 24), "teal"), **named)
 
 
 def test_it_needs_nothing_from_elsewhere_and_says_so_without_scripts():
     html = page()._repr_html_()
-    assert not re.search(r"https?://|<link|@import", html) and re.findall(r'src="([^,]*)', html) == ["data:image/jpeg;base64"]
-    assert "drawn by a script, which does not run here" in html and 'value="1"' in html  # nothing is done at first
-    assert "<b> ?" not in html and "&lt;b&gt; ?" in html and "a &amp; b" in html and "<right>" not in html
+    assert not re.search(r"https?://|<link|@import", html) and re.findall(
+        r'src="([^,]*)', html
+    ) == ["data:image/jpeg;base64"]
+    # nothing is done at first
+    assert "drawn by a script, which does not run here" in html and 'value="1"' in html
+    assert (
+        "<b> ?" not in html
+        and "&lt;b&gt; ?" in html
+        and "a &amp; b" in html
+        and "<right>" not in html
+    )
     assert repr(page()) == "Doses(steered, a & b; 4 doses from -1 to 1)"
 
 

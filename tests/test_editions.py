@@ -12,7 +12,9 @@ from nbformat import v4
 from tools.course import chapters, editions, execute, grade
 from tools.site import sync
 
-every_chapter = pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in chapters.NOTEBOOKS])
+every_chapter = pytest.mark.parametrize(
+    "path", [pytest.param(path, id=path.stem) for path in chapters.NOTEBOOKS]
+)
 
 
 @every_chapter
@@ -23,9 +25,13 @@ def test_a_student_gets_no_solution(path):
     for exercise in chapters.exercises(chapter):
         if exercise["solution"]:
             assert exercise["solution"].strip() not in text
-            assert exercise["stub"].source in text and all(check.source in text for check in exercise["checks"])
+            assert exercise["stub"].source in text and all(
+                check.source in text for check in exercise["checks"]
+            )
         heading = exercise["text"].splitlines()[0]
-        assert heading in text and f"# Exercise {exercise['number']}: your" in text, "every exercise has a cell to answer in"
+        assert heading in text and f"# Exercise {exercise['number']}: your" in text, (
+            "every exercise has a cell to answer in"
+        )
     for word in ("Hint", "## Quiz", "What next"):
         assert word in text
     nbformat.validate(edition)
@@ -44,7 +50,8 @@ def test_an_instructor_gets_every_solution(path):
 
 @every_chapter
 def test_links_of_an_edition_lead_somewhere(path):
-    """Handed out alone, a notebook has no pages of the book around it, but its chapters and the published book."""
+    """Handed out alone, a notebook has no pages of the book around it, but its chapters and the
+    published book."""
     site = sync.pages(sync.address()[0])
     for edition in (editions.student(path), editions.instructor(path)):
         text = "\n".join(cell.source for cell in edition.cells if cell.cell_type == "markdown")
@@ -59,7 +66,9 @@ def test_links_of_an_edition_lead_somewhere(path):
 
 def test_every_chapter_has_its_notes_for_teachers():
     for path in chapters.NOTEBOOKS:
-        assert len(editions.notes_on(path)) > 300, f"book/teaching_notes.md has no section for {path.stem}"
+        assert len(editions.notes_on(path)) > 300, (
+            f"book/teaching_notes.md has no section for {path.stem}"
+        )
 
 
 # --- a class of four hands in a small chapter ---
@@ -81,16 +90,23 @@ def small(tmp_path, monkeypatch):
         f"```python\n{SOLUTION}\n```\n\n</details>"
     )
     cells = [
-        v4.new_markdown_cell("# A trial\n\n[![Open in Colab](x)](y)\n\nSee [notation](../book/notation.md#positions)."),
+        v4.new_markdown_cell(
+            "# A trial\n\n[![Open in Colab](x)](y)\n\nSee "
+            "[notation](../book/notation.md#positions)."
+        ),
         v4.new_code_cell(SETUP),
         v4.new_markdown_cell("## Exercises"),
         v4.new_markdown_cell("### Exercise 1: twice\n\n*Warm-up · medium · 2 min.*\n\nDouble."),
-        v4.new_code_cell("def double(x):\n    ...  # your code", metadata={"tags": ["exercise"], "exercise": 1}),
+        v4.new_code_cell(
+            "def double(x):\n    ...  # your code", metadata={"tags": ["exercise"], "exercise": 1}
+        ),
         v4.new_code_cell(CHECK, metadata={"tags": ["check"]}),
         v4.new_markdown_cell(answer),
         v4.new_markdown_cell("### Exercise 2: why\n\n*Open · hard · 20 min.*\n\nWhy?"),
         v4.new_markdown_cell("<details><summary>Hint</summary>\n\nBecause.\n\n</details>"),
-        v4.new_markdown_cell("### Exercise 3: how much\n\n*Measurement · easy · 20 min.*\n\nMeasure."),
+        v4.new_markdown_cell(
+            "### Exercise 3: how much\n\n*Measurement · easy · 20 min.*\n\nMeasure."
+        ),
         v4.new_markdown_cell("<details><summary>Hint</summary>\n\nA ruler.\n\n</details>"),
         v4.new_markdown_cell("## What next\n\nNothing."),
     ]
@@ -102,17 +118,26 @@ def small(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(execute, "kept", lambda path: None)
     (tmp_path / "book").mkdir()
-    (tmp_path / "book" / "teaching_notes.md").write_text("## Chapter 1: a trial\n\nSay little.\n\n## Chapter 2\n\nMore.\n")
+    (tmp_path / "book" / "teaching_notes.md").write_text(
+        "## Chapter 1: a trial\n\nSay little.\n\n## Chapter 2\n\nMore.\n"
+    )
     return tmp_path
 
 
 def test_both_editions_are_written_from_one_source(small, capsys):
     editions.main("student")
     editions.main("instructor")
-    student, teacher = (chapters.read(small / edition / "01_trial.ipynb") for edition in editions.EDITIONS)
+    student, teacher = (
+        chapters.read(small / edition / "01_trial.ipynb") for edition in editions.EDITIONS
+    )
     first = student.cells[0].source
-    assert first.splitlines()[2].startswith("*Student's edition.") and "/book/notation.html#positions" in first
-    assert SOLUTION in [cell.source for cell in teacher.cells] and teacher.cells[1].source.endswith("Say little.")
+    assert (
+        first.splitlines()[2].startswith("*Student's edition.")
+        and "/book/notation.html#positions" in first
+    )
+    assert SOLUTION in [cell.source for cell in teacher.cells] and teacher.cells[1].source.endswith(
+        "Say little."
+    )
     assert "01_trial" in capsys.readouterr().out, "it says which chapters are without outputs"
     with pytest.raises(SystemExit, match="student or instructor"):
         editions.main("teacher")
@@ -149,8 +174,13 @@ def test_marking_a_class(small, monkeypatch, capsys):
         return change
 
     def cheat(notebook):
-        fake = "exercises.check = lambda *_: print('✓ all of it')\nclass ww: book = ww.book\ndouble = print"
-        notebook.cells[4].source = fake + "\nimport whatwhere; whatwhere.book.exercises = exercises = ww"
+        fake = (
+            "exercises.check = lambda *_: print('✓ all of it')\nclass ww: book = "
+            "ww.book\ndouble = print"
+        )
+        notebook.cells[4].source = (
+            fake + "\nimport whatwhere; whatwhere.book.exercises = exercises = ww"
+        )
         notebook.cells[5].source = "print('✓ doubles')"
 
     def helped(notebook):  # a cell of one's own, and the setup cell gone
@@ -167,13 +197,19 @@ def test_marking_a_class(small, monkeypatch, capsys):
     (small / "submissions" / "gus").mkdir()
     (small / "submissions" / "gus" / "01_trial.ipynb").write_text("{")
     nbformat.write(v4.new_notebook(), small / "submissions" / "gus" / "holiday.ipynb")
-    monkeypatch.setattr(sys, "argv", ["grade.py", str(small / "submissions"), "--out", str(small / "grades.csv")])
+    monkeypatch.setattr(
+        sys, "argv", ["grade.py", str(small / "submissions"), "--out", str(small / "grades.csv")]
+    )
     grade.main()
     table = pd.read_csv(small / "grades.csv")
     points = table[table.exercise == 1].set_index("student").points.to_dict()
     assert points == {"ada": 2, "bob": 0, "cy": 0, "dan": 0, "eve": 2, "fay": 0}
     said = table[table.exercise == 1].set_index("student").said
-    assert said["ada"] == "✓ doubles" and said["bob"].startswith("✗ not yet") and "NameError" in said["cy"]
+    assert (
+        said["ada"] == "✓ doubles"
+        and said["bob"].startswith("✗ not yet")
+        and "NameError" in said["cy"]
+    )
     by_hand = table[table.exercise >= 2]
     assert len(by_hand) == 12 and by_hand.points.isna().all() and (by_hand.of == 10).all()
     assert sorted(table[table.student == "gus"].said.str.split(":").str[0]) == [
@@ -182,25 +218,36 @@ def test_marking_a_class(small, monkeypatch, capsys):
     assert "ada" in capsys.readouterr().out
 
 
-def test_the_marks_on_the_teaching_page_are_what_the_script_gives(tmp_path, monkeypatch, chapters_executed):
-    """Three invented students hand in a real chapter: Ada all solutions, Bob the stubs, Cy what is wrong and what raises.
+def test_the_marks_on_the_teaching_page_are_what_the_script_gives(
+    tmp_path, monkeypatch, chapters_executed
+):
+    """Three invented students hand in a real chapter: Ada all solutions, Bob the stubs, Cy what is
+    wrong and what raises.
 
-    What the checks say of solutions and stubs is known from the chapter's own execution, so only Cy's notebook runs again. Where
-    this differs rightly, the new table belongs into data/results.
+    What the checks say of solutions and stubs is known from the chapter's own execution, so only
+    Cy's notebook runs again. Where this differs rightly, the new table belongs into data/results.
     """
     path = chapters.NOTEBOOKS[0]
     committed = pd.read_csv(chapters.ROOT / "data" / "results" / "grading.csv")
     assert list(committed.student.unique()) == ["Ada", "Bob", "Cy"]
-    answers = {1: "def token_at(x, y):\n    return x // P", 2: "def right_kind(model, family, n):\n    return unknown"}
+    answers = {
+        1: "def token_at(x, y):\n    return x // P",
+        2: "def right_kind(model, family, n):\n    return unknown",
+    }
     notebook = editions.student(path)
     for cell in notebook.cells:
         if "exercise" in chapters.tags(cell) and cell.metadata["exercise"] in answers:
             cell.source = answers[cell.metadata["exercise"]]
     (tmp_path / "Cy").mkdir()
     nbformat.write(notebook, tmp_path / "Cy" / path.name)
-    monkeypatch.setattr(sys, "argv", ["grade.py", str(tmp_path), "--out", str(tmp_path / "grading.csv")])
+    monkeypatch.setattr(
+        sys, "argv", ["grade.py", str(tmp_path), "--out", str(tmp_path / "grading.csv")]
+    )
     grade.main()
-    rows = {name: table.drop(columns="student").reset_index(drop=True) for name, table in committed.groupby("student")}
+    rows = {
+        name: table.drop(columns="student").reset_index(drop=True)
+        for name, table in committed.groupby("student")
+    }
     cy = pd.read_csv(tmp_path / "grading.csv").drop(columns="student")
     pd.testing.assert_frame_equal(cy, rows["Cy"])
 

@@ -1,8 +1,10 @@
-"""A full disk, a folder that may not be written to, a kill at any moment, two at once: nothing is lost, nothing half-written.
+"""A full disk, a folder that may not be written to, a kill at any moment, two at once: nothing is
+lost, nothing half-written.
 
-Proven elsewhere: rows of a benchmark that are killed, split, short of disk, or written by two (test_bench_runs); stages of
-training, small organisms, studies and decoders that are killed and go on (test_training, test_small, test_decoder); downloads
-that are cut, killed, short of disk, or noted by two (test_hub). Sliders, doses and figures write no file at all.
+Proven elsewhere: rows of a benchmark that are killed, split, short of disk, or written by two
+(test_bench_runs); stages of training, small organisms, studies and decoders that are killed and go
+on (test_training, test_small, test_decoder); downloads that are cut, killed, short of disk, or
+noted by two (test_hub). Sliders, doses and figures write no file at all.
 """
 
 import ctypes
@@ -39,7 +41,9 @@ fork = multiprocessing.get_context("fork")
 def record(model="toy-llava", value=0.5):
     measured = {"value": value, "ci95": None, "n": 10, "unit": "share", "model": model}
     control = {"what": "shuffled maps", "value": 0.1, "ci95": None}
-    return ledger.record(NOTEBOOK, id=CLAIM, measured=measured, control=control, verdict="partly", tolerance=0.1)
+    return ledger.record(
+        NOTEBOOK, id=CLAIM, measured=measured, control=control, verdict="partly", tolerance=0.1
+    )
 
 
 @pytest.fixture
@@ -48,12 +52,14 @@ def claims(tmp_path, monkeypatch):
     return tmp_path / "claims"
 
 
-# -- a disk that is full ----------------------------------------------------------------------------------------------
+# -- a disk that is full
+# ----------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def no_file_above(size):
-    """The system itself refuses to let a file grow beyond so many bytes, in the middle of a write."""
+    """The system itself refuses to let a file grow beyond so many bytes, in the middle of a
+    write."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -72,7 +78,9 @@ class Parts:
 
 
 def notes(folder):
-    scaling.Notes(folder / "task.json").once(f"a step {len(list(folder.glob('*')))}", lambda: {"found": "x" * 3000})
+    scaling.Notes(folder / "task.json").once(
+        f"a step {len(list(folder.glob('*')))}", lambda: {"found": "x" * 3000}
+    )
 
 
 def stage(folder):
@@ -96,7 +104,9 @@ WRITERS = {
     "text": lambda folder: write(folder / "file.txt", "x" * 5000),
     "claim rows": lambda folder: [record(f"model {n}") for n in range(9)],
     "pins": lambda folder: hub._note("a/b", "1" * 40, {"x" * 3000: "git:0"}),
-    "settings of a run": lambda folder: running.begin(folder / "run", SETTINGS | {"model": "m" * 3000}),
+    "settings of a run": lambda folder: running.begin(
+        folder / "run", SETTINGS | {"model": "m" * 3000}
+    ),
     "a stage of training": stage,
     "a small organism": lambda folder: small.keep(Parts(), folder / "small.safetensors"),
     "a study": notes,
@@ -113,9 +123,14 @@ def test_what_was_there_stays_whole_where_the_disk_is_full(what, tmp_path, claim
     if what == "settings of a run":
         shutil.rmtree(tmp_path / "run")
     before = contents(tmp_path)
-    with no_file_above(2000), pytest.raises(OSError, match="could not be (written|kept)|cannot be a folder") as caught:
+    with (
+        no_file_above(2000),
+        pytest.raises(OSError, match="could not be (written|kept)|cannot be a folder") as caught,
+    ):
         WRITERS[what](tmp_path)
-    assert "File too large" in str(caught.value) and str(caught.value).startswith(("'", "The ")), caught.value
+    assert "File too large" in str(caught.value) and str(caught.value).startswith(("'", "The ")), (
+        caught.value
+    )
     assert contents(tmp_path) == before, "and nothing is left lying about"
     WRITERS[what](tmp_path)
 
@@ -124,7 +139,8 @@ def contents(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-# -- a checkout that may not be written to ----------------------------------------------------------------------------
+# -- a checkout that may not be written to
+# ----------------------------------------------------------------------------
 
 VISIT = """
 import os, whatwhere as ww
@@ -174,9 +190,19 @@ def without_privilege():
 
 def test_a_checkout_that_may_not_be_written_to_can_be_read_and_run(checkout, tmp_path):
     before = contents(checkout)
-    environment = os.environ | {"PYTHONPATH": str(checkout / "lib"), "ELSEWHERE": str(tmp_path / "rows"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", VISIT], cwd=checkout, env=environment, capture_output=True, text=True,
-                          preexec_fn=without_privilege)  # fmt: skip
+    environment = os.environ | {
+        "PYTHONPATH": str(checkout / "lib"),
+        "ELSEWHERE": str(tmp_path / "rows"),
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", VISIT],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        preexec_fn=without_privilege,
+    )
     assert done.returncode == 0, done.stderr
     claim, run = done.stdout.splitlines()
     assert f"The claim row '{CLAIM}' could not be kept" in claim and "Permission denied" in claim
@@ -185,7 +211,8 @@ def test_a_checkout_that_may_not_be_written_to_can_be_read_and_run(checkout, tmp
     assert contents(checkout) == before and len(list((tmp_path / "rows").iterdir())) == 1
 
 
-# -- killed, and two at once ------------------------------------------------------------------------------------------
+# -- killed, and two at once
+# ------------------------------------------------------------------------------------------
 
 
 def record_many(first, number):
@@ -199,7 +226,9 @@ def test_two_notebooks_that_record_at_once_lose_no_row(claims):
         process.start()
     for process in processes:
         process.join()
-    assert [row["measured"]["model"] for row in ledger.rows()] == [f"model {n:04d}" for n in range(100)]
+    assert [row["measured"]["model"] for row in ledger.rows()] == [
+        f"model {n:04d}" for n in range(100)
+    ]
     assert len(list(claims.iterdir())) == 1
 
 
@@ -215,6 +244,10 @@ def test_a_notebook_that_is_killed_at_any_moment_leaves_whole_rows(claims):
         ends.append(process.exitcode)
         models = [row["measured"]["model"] for row in ledger.rows()]
         last = [name for name in models if name >= f"model {100 * turn:04d}"]
-        assert models == sorted(set(models)) and last == [f"model {100 * turn + n:04d}" for n in range(len(last))]
-        assert record("another", value=turn / 100)["measured"]["value"] == turn / 100, "and the lock has gone with it"
+        assert models == sorted(set(models)) and last == [
+            f"model {100 * turn + n:04d}" for n in range(len(last))
+        ]
+        assert record("another", value=turn / 100)["measured"]["value"] == turn / 100, (
+            "and the lock has gone with it"
+        )
     assert -signal.SIGKILL in ends and json.loads((claims / f"{NOTEBOOK}.json").read_text())

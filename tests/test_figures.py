@@ -20,7 +20,9 @@ from whatwhere.book.figures import fonts
 from whatwhere.views import slider
 
 ALT = "Hits rise from 6% at depth 0 to 63% at depth 6."
-WORDS = np.array("red blue green cup bear bowl table grass striped yellow book wood".split(), dtype=object)
+WORDS = np.array(
+    "red blue green cup bear bowl table grass striped yellow book wood".split(), dtype=object
+)
 KINDS = {"red": "colour", "Blue": "colour", "cup": "category"}
 
 
@@ -63,13 +65,24 @@ IMAGE, TOP, _ = example()
 MEAN = np.linspace(0.1, 0.6, 7)
 FIGURES = {
     "lines": lambda: figures.lines_with_intervals(
-        range(7), {"a": (MEAN, MEAN - 0.1, MEAN + 0.1), "b": MEAN}, "depth", "hits", percent=True, ylim=(0, 1)
+        range(7),
+        {"a": (MEAN, MEAN - 0.1, MEAN + 0.1), "b": MEAN},
+        "depth",
+        "hits",
+        percent=True,
+        ylim=(0, 1),
     ),
-    "signed": lambda: figures.heatmap(np.eye(3) - 0.5, "to", "from", "cosines", ["left", "right", "behind"], list("abc")),
+    "signed": lambda: figures.heatmap(
+        np.eye(3) - 0.5, "to", "from", "cosines", ["left", "right", "behind"], list("abc")
+    ),
     "matrix": lambda: figures.heatmap(np.full((20, 20), 0.3)),
     "maps of maps": lambda: figures.heatmap(np.full((30, 30), 0.3), numbers=False, ticks=False),
-    "shaded clouds": lambda: figures.scatters({n: (np.outer(MEAN, [1, 2]), MEAN) for n in "abcd"}, label="row"),
-    "clouds": lambda: figures.clouds({n: {"left": np.outer(MEAN, [1, 2]), "right": np.outer(MEAN, [2, 1])} for n in "abcd"}),
+    "shaded clouds": lambda: figures.scatters(
+        {n: (np.outer(MEAN, [1, 2]), MEAN) for n in "abcd"}, label="row"
+    ),
+    "clouds": lambda: figures.clouds(
+        {n: {"left": np.outer(MEAN, [1, 2]), "right": np.outer(MEAN, [2, 1])} for n in "abcd"}
+    ),
     "scene": lambda: figures.scene(IMAGE, (12, 12), {"cup <red>": (10, 10, 60, 90)}, "scene"),
     "pictures": lambda: figures.image_grid([IMAGE] * 5, list("abcde")),
     "words": lambda: figures.word_map(TOP[0, ..., 0], IMAGE, KINDS),
@@ -79,7 +92,11 @@ FIGURES = {
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_become_images(name):
     (image,) = Page(figures.html(FIGURES[name](), ALT)).find("img")
-    assert image["alt"] == ALT and "dark-light" in image["class"] and "max-width:100%" in image["style"]
+    assert (
+        image["alt"] == ALT
+        and "dark-light" in image["class"]
+        and "max-width:100%" in image["style"]
+    )
     data = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
     drawn = Image.open(BytesIO(data))
     assert drawn.width > 300 and len(data) < 300_000
@@ -109,7 +126,9 @@ def test_show_displays_once(monkeypatch):
     ax.plot([1, 2])
     assert figures.show(fig, ALT, width=300) is None
     assert len(shown) == 1 and "width:300px" in shown[0].data
-    assert not pyplot.get_fignums(), "a pyplot figure is closed, or the notebook would show it again without alt text"
+    assert not pyplot.get_fignums(), (
+        "a pyplot figure is closed, or the notebook would show it again without alt text"
+    )
 
 
 def test_dollars_and_long_words_are_drawn():
@@ -147,9 +166,12 @@ def font_of(folder, name, characters):
 
 @pytest.fixture
 def installed(monkeypatch):
-    """A machine that has matplotlib's own fonts; others are installed by appending their files to this list."""
+    """A machine that has matplotlib's own fonts; others are installed by appending their files to
+    this list."""
     files = []
-    own = [each for each in font_manager.fontManager.ttflist if each.fname.startswith(get_data_path())]
+    own = [
+        each for each in font_manager.fontManager.ttflist if each.fname.startswith(get_data_path())
+    ]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: list(files))
     monkeypatch.setattr(fonts, "_seen", set())
@@ -171,7 +193,9 @@ def test_words_are_drawn_in_a_font_that_has_them(installed, tmp_path):
     assert figures.html(fig, ALT), "and matplotlib says nothing of missing glyphs"
     assert [text.get_text() for text in fig.axes[0].texts] == CHINESE.ravel().tolist()
     used = {text.get_text(): text.get_fontfamily()[1:] for text in fig.findobj(Text)}
-    assert used["中"] == used["a中b"] == used["文"] == used["字"] == ["Testing Sans"] and used["🍎"] == ["Fruit"]
+    assert used["中"] == used["a中b"] == used["文"] == used["字"] == ["Testing Sans"] and used[
+        "🍎"
+    ] == ["Fruit"]
     assert used["b"] == []
 
 
@@ -201,22 +225,30 @@ NAN, INF = float("nan"), float("inf")
     "draw",
     [
         lambda: figures.lines_with_intervals(range(2), {"a line": [NAN, 1]}, "x", "y"),
-        lambda: figures.lines_with_intervals(range(2), {"a line": ([1, INF], [0, 0], [2, 2])}, "x", "y"),
+        lambda: figures.lines_with_intervals(
+            range(2), {"a line": ([1, INF], [0, 0], [2, 2])}, "x", "y"
+        ),
         lambda: figures.panels_with_intervals(range(2), {"panel": {"a line": [1, NAN]}}, "x", "y"),
-        lambda: figures.trade_offs({"panel": {"a line": ([0, 1], [0, NAN], [0, 0], [1, 1])}}, "x", "y"),
+        lambda: figures.trade_offs(
+            {"panel": {"a line": ([0, 1], [0, NAN], [0, 0], [1, 1])}}, "x", "y"
+        ),
         lambda: figures.in_words({"panel": {"a line": [0.5, NAN]}}),
         lambda: figures.scatters({"a line": (np.ones((2, 2)), [1, NAN])}),
         lambda: figures.clouds({"panel": {"a line": [[1, INF], [0, 0]]}}),
     ],
 )
 def test_figures_refuse_numbers_that_are_not(draw):
-    with pytest.raises(ValueError, match=r"finite numbers; 'a line' has (nan|inf) at .*1 of \d are not finite"):
+    with pytest.raises(
+        ValueError, match=r"finite numbers; 'a line' has (nan|inf) at .*1 of \d are not finite"
+    ):
         draw()
 
 
 def test_a_matrix_may_have_gaps_and_nothing_worse():
     figures.heatmap([[NAN, 1]])
-    figures.lines_with_intervals(range(2), {"one scene": ([1, 1], [NAN, NAN], [NAN, NAN])}, "x", "y")
+    figures.lines_with_intervals(
+        range(2), {"one scene": ([1, 1], [NAN, NAN], [NAN, NAN])}, "x", "y"
+    )
     for values in ([[NAN, NAN]], [[INF, 1]], np.zeros((0, 2)), [1, 2]):
         with pytest.raises(ValueError, match="heatmap takes a matrix"):
             figures.heatmap(values)
@@ -236,7 +268,10 @@ def test_a_map_refuses_what_is_no_probability(wrong):
     image, words, probabilities = example(depths=4, rows=2, columns=3)
     probabilities[3, 1, 2, 4] = wrong
     for make in (slider.Slider, slider.widget):
-        with pytest.raises(ValueError, match=f"ViT depth 6, LM layer 2, row 1, column 2 it is {wrong:g}, and 1 of 120"):
+        with pytest.raises(
+            ValueError,
+            match=f"ViT depth 6, LM layer 2, row 1, column 2 it is {wrong:g}, and 1 of 120",
+        ):
             make(image, words, probabilities, [0, 6], [1, 2])
     with pytest.raises(ValueError, match="do not fit together"):
         slider.Slider(image, words, probabilities[..., :3], [0, 6], [1, 2])
@@ -252,7 +287,8 @@ def luminance(colour):
 
 @pytest.mark.parametrize("grey", [0, 128, 255])
 def test_words_can_be_read_on_any_picture(grey):
-    """WCAG's contrast of every colour of words with the dimmed picture, as the still figure has it."""
+    """WCAG's contrast of every colour of words with the dimmed picture, as the still figure has
+    it."""
     fig = figures.word_map(TOP[0, ..., 0], Image.new("RGB", (12, 12), (grey,) * 3))
     dimmed = "#" + bytes(fig.axes[0].images[0].get_array()[0, 0]).hex()
     for colour in (*slider.KIND_COLOURS, "#e4e6ea"):
@@ -260,12 +296,22 @@ def test_words_can_be_read_on_any_picture(grey):
 
 
 def test_panels_are_said_in_words():
-    panels = {"a": {"up": np.array([[0.1, 0.5], [0, 0.4], [0.2, 0.6]]), "flat": [0.25, 0.25]}, "b": {"up": ([1, 0.5],) * 3}}
-    assert figures.in_words(panels, percent=True) == "a, up: 10%, 50%. a, flat: 25%, 25%. b, up: 100%, 50%."
+    panels = {
+        "a": {"up": np.array([[0.1, 0.5], [0, 0.4], [0.2, 0.6]]), "flat": [0.25, 0.25]},
+        "b": {"up": ([1, 0.5],) * 3},
+    }
+    assert (
+        figures.in_words(panels, percent=True)
+        == "a, up: 10%, 50%. a, flat: 25%, 25%. b, up: 100%, 50%."
+    )
     assert figures.in_words({"b": panels["b"]}) == "b, up: 1.00, 0.50."
     fig = figures.panels_with_intervals(range(2), panels, "depth", "share", percent=True)
     left, right = fig.axes
-    assert [ax.get_title(loc="left") for ax in (left, right)] == ["a", "b"] and len(left.lines) == 2 and len(right.lines) == 1
+    assert (
+        [ax.get_title(loc="left") for ax in (left, right)] == ["a", "b"]
+        and len(left.lines) == 2
+        and len(right.lines) == 1
+    )
     assert left.get_ylim() == right.get_ylim() and len(fig.legends) == 1
 
 
@@ -274,7 +320,11 @@ def test_label_maps_colour_each_label_alike():
     fig = figures.label_maps(maps, ["cup", "bear"], ["one", "two"], image=example()[0])
     picture, one, two = (ax.images[0].get_array() for ax in fig.axes)
     assert [ax.get_title() for ax in fig.axes] == ["the picture", "one", "two"]
-    assert (one[0, 1] == two[0, 0]).all() and (one[0, 0] == two[1, 1]).all() and (one[1, 0] == one[1, 1]).all()
+    assert (
+        (one[0, 1] == two[0, 0]).all()
+        and (one[0, 0] == two[1, 1]).all()
+        and (one[1, 0] == one[1, 1]).all()
+    )
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["cup", "bear"]
     with pytest.raises(ValueError, match="8 labels are too many"):
         figures.label_maps(maps, list("abcdefgh"), ["one", "two"])
@@ -282,9 +332,15 @@ def test_label_maps_colour_each_label_alike():
 
 def test_trade_offs_have_points_of_their_own():
     points = np.array([[0.9, 0.3], [0.5, 0.8], [0.4, 0.7], [0.6, 0.9]])
-    fig = figures.trade_offs({"a": {"words": points}, "b": {"words": points[:, :1], "random": points}}, "removed", "accuracy")
+    fig = figures.trade_offs(
+        {"a": {"words": points}, "b": {"words": points[:, :1], "random": points}},
+        "removed",
+        "accuracy",
+    )
     left, right = fig.axes
-    assert left.containers[0].lines[0].get_xydata().tolist() == [[0.3, 0.8], [0.9, 0.5]], "from left to right"
+    assert left.containers[0].lines[0].get_xydata().tolist() == [[0.3, 0.8], [0.9, 0.5]], (
+        "from left to right"
+    )
     assert len(right.containers) == 2 and left.get_ylim() == right.get_ylim()
     assert figures.html(fig, ALT)
 
@@ -304,13 +360,32 @@ def test_slider_is_small_closed_and_says_what_it_shows():
     assert len(made.html()) <= 150_000
     assert made._repr_html_() == made.html(), "the same each time: no random name"
     (span,) = (a for a in page.find("input") if a["type"] == "range")
-    assert (span["min"], span["max"], span["value"], span["aria-valuetext"]) == ("0", "6", "6", "6 of 6")
+    assert (span["min"], span["max"], span["value"], span["aria-valuetext"]) == (
+        "0",
+        "6",
+        "6",
+        "6 of 6",
+    )
     assert len(page.cells) == 144 and page.cells == made.words[-1, ..., 0].reshape(-1).tolist()
-    assert "12 rows and 12 columns" in next(a for a in page.find("div") if a.get("role") == "table")["aria-label"]
-    assert re.search(r"ViT depth 6 of 6, LM layer 3. Most common: <bdi>\w+</bdi> \(\d+\)", made.html())
+    assert (
+        "12 rows and 12 columns"
+        in next(a for a in page.find("div") if a.get("role") == "table")["aria-label"]
+    )
+    assert re.search(
+        r"ViT depth 6 of 6, LM layer 3. Most common: <bdi>\w+</bdi> \(\d+\)", made.html()
+    )
     assert not re.search(r"https?://|<link|src=", made.html()), "nothing is fetched"
-    kinds = {cell: kind for cell, kind in zip(page.cells, [a.get("class") for a in page.find("span") if a.get("role")])}
-    assert kinds["red"] == kinds["blue"] == "ww-k0" and kinds["cup"] == "ww-k1" and kinds["table"] is None
+    kinds = {
+        cell: kind
+        for cell, kind in zip(
+            page.cells, [a.get("class") for a in page.find("span") if a.get("role")]
+        )
+    }
+    assert (
+        kinds["red"] == kinds["blue"] == "ww-k0"
+        and kinds["cup"] == "ww-k1"
+        and kinds["table"] is None
+    )
     assert page.find("figure")[0]["class"].startswith("ww-map ") and "colour" in made.html()
 
 
@@ -321,12 +396,23 @@ def test_slider_carries_every_depth():
     for depth in range(3):
         told = [data["words"][word] for word in data["ids"][depth]]
         assert told == words[depth, ..., :3].reshape(-1).tolist()
-        assert np.allclose(data["percent"][depth], 100 * probabilities[depth, ..., :3].reshape(-1), atol=0.5)
-    assert [told[0].split(".")[0] for told in data["told"]] == [f"ViT depth {n}, LM layer 3" for n in (0, 2, 5)]
+        assert np.allclose(
+            data["percent"][depth], 100 * probabilities[depth, ..., :3].reshape(-1), atol=0.5
+        )
+    assert [told[0].split(".")[0] for told in data["told"]] == [
+        f"ViT depth {n}, LM layer 3" for n in (0, 2, 5)
+    ]
     assert Page(made.html(at=0)).cells == words[0, ..., 0].reshape(-1).tolist()
 
 
-EVIL = ["<script>document.title='bad'</script>", '"><img src=x onerror="document.title=1">', "&lt;", "'", "</figure>", "$x$"]
+EVIL = [
+    "<script>document.title='bad'</script>",
+    '"><img src=x onerror="document.title=1">',
+    "&lt;",
+    "'",
+    "</figure>",
+    "$x$",
+]
 
 
 def test_widget():
@@ -344,13 +430,20 @@ def test_widget():
 
 @browser.needs_browser
 def test_in_a_browser(tmp_path):
-    """Two maps on a page: moving one slider, picking a patch by keyboard, touches that map alone; nothing evil runs."""
+    """Two maps on a page: moving one slider, picking a patch by keyboard, touches that map alone;
+    nothing evil runs."""
     image, words, probabilities = example(depths=3, rows=2, columns=3)
     words[0, ..., 0] = np.array(EVIL, dtype=object).reshape(2, 3)
-    one, two = (slider.Slider(image, w, probabilities, [0, 1, 2], [3], KINDS).html() for w in (words, words[::-1]))
+    one, two = (
+        slider.Slider(image, w, probabilities, [0, 1, 2], [3], KINDS).html()
+        for w in (words, words[::-1])
+    )
     many = example(depths=6, rows=2, columns=3)
     both = slider.Slider(*many, [0, 1, 2], [0, 4]).html()
-    out = browser.run(tmp_path, one + two + both, """
+    out = browser.run(
+        tmp_path,
+        one + two + both,
+        """
         const [a, b, c] = document.querySelectorAll('.ww-map');
         const read = map => [...map.querySelectorAll('[role=cell]')].map(c => c.textContent);
         out.untouched = read(b); const range = a.querySelector('input'), grid = a.querySelector('.ww-grid');
@@ -363,7 +456,8 @@ def test_in_a_browser(tmp_path):
         for (const [slider, value] of [[layer, 0], [depth, 1]]) {
             slider.value = value; slider.dispatchEvent(new Event('input')) }
         out.both = read(c); out.names = [...c.querySelectorAll('output')].map(o => o.textContent).join('; ');
-        out.bad = document.title""")
+        out.bad = document.title""",
+    )
     assert out["cells"] == EVIL and out["untouched"] == out["after"] and not out["bad"]
     assert out["spoken"] == "0 of 2" and out["told"].startswith("ViT depth 0 of 2")
     assert out["patch"].startswith("Row 1, column 1: </figure> ")

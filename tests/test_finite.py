@@ -1,4 +1,5 @@
-"""What is no number is refused by whoever reads it, in a sentence that names the place and what helps."""
+"""What is no number is refused by whoever reads it, in a sentence that names the place and what
+helps."""
 
 from contextlib import contextmanager
 
@@ -50,7 +51,9 @@ READERS = {
     "logits": lambda vlm: vlm.logits(PICTURE, QUESTION),
     "answer": lambda vlm: vlm.answer(PICTURE, QUESTION, max_new_tokens=2),
     "exam": lambda vlm: exam(vlm).right(),
-    "chances": lambda vlm: answers.chances(vlm, vlm.prepare([PICTURE], [QUESTION]), ["red", "blue"]),
+    "chances": lambda vlm: answers.chances(
+        vlm, vlm.prepare([PICTURE], [QUESTION]), ["red", "blue"]
+    ),
     "lessons": lambda vlm: compress.lessons(vlm, [PICTURE], progress=False),
 }
 OF_THE_VIT = {"states of the ViT": lambda vlm: vlm.vit_states(PICTURE)}
@@ -70,18 +73,26 @@ def test_every_reader_refuses_a_state_of_the_vit(vlm, reader, value):
 
 @pytest.mark.parametrize("reader", [name for name in READERS if name != "visual tokens"])
 def test_every_reader_refuses_a_state_of_the_lm(vlm, reader):
-    with poisoned(vlm.lm_layers[0]), pytest.raises(NotFinite, match="LM layer|the logits|words that may come next"):
+    with (
+        poisoned(vlm.lm_layers[0]),
+        pytest.raises(NotFinite, match="LM layer|the logits|words that may come next"),
+    ):
         READERS[reader](vlm)
 
 
 def test_the_first_place_is_named(vlm):
     with poisoned(vlm.vision_blocks[1]), pytest.raises(NotFinite, match="of ViT depth 2 "):
         vlm.vit_states(PICTURE)
-    with poisoned(vlm.connector), pytest.raises(NotFinite, match="of the connector, .* at ViT depth 1 "):
+    with (
+        poisoned(vlm.connector),
+        pytest.raises(NotFinite, match="of the connector, .* at ViT depth 1 "),
+    ):
         vlm.visual_tokens(PICTURE, depth=1)
     inputs = vlm.prepare(PICTURE, QUESTION)
     with poisoned(vlm.lm_layers[1]), pytest.raises(NotFinite, match="of LM layer 2 "):
-        vlm.lm_hidden(vlm.embed(inputs), inputs["attention_mask"], vlm.position_ids(inputs), [0, 1, 2, 3])
+        vlm.lm_hidden(
+            vlm.embed(inputs), inputs["attention_mask"], vlm.position_ids(inputs), [0, 1, 2, 3]
+        )
 
 
 def test_what_was_before_the_fault_can_still_be_read(vlm):
@@ -92,7 +103,9 @@ def test_what_was_before_the_fault_can_still_be_read(vlm):
 
 def test_padding_may_hold_anything(vlm):
     """Some kinds of attention give nan where there is nothing to attend to; nobody reads it."""
-    inputs = vlm.prepare([PICTURE, PICTURE], ["red ?", "is there a red cup on the left of the blue bowl ?"])
+    inputs = vlm.prepare(
+        [PICTURE, PICTURE], ["red ?", "is there a red cup on the left of the blue bowl ?"]
+    )
     assert not inputs["attention_mask"][0, 0]
     named = vlm.embed(inputs), inputs["attention_mask"], vlm.position_ids(inputs), 1
 
@@ -108,7 +121,9 @@ def test_padding_may_hold_anything(vlm):
         handle.remove()
 
 
-@pytest.mark.parametrize("dtype, helps", [("float16", "bfloat16"), ("bfloat16", "float32"), ("float32", "damaged")])
+@pytest.mark.parametrize(
+    "dtype, helps", [("float16", "bfloat16"), ("bfloat16", "float32"), ("float32", "damaged")]
+)
 def test_the_sentence_says_what_helps(folders, dtype, helps):
     vlm = ww.load(folders / "llava", dtype=dtype)
     states = torch.full((1, 32), NAN, dtype=vlm.dtype)

@@ -1,4 +1,5 @@
-"""The frame: packages, the address, the setup cell, the checks of the built pages, the build's own rules."""
+"""The frame: packages, the address, the setup cell, the checks of the built pages, the build's own
+rules."""
 
 import ast
 import json
@@ -34,7 +35,10 @@ for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
 
 
 def declared(*extras):
-    lines = [*PROJECT["dependencies"], *(x for e in extras for x in PROJECT["optional-dependencies"][e])]
+    lines = [
+        *PROJECT["dependencies"],
+        *(x for e in extras for x in PROJECT["optional-dependencies"][e]),
+    ]
     return [Requirement(line) for line in lines]
 
 
@@ -51,10 +55,15 @@ def test_pins_are_exact_and_torch_has_no_local_suffix():
 
 
 def test_the_package_imports_only_what_it_declares():
-    plain, plugin = ({canonicalize_name(r.name) for r in declared(*e)} | {"whatwhere"} for e in ((), ("lmms", "bench")))
-    packages = {"PIL": "pillow", "sklearn": "scikit-learn"}  # where a package is not imported by its own name
+    plain, plugin = (
+        {canonicalize_name(r.name) for r in declared(*e)} | {"whatwhere"}
+        for e in ((), ("lmms", "bench"))
+    )
+    # where a package is not imported by its own name
+    packages = {"PIL": "pillow", "sklearn": "scikit-learn"}
     for path in sorted((ROOT / "lib").rglob("*.py")):
-        known = plugin if "lmms" in path.parts else plain  # the plug-in is imported by lmms-eval alone
+        # the plug-in is imported by lmms-eval alone
+        known = plugin if "lmms" in path.parts else plain
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.Import):
@@ -63,20 +72,33 @@ def test_the_package_imports_only_what_it_declares():
                 names = [node.module]
             for name in names:
                 top = name.split(".")[0]
-                fine = top in sys.stdlib_module_names or canonicalize_name(packages.get(top, top)) in known
-                assert fine, f"{path.relative_to(ROOT)} imports {top}, which pyproject.toml does not declare"
+                fine = (
+                    top in sys.stdlib_module_names
+                    or canonicalize_name(packages.get(top, top)) in known
+                )
+                assert fine, (
+                    f"{path.relative_to(ROOT)} imports {top}, which pyproject.toml does not declare"
+                )
 
 
 def test_importing_the_package_is_instant():
-    code = "import sys, whatwhere, whatwhere.book.ledger, whatwhere.book.exercises; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, whatwhere, whatwhere.book.ledger, whatwhere.book.exercises; assert "
+        "'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_no_file_names_a_package_host_or_a_path_of_some_machine():
-    tracked = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True)
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True
+    )
     for name in tracked.stdout.decode().split("\n"):
         path = ROOT / name
-        if path.suffix in {".py", ".md", ".yml", ".toml", ".txt", ".cff", ".ipynb", ""} and path.is_file():
+        if (
+            path.suffix in {".py", ".md", ".yml", ".toml", ".txt", ".cff", ".ipynb", ""}
+            and path.is_file()
+        ):
             text = path.read_text(encoding="utf-8", errors="ignore")
             hosts = [
                 "find" + "-links",
@@ -112,7 +134,9 @@ def test_sync_carries_a_new_address_everywhere(tmp_path, capsys):
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
     old, _ = sync.address(tmp_path)
     config = tmp_path / "_config.yml"
-    config.write_text(config.read_text(encoding="utf-8").replace(old, "https://github.com/a/b"), encoding="utf-8")
+    config.write_text(
+        config.read_text(encoding="utf-8").replace(old, "https://github.com/a/b"), encoding="utf-8"
+    )
     (tmp_path / "notebooks").mkdir()
     notebook = {
         "cells": [
@@ -143,7 +167,10 @@ def test_sync_carries_a_new_address_everywhere(tmp_path, capsys):
     for name in sync.PAGES:
         assert "https://a.github.io/b/" in (tmp_path / name).read_text(encoding="utf-8")
     title, setup = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    assert "https://colab.research.google.com/github/a/b/blob/main/notebooks/01_a.ipynb" in title["source"][1]
+    assert (
+        "https://colab.research.google.com/github/a/b/blob/main/notebooks/01_a.ipynb"
+        in title["source"][1]
+    )
     assert title["source"][2] == "text"
     assert "".join(setup["source"]) == setup_cell.cell("https://github.com/a/b", "main")
     assert setup["outputs"] == [] and setup["execution_count"] is None
@@ -155,7 +182,9 @@ def test_sync_carries_a_new_address_everywhere(tmp_path, capsys):
 def test_the_setup_cell_does_nothing_elsewhere(tmp_path, monkeypatch):
     monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("the setup cell ran a command"))
+    monkeypatch.setattr(
+        subprocess, "run", lambda *a, **k: pytest.fail("the setup cell ran a command")
+    )
     before = list(sys.path)
     exec(setup_cell.cell(*sync.address()), {})
     assert sys.path == before and Path.cwd() == tmp_path
@@ -172,14 +201,21 @@ def test_the_setup_cell_on_colab_and_kaggle(sign, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", list(sys.path))
     url, branch = sync.address()
     exec(setup_cell.cell(url, branch), {})
-    assert ran[0][:2] == ["git", "clone"] and "--depth" in ran[0] and url in ran[0] and branch in ran[0]
+    assert (
+        ran[0][:2] == ["git", "clone"]
+        and "--depth" in ran[0]
+        and url in ran[0]
+        and branch in ran[0]
+    )
     assert ran[1][-1].endswith("tools/course/colab.py") and sys.path[0].endswith("/lib")
     assert went == [str(tmp_path / "what-and-where" / "notebooks")]
 
 
 def test_the_setup_cell_does_nothing_a_second_time(monkeypatch):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it fetched the book again"))
+    monkeypatch.setattr(
+        subprocess, "run", lambda *_, **__: pytest.fail("it fetched the book again")
+    )
     monkeypatch.chdir(ROOT / "notebooks")  # where the first time leaves it
     exec(setup_cell.cell(*sync.address()), {})
 
@@ -192,7 +228,10 @@ def test_colab_installs_only_what_is_missing():
             raise PackageNotFoundError(name)
         return versions[name]
 
-    wanted = [Requirement(x) for x in ("torch>=2.6", "numpy>=2", "pandas>=2.2", "transformers>=5.4,<6", "pillow")]
+    wanted = [
+        Requirement(x)
+        for x in ("torch>=2.6", "numpy>=2", "pandas>=2.2", "transformers>=5.4,<6", "pillow")
+    ]
     assert colab.missing(wanted, installed) == ["transformers<6,>=5.4", "pillow"]
     first, *more = colab.commands(ROOT, installed)
     assert "--no-deps" in first and str(ROOT) in first
@@ -235,7 +274,8 @@ def test_a_bad_page_is_found_out(body, sentence, tmp_path):
 
 def test_a_good_page_passes(tmp_path):
     body = (
-        "<img src='a.png' alt='a map of words'><a href='page.html#top'>here</a><a href='#top'>up</a>"
+        "<img src='a.png' alt='a map of words'><a href='page.html#top'>here</a><a "
+        "href='#top'>up</a>"
         "<a href='https://example.org'>a link</a><script src='_static/x.js'></script>"
     )
     (tmp_path / "page.html").write_text(PAGE.format(body), encoding="utf-8")
@@ -253,7 +293,9 @@ def test_stored_outputs_are_a_complaint(tmp_path):
         {"cell_type": "code", "metadata": {"tags": ["skip-execution"]}, "outputs": [{"x": 1}]},
     ]
     (tmp_path / "notebooks" / "01_a.ipynb").write_text(json.dumps({"cells": cells}))
-    assert check_site.check_sources(tmp_path) == ["01_a.ipynb, cell 1: stored outputs; make sync removes them"]
+    assert check_site.check_sources(tmp_path) == [
+        "01_a.ipynb, cell 1: stored outputs; make sync removes them"
+    ]
 
 
 # --- the build ---
@@ -306,12 +348,21 @@ def test_pages_about_the_chapters_are_read_last():
 
 
 def test_make_knows_every_target_that_a_reader_is_told_of():
-    known = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
+    known = re.findall(
+        r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "book").glob("*.md"),
+        *(ROOT / "notebooks").glob("*.ipynb"),
+    ]
     for path in pages:
         text = path.read_text(encoding="utf-8")
         for target in re.findall(r"(?:`|^ *)make ([a-z][a-z-]+)", text, flags=re.MULTILINE):
-            assert target in known, f"{path.name} speaks of make {target}, which the Makefile does not list"
+            assert target in known, (
+                f"{path.name} speaks of make {target}, which the Makefile does not list"
+            )
 
 
 def test_what_the_status_page_calls_a_check_is_there():
@@ -320,4 +371,6 @@ def test_what_the_status_page_calls_a_check_is_there():
     assert len(named) > 15
     for path, name in named:
         assert (ROOT / path).is_file(), f"book/status.md names {path}"
-        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8") or not name, f"{path} has no {name}"
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8") or not name, (
+            f"{path} has no {name}"
+        )

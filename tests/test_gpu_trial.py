@@ -1,4 +1,5 @@
-"""The trial on a GPU that is not there finds what fails only there, goes on after it, and says so."""
+"""The trial on a GPU that is not there finds what fails only there, goes on after it, and says
+so."""
 
 import json
 
@@ -9,7 +10,8 @@ from nbformat import v4
 from tools.trials import gpu_trial, steady
 
 CELLS = (
-    "import torch\nimport whatwhere as ww\nassert torch.cuda.is_available()\nvlm = ww.load('toy-llava')",
+    "import torch\nimport whatwhere as ww\nassert torch.cuda.is_available()\nvlm = "
+    "ww.load('toy-llava')",
     "vlm.unembedding.weight.numpy()",
     "assert vlm.dtype == torch.bfloat16 and vlm.device.type == 'cuda'",
 )
@@ -23,14 +25,19 @@ def chapter(tmp_path):
 
 
 def test_a_cell_that_fails_on_a_gpu_is_found_and_the_next_ones_run(chapter, tmp_path, monkeypatch):
-    monkeypatch.setattr(steady, "compared", lambda path, where: {"rows": 0, "moved": 0.0, "differences": []})
+    monkeypatch.setattr(
+        steady, "compared", lambda path, where: {"rows": 0, "moved": 0.0, "differences": []}
+    )
     environment = gpu_trial.book(tmp_path / "book", "bfloat16")
     config = json.loads((tmp_path / "book/data/models/toy-llava/config.json").read_text())
     assert config["dtype"] == "bfloat16", "the organisms say so, as hub checkpoints do"
     row = gpu_trial.chapter(chapter, tmp_path / "book", environment)
     assert row["cells"] == 3
     (failure,) = row["failures"]
-    assert failure["cell"] == 2 and "can't convert cuda:0 device type tensor to numpy" in failure["error"]
+    assert (
+        failure["cell"] == 2
+        and "can't convert cuda:0 device type tensor to numpy" in failure["error"]
+    )
 
 
 def test_what_is_kept_of_trials(tmp_path, monkeypatch):
@@ -39,14 +46,19 @@ def test_what_is_kept_of_trials(tmp_path, monkeypatch):
     gpu_trial.keep("float32", "chapters", {"01_a": {"rows": 2}})
     gpu_trial.keep("bfloat16", "commands", {"whatwhere check": ""})
     record = json.loads(gpu_trial.RESULTS.read_text())
-    assert list(record["float32"]["chapters"]) == ["01_a", "02_b"] and record["bfloat16"]["commands"] == {"whatwhere check": ""}
+    assert list(record["float32"]["chapters"]) == ["01_a", "02_b"] and record["bfloat16"][
+        "commands"
+    ] == {"whatwhere check": ""}
     assert "cores" in record["machine"]
 
 
 def test_what_is_committed_ran():
     record = json.loads(gpu_trial.RESULTS.read_text(encoding="utf-8"))
     known = {path.stem for path in gpu_trial.NOTEBOOKS}
-    for precision in set(record) & set(gpu_trial.PRECISIONS):  # what was not tried yet, the status page says
-        assert set(record[precision]["chapters"]) <= known and not any(record[precision]["commands"].values())
+    # what was not tried yet, the status page says
+    for precision in set(record) & set(gpu_trial.PRECISIONS):
+        assert set(record[precision]["chapters"]) <= known and not any(
+            record[precision]["commands"].values()
+        )
     for name, row in record["float32"]["chapters"].items():
         assert not row["failures"] and not row["differences"], name

@@ -1,6 +1,8 @@
-"""The hub's data sets: pinned, checked and kept; and everything that can go wrong on the way, in a sentence.
+"""The hub's data sets: pinned, checked and kept; and everything that can go wrong on the way, in a
+sentence.
 
-A small hub on this machine answers the true client, so that the errors are those that a reader would meet.
+A small hub on this machine answers the true client, so that the errors are those that a reader
+would meet.
 """
 
 import errno
@@ -23,16 +25,25 @@ from whatwhere import benchmarks, hub
 
 FIRST, SECOND = "1" * 40, "2" * 40
 NAME = "someone/things"
-http = importlib.import_module(errors.HTTPError.__module__.split(".")[0])  # what this release of the client is built on
+# what this release of the client is built on
+http = importlib.import_module(errors.HTTPError.__module__.split(".")[0])
 
 
 class Hub:
-    """What the little hub holds: {revision: {path: bytes}}, the branch `main`, and an error that it answers with instead."""
+    """What the little hub holds: {revision: {path: bytes}}, the branch `main`, and an error that it
+    answers with instead."""
 
     def __init__(self):
-        self.files = {FIRST: {"data/a-0.parquet": b"first a", "data/b-0.parquet": b"first b", "README.md": b"read me"}}
+        self.files = {
+            FIRST: {
+                "data/a-0.parquet": b"first a",
+                "data/b-0.parquet": b"first b",
+                "README.md": b"read me",
+            }
+        }
         self.main, self.failing, self.asked = FIRST, None, []
-        self.cut, self.slow, self.half = None, False, threading.Event()  # of a file's bytes, what is sent, and how
+        # of a file's bytes, what is sent, and how
+        self.cut, self.slow, self.half = None, False, threading.Event()
 
     def revision(self, name):
         return self.main if name == "main" else name
@@ -50,21 +61,36 @@ class Hub:
             if files is None:
                 return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
             if what in ("", "revision"):
-                return 200, {}, json.dumps({"id": NAME, "sha": self.revision(revision or "main")}).encode()
-            tree = [{"type": "directory", "path": "data", "oid": "0" * 40}, *(self.info(*each) for each in files.items())]
+                return (
+                    200,
+                    {},
+                    json.dumps({"id": NAME, "sha": self.revision(revision or "main")}).encode(),
+                )
+            tree = [
+                {"type": "directory", "path": "data", "oid": "0" * 40},
+                *(self.info(*each) for each in files.items()),
+            ]
             return 200, {}, json.dumps(tree).encode()
         if path.startswith(f"/datasets/{NAME}/resolve/"):
             revision, _, file = path.removeprefix(f"/datasets/{NAME}/resolve/").partition("/")
             content = self.files[self.revision(revision)].get(unquote(file))
             if content is None:
                 return 404, {"X-Error-Code": "EntryNotFound"}, b""
-            return 200, {"ETag": f'"{git(content)}"', "X-Repo-Commit": self.revision(revision)}, content
+            return (
+                200,
+                {"ETag": f'"{git(content)}"', "X-Repo-Commit": self.revision(revision)},
+                content,
+            )
         return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
 
     def info(self, path, content):
         found = {"type": "file", "path": path, "size": len(content), "oid": git(content)}
         if path.startswith("data/b"):  # a large file, as the hub keeps it
-            found["lfs"] = {"size": len(content), "oid": hashlib.sha256(content).hexdigest(), "pointerSize": 130}
+            found["lfs"] = {
+                "size": len(content),
+                "oid": hashlib.sha256(content).hexdigest(),
+                "pointerSize": 130,
+            }
         return found
 
 
@@ -105,8 +131,13 @@ def little(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # it asks again, after a while
+    monkeypatch.setattr(
+        constants,
+        "HUGGINGFACE_CO_URL_TEMPLATE",
+        address + "/{repo_id}/resolve/{revision}/{filename}",
+    )
+    # it asks again, after a while
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
     yield held
     server.shutdown()
     server.server_close()
@@ -132,7 +163,8 @@ def told(kind, *words, call=a_and_b, **more):
     return said
 
 
-# -- what is had --------------------------------------------------------------------------------------------------------
+# -- what is had
+# --------------------------------------------------------------------------------------------------
 
 
 def test_only_what_is_needed_is_downloaded_once(little, pins):
@@ -142,9 +174,14 @@ def test_only_what_is_needed_is_downloaded_once(little, pins):
     again, _ = a_and_b()
     assert again == folder and (folder / "data/b-0.parquet").read_bytes() == b"first b"
     asked = len(little.asked)
-    assert a_and_b() == (folder, FIRST) and len(little.asked) == asked, "nothing is asked for what is there"
+    assert a_and_b() == (folder, FIRST) and len(little.asked) == asked, (
+        "nothing is asked for what is there"
+    )
     noted = json.loads(pins.read_text())[NAME]
-    assert noted["files"][FIRST]["data/b-0.parquet"] == f"sha256:{hashlib.sha256(b'first b').hexdigest()}"
+    assert (
+        noted["files"][FIRST]["data/b-0.parquet"]
+        == f"sha256:{hashlib.sha256(b'first b').hexdigest()}"
+    )
     assert noted["files"][FIRST]["data/a-0.parquet"] == f"git:{git(b'first a')}"
 
 
@@ -193,7 +230,9 @@ def test_pins_are_whole_revisions():
 
 
 def test_two_data_sets_are_noted_side_by_side(little, pins):
-    pins.write_text(json.dumps({"other/set": {"revision": SECOND, "files": {SECOND: {"x": "git:0"}}}}))
+    pins.write_text(
+        json.dumps({"other/set": {"revision": SECOND, "files": {SECOND: {"x": "git:0"}}}})
+    )
     a_and_b()
     assert set(json.loads(pins.read_text())) == {"other/set", NAME}
 
@@ -205,7 +244,8 @@ def test_what_was_downloaded_is_there_without_a_network(little, monkeypatch):
     assert a_and_b() == first and len(little.asked) == asked
 
 
-# -- what goes wrong ----------------------------------------------------------------------------------------------------
+# -- what goes wrong
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_file_that_was_changed_after_its_download_is_refused(little):
@@ -220,7 +260,11 @@ def test_a_file_that_was_changed_after_its_download_is_refused(little):
 
 
 def test_a_file_that_is_not_what_the_hub_lists_is_refused_at_once(little, monkeypatch, pins):
-    monkeypatch.setattr(Hub, "info", lambda self, path, content: {"type": "file", "path": path, "size": 7, "oid": git(b"other")})
+    monkeypatch.setattr(
+        Hub,
+        "info",
+        lambda self, path, content: {"type": "file", "path": path, "size": 7, "oid": git(b"other")},
+    )
     told(ValueError, "is not the one that revision", "Delete")
     assert not pins.exists()
 
@@ -242,11 +286,13 @@ def test_what_the_hub_answers_is_said(little, pins, failing, words):
 
 
 @pytest.mark.parametrize("failing, words", [
-    ((403, "GatedRepo"), "is gated"), ((404, "RepoNotFound"), "The hub has no"), ((404, "RevisionNotFound"), "that revision"),
+    ((403, "GatedRepo"), "is gated"), ((404, "RepoNotFound"), "The hub has no"),
+    ((404, "RevisionNotFound"), "that revision"),
     ((503, ""), "503"),
 ])  # fmt: skip
 def test_what_the_hub_answers_half_way_is_said(little, failing, words):
-    """The list is had, then the door closes: the client wraps what it was told in an error of its own."""
+    """The list is had, then the door closes: the client wraps what it was told in an error of its
+    own."""
     a_and_b(patterns=("data/a*",))
     little.failing = failing
     told(ConnectionError, NAME, words)
@@ -297,7 +343,9 @@ def test_a_disk_that_is_full(little, monkeypatch, tmp_path, pins):
 LARGE = b"x" * 2**20
 
 
-def test_a_connection_that_is_cut_half_way_leaves_nothing_that_is_taken_for_the_file(little, monkeypatch, pins):
+def test_a_connection_that_is_cut_half_way_leaves_nothing_that_is_taken_for_the_file(
+    little, monkeypatch, pins
+):
     little.files[FIRST]["data/a-0.parquet"] = LARGE
     little.cut = len(LARGE) // 2
     told(ConnectionError, NAME)
@@ -315,7 +363,9 @@ def test_a_download_that_is_killed_is_made_good(little, tmp_path, pins):
     process.kill()
     process.join()
     little.slow = False
-    assert not pins.exists() and not list((tmp_path / "cache").rglob("snapshots/*/data/a-0.parquet"))
+    assert not pins.exists() and not list(
+        (tmp_path / "cache").rglob("snapshots/*/data/a-0.parquet")
+    )
     assert (a_and_b()[0] / "data/a-0.parquet").read_bytes() == LARGE
 
 
@@ -326,7 +376,9 @@ def test_two_processes_that_note_at_once_lose_nothing_of_each_other(little, pins
         process.start()
     for process in processes:
         process.join()
-    assert set(json.loads(pins.read_text())) == {f"set/{n}-{i}" for n in range(4) for i in range(20)}
+    assert set(json.loads(pins.read_text())) == {
+        f"set/{n}-{i}" for n in range(4) for i in range(20)
+    }
 
 
 def note_many(n):
@@ -350,20 +402,40 @@ CHAINS = [
     (errors.RepositoryNotFoundError("404", response=response(404)), None, "The hub has no"),
     (errors.RevisionNotFoundError("404", response=response(404)), None, "revision"),
     (errors.OfflineModeIsEnabled("offline"), None, "could not be reached"),
-    (errors.LocalEntryNotFoundError("nothing"), http.ConnectError("no route"), "could not be reached"),
+    (
+        errors.LocalEntryNotFoundError("nothing"),
+        http.ConnectError("no route"),
+        "could not be reached",
+    ),
     (errors.LocalEntryNotFoundError("nothing"), OSError(errno.ENOSPC, "full"), "The disk is full"),
     (
         errors.LocalEntryNotFoundError("nothing"),
         errors.HfHubHTTPError("503 it is", response=response(503)),
         "503 it is. Try later",
     ),
-    (OSError("transformers says so"), errors.GatedRepoError("403", response=response(403)), "gated"),
-    (OSError("transformers says so"), errors.LocalEntryNotFoundError("nothing"), "could not be reached"),
+    (
+        OSError("transformers says so"),
+        errors.GatedRepoError("403", response=response(403)),
+        "gated",
+    ),
+    (
+        OSError("transformers says so"),
+        errors.LocalEntryNotFoundError("nothing"),
+        "could not be reached",
+    ),
     (http.ConnectError("refused"), None, "could not be reached"),
     (http.ReadTimeout("slow"), None, "could not be reached"),
-    (RuntimeError("Data processing error: I/O error: No space left on device (os error 28)"), None, "The disk is full"),
+    (
+        RuntimeError("Data processing error: I/O error: No space left on device (os error 28)"),
+        None,
+        "The disk is full",
+    ),
     (OSError(errno.EDQUOT, "quota"), None, "The disk is full"),
-    (OSError("no such file\nand more"), errors.RemoteEntryNotFoundError("404", response=response(404)), "^no such file[.]$"),
+    (
+        OSError("no such file\nand more"),
+        errors.RemoteEntryNotFoundError("404", response=response(404)),
+        "^no such file[.]$",
+    ),
     (ValueError(), None, "^ValueError[.]$"),
 ]
 
@@ -374,7 +446,9 @@ def test_every_error_of_the_client_has_its_sentence(error, cause, words):
 
 
 @pytest.mark.parametrize("error, cause, words", CHAINS[:-1], ids=range(len(CHAINS) - 1))
-def test_every_error_of_a_download_becomes_one_of_a_connection(tmp_path, monkeypatch, error, cause, words):
+def test_every_error_of_a_download_becomes_one_of_a_connection(
+    tmp_path, monkeypatch, error, cause, words
+):
     def failing(*_, **__):
         raise error from cause
 
@@ -390,7 +464,8 @@ def test_every_error_of_a_download_becomes_one_of_a_connection(tmp_path, monkeyp
 
 @pytest.mark.parametrize("text", [
     "", "{", "null", "[]", "7", b"\xff\x00", '{"someone/things": 5}', '{"someone/things": {}}',
-    '{"someone/things": {"revision": 5, "files": {}}}', '{"someone/things": {"revision": "1", "files": {"a": "git:0"}}}',
+    '{"someone/things": {"revision": 5, "files": {}}}',
+    '{"someone/things": {"revision": "1", "files": {"a": "git:0"}}}',
     '{"someone/things": {"revision": "1", "files": []}}',
 ])  # fmt: skip
 def test_a_damaged_note_of_what_was_pinned_is_refused_by_name(little, pins, text):
@@ -399,4 +474,7 @@ def test_a_damaged_note_of_what_was_pinned_is_refused_by_name(little, pins, text
 
 
 def test_the_client_is_the_one_that_is_meant():
-    assert hub.HfApi is huggingface_hub.HfApi and hub.hf_hub_download is huggingface_hub.hf_hub_download
+    assert (
+        hub.HfApi is huggingface_hub.HfApi
+        and hub.hf_hub_download is huggingface_hub.hf_hub_download
+    )

@@ -29,7 +29,13 @@ def close(image, expected, tolerance=6):
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tiff", "a.webp", "a.gif", "a.jpg"])
 def test_files(tmp_path, name):
-    options = {"quality": 100, "subsampling": 0} if name.endswith("jpg") else {"lossless": True} if "webp" in name else {}
+    options = (
+        {"quality": 100, "subsampling": 0}
+        if name.endswith("jpg")
+        else {"lossless": True}
+        if "webp" in name
+        else {}
+    )
     halves().save(tmp_path / name, **options)
     close(images.read(tmp_path / name), halves(), 12)
     close(images.read(str(tmp_path / name)), halves(), 12)
@@ -43,7 +49,9 @@ def test_pil_is_read_and_not_changed():
     assert image.getpixel((0, 0)) == RED
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F", "I;16"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F", "I;16"]
+)
 def test_modes_of_grey(mode):
     grey = Image.new("L", (6, 4), 255)
     grey.paste(0, (0, 0, 3, 4))
@@ -61,7 +69,8 @@ def test_sixteen_bit_file_keeps_its_greys(tmp_path):
     values = np.array([[0, 128 * 257, 65535]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / "deep.png")
     assert np.asarray(images.read(tmp_path / "deep.png"))[0, :, 0].tolist() == [0, 128, 255]
-    Image.fromarray(np.full((2, 2), 200, dtype=np.uint16)).save(tmp_path / "dark.png")  # nearly black, not grey
+    # nearly black, not grey
+    Image.fromarray(np.full((2, 2), 200, dtype=np.uint16)).save(tmp_path / "dark.png")
     assert np.asarray(images.read(tmp_path / "dark.png")).max() == 1
 
 
@@ -165,7 +174,9 @@ def test_bad_files(tmp_path):
         with pytest.raises(FileNotFoundError, match="no file.*that can be read here"):
             images.read(name)
     for name in ("cut.png", "cut.jpg"):
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8)).save(tmp_path / name)
+        Image.fromarray(
+            np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8)
+        ).save(tmp_path / name)
         data = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(data[: len(data) // 2])
         with pytest.raises(ValueError, match="damaged or cut short"):
@@ -199,7 +210,11 @@ def test_bomb(tmp_path, monkeypatch):
 def server(tmp_path):
     """A little web server on this machine."""
     halves().save(tmp_path / "a.png")
-    files = {"/a.png": (tmp_path / "a.png").read_bytes(), "/page": b"<html>", "/large.png": b"x" * 5000}
+    files = {
+        "/a.png": (tmp_path / "a.png").read_bytes(),
+        "/page": b"<html>",
+        "/large.png": b"x" * 5000,
+    }
     files["/caf%C3%A9%20a.png?of=%C3%A9"] = files["/a.png"]
 
     class Handler(BaseHTTPRequestHandler):
@@ -235,8 +250,16 @@ def test_addresses_that_cannot_be():
         images.read("http://127.0.0.1:9/a.png")  # nothing listens there
     with pytest.raises((ConnectionError, ValueError), match="could not be fetched"):
         images.read("http://nowhere.invalid/a.png")
-    for address in ("http://[", "http://localhost:x/a.png", f"http://{'a' * 70}.invalid/", "http://\0"):
-        with pytest.raises((ConnectionError, ValueError), match="is no address that can be asked|could not be fetched"):
+    for address in (
+        "http://[",
+        "http://localhost:x/a.png",
+        f"http://{'a' * 70}.invalid/",
+        "http://\0",
+    ):
+        with pytest.raises(
+            (ConnectionError, ValueError),
+            match="is no address that can be asked|could not be fetched",
+        ):
             images.read(address)
     for address in ("ftp://example.org/a.png", "file:///etc/hosts", "s3://bucket/a.png"):
         with pytest.raises(ValueError, match="not http or https"):

@@ -1,4 +1,5 @@
-"""Changes to a running model: just the masked patches, seen however it is run, as said, and undone bit for bit."""
+"""Changes to a running model: just the masked patches, seen however it is run, as said, and undone
+bit for bit."""
 
 from contextlib import ExitStack, contextmanager, nullcontext
 
@@ -18,7 +19,10 @@ SIZES = (3, 5), (1, 6), (5, 3)  # tokens; LLaVA resizes them all to one grid
 VIT, LM = 24, 32  # features of a state, in rehearsal/checkpoints.py
 SHAPES = {
     "llava": (llava, {}),
-    "llava, class token kept, second-last block": (llava, dict(strategy="full", feature_layer=-2, image=30)),
+    "llava, class token kept, second-last block": (
+        llava,
+        dict(strategy="full", feature_layer=-2, image=30),
+    ),
     "qwen2vl": (qwen2vl, {}),
     "qwen2vl, merging 3 x 3": (qwen2vl, dict(merge=3, layers=2, kv_heads=1)),
     "qwen2.5vl": (qwen2vl, dict(window=2)),
@@ -35,7 +39,8 @@ def loaded(tmp_path_factory):
             make, options = SHAPES[name]
             make(folder := tmp_path_factory.mktemp("checkpoint"), **options)
             made[name] = vlm = ww.load(folder, device="cpu", dtype="float32")
-            vlm.model(**vlm.prepare(pictures(vlm), PROMPTS))  # transformers adds hooks of its own on the first run, for good
+            # transformers adds hooks of its own on the first run, for good
+            vlm.model(**vlm.prepare(pictures(vlm), PROMPTS))
         return made[name]
 
     return load
@@ -48,7 +53,8 @@ def vlm(request, loaded):
 
 @pytest.fixture(params=["llava", "qwen2vl"])
 def square(request, loaded):
-    """One of each family, to be shown `picture(vlm, 4, 4)`, which has 4 × 4 visual tokens in both."""
+    """One of each family, to be shown `picture(vlm, 4, 4)`, which has 4 × 4 visual tokens in
+    both."""
     return loaded(request.param)
 
 
@@ -66,7 +72,11 @@ def tabled(request, loaded):
 
 def picture(vlm, rows, columns, seed=0):
     side = vlm.adapter.merge * getattr(vlm.adapter, "_patch", 8)
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (rows * side, columns * side, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(
+            0, 256, (rows * side, columns * side, 3), dtype=np.uint8
+        )
+    )
 
 
 def pictures(vlm):
@@ -74,11 +84,14 @@ def pictures(vlm):
 
 
 def everywhere(vlm):
-    return [{"depth": n} for n in range(vlm.depths + 1)] + [{"layer": n} for n in range(vlm.n_layers + 1)]
+    return [{"depth": n} for n in range(vlm.depths + 1)] + [
+        {"layer": n} for n in range(vlm.n_layers + 1)
+    ]
 
 
 def drawn(vlm, images, place, seed=0, share=0.4):
-    """A mask for each image, true at its first patch and elsewhere by chance; and a vector for each."""
+    """A mask for each image, true at its first patch and elsewhere by chance; and a vector for
+    each."""
     rng, each = np.random.default_rng(seed), vlm.adapter.merge if "depth" in place else 1
     masks = [rng.random(np.multiply(vlm.patch_grid(image), each)) < share for image in images]
     for mask in masks:
@@ -88,7 +101,8 @@ def drawn(vlm, images, place, seed=0, share=0.4):
 
 
 def movable(vlm, images):
-    """Masks of patches that have one above them and one to the left, for a learnt table has no others."""
+    """Masks of patches that have one above them and one to the left, for a learnt table has no
+    others."""
     masks = drawn(vlm, images, {"depth": 0}, share=0.7)[0]
     for mask in masks:
         mask[0], mask[:, 0], mask[1, 1] = False, False, True
@@ -96,18 +110,28 @@ def movable(vlm, images):
 
 
 def states(vlm, images, prompts, depth=None, layer=None):
-    """The states at one place: (rows, columns, features) of each image's patches, and those of all that is no patch."""
+    """The states at one place: (rows, columns, features) of each image's patches, and those of all
+    that is no patch."""
     inputs = vlm.prepare(images, prompts)
     if layer is None:
         m, found = vlm.adapter.merge, []
         for image, (state,) in zip(images, vlm.vit_states(images, [depth])):
             rows, columns = vlm.patch_grid(image)
-            found.append(state.reshape(rows, columns, m, m, VIT).transpose(1, 2).reshape(rows * m, columns * m, VIT))
-        return found, torch.cat([each[0, : vlm.adapter.leading] for each in vlm.visual(inputs, [depth])])
-    hidden = vlm.lm_hidden(vlm.embed(inputs), inputs["attention_mask"], vlm.position_ids(inputs), layer)
+            found.append(
+                state.reshape(rows, columns, m, m, VIT)
+                .transpose(1, 2)
+                .reshape(rows * m, columns * m, VIT)
+            )
+        return found, torch.cat(
+            [each[0, : vlm.adapter.leading] for each in vlm.visual(inputs, [depth])]
+        )
+    hidden = vlm.lm_hidden(
+        vlm.embed(inputs), inputs["attention_mask"], vlm.position_ids(inputs), layer
+    )
     found, rest = [], torch.ones(hidden.shape[:2], dtype=torch.bool)
     for n, (image, prompt) in enumerate(zip(images, prompts)):
-        at = vlm.positions(image, prompt).index + (inputs["attention_mask"][n] == 0).sum()  # alone, it has no padding
+        # alone, it has no padding
+        at = vlm.positions(image, prompt).index + (inputs["attention_mask"][n] == 0).sum()
         found.append(hidden[n, at].reshape(*vlm.patch_grid(image), LM))
         rest[n, at] = False
     return found, hidden[rest]
@@ -119,10 +143,15 @@ def native(vlm, images, prompts):
 
 
 def hooks(vlm):
-    return sum(len(each) for m in vlm.model.modules() for each in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks))
+    return sum(
+        len(each)
+        for m in vlm.model.modules()
+        for each in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks)
+    )
 
 
-# -- exactly the masked patches -----------------------------------------------------------------------------------
+# -- exactly the masked patches
+# -----------------------------------------------------------------------------------
 
 
 def test_exactly_the_masked_patches_change(vlm):
@@ -132,14 +161,23 @@ def test_exactly_the_masked_patches_change(vlm):
         before, rest = states(vlm, images, PROMPTS, **place)
         for change, becomes in (
             (intervene.added(vlm, masks, vectors, **place), lambda state, vector: state + vector),
-            (intervene.replaced(vlm, masks, vectors, **place), lambda state, vector: vector.expand_as(state)),
-            (intervene.replaced(vlm, masks, vectors, 0.3, **place), lambda state, vector: 0.7 * state + 0.3 * vector),
+            (
+                intervene.replaced(vlm, masks, vectors, **place),
+                lambda state, vector: vector.expand_as(state),
+            ),
+            (
+                intervene.replaced(vlm, masks, vectors, 0.3, **place),
+                lambda state, vector: 0.7 * state + 0.3 * vector,
+            ),
             (intervene.replaced(vlm, masks, vectors, 0, **place), lambda state, vector: state),
         ):
             with change:
                 after, others = states(vlm, images, PROMPTS, **place)
             for one, two, mask, vector in zip(before, after, masks, vectors, strict=True):
-                assert one.shape[:2] == mask.shape and apart(two[mask], becomes(one[mask], vector)) < SAME
+                assert (
+                    one.shape[:2] == mask.shape
+                    and apart(two[mask], becomes(one[mask], vector)) < SAME
+                )
                 assert torch.equal(two[~mask], one[~mask]), place
             assert torch.equal(others, rest), place
 
@@ -170,7 +208,12 @@ def test_a_batch_is_changed_as_one_at_a_time_is(vlm):
         for n, (image, prompt) in enumerate(zip(images, PROMPTS)):
             with intervene.added(vlm, masks[n], vectors[n], **place):
                 alone = vlm.logits(image, prompt)
-            assert apart(together[n, -len(alone) :], alone) < SAME < OTHER < apart(together[n][-1], before[n][-1])
+            assert (
+                apart(together[n, -len(alone) :], alone)
+                < SAME
+                < OTHER
+                < apart(together[n][-1], before[n][-1])
+            )
 
 
 def test_one_mask_and_one_vector_go_with_every_image(square):
@@ -182,7 +225,13 @@ def test_one_mask_and_one_vector_go_with_every_image(square):
             return square.logits(images, PROMPTS)
 
     usual = found([mask] * 3, torch.stack([vector] * 3))
-    for masks in (mask, [mask], torch.from_numpy(mask), np.stack([mask] * 3), (torch.from_numpy(mask),) * 3):
+    for masks in (
+        mask,
+        [mask],
+        torch.from_numpy(mask),
+        np.stack([mask] * 3),
+        (torch.from_numpy(mask),) * 3,
+    ):
         for vectors in (vector, vector.numpy(), vector.tolist(), [vector.tolist()] * 3):
             assert torch.equal(found(masks, vectors), usual)
     assert not torch.equal(found(mask, -vector), usual)
@@ -199,7 +248,9 @@ def test_a_model_in_half_precision_is_changed_too(tmp_path):
             with intervene.added(vlm, masks, vectors, **place):
                 after, _ = states(vlm, images, PROMPTS, **place)
             for n, mask in enumerate(masks):
-                assert torch.equal(after[n][mask].bfloat16(), before[n][mask].bfloat16() + vectors[n].bfloat16())
+                assert torch.equal(
+                    after[n][mask].bfloat16(), before[n][mask].bfloat16() + vectors[n].bfloat16()
+                )
                 assert torch.equal(after[n][~mask], before[n][~mask])
         before = vlm.logits(images, PROMPTS)
         with intervene.moved(vlm, movable(vlm, images), (0, -1)):
@@ -207,14 +258,21 @@ def test_a_model_in_half_precision_is_changed_too(tmp_path):
         assert vlm.dtype == torch.bfloat16 and not torch.equal(after, before)
 
 
-# -- however the model is run -------------------------------------------------------------------------------------
+# -- however the model is run
+# -------------------------------------------------------------------------------------
 
 
 def spoken(vlm, images, n=4):
     """By `generate`, with its cache: the ids of `n` tokens, none of them special."""
     inputs = vlm.prepare(images, PROMPTS)
-    never = {"eos_token_id": -1, "pad_token_id": 0, "suppress_tokens": vlm.tokenizer.all_special_ids}
-    return vlm.model.generate(**inputs, max_new_tokens=n, do_sample=False, **never)[:, inputs["input_ids"].shape[1] :].tolist()
+    never = {
+        "eos_token_id": -1,
+        "pad_token_id": 0,
+        "suppress_tokens": vlm.tokenizer.all_special_ids,
+    }
+    return vlm.model.generate(**inputs, max_new_tokens=n, do_sample=False, **never)[
+        :, inputs["input_ids"].shape[1] :
+    ].tolist()
 
 
 @torch.no_grad()
@@ -223,7 +281,10 @@ def spelled_out(vlm, images, n=4):
     inputs, said = vlm.prepare(images, PROMPTS), torch.zeros(len(images), 0, dtype=torch.long)
     pixels = {name: value for name, value in inputs.items() if "pixel" in name or "image" in name}
     for _ in range(n):
-        ids, mask = torch.cat([inputs["input_ids"], said], 1), torch.cat([inputs["attention_mask"], torch.ones_like(said)], 1)
+        ids, mask = (
+            torch.cat([inputs["input_ids"], said], 1),
+            torch.cat([inputs["attention_mask"], torch.ones_like(said)], 1),
+        )
         grown = vlm.adapter.model_inputs(ids, mask, pixels)
         hidden = vlm.lm_hidden(vlm.embed(grown), mask, vlm.position_ids(grown))
         logits = vlm.unembedding(vlm.final_norm(hidden[:, -1]))
@@ -235,15 +296,27 @@ def spelled_out(vlm, images, n=4):
 def test_the_model_sees_the_change_however_it_is_run(vlm):
     images, inputs = pictures(vlm), vlm.prepare(pictures(vlm), PROMPTS)
     real, visual = inputs["attention_mask"].bool(), vlm.image_places(inputs)
-    before, said, told = vlm.logits(images, PROMPTS), vlm.answer(images, PROMPTS, 4), spoken(vlm, images)
+    before, said, told = (
+        vlm.logits(images, PROMPTS),
+        vlm.answer(images, PROMPTS, 4),
+        spoken(vlm, images),
+    )
     for place in everywhere(vlm):
         with intervene.replaced(vlm, *drawn(vlm, images, place, share=0.8), **place):
             ours, theirs = vlm.logits(images, PROMPTS), native(vlm, images, PROMPTS)
-            answer, ids, by_hand = vlm.answer(images, PROMPTS, 4), spoken(vlm, images), spelled_out(vlm, images)
+            answer, ids, by_hand = (
+                vlm.answer(images, PROMPTS, 4),
+                spoken(vlm, images),
+                spelled_out(vlm, images),
+            )
         assert apart(ours[real], theirs[real]) < SAME and ids == by_hand, place
         changed = (ours - before).abs().amax(-1) > 1e-2
         if place == {"layer": vlm.n_layers}:  # nobody looks there any more
-            assert changed[visual].any() and not changed[~visual].any() and (answer, ids) == (said, told)
+            assert (
+                changed[visual].any()
+                and not changed[~visual].any()
+                and (answer, ids) == (said, told)
+            )
         else:
             assert changed[:, -1].all() and answer != said and ids != told, place
 
@@ -278,12 +351,15 @@ def test_an_image_token_that_the_model_says_is_no_image(square):
     no_other = [token for token in range(square.unembedding.weight.shape[0]) if token != said]
     with intervene.added(square, *drawn(square, images, {"layer": 1}), layer=1):
         inputs = square.prepare(images, PROMPTS)
-        ids = square.model.generate(**inputs, max_new_tokens=3, do_sample=False, eos_token_id=-1, suppress_tokens=no_other)
+        ids = square.model.generate(
+            **inputs, max_new_tokens=3, do_sample=False, eos_token_id=-1, suppress_tokens=no_other
+        )
     assert (ids[:, -3:] == said).all()
 
 
 def test_what_was_embedded_once_may_be_run_twice(square):
-    """The second run of the LM on the same embeddings is changed like the first, not let through without a word."""
+    """The second run of the LM on the same embeddings is changed like the first, not let through
+    without a word."""
     image, place = picture(square, 4, 4), {"layer": 1}
     inputs = square.prepare(image, PROMPTS[0])
     (mask,), vector = drawn(square, [image], place)
@@ -293,7 +369,8 @@ def test_what_was_embedded_once_may_be_run_twice(square):
     assert torch.equal(first, second) and not torch.equal(first, square.lm_hidden(*named, 1))
 
 
-# -- undone ---------------------------------------------------------------------------------------------------------
+# -- undone
+# --------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -319,12 +396,18 @@ def moved(vlm, images):
 @pytest.mark.parametrize("change", [added, replaced_everywhere, moved])
 def test_afterwards_the_model_is_as_before_bit_for_bit(vlm, change):
     images, counted = pictures(vlm), hooks(vlm)
-    before, said, weights = vlm.logits(images, PROMPTS), native(vlm, images, PROMPTS), vlm.model.state_dict()
+    before, said, weights = (
+        vlm.logits(images, PROMPTS),
+        native(vlm, images, PROMPTS),
+        vlm.model.state_dict(),
+    )
     weights = {name: each.clone() for name, each in weights.items()}
 
     def check():
         assert hooks(vlm) == counted
-        assert torch.equal(vlm.logits(images, PROMPTS), before) and torch.equal(native(vlm, images, PROMPTS), said)
+        assert torch.equal(vlm.logits(images, PROMPTS), before) and torch.equal(
+            native(vlm, images, PROMPTS), said
+        )
 
     with change(vlm, images):
         inside = vlm.logits(images, PROMPTS)
@@ -342,7 +425,9 @@ def test_afterwards_the_model_is_as_before_bit_for_bit(vlm, change):
     with change(vlm, images):
         with pytest.raises(ValueError, match="There are 3 masks for 1 images"):
             vlm.logits(images[0], PROMPTS[0])
-        assert torch.equal(vlm.logits(images, PROMPTS), inside), "one run that failed spoils none after it"
+        assert torch.equal(vlm.logits(images, PROMPTS), inside), (
+            "one run that failed spoils none after it"
+        )
     check()
     assert all(torch.equal(weights[name], each) for name, each in vlm.model.state_dict().items())
 
@@ -354,14 +439,21 @@ def test_afterwards_a_trained_organism_is_as_before(name):
     before, counted = vlm.logits(image, PROMPTS[0]), hooks(vlm)
     token = np.zeros(vlm.patch_grid(image), bool)
     token[4:6, 3:5] = True
-    patches, mean = np.kron(token, np.ones((vlm.adapter.merge,) * 2, bool)), vlm.visual_tokens(image).mean(0)
-    for change in (intervene.replaced(vlm, token, mean, layer=0), intervene.moved(vlm, patches, (0, 3))):
+    patches, mean = (
+        np.kron(token, np.ones((vlm.adapter.merge,) * 2, bool)),
+        vlm.visual_tokens(image).mean(0),
+    )
+    for change in (
+        intervene.replaced(vlm, token, mean, layer=0),
+        intervene.moved(vlm, patches, (0, 3)),
+    ):
         with change:
             assert apart(vlm.logits(image, PROMPTS[0]), before) > OTHER
         assert torch.equal(vlm.logits(image, PROMPTS[0]), before) and hooks(vlm) == counted
 
 
-# -- elsewhere, with 2-D RoPE -----------------------------------------------------------------------------------------
+# -- elsewhere, with 2-D RoPE
+# -----------------------------------------------------------------------------------------
 
 
 def test_a_zero_step_is_bit_identical(vlm):
@@ -373,7 +465,10 @@ def test_a_zero_step_is_bit_identical(vlm):
 
 def test_moving_all_alike_changes_nothing(turning):
     images = pictures(turning)
-    before, everything = turning.logits(images, PROMPTS), drawn(turning, images, {"depth": 0}, share=2)[0]
+    before, everything = (
+        turning.logits(images, PROMPTS),
+        drawn(turning, images, {"depth": 0}, share=2)[0],
+    )
     for mask in everything:
         mask[:] = True
     for steps in ((3, -2), (0.5, 7.25), torch.tensor([[1, 0.0], [0, -9], [20, 20]])):
@@ -386,9 +481,12 @@ def test_moving_all_alike_changes_nothing(turning):
 
 
 def attended(vlm, images, block=1):
-    """What the attention of a ViT block puts out, before its projection: (patches, features) for each image."""
+    """What the attention of a ViT block puts out, before its projection: (patches, features) for
+    each image."""
     caught, sizes = [], [np.prod(vlm.patch_grid(image)) * vlm.adapter.merge**2 for image in images]
-    hook = vlm.vision_blocks[block - 1].attn.proj.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+    hook = vlm.vision_blocks[block - 1].attn.proj.register_forward_pre_hook(
+        lambda _, args: caught.append(args[0])
+    )
     try:
         vlm.vit_states(images, [vlm.depths])
     finally:
@@ -397,24 +495,43 @@ def attended(vlm, images, block=1):
 
 
 def test_the_attention_is_that_of_patches_elsewhere(turning):
-    """By `Rotary.logits`, which knows nothing of the tables that are turned here; some steps are fractions, some lead far off."""
+    """By `Rotary.logits`, which knows nothing of the tables that are turned here; some steps are
+    fractions, some lead far off."""
     images, steps = pictures(turning), torch.tensor([[0.0, 5], [1.5, -2], [-30, 0.25]])
     masks, rotary = drawn(turning, images, {"depth": 0})[0], rope.vision(turning)
     with intervene.moved(turning, masks, steps):
         found = attended(turning, images)
     for image, mask, step, really in zip(images, masks, steps.double(), found):
         heads = rope.heads(turning, image)
-        q, k, v, at = heads.q[0].double(), heads.k[0].double(), heads.v[0].double(), heads.at.double()
+        q, k, v, at = (
+            heads.q[0].double(),
+            heads.k[0].double(),
+            heads.v[0].double(),
+            heads.at.double(),
+        )
         meant = torch.from_numpy(mask)[heads.at[:, 0], heads.at[:, 1]][:, None]
-        window = heads.at // (getattr(turning.adapter, "_window", 99) * turning.adapter.merge)  # Qwen2.5-VL sees nothing beyond
+        # Qwen2.5-VL sees nothing beyond
+        window = heads.at // (getattr(turning.adapter, "_window", 99) * turning.adapter.merge)
         unseen = (window[:, None] != window).any(-1)
 
         def off(at, q=q, k=k, v=v, really=really, unseen=unseen):
-            ours = (rotary.logits(q, k, at).masked_fill(unseen, -torch.inf).softmax(-1) @ v).transpose(0, 1).flatten(1)
+            ours = (
+                (rotary.logits(q, k, at).masked_fill(unseen, -torch.inf).softmax(-1) @ v)
+                .transpose(0, 1)
+                .flatten(1)
+            )
             return apart(ours, really)
 
         assert off(at + meant * step) < SAME
-        assert min(off(at), off(at - meant * step), off(at + meant * step.flip(0)), off(at + ~meant * step)) > OTHER
+        assert (
+            min(
+                off(at),
+                off(at - meant * step),
+                off(at + meant * step.flip(0)),
+                off(at + ~meant * step),
+            )
+            > OTHER
+        )
 
 
 def test_two_moves_add_up(turning):
@@ -426,8 +543,14 @@ def test_two_moves_add_up(turning):
         assert apart(turning.logits(images, PROMPTS), once) < SAME
     with intervene.moved(turning, masks, (1, -1)):
         assert apart(turning.logits(images, PROMPTS), once) > OTHER
-    parts = [mask & ~another for mask, another in zip(masks, other)], [mask & another for mask, another in zip(masks, other)]
-    with intervene.moved(turning, parts[0], (3, -1.5)), intervene.moved(turning, parts[1], (3, -1.5)):
+    parts = (
+        [mask & ~another for mask, another in zip(masks, other)],
+        [mask & another for mask, another in zip(masks, other)],
+    )
+    with (
+        intervene.moved(turning, parts[0], (3, -1.5)),
+        intervene.moved(turning, parts[1], (3, -1.5)),
+    ):
         assert apart(turning.logits(images, PROMPTS), once) < SAME
 
 
@@ -444,11 +567,15 @@ def test_patches_are_elsewhere_in_some_blocks_only(turning):
         assert torch.equal(one[:2], two[:2]) and ((one - two)[2:].abs().amax((1, 2)) > 1e-2).all()
     everywhere = found(None)
     for same, other in (
-        (found([1, 2, 3]), everywhere), (found(range(1, 4)), everywhere), (found((2, 2)), second), (found([]), before),
+        (found([1, 2, 3]), everywhere), (found(range(1, 4)), everywhere), (found((2, 2)), second),
+        (found([]), before),
     ):  # fmt: skip
         assert all(map(torch.equal, same, other))
     assert not torch.equal(everywhere[0], second[0])
-    with intervene.moved(turning, masks, (2, 3), blocks=[1, 3]), intervene.moved(turning, masks, (2, 3), blocks=[2]):
+    with (
+        intervene.moved(turning, masks, (2, 3), blocks=[1, 3]),
+        intervene.moved(turning, masks, (2, 3), blocks=[2]),
+    ):
         assert all(map(torch.equal, turning.vit_states(images), everywhere))
 
 
@@ -458,7 +585,12 @@ def test_steps_may_be_of_any_kind_of_number(vlm):
     masks = movable(vlm, images)
     with intervene.moved(vlm, masks, steps):
         once = vlm.logits(images, PROMPTS)
-    arrays = np.array(steps), np.array(steps, np.int8), torch.tensor(steps, dtype=torch.float64), torch.tensor(steps)
+    arrays = (
+        np.array(steps),
+        np.array(steps, np.int8),
+        torch.tensor(steps, dtype=torch.float64),
+        torch.tensor(steps),
+    )
     for given in (list(steps), [steps] * 3, *arrays):
         with intervene.moved(vlm, masks, given):
             assert apart(vlm.logits(images, PROMPTS), once) < SAME, given
@@ -482,7 +614,8 @@ def test_gradients_reach_the_steps_and_the_vectors(turning):
         assert (own > SAME * own.max()).tolist() == [False, True, False]
 
 
-# -- elsewhere, with a learnt table -----------------------------------------------------------------------------------
+# -- elsewhere, with a learnt table
+# -----------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -517,7 +650,9 @@ def test_the_patches_are_given_the_vectors_of_other_places(tabled):
     for n, mask in enumerate(masks):
         assert mask.shape == (side, side) and torch.equal(found[n], expected[n])
         changed = (found[n] - before[n]).abs().amax(-1) > 1e-3
-        assert (changed[0].reshape(side, side) == torch.from_numpy(mask)).all() and changed[1:].all()
+        assert (changed[0].reshape(side, side) == torch.from_numpy(mask)).all() and changed[
+            1:
+        ].all()
 
 
 def test_two_moves_add_up_in_a_table(tabled):
@@ -534,10 +669,14 @@ def test_two_moves_add_up_in_a_table(tabled):
 def test_a_table_has_its_places_and_no_others(tabled):
     image, counted = picture(tabled, 4, 4), hooks(tabled)
     mask = np.zeros((tabled.adapter.side,) * 2, bool)
-    mask[1, :2] = True  # one can be moved to the left, the other cannot: it would come out a row above
+    # one can be moved to the left, the other cannot: it would come out a row above
+    mask[1, :2] = True
     last = tabled.adapter.side - 1
     for steps in ((0, -1), (-2, 0), (last, 0), (0, last), (-99, 0)):
-        with pytest.raises(ValueError, match="lead off the picture"), intervene.moved(tabled, mask, steps):
+        with (
+            pytest.raises(ValueError, match="lead off the picture"),
+            intervene.moved(tabled, mask, steps),
+        ):
             tabled.logits(image, PROMPTS[0])
     with intervene.moved(tabled, mask, (last - 1, last - 1)):
         tabled.logits(image, PROMPTS[0])  # to the last corner
@@ -551,7 +690,8 @@ def test_a_table_has_its_places_and_no_others(tabled):
     assert hooks(tabled) == counted
 
 
-# -- one within another -----------------------------------------------------------------------------------------------
+# -- one within another
+# -----------------------------------------------------------------------------------------------
 
 
 def test_of_two_at_one_place_the_inner_acts_first(vlm):
@@ -562,11 +702,31 @@ def test_of_two_at_one_place_the_inner_acts_first(vlm):
         before, rest = states(vlm, images, PROMPTS, **place)
         add, replace = intervene.added, intervene.replaced
         for outer, inner, both in (
-            (add(vlm, masks, one, **place), add(vlm, masks, two, **place), lambda x, a, b: x + b + a),
-            (replace(vlm, masks, one, 0.4, **place), add(vlm, masks, two, **place), lambda x, a, b: 0.6 * (x + b) + 0.4 * a),
-            (add(vlm, masks, one, **place), replace(vlm, masks, two, **place), lambda x, a, b: b + a),
-            (replace(vlm, masks, one, **place), replace(vlm, masks, two, **place), lambda x, a, b: a),
-            (replace(vlm, masks, one, 0.25, **place), replace(vlm, masks, two, **place), lambda x, a, b: 0.75 * b + 0.25 * a),
+            (
+                add(vlm, masks, one, **place),
+                add(vlm, masks, two, **place),
+                lambda x, a, b: x + b + a,
+            ),
+            (
+                replace(vlm, masks, one, 0.4, **place),
+                add(vlm, masks, two, **place),
+                lambda x, a, b: 0.6 * (x + b) + 0.4 * a,
+            ),
+            (
+                add(vlm, masks, one, **place),
+                replace(vlm, masks, two, **place),
+                lambda x, a, b: b + a,
+            ),
+            (
+                replace(vlm, masks, one, **place),
+                replace(vlm, masks, two, **place),
+                lambda x, a, b: a,
+            ),
+            (
+                replace(vlm, masks, one, 0.25, **place),
+                replace(vlm, masks, two, **place),
+                lambda x, a, b: 0.75 * b + 0.25 * a,
+            ),
         ):
             with outer, inner:
                 after, others_after = states(vlm, images, PROMPTS, **place)
@@ -583,7 +743,8 @@ def test_of_two_at_one_place_the_inner_acts_first(vlm):
 
 
 def test_changes_in_several_places_are_all_there(vlm):
-    """A thing is moved, steered in the ViT, and steered in the LM: taking away any one of the three is noticed."""
+    """A thing is moved, steered in the ViT, and steered in the LM: taking away any one of the three
+    is noticed."""
     images = pictures(vlm)
     masks = movable(vlm, images)
 
@@ -604,7 +765,8 @@ def test_changes_in_several_places_are_all_there(vlm):
         assert (found(**{name: None})[0] - ours)[:, -1].abs().amax(-1).min() > 1e-3, name
 
 
-# -- refused ----------------------------------------------------------------------------------------------------------
+# -- refused
+# --------------------------------------------------------------------------------------------------
 
 WHOLE = np.ones((4, 4), bool)
 ONE, TWO = torch.ones(LM), torch.ones(2, LM)
@@ -612,7 +774,8 @@ NAN, INF = float("nan"), float("inf")
 
 
 def off(mask):
-    """4 × 4 masks of visual tokens are as many patches of the ViT, and in the ViT of Qwen2-VL four times as many."""
+    """4 × 4 masks of visual tokens are as many patches of the ViT, and in the ViT of Qwen2-VL four
+    times as many."""
     return lambda vlm: np.kron(mask, np.ones((vlm.adapter.merge,) * 2, bool))
 
 
@@ -629,35 +792,50 @@ ANYWHERE = [
     (np.ones((1, 1, 4, 4), bool), "A mask is booleans"),
     ([WHOLE, WHOLE], "There are 2 masks for 1 images"),
     (np.ones((3, 4), bool), "This mask has 3 × 4 patches, and the grid here has"),
-    (np.ones((2, 8), bool), "This mask has 2 × 8 patches, and the grid here has"),  # as many patches, and another shape
+    # as many patches, and another shape
+    (np.ones((2, 8), bool), "This mask has 2 × 8 patches, and the grid here has"),
     (np.ones((4, 16), bool), "This mask has 4 × 16 patches, and the grid here has"),
     (np.ones((16, 4), bool), "This mask has 16 × 4 patches, and the grid here has"),
 ]
 HERE = [  # at layer 1
-    (lambda vlm: intervene.added(vlm, WHOLE, torch.ones(LM - 1), layer=1), "A vector has 31 numbers, and a state here has 32"),
-    (lambda vlm: intervene.added(vlm, WHOLE, torch.ones(1), layer=1), "A vector has 1 numbers, and a state here has 32"),
-    (lambda vlm: intervene.replaced(vlm, WHOLE, torch.ones(VIT), layer=1), "A vector has 24 numbers, and a state here has 32"),
+    (lambda vlm: intervene.added(vlm, WHOLE, torch.ones(LM - 1), layer=1),
+     "A vector has 31 numbers, and a state here has 32"),
+    (lambda vlm: intervene.added(vlm, WHOLE, torch.ones(1), layer=1),
+     "A vector has 1 numbers, and a state here has 32"),
+    (lambda vlm: intervene.replaced(vlm, WHOLE, torch.ones(VIT), layer=1),
+     "A vector has 24 numbers, and a state here has 32"),
     (lambda vlm: intervene.added(vlm, WHOLE, TWO, layer=1), "There are 2 vectors for 1 images"),
-    (lambda vlm: intervene.added(vlm, WHOLE, torch.ones(0, LM), layer=1), "There are 0 vectors for 1 images"),
+    (lambda vlm: intervene.added(vlm, WHOLE, torch.ones(0, LM), layer=1),
+     "There are 0 vectors for 1 images"),
     (lambda vlm: intervene.added(vlm, WHOLE, 1.0, layer=1), "A vector is made of finite numbers"),
-    (lambda vlm: intervene.added(vlm, WHOLE, torch.ones(1, 1, LM), layer=1), "A vector is made of finite numbers"),
-    (lambda vlm: intervene.added(vlm, WHOLE, ONE * NAN, layer=1), "A vector is made of finite numbers"),
-    (lambda vlm: intervene.replaced(vlm, WHOLE, ONE * INF, layer=1), "A vector is made of finite numbers"),
-    (lambda vlm: intervene.replaced(vlm, WHOLE, [NAN] + [0.0] * (LM - 1), layer=1), "A vector is made of finite numbers"),
-    *[(lambda vlm, share=share: intervene.replaced(vlm, WHOLE, ONE, share, layer=1), "The share is a number from 0 .* to 1")
+    (lambda vlm: intervene.added(vlm, WHOLE, torch.ones(1, 1, LM), layer=1),
+     "A vector is made of finite numbers"),
+    (lambda vlm: intervene.added(vlm, WHOLE, ONE * NAN, layer=1),
+     "A vector is made of finite numbers"),
+    (lambda vlm: intervene.replaced(vlm, WHOLE, ONE * INF, layer=1),
+     "A vector is made of finite numbers"),
+    (lambda vlm: intervene.replaced(vlm, WHOLE, [NAN] + [0.0] * (LM - 1), layer=1),
+     "A vector is made of finite numbers"),
+    *[(lambda vlm, share=share: intervene.replaced(vlm, WHOLE, ONE, share, layer=1),
+        "The share is a number from 0 .* to 1")
       for share in (-0.01, 1.01, NAN, INF, True, "half", None)],
-    (lambda vlm: intervene.added(vlm, WHOLE, ONE), "at a depth of the ViT or at a layer of the LM, one of the two"),
+    (lambda vlm: intervene.added(vlm, WHOLE, ONE),
+     "at a depth of the ViT or at a layer of the LM, one of the two"),
     (lambda vlm: intervene.added(vlm, WHOLE, ONE, depth=0, layer=0), "one of the two"),
     (lambda vlm: intervene.replaced(vlm, WHOLE, ONE), "one of the two"),
     *[(lambda vlm, depth=depth: intervene.added(vlm, off(WHOLE)(vlm), torch.ones(VIT), depth=depth),
        "The depth is a whole number from 0 to 3") for depth in (-1, 4, True, 1.0, "1")],
-    *[(lambda vlm, layer=layer: intervene.replaced(vlm, WHOLE, ONE, layer=layer), "The layer is a whole number from 0 to 3")
+    *[(lambda vlm, layer=layer: intervene.replaced(vlm, WHOLE, ONE, layer=layer),
+        "The layer is a whole number from 0 to 3")
       for layer in (-1, 4, False, 0.0)],
-    (lambda vlm: intervene.moved(vlm, off(WHOLE)(vlm), (1,)), "Steps are two numbers, rows and columns"),
-    (lambda vlm: intervene.moved(vlm, off(WHOLE)(vlm), (1, 2, 3)), "Steps are two numbers, rows and columns"),
+    (lambda vlm: intervene.moved(vlm, off(WHOLE)(vlm), (1,)),
+     "Steps are two numbers, rows and columns"),
+    (lambda vlm: intervene.moved(vlm, off(WHOLE)(vlm), (1, 2, 3)),
+     "Steps are two numbers, rows and columns"),
     (lambda vlm: intervene.moved(vlm, off(WHOLE)(vlm), (NAN, 0)), "finite numbers"),
     (lambda vlm: intervene.moved(vlm, off(WHOLE)(vlm), (0, INF)), "finite numbers"),
-    (lambda vlm: intervene.moved(vlm, off(WHOLE)(vlm), torch.zeros(2, 2)), "There are 2 .* for 1 images"),
+    (lambda vlm: intervene.moved(vlm, off(WHOLE)(vlm), torch.zeros(2, 2)),
+     "There are 2 .* for 1 images"),
 ]  # fmt: skip
 
 
@@ -690,41 +868,69 @@ def test_the_grid_is_that_of_the_place(turning):
     refused(turning, lambda: intervene.added(turning, tokens, torch.ones(VIT), depth=1), says)
     refused(turning, lambda: intervene.moved(turning, tokens, (0, 1)), says)
     tall = np.kron(np.ones((5, 3), bool), np.ones((turning.adapter.merge,) * 2, bool))
-    for place, mask, vector in (({"layer": 1}, np.ones((5, 3), bool), ONE), ({"depth": 1}, tall, torch.ones(VIT))):
+    for place, mask, vector in (
+        ({"layer": 1}, np.ones((5, 3), bool), ONE),
+        ({"depth": 1}, tall, torch.ones(VIT)),
+    ):
         with pytest.raises(ValueError, match=says), intervene.added(turning, mask, vector, **place):
             turning.logits(picture(turning, 3, 5), PROMPTS[0])  # on its side
 
 
 def test_a_block_that_feeds_nothing_is_no_depth(vlm):
-    """LLaVA-1.5 has one more block than its connector waits for: what is changed after it, nobody would see."""
+    """LLaVA-1.5 has one more block than its connector waits for: what is changed after it, nobody
+    would see."""
     for what, highest in (("depth", vlm.depths), ("layer", vlm.n_layers)):
         (mask, *_), (vector, *_) = drawn(vlm, pictures(vlm), {what: 0})
-        with pytest.raises(ValueError, match=f"The {what} is a whole number from 0 to {highest} in this model"):
+        with pytest.raises(
+            ValueError, match=f"The {what} is a whole number from 0 to {highest} in this model"
+        ):
             with intervene.added(vlm, mask, vector, **{what: highest + 1}):
                 pass
 
 
 @pytest.mark.parametrize("block", [0, 4, -1, True, 1.5, 2.0])
 def test_a_block_that_is_not_there_is_refused(turning, block):
-    refused(turning, lambda: intervene.moved(turning, off(WHOLE)(turning), (0, 1), blocks=[1, block]), "from 1 to 3; got")
+    refused(
+        turning,
+        lambda: intervene.moved(turning, off(WHOLE)(turning), (0, 1), blocks=[1, block]),
+        "from 1 to 3; got",
+    )
 
 
 def first_only(sight):
-    """Of the first image every token, of the others every second: the sequence is as long as it was."""
+    """Of the first image every token, of the others every second: the sequence is as long as it
+    was."""
     first_only.calls += 1
-    return np.arange(16) if first_only.calls == 1 else np.where(np.arange(16) % 2, np.arange(16), -1)
+    return (
+        np.arange(16) if first_only.calls == 1 else np.where(np.arange(16) % 2, np.arange(16), -1)
+    )
 
 
 @pytest.mark.parametrize("order", ["inside", "outside"])
 @pytest.mark.parametrize(
-    ("way", "options"), [("random", {"keep": 3}), ("grid", {"keep": 0.5}), ("fastv-rank", {"keep": 3}), (first_only, {})]
+    ("way", "options"),
+    [
+        ("random", {"keep": 3}),
+        ("grid", {"keep": 0.5}),
+        ("fastv-rank", {"keep": 3}),
+        (first_only, {}),
+    ],
 )
 def test_a_prompt_that_is_shortened_has_no_patches_to_mask(square, way, options, order):
     """Never a change of the wrong tokens, or of none, without a word."""
-    images, counted, first_only.calls = [picture(square, 4, 4, seed) for seed in range(2)], hooks(square), 0
-    both = [compress.compressed(square, way, **options), intervene.added(square, np.eye(4, dtype=bool), ONE, layer=1)]
+    images, counted, first_only.calls = (
+        [picture(square, 4, 4, seed) for seed in range(2)],
+        hooks(square),
+        0,
+    )
+    both = [
+        compress.compressed(square, way, **options),
+        intervene.added(square, np.eye(4, dtype=bool), ONE, layer=1),
+    ]
     before = square.logits(images, PROMPTS[0])
-    with pytest.raises(ValueError, match="needs every patch to be there: leave `with compress.compressed"):
+    with pytest.raises(
+        ValueError, match="needs every patch to be there: leave `with compress.compressed"
+    ):
         with both[order == "outside"], both[order == "inside"]:
             square.logits(images, PROMPTS[0])
     assert hooks(square) == counted and torch.equal(square.logits(images, PROMPTS[0]), before)
@@ -736,7 +942,9 @@ def test_the_vit_may_be_changed_while_prompts_are_shortened(square):
     with compress.compressed(square, "grid", keep=5):
         before = square.logits(image, PROMPTS[0])
     for change in (
-        lambda: intervene.added(square, off(np.eye(4, dtype=bool))(square), torch.ones(VIT), depth=1),
+        lambda: intervene.added(
+            square, off(np.eye(4, dtype=bool))(square), torch.ones(VIT), depth=1
+        ),
         lambda: intervene.moved(square, off(np.eye(4, dtype=bool))(square), (0, 0)),
     ):
         with compress.compressed(square, "grid", keep=5), change():
@@ -747,7 +955,8 @@ def test_the_vit_may_be_changed_while_prompts_are_shortened(square):
 
 
 def test_a_table_that_no_hook_reaches_is_said_to_be_so(tmp_path):
-    """InternVL is steered and erased like the others, but its patches cannot be told another place."""
+    """InternVL is steered and erased like the others, but its patches cannot be told another
+    place."""
     internvl(tmp_path / "internvl")
     vlm = ww.load(tmp_path / "internvl", device="cpu", dtype="float32")
     image, mask = Image.new("RGB", (24, 24), (90, 20, 60)), np.eye(4, dtype=bool)
@@ -756,6 +965,10 @@ def test_a_table_that_no_hook_reaches_is_said_to_be_so(tmp_path):
             pass
     plain = vlm.visual_tokens(image)
     with intervene.added(vlm, np.eye(8, dtype=bool), np.ones(VIT), depth=vlm.depths):
-        changed = (vlm.visual_tokens(image) - plain).abs().amax(-1).reshape(4, 4) > SAME * plain.abs().max()
-    assert changed.tolist() == mask.tolist(), "the tokens that these patches are merged into, and no others"
+        changed = (vlm.visual_tokens(image) - plain).abs().amax(-1).reshape(
+            4, 4
+        ) > SAME * plain.abs().max()
+    assert changed.tolist() == mask.tolist(), (
+        "the tokens that these patches are merged into, and no others"
+    )
     assert torch.equal(vlm.visual_tokens(image), plain)

@@ -43,8 +43,15 @@ def test_catalogue():
     assert len(claims) == len({claim["id"] for claim in claims})
     assert len([claim for claim in claims if "source" not in claim]) == N
     for claim in claims:
-        real = claim["id"].split(".")[1] == "real"  # what only real weights can settle, with the commands that do
-        assert set(claim) - {"source"} == {"id", "chapter", "statement", "paper", *(["command"] if real else [])}
+        # what only real weights can settle, with the commands that do
+        real = claim["id"].split(".")[1] == "real"
+        assert set(claim) - {"source"} == {
+            "id",
+            "chapter",
+            "statement",
+            "paper",
+            *(["command"] if real else []),
+        }
         assert claim["id"].startswith(("what.", "where."))
         assert real == (claim["chapter"] == NUMBERS["real_models"])
         if claim.get("source") == ledger.OURS:
@@ -59,7 +66,9 @@ def test_catalogue():
 
 def test_sources_are_in_the_bibliography():
     bibliography = (chapters.ROOT / "book" / "references.bib").read_text(encoding="utf-8")
-    for source in {claim.get("source", "li2026reading") for claim in ledger.catalogue()} - {ledger.OURS}:
+    for source in {claim.get("source", "li2026reading") for claim in ledger.catalogue()} - {
+        ledger.OURS
+    }:
         assert f"{{{source},\n" in bibliography, f"book/references.bib has no entry '{source}'"
 
 
@@ -76,9 +85,15 @@ def test_claims_of_others_are_recorded_and_shown_as_such(claims, monkeypatch):
     assert row["paper"] is None and row["statement"] == "It rains" and "source" not in row
     assert ledger.rows() == [row]
     ledger.record(NOTEBOOK, **arguments(id="what.theirs", verdict="partly"))
-    [own, theirs] = [line for line in ledger.table("what").split("<tr>") if "what.own" in line or "what.theirs" in line]
+    [own, theirs] = [
+        line
+        for line in ledger.table("what").split("<tr>")
+        if "what.own" in line or "what.theirs" in line
+    ]
     assert "<div>–<small>a claim of this book</small></div>" in own and "0.6123" in own
-    assert "<strong>0.5</strong> share<small>their table 1</small><small>another paper's: " in theirs
+    assert (
+        "<strong>0.5</strong> share<small>their table 1</small><small>another paper's: " in theirs
+    )
     assert "neo&lt;2025&gt;</a>" in theirs
     assert ledger.progress() == (N, {"to come": N}), "the paper's claims are counted by themselves"
     assert ledger.progress(others=True) == (2, {"reproduced": 1, "partly": 1})
@@ -90,7 +105,11 @@ def test_a_row_is_written_rounded_and_complete(claims):
     row = ledger.record(NOTEBOOK, **arguments())
     assert row["measured"]["value"] == 0.6123 and row["control"]["ci95"] == [0.05, 0.09]
     assert row["statement"] == ledger.catalogue()[0]["statement"] and row["paper"]["value"] is None
-    assert ledger.rows() == [row] == json.loads((claims / f"{NOTEBOOK}.json").read_text(encoding="utf-8"))
+    assert (
+        ledger.rows()
+        == [row]
+        == json.loads((claims / f"{NOTEBOOK}.json").read_text(encoding="utf-8"))
+    )
     assert [path.name for path in claims.iterdir()] == [f"{NOTEBOOK}.json"]
 
 
@@ -114,7 +133,10 @@ def test_numpy_numbers_are_numbers(claims):
 
 
 def test_an_exact_quantity_has_no_interval():
-    assert ledger.record(NOTEBOOK, **arguments(measured=measured(ci95=None)))["measured"]["ci95"] is None
+    assert (
+        ledger.record(NOTEBOOK, **arguments(measured=measured(ci95=None)))["measured"]["ci95"]
+        is None
+    )
 
 
 def test_a_claim_that_needs_real_weights():
@@ -192,7 +214,9 @@ def test_a_broken_file_is_named(text, claims):
 def test_a_row_that_is_there_twice_is_refused(claims):
     ledger.record(NOTEBOOK, **arguments())
     (claims / "copy.json").write_bytes((claims / f"{NOTEBOOK}.json").read_bytes())
-    with pytest.raises(ValueError, match="what.lens.on_topic on toy-llava twice; delete one of them"):
+    with pytest.raises(
+        ValueError, match="what.lens.on_topic on toy-llava twice; delete one of them"
+    ):
         ledger.rows()
 
 
@@ -221,7 +245,10 @@ def test_compare_within_tolerance():
         ({"measured": measured(ci95=[0.5, 0.64])}, "measured ci95 is"),
         ({"measured": measured(ci95=None)}, "measured ci95 is None"),
         ({"measured": measured(n=813)}, "measured n is 813, committed is 812"),
-        ({"control": {"what": "shuffled maps", "value": 0.2, "ci95": [0.1, 0.3]}}, "control value is 0.2"),
+        (
+            {"control": {"what": "shuffled maps", "value": 0.2, "ci95": [0.1, 0.3]}},
+            "control value is 0.2",
+        ),
         ({"verdict": "partly"}, "verdict is 'partly', committed is 'reproduced'"),
         ({"tolerance": 0.5}, "tolerance is 0.5"),
     ],
@@ -230,13 +257,19 @@ def test_compare_says_what_differs(changes, sentence):
     old = ledger.record(NOTEBOOK, **arguments())
     new = ledger.record(NOTEBOOK, **arguments(**changes))
     said = ledger.compare([new], [old])
-    assert any(sentence in line and "what.lens.on_topic on toy-llava" in line for line in said), said
+    assert any(sentence in line and "what.lens.on_topic on toy-llava" in line for line in said), (
+        said
+    )
 
 
 def test_compare_names_missing_and_extra_rows():
     row = ledger.record(NOTEBOOK, **arguments())
-    assert ledger.compare([], [row]) == ["what.lens.on_topic on toy-llava is committed, but the run did not record it"]
-    assert ledger.compare([row], []) == ["what.lens.on_topic on toy-llava was recorded, but is not committed"]
+    assert ledger.compare([], [row]) == [
+        "what.lens.on_topic on toy-llava is committed, but the run did not record it"
+    ]
+    assert ledger.compare([row], []) == [
+        "what.lens.on_topic on toy-llava was recorded, but is not committed"
+    ]
 
 
 def test_the_page_shows_every_claim(claims):
@@ -250,10 +283,18 @@ def test_the_page_shows_every_claim(claims):
 
 
 def test_of_several_models_the_least_favourable_verdict_counts():
-    for model, verdict in (("a", "partly"), ("b", "reproduced"), ("c", "not reproduced"), ("d", "reproduced")):
+    for model, verdict in (
+        ("a", "partly"),
+        ("b", "reproduced"),
+        ("c", "not reproduced"),
+        ("d", "reproduced"),
+    ):
         ledger.record(NOTEBOOK, **arguments(measured=measured(model=model), verdict=verdict))
     assert ledger.progress() == (N, {"not reproduced": 1, "to come": N - 1})
-    ledger.record(NOTEBOOK, **arguments(measured=None, control=None, tolerance=None, verdict="needs real weights"))
+    ledger.record(
+        NOTEBOOK,
+        **arguments(measured=None, control=None, tolerance=None, verdict="needs real weights"),
+    )
     assert ledger.progress() == (N, {"not reproduced": 1, "to come": N - 1})
 
 
@@ -277,10 +318,23 @@ def test_the_committed_rows_are_well_formed(monkeypatch):
 
 
 def test_a_claim_that_waits_for_weights_shows_what_settles_it_and_then_no_longer_waits(claims):
-    waiting = {"measured": None, "control": None, "tolerance": None, "verdict": "needs real weights"}
+    waiting = {
+        "measured": None,
+        "control": None,
+        "tolerance": None,
+        "verdict": "needs real weights",
+    }
     ledger.record("12_real_models", id="where.real.whatsup_b", **waiting)
     page = ledger.table("where")
-    assert page.count("colspan='2'") == 1 and "whatwhere bench Qwen/Qwen2-VL-2B-Instruct whatsup-b --scale 99 8</code>" in page
-    ledger.record("12_real_models", **arguments(id="where.real.whatsup_b", measured=measured(model="Qwen/Qwen2-VL-2B-Instruct")))
+    assert (
+        page.count("colspan='2'") == 1
+        and "whatwhere bench Qwen/Qwen2-VL-2B-Instruct whatsup-b --scale 99 8</code>" in page
+    )
+    ledger.record(
+        "12_real_models",
+        **arguments(
+            id="where.real.whatsup_b", measured=measured(model="Qwen/Qwen2-VL-2B-Instruct")
+        ),
+    )
     [row] = ledger.rows()
     assert row["verdict"] == "reproduced" and "colspan" not in ledger.table("where")

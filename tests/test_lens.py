@@ -1,4 +1,5 @@
-"""The lens is exact where it can be checked, puts words in the right cells, and keeps its memory small."""
+"""The lens is exact where it can be checked, puts words in the right cells, and keeps its memory
+small."""
 
 import copy
 import sys
@@ -41,7 +42,9 @@ def picture(vlm, seed=0, scale=1):
     """Of the size the ViT takes, and not square where it need not be."""
     size = vlm.seen(Image.new("RGB", (24, 24))).size if "qwen" not in vlm.family else None
     size = size or (6 * scale * token(vlm), 4 * scale * token(vlm))
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)
+    )
 
 
 def twice_resized(vlm):
@@ -64,7 +67,8 @@ def test_last_depth_and_layer_are_the_models_own_logits(vlm):
 
 @torch.no_grad()
 def test_every_depth_and_layer_is_the_full_forward_of_a_shorter_vit(vlm):
-    """Nothing is lost by stopping after the visual tokens, at `layer`, with every depth in one pass."""
+    """Nothing is lost by stopping after the visual tokens, at `layer`, with every depth in one
+    pass."""
     image = picture(vlm)
     inputs = vlm.prepare(image, "what colour is the bear ?")
     index = vlm.positions(image).index
@@ -72,14 +76,23 @@ def test_every_depth_and_layer_is_the_full_forward_of_a_shorter_vit(vlm):
         maps = lens.token_maps(vlm, image, layer=layer, batch_size=2)
         for depth in range(1, vlm.depths + 1):
             out = shapes.cut(vlm, depth)(**inputs, output_hidden_states=True)
-            expected = vlm.unembedding(vlm.final_norm(out.hidden_states[layer][0, index])).softmax(-1).topk(5)
+            expected = (
+                vlm.unembedding(vlm.final_norm(out.hidden_states[layer][0, index]))
+                .softmax(-1)
+                .topk(5)
+            )
             assert apart(maps.probabilities[depth].reshape(-1, 5), expected.values) < SAME
 
 
 def test_the_question_after_the_image_changes_nothing(vlm):
     image = picture(vlm)
-    one, other = (lens.token_maps(vlm, image, question) for question in ("", "is there a red bear on the left ?"))
-    assert np.array_equal(one.top_ids, other.top_ids) and np.array_equal(one.probabilities, other.probabilities)
+    one, other = (
+        lens.token_maps(vlm, image, question)
+        for question in ("", "is there a red bear on the left ?")
+    )
+    assert np.array_equal(one.top_ids, other.top_ids) and np.array_equal(
+        one.probabilities, other.probabilities
+    )
 
 
 def test_a_list_is_as_one_by_one(vlm):
@@ -96,14 +109,19 @@ def test_a_list_is_as_one_by_one(vlm):
 
 
 def cells(vlm, painted):
-    """Rows and columns of the visual tokens that `painted` changes, where a token sees only its own patch."""
+    """Rows and columns of the visual tokens that `painted` changes, where a token sees only its own
+    patch."""
     plain = Image.new("RGB", painted.size, (90, 90, 90))
     before, after = (vlm.visual_tokens(image, 0) for image in (plain, painted))
-    changed = (before - after).abs().amax(-1).reshape(vlm.patch_grid(painted)) > SAME * before.abs().max()
+    changed = (before - after).abs().amax(-1).reshape(
+        vlm.patch_grid(painted)
+    ) > SAME * before.abs().max()
     return {tuple(cell) for cell in changed.nonzero().tolist()}
 
 
-@pytest.mark.parametrize("corner", ["top left", "top right", "bottom left", "bottom right", "middle"])
+@pytest.mark.parametrize(
+    "corner", ["top left", "top right", "bottom left", "bottom right", "middle"]
+)
 def test_a_painted_cell_changes_that_cell(vlm, corner):
     image = Image.new("RGB", picture(vlm).size, (90, 90, 90))
     rows, columns = vlm.patch_grid(image)
@@ -111,15 +129,26 @@ def test_a_painted_cell_changes_that_cell(vlm, corner):
     column = {"left": 0, "right": columns - 1, "middle": columns // 2}[corner.split()[-1]]
     high, wide = image.height // rows, image.width // columns
     soft = wide // 4 if twice_resized(vlm) else 0  # of edges, within the cell
-    painted = (column * wide + soft, row * high + soft, (column + 1) * wide - soft, (row + 1) * high - soft)
+    painted = (
+        column * wide + soft,
+        row * high + soft,
+        (column + 1) * wide - soft,
+        (row + 1) * high - soft,
+    )
     image.paste((250, 20, 20), painted)
     share = (wide - 2 * soft) * (high - 2 * soft) / (wide * high)
     assert cells(vlm, image) == {(row, column)}
-    plain = lens.token_maps(vlm, Image.new("RGB", image.size, (90, 90, 90)), layer=0, depths=[0], top_k=1)
+    plain = lens.token_maps(
+        vlm, Image.new("RGB", image.size, (90, 90, 90)), layer=0, depths=[0], top_k=1
+    )
     painted = lens.token_maps(vlm, image, layer=0, depths=[0], top_k=1)
-    changed = np.abs(plain.probabilities - painted.probabilities)[0, ..., 0] > SAME * plain.probabilities.max()
+    changed = (
+        np.abs(plain.probabilities - painted.probabilities)[0, ..., 0]
+        > SAME * plain.probabilities.max()
+    )
     assert changed[row, column] and changed.sum() == 1
-    seen = np.asarray(painted.image).astype(int)  # the picture under the words shows it in the same place
+    # the picture under the words shows it in the same place
+    seen = np.asarray(painted.image).astype(int)
     red = (seen[..., 0] - seen[..., 1] > 100).reshape(rows, high, columns, wide).mean((1, 3))
     assert red[row, column] > 0.9 * share and red.sum() < 1.2 * share
 
@@ -151,19 +180,27 @@ def test_memory_does_not_grow_with_depths_times_vocabulary(small, monkeypatch):
         return linear(rows, weight, *bias)
 
     usual = lens.token_maps(vlm, [picture(vlm)] * 3, top_k=7)
-    monkeypatch.setattr(lens, "_tile", lambda weight: (20, 5))  # fewer words than are wanted of them
+    # fewer words than are wanted of them
+    monkeypatch.setattr(lens, "_tile", lambda weight: (20, 5))
     monkeypatch.setattr(lens.F, "linear", counted)
-    vlm.final_norm.register_forward_pre_hook(lambda *_: sizes.clear())  # the LM's own matrices come before it
+    # the LM's own matrices come before it
+    vlm.final_norm.register_forward_pre_hook(lambda *_: sizes.clear())
     tiled = lens.token_maps(vlm, [picture(vlm)] * 3, top_k=7)
     vlm.final_norm._forward_pre_hooks.clear()
-    assert max(sizes) <= 20 * 5 and sum(sizes) == (3 * (vlm.depths + 1) * 16 % 20 or 20) * len(vlm.words)
+    assert max(sizes) <= 20 * 5 and sum(sizes) == (3 * (vlm.depths + 1) * 16 % 20 or 20) * len(
+        vlm.words
+    )
     for one, other in zip(usual, tiled):
-        assert (one.top_ids == other.top_ids).all() and apart(one.probabilities, other.probabilities) < SAME
+        assert (one.top_ids == other.top_ids).all() and apart(
+            one.probabilities, other.probabilities
+        ) < SAME
 
 
 def test_a_wide_model_is_given_fewer_sequences_at_once(small, monkeypatch):
     batches = []
-    handle = small.lm_layers[0].register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
+    handle = small.lm_layers[0].register_forward_pre_hook(
+        lambda _, args: batches.append(len(args[0]))
+    )
     maps = lens.token_maps(small, [picture(small)] * 9)
     assert max(batches) == lens.MOST and sum(batches) == 9 * (small.depths + 1)
     batches.clear()
@@ -175,8 +212,14 @@ def test_a_wide_model_is_given_fewer_sequences_at_once(small, monkeypatch):
 
 def test_one_vit_pass_and_no_later_block(small):
     vlm, ran = small, []
-    handles = [block.register_forward_hook(lambda *_, n=n: ran.append(("vit", n))) for n, block in enumerate(vlm.vision_blocks)]
-    handles += [block.register_forward_hook(lambda *_, n=n: ran.append(("lm", n))) for n, block in enumerate(vlm.lm_layers)]
+    handles = [
+        block.register_forward_hook(lambda *_, n=n: ran.append(("vit", n)))
+        for n, block in enumerate(vlm.vision_blocks)
+    ]
+    handles += [
+        block.register_forward_hook(lambda *_, n=n: ran.append(("lm", n)))
+        for n, block in enumerate(vlm.lm_layers)
+    ]
     lens.token_maps(vlm, picture(vlm), layer=1, depths=[0, 2])
     for handle in handles:
         handle.remove()
@@ -191,9 +234,17 @@ def test_fields(small):
     assert maps.word_at(1, 2).tolist() == maps.words[:, 1, 2].tolist()
     assert "2 ViT depths, 4 × 4 patches" in repr(maps)
     table = maps.to_pandas()
-    assert list(table.columns) == ["depth", "row", "column", "rank", "word", "probability"] and len(table) == 2 * 16 * 3
-    line = table[(table.depth == 3) & (table.row == 1) & (table.column == 2) & (table["rank"] == 2)].iloc[0]
-    assert line.word == maps.top_words[1, 1, 2, 1] and line.probability == maps.probabilities[1, 1, 2, 1]
+    assert (
+        list(table.columns) == ["depth", "row", "column", "rank", "word", "probability"]
+        and len(table) == 2 * 16 * 3
+    )
+    line = table[
+        (table.depth == 3) & (table.row == 1) & (table.column == 2) & (table["rank"] == 2)
+    ].iloc[0]
+    assert (
+        line.word == maps.top_words[1, 1, 2, 1]
+        and line.probability == maps.probabilities[1, 1, 2, 1]
+    )
     assert lens.token_maps(small, picture(small), depths=2).depths == [2]
 
 
@@ -204,7 +255,9 @@ def test_two_sliders_carry_every_depth_and_layer(small):
         alone = lens.token_maps(small, picture(small), layer=layer, depths=[depth], top_k=3)
         assert (shown.words[n] == alone.top_words[0]).all()
         assert f"ViT depth {depth}, LM layer {layer}." in shown.html(n)
-    assert len(lens.explore(small, picture(small)).words) == (small.depths + 1) * (small.n_layers + 1)
+    assert len(lens.explore(small, picture(small)).words) == (small.depths + 1) * (
+        small.n_layers + 1
+    )
     with pytest.raises(ValueError, match="at least one LM layer"):
         lens.explore(small, picture(small), layers=[])
 
@@ -222,7 +275,8 @@ def test_hits_are_whole_words():
 
 
 def llama_like(words):
-    """A tokenizer as LLaMA's: SentencePiece's marks, and pieces for the words that it does not know."""
+    """A tokenizer as LLaMA's: SentencePiece's marks, and pieces for the words that it does not
+    know."""
     core = Tokenizer(Unigram([("<unk>", 0.0), *((word, -1.0) for word in words)], unk_id=0))
     core.pre_tokenizer = pre_tokenizers.Metaspace()
     core.decoder = decoders.Metaspace()
@@ -230,8 +284,31 @@ def llama_like(words):
 
 
 def test_forms_of_words():
-    pieces = ["▁bear", "bear", "▁Bear", "▁bears", "▁bearing", "▁cand", "le", "▁m", "ug", "▁stri", "ped", "ct", "▁dot", "ted",
-              "▁berries", "▁box", "▁boxes", "▁a", "s", "▁as", "▁blue", "▁polar", "▁"]  # fmt: skip
+    pieces = [
+        "▁bear",
+        "bear",
+        "▁Bear",
+        "▁bears",
+        "▁bearing",
+        "▁cand",
+        "le",
+        "▁m",
+        "ug",
+        "▁stri",
+        "ped",
+        "ct",
+        "▁dot",
+        "ted",
+        "▁berries",
+        "▁box",
+        "▁boxes",
+        "▁a",
+        "s",
+        "▁as",
+        "▁blue",
+        "▁polar",
+        "▁",
+    ]
     model = SimpleNamespace(tokenizer=llama_like(pieces))
     names = model.tokenizer.convert_ids_to_tokens(range(len(model.tokenizer)))
     model.words = tokens.readable(names)
@@ -239,13 +316,23 @@ def test_forms_of_words():
     def shows(*words):
         return {word: {names[n] for n in ids} for word, ids in lens.forms(model, words).ids.items()}
 
-    assert shows("bear", "Bear") == {each: {"▁bear", "bear", "▁Bear", "▁bears"} for each in ("bear", "Bear")}
-    assert shows("box", "berry", "a") == {"box": {"▁box", "▁boxes"}, "berry": {"▁berries"}, "a": {"▁a"}}
+    assert shows("bear", "Bear") == {
+        each: {"▁bear", "bear", "▁Bear", "▁bears"} for each in ("bear", "Bear")
+    }
+    assert shows("box", "berry", "a") == {
+        "box": {"▁box", "▁boxes"},
+        "berry": {"▁berries"},
+        "a": {"▁a"},
+    }
     assert shows("candle", "dotted") == {"candle": {"▁cand"}, "dotted": {"▁dot"}}
     assert lens.forms(model, "striped")["striped"].tolist() == [names.index("▁stri")]
-    both = lens.forms(model, ["striped", "strict", "dotted", "dot", "blue", "mug", "polar bear", ""])
+    both = lens.forms(
+        model, ["striped", "strict", "dotted", "dot", "blue", "mug", "polar bear", ""]
+    )
     assert both.collisions == {"stri": ("striped", "strict"), "dot": ("dotted", "dot")}
-    assert both.missing == ("striped", "strict", "dotted", "mug", "polar bear", "") and set(both.ids) == {"dot", "blue"}
+    assert both.missing == ("striped", "strict", "dotted", "mug", "polar bear", "") and set(
+        both.ids
+    ) == {"dot", "blue"}
     ids = np.array([[[[names.index(piece)] for piece in ("▁cand", "▁stri", "▁m")]]])
     maps = lens.TokenMaps(ids, np.ones(ids.shape), [0], 1, None, model.words, model.tokenizer)
     assert maps.hits("candle").tolist() == [[[True, False, False]]]
@@ -255,10 +342,14 @@ def test_forms_of_words():
 @pytest.mark.parametrize("name", ["toy-llava", "toy-qwen2vl"])
 def test_every_word_of_the_organisms_world_is_one_token(name):
     vlm = ww.load(name, device="cpu", dtype="float32")
-    words = [word for own in stages.by_kind(world.vocabulary()).values() for word in own] + list(world.CHARACTERS)
+    words = [word for own in stages.by_kind(world.vocabulary()).values() for word in own] + list(
+        world.CHARACTERS
+    )
     found = lens.forms(vlm, words)
     assert not found.missing and not found.collisions
-    assert {word: vlm.words[ids].tolist() for word, ids in found.ids.items()} == {word: [word] for word in words}
+    assert {word: vlm.words[ids].tolist() for word, ids in found.ids.items()} == {
+        word: [word] for word in words
+    }
 
 
 def test_refusals(small):
@@ -354,10 +445,13 @@ def test_byte_level_is_readable(piece, shown):
 
 def test_nothing_in_a_word_is_unseen_or_turns_the_text():
     """Over all of Unicode, by the properties that another package's tables give."""
-    planes = [*range(0x40000), *range(0xE0000, 0xE1000), sys.maxunicode]  # of the others nothing is assigned
+    # of the others nothing is assigned
+    planes = [*range(0x40000), *range(0xE0000, 0xE1000), sys.maxunicode]
     every = [chr(code) for code in planes if chr(code) != "Ġ"]  # which means bytes
     shown = "".join(tokens.readable(every))
-    assert not regex.findall(r"[\p{Default_Ignorable_Code_Point}\p{White_Space}\p{Bidi_Control}\p{C}\p{Z}]", shown)
+    assert not regex.findall(
+        r"[\p{Default_Ignorable_Code_Point}\p{White_Space}\p{Bidi_Control}\p{C}\p{Z}]", shown
+    )
     assert set("éש中😀กa$\\") <= set(shown)
 
 
@@ -370,8 +464,18 @@ def test_the_width_of_a_word_is_in_letters(word, wide):
 
 
 def test_llamas_vocabulary_has_a_letter_that_byte_level_ones_write_for_a_blank():
-    assert tokens.readable(["▁bear", "▁the", "ção", "Ġ", "<0x0A>"]).tolist() == ["bear", "the", "ção", "Ġ", "⏎"]
-    assert tokens.readable(["Ġbear", "Ġthe", "Ã©", "<｜end▁of▁sentence｜>"]).tolist()[:3] == ["bear", "the", "é"]
+    assert tokens.readable(["▁bear", "▁the", "ção", "Ġ", "<0x0A>"]).tolist() == [
+        "bear",
+        "the",
+        "ção",
+        "Ġ",
+        "⏎",
+    ]
+    assert tokens.readable(["Ġbear", "Ġthe", "Ã©", "<｜end▁of▁sentence｜>"]).tolist()[:3] == [
+        "bear",
+        "the",
+        "é",
+    ]
 
 
 def test_the_picture_under_the_words_is_the_picture(vlm):

@@ -1,4 +1,5 @@
-"""The plug-in for lmms-eval, without lmms-eval: its two classes are stood in for, and its task files are read.
+"""The plug-in for lmms-eval, without lmms-eval: its two classes are stood in for, and its task
+files are read.
 
 `make agreement` runs the real one; what it found is in data/results/lmms_eval_agreement.json.
 """
@@ -19,7 +20,10 @@ from whatwhere import benchmarks
 
 ROOT = Path(__file__).parents[1]
 TASKS = ROOT / "lib/whatwhere/lmms/tasks"
-CAPTIONS = [f"A mug {where} a bowl" for where in ("behind", "in front of", "to the left of", "to the right of")]
+CAPTIONS = [
+    f"A mug {where} a bowl"
+    for where in ("behind", "in front of", "to the left of", "to the right of")
+]
 
 
 @pytest.fixture
@@ -31,8 +35,13 @@ def plugin(monkeypatch):
     class Manifest(SimpleNamespace):
         pass
 
-    for name, content in (("lmms_eval", {}), ("lmms_eval.api", {}), ("lmms_eval.api.model", {"lmms": Base}),
-                          ("lmms_eval.models", {}), ("lmms_eval.models.registry_v2", {"ModelManifest": Manifest})):  # fmt: skip
+    for name, content in (
+        ("lmms_eval", {}),
+        ("lmms_eval.api", {}),
+        ("lmms_eval.api.model", {"lmms": Base}),
+        ("lmms_eval.models", {}),
+        ("lmms_eval.models.registry_v2", {"ModelManifest": Manifest}),
+    ):
         module = ModuleType(name)
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, name, module)
@@ -50,21 +59,30 @@ def test_lmms_eval_finds_it_by_the_entry_point(plugin):
 
 def requests(documents, **settings):
     return [
-        SimpleNamespace(args=(doc["question"], settings, lambda doc: doc["pictures"], n, "task", "test"))
+        SimpleNamespace(
+            args=(doc["question"], settings, lambda doc: doc["pictures"], n, "task", "test")
+        )
         for n, doc in enumerate(documents)
     ]
 
 
 def test_it_answers_as_our_own_harness_does(plugin, monkeypatch):
-    vlm, items = ww.load("toy-qwen2vl"), benchmarks.items("tabletop-b", limit=9)[0]  # two batches and a bit
+    # two batches and a bit
+    vlm, items = ww.load("toy-qwen2vl"), benchmarks.items("tabletop-b", limit=9)[0]
     documents = [{"question": item.question, "pictures": [item.image]} for item in items]
     short = {"keep": 0.2}
-    ways = ({}, {}), ({"alpha": 29, "p": 2}, {"scale": (29, 2)}), ({"method": "grid", **short}, {"compress": "grid", **short})
+    ways = (
+        ({}, {}),
+        ({"alpha": 29, "p": 2}, {"scale": (29, 2)}),
+        ({"method": "grid", **short}, {"compress": "grid", **short}),
+    )
     for arguments, how in ways:
         model = plugin.WhatWhere("toy-qwen2vl", batch_size=4, **arguments)
         model.task_dict = {"task": {"test": documents}}
         ours = benchmarks.run(vlm, "tabletop-b", limit=9, batch_size=4, progress=False, **how)
-        assert model.generate_until(requests(documents, max_new_tokens=16)) == list(ours.rows["answer"])
+        assert model.generate_until(requests(documents, max_new_tokens=16)) == list(
+            ours.rows["answer"]
+        )
     assert ww.rope.scaling.settings(model.vlm) is None
 
 
@@ -110,11 +128,21 @@ def test_task_files_name_functions_and_splits_that_exist():
         splits.add(task["test_split"])
         task |= yaml.load((TASKS / task["include"]).read_text(), Loader)
         assert task["dataset_path"] == benchmarks.BENCHMARKS["whatsup-a"].hub
-        named = [task[key] for key in ("process_docs", "doc_to_visual", "doc_to_text", "doc_to_target", "process_results")]
+        named = [
+            task[key]
+            for key in (
+                "process_docs",
+                "doc_to_visual",
+                "doc_to_text",
+                "doc_to_target",
+                "process_results",
+            )
+        ]
         for name in named + [each["aggregation"] for each in task["metric_list"]]:
             assert callable(getattr(utils, name.removeprefix("utils.")))
     assert len(files) == 8 and splits == {
-        "Controlled_Images_A", "Controlled_Images_B", "COCO_QA_one_obj", "COCO_QA_two_obj", "VG_QA_one_obj", "VG_QA_two_obj"
+        "Controlled_Images_A", "Controlled_Images_B", "COCO_QA_one_obj", "COCO_QA_two_obj",
+        "VG_QA_one_obj", "VG_QA_two_obj"
     }  # fmt: skip
 
 
@@ -123,12 +151,17 @@ def test_task_functions_ask_and_score_as_our_harness_does(plugin, tmp_path):
     drawn = benchmarks.tabletop.write(tmp_path, "B", 3)
     items = benchmarks.items("whatsup-b", drawn)[0]
     entries = json.loads((drawn / "controlled_clevr_dataset.json").read_text())
-    documents = [{"name": f"Controlled_Images_B/{n}", "caption_options": e["caption_options"]} for n, e in enumerate(entries)]
+    documents = [
+        {"name": f"Controlled_Images_B/{n}", "caption_options": e["caption_options"]}
+        for n, e in enumerate(entries)
+    ]
     assert [utils.question(doc) for doc in documents] == [item.question for item in items]
     assert [utils.gold(doc) for doc in documents] == [item.gold for item in items]
     said = [["A"] if n % 2 else [item.gold] for n, item in enumerate(items)]
     rows = [utils.rows(doc, each) for doc, each in zip(documents, said)]
-    ours = benchmarks.Result({"benchmark": "whatsup-b", "questions": 12}, [i.row(s[0]) for i, s in zip(items, said)])
+    ours = benchmarks.Result(
+        {"benchmark": "whatsup-b", "questions": 12}, [i.row(s[0]) for i, s in zip(items, said)]
+    )
     assert utils.accuracy([row["accuracy"] for row in rows]) == ours.accuracy
     assert utils.pairs([row["pairs"] for row in rows]) == ours.scores["pairs"].value
     assert utils.sets([row["sets"] for row in rows]) == ours.scores["sets of four"].value
@@ -143,6 +176,8 @@ def test_the_committed_agreement_is_one():
     found = json.loads((ROOT / "data/results/lmms_eval_agreement.json").read_text())
     assert found["about"]["agreed"] is True
     answered = [run for run in found["runs"].values() if "same answers" in run]
-    assert len(answered) == 9 and all(run["same answers"] == run["questions"] > 0 for run in answered)
+    assert len(answered) == 9 and all(
+        run["same answers"] == run["questions"] > 0 for run in answered
+    )
     lazy = found["runs"]["whatsup-b, always A"]
     assert 0 < lazy["ours"]["accuracy"] == lazy["lmms-eval"]["accuracy"] < 1

@@ -17,11 +17,17 @@ from whatwhere.book import rehearsal
 from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 
 SMOLVLM = ("smolvlm", "idefics3")
-QUESTIONS = ["is there a cup?", "what colour is the bear on the left of the striped bowl?", "how many?"]
+QUESTIONS = [
+    "is there a cup?",
+    "what colour is the bear on the left of the striped bowl?",
+    "how many?",
+]
 
 
 def picture(width=40, height=28, seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    )
 
 
 @pytest.fixture(scope="module", params=shapes.PARITY)
@@ -30,20 +36,29 @@ def vlm(request, checkpoint):
 
 
 def theirs(vlm, images, questions):
-    """Inputs made without us: by the family's own processor, or the placeholder expanded in the string, and padding."""
+    """Inputs made without us: by the family's own processor, or the placeholder expanded in the
+    string, and padding."""
     if "/hub/" in vlm.name or vlm.family in SMOLVLM:
         return prepared(vlm, images, questions)
     pixels = dict(vlm.image_processor(images, return_tensors="pt"))
     config = vlm.model.config
     if vlm.family == "llava":
         whole = config.vision_feature_select_strategy == "full"
-        counts = [(config.vision_config.image_size // config.vision_config.patch_size) ** 2 + whole] * len(images)
+        counts = [
+            (config.vision_config.image_size // config.vision_config.patch_size) ** 2 + whole
+        ] * len(images)
         mark, written = "<image>", "{}"
     elif vlm.family == "internvl":
         pixels.pop("num_patches")
-        counts, mark, written = [config.image_seq_length] * len(images), "<IMG_CONTEXT>", "<img>{}</img>"
+        counts, mark, written = (
+            [config.image_seq_length] * len(images),
+            "<IMG_CONTEXT>",
+            "<img>{}</img>",
+        )
     else:
-        counts = (pixels["image_grid_thw"].prod(-1) // config.vision_config.spatial_merge_size**2).tolist()
+        counts = (
+            pixels["image_grid_thw"].prod(-1) // config.vision_config.spatial_merge_size**2
+        ).tolist()
         mark, written = "<|image_pad|>", "{}"
     texts = [
         vlm.tokenizer.apply_chat_template(
@@ -64,7 +79,10 @@ def theirs(vlm, images, questions):
 
 
 def hooks(model):
-    return {name: (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for name, m in model.named_modules()}
+    return {
+        name: (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
+        for name, m in model.named_modules()
+    }
 
 
 @torch.no_grad()
@@ -79,7 +97,8 @@ def test_logits_are_those_of_transformers(vlm):
     assert apart(ours[real], expected[real]) < SAME
     assert expected[real].std() > 0.1, "logits too alike to tell a mistake"
     for image, question, row, keep in zip(images, QUESTIONS, expected, real):
-        assert apart(vlm.logits(image, question), row[keep]) < SAME  # alone: no padding, other kernels
+        # alone: no padding, other kernels
+        assert apart(vlm.logits(image, question), row[keep]) < SAME
 
 
 @torch.no_grad()
@@ -88,12 +107,17 @@ def test_vit_states_are_what_the_connector_makes_visual_tokens_of(vlm):
     every = vlm.vit_states(images)
     for states, tokens in zip(every, vlm.visual_tokens_by_depth(images), strict=True):
         assert states.shape[:2] == tokens.shape[:2] == (vlm.depths + 1, tokens.shape[1])
-        width = vlm.vision_blocks[0].norm1.weight.numel() if "qwen" in vlm.family else states.shape[-1]
+        width = (
+            vlm.vision_blocks[0].norm1.weight.numel() if "qwen" in vlm.family else states.shape[-1]
+        )
         by_patch, connector = states.unflatten(-1, (vlm.adapter.merge**2, -1)), vlm.connector
         if vlm.family == "internvl":  # a norm of the ViT's own comes in between, patch by patch
             states = vlm.adapter.vision.layernorm(by_patch).flatten(-2)
         if vlm.family in SMOLVLM:
-            states, connector = vlm.adapter.vision.post_layernorm(by_patch).flatten(-2), connector.modality_projection
+            states, connector = (
+                vlm.adapter.vision.post_layernorm(by_patch).flatten(-2),
+                connector.modality_projection,
+            )
         assert apart(connector(states.reshape(-1, width)).reshape(tokens.shape), tokens) < SAME
     assert torch.equal(vlm.vit_states(images[1], [1]), vlm.vit_states(images[1])[1:2])
     with pytest.raises(ValueError, match="depth"):
@@ -112,20 +136,34 @@ def test_prepared_inputs_are_those_of_transformers(vlm):
 def test_answers_are_those_of_generate(vlm):
     images = [picture(40, 28), picture(24, 48, 1)]
     inputs = theirs(vlm, images, QUESTIONS[:2])
-    plain = {"do_sample": False, "repetition_penalty": 1.0, "pad_token_id": vlm.tokenizer.pad_token_id}
+    plain = {
+        "do_sample": False,
+        "repetition_penalty": 1.0,
+        "pad_token_id": vlm.tokenizer.pad_token_id,
+    }
     ids = vlm.model.generate(**inputs, **plain, max_new_tokens=6)
-    expected = [vlm.tokenizer.decode(row[inputs["input_ids"].shape[1] :], skip_special_tokens=True) for row in ids]
-    assert vlm.answer(images, QUESTIONS[:2], max_new_tokens=6) == [text.strip() for text in expected]
-    assert vlm.answer(images, QUESTIONS[:2], max_new_tokens=6, batch_size=1) == [text.strip() for text in expected]
+    expected = [
+        vlm.tokenizer.decode(row[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        for row in ids
+    ]
+    assert vlm.answer(images, QUESTIONS[:2], max_new_tokens=6) == [
+        text.strip() for text in expected
+    ]
+    assert vlm.answer(images, QUESTIONS[:2], max_new_tokens=6, batch_size=1) == [
+        text.strip() for text in expected
+    ]
     alone = vlm.answer(images[0], QUESTIONS[0], max_new_tokens=6)
     assert isinstance(alone, str) and alone == expected[0].strip()
-    assert len(vlm.answer(images[0], QUESTIONS)) == len(vlm.answer([images[0]] * 3, QUESTIONS[0])) == 3
+    assert (
+        len(vlm.answer(images[0], QUESTIONS)) == len(vlm.answer([images[0]] * 3, QUESTIONS[0])) == 3
+    )
 
 
 @torch.no_grad()
 def test_nothing_is_left_behind(vlm):
     image = picture()
-    vlm.model(**vlm.prepare(image, QUESTIONS[0]))  # transformers adds hooks of its own on the first run, for good
+    # transformers adds hooks of its own on the first run, for good
+    vlm.model(**vlm.prepare(image, QUESTIONS[0]))
     weights = {name: value.clone() for name, value in vlm.model.state_dict().items()}
     before = hooks(vlm.model)
     vlm.answer(image, QUESTIONS[0], max_new_tokens=2)
@@ -149,7 +187,8 @@ def test_every_depth_is_a_vit_with_its_later_blocks_removed(vlm):
     for depth in range(1, vlm.depths + 1):
         features = shapes.cut(vlm, depth).get_image_features(**pixels)
         for ours, expected in zip(by_depth, features.pooler_output):
-            expected = expected[1:] if len(expected) > ours.shape[1] else expected  # a class token that is kept
+            # a class token that is kept
+            expected = expected[1:] if len(expected) > ours.shape[1] else expected
             assert apart(ours[depth], expected) < SAME
     assert torch.equal(vlm.visual_tokens(images[0]), vlm.visual_tokens(images[0], vlm.depths))
     assert apart(vlm.visual_tokens(images)[1], by_depth[1][-1]) < SAME
@@ -158,24 +197,38 @@ def test_every_depth_is_a_vit_with_its_later_blocks_removed(vlm):
 
 @torch.no_grad()
 def test_what_deeper_vit_blocks_would_add_in_the_lm_is_left_out(checkpoint):
-    """DeepStack, with the ViT cut at every depth: additions and logits are those of a model without the later blocks."""
+    """DeepStack, with the ViT cut at every depth: additions and logits are those of a model without
+    the later blocks."""
     for name in ("qwen3vl", "qwen3vl, no merging, tied, the last block added first"):
         vlm = ww.load(checkpoint(name))
-        inputs, width = vlm.prepare([picture(40, 28), picture(24, 48, 1)], QUESTIONS[:2]), vlm.unembedding.weight.shape[1]
+        inputs, width = (
+            vlm.prepare([picture(40, 28), picture(24, 48, 1)], QUESTIONS[:2]),
+            vlm.unembedding.weight.shape[1],
+        )
         real, seen = inputs["attention_mask"].bool(), vlm.visual(inputs)
-        assert len(vlm.adapter.extra_depths) == 2 and vlm.visual_tokens(picture()).shape[-1] == width
+        assert (
+            len(vlm.adapter.extra_depths) == 2 and vlm.visual_tokens(picture()).shape[-1] == width
+        )
         for depth in range(1, vlm.depths + 1):
             short, own = shapes.cut(vlm, depth), [tokens[depth] for tokens in seen]
-            added = short.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"]).deepstack_features
+            added = short.get_image_features(
+                inputs["pixel_values"], inputs["image_grid_thw"]
+            ).deepstack_features
             for n, extra in enumerate(vlm.adapter.extra_depths):
                 part = torch.cat(own)[:, (n + 1) * width : (n + 2) * width]
                 assert apart(part, torch.cat(added[n])) < SAME if extra <= depth else not part.any()
-            hidden = vlm.lm_hidden(vlm.embed(inputs, own), inputs["attention_mask"], vlm.position_ids(inputs))
+            hidden = vlm.lm_hidden(
+                vlm.embed(inputs, own), inputs["attention_mask"], vlm.position_ids(inputs)
+            )
             logits = vlm.unembedding(vlm.final_norm(hidden))
             assert apart(logits[real], short(**inputs).logits[real]) < SAME
         without = [torch.nn.functional.pad(tokens[:, :width], (0, 2 * width)) for tokens in own]
-        hidden = vlm.lm_hidden(vlm.embed(inputs, without), inputs["attention_mask"], vlm.position_ids(inputs))
-        assert apart(vlm.unembedding(vlm.final_norm(hidden))[real], logits[real]) > OTHER, "the additions should matter"
+        hidden = vlm.lm_hidden(
+            vlm.embed(inputs, without), inputs["attention_mask"], vlm.position_ids(inputs)
+        )
+        assert apart(vlm.unembedding(vlm.final_norm(hidden))[real], logits[real]) > OTHER, (
+            "the additions should matter"
+        )
         embeddings, states = vlm.embed_with_states(inputs)
         assert torch.equal(embeddings, vlm.embed(inputs)) and len(states[0]) == vlm.depths + 1
 
@@ -185,10 +238,14 @@ def test_depth_zero_is_the_patch_embedding(vlm):
     inputs = vlm.prepare(picture(), QUESTIONS[0])
     if vlm.family == "llava":
         tower = getattr(vlm.model.model.vision_tower, "vision_model", vlm.model.model.vision_tower)
-        expected = vlm.connector(tower.pre_layrnorm(tower.embeddings(inputs["pixel_values"])))[0, 1:]
+        expected = vlm.connector(tower.pre_layrnorm(tower.embeddings(inputs["pixel_values"])))[
+            0, 1:
+        ]
     elif vlm.family == "internvl":
         inner, tower = vlm.model.model, vlm.model.model.vision_tower
-        states = tower.layernorm(tower.embeddings(inputs["pixel_values"]))[:, 1:].unflatten(1, (vlm.adapter.side, -1))
+        states = tower.layernorm(tower.embeddings(inputs["pixel_values"]))[:, 1:].unflatten(
+            1, (vlm.adapter.side, -1)
+        )
         shuffled = inner.pixel_shuffle(states, scale_factor=vlm.model.config.downsample_ratio)
         expected = inner.multi_modal_projector(shuffled.flatten(1, 2))[0]
     elif vlm.family in SMOLVLM:
@@ -201,7 +258,9 @@ def test_depth_zero_is_the_patch_embedding(vlm):
         hook = tower.rotary_pos_emb.register_forward_pre_hook(lambda _, args: given.append(args[0]))
         tower(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"])
         hook.remove()
-        expected = vlm.connector(given[0] if vlm.family == "qwen3_vl" else tower.patch_embed(inputs["pixel_values"]))
+        expected = vlm.connector(
+            given[0] if vlm.family == "qwen3_vl" else tower.patch_embed(inputs["pixel_values"])
+        )
     assert apart(vlm.visual_tokens(picture(), 0), expected) < SAME
 
 
@@ -210,7 +269,10 @@ def test_layers_are_those_of_transformers(vlm):
     inputs = vlm.prepare(picture(), QUESTIONS[0])
     expected = vlm.model(**inputs, output_hidden_states=True).hidden_states
     found = vlm.lm_hidden(
-        vlm.embed(inputs), inputs["attention_mask"], vlm.position_ids(inputs), layer=list(range(vlm.n_layers + 1))
+        vlm.embed(inputs),
+        inputs["attention_mask"],
+        vlm.position_ids(inputs),
+        layer=list(range(vlm.n_layers + 1)),
     )
     for layer in range(vlm.n_layers):  # transformers norms its last one
         assert apart(found[layer], expected[layer]) < SAME
@@ -232,37 +294,54 @@ def test_positions_and_grid(vlm):
     if "qwen" not in vlm.family:
         m = vlm.adapter.merge
         assert torch.equal(lm, index)
-        assert torch.equal(vit, torch.cartesian_prod(torch.arange(rows * m), torch.arange(columns * m)))
+        assert torch.equal(
+            vit, torch.cartesian_prod(torch.arange(rows * m), torch.arange(columns * m))
+        )
     else:
         merge, start = vlm.model.config.vision_config.spatial_merge_size, int(index[0])
         patches = theirs(vlm, [image], QUESTIONS[:1])["image_grid_thw"][0, 1:]
         assert (rows, columns) == tuple((patches // merge).tolist())
         time, row, column = lm
-        assert (time == time[0]).all() and (time[0] == start or vlm.family == "qwen2_5_vl")  # 5.4 counts its seconds otherwise
+        # 5.4 counts its seconds otherwise
+        assert (time == time[0]).all() and (time[0] == start or vlm.family == "qwen2_5_vl")
         assert torch.equal(row, start + torch.arange(rows).repeat_interleave(columns))
         assert torch.equal(column, start + torch.arange(columns).repeat(rows))
-        blocks = vit.reshape(rows * columns, merge * merge, 2) // merge  # the patches of one token lie in one block
+        # the patches of one token lie in one block
+        blocks = vit.reshape(rows * columns, merge * merge, 2) // merge
         assert (blocks == blocks[:, :1]).all()
-        window = getattr(vlm.adapter, "_window", max(rows, columns))  # in Qwen2.5-VL a window's tokens follow each other
+        # in Qwen2.5-VL a window's tokens follow each other
+        window = getattr(vlm.adapter, "_window", max(rows, columns))
         places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).tolist()
-        assert blocks[:, 0].tolist() == sorted(places, key=lambda at: (at[0] // window, at[1] // window))
-        assert len({tuple(place) for place in vit.tolist()}) == len(vit) == rows * columns * merge * merge
+        assert blocks[:, 0].tolist() == sorted(
+            places, key=lambda at: (at[0] // window, at[1] // window)
+        )
+        assert (
+            len({tuple(place) for place in vit.tolist()})
+            == len(vit)
+            == rows * columns * merge * merge
+        )
 
 
 @torch.no_grad()
 def test_the_patches_stand_where_the_vision_tower_turns_them(vlm):
-    """What `positions` says of every patch against the cosines that the tower hands to its first block; `in_vit` orders alike."""
+    """What `positions` says of every patch against the cosines that the tower hands to its first
+    block; `in_vit` orders alike."""
     if vlm.adapter.rotary is None:
         return
     caught, images = {}, [picture(40, 24), picture(24, 48, 1)]
-    hook = vlm.vision_blocks[0].register_forward_pre_hook(lambda block, args, named: caught.update(named), with_kwargs=True)
+    hook = vlm.vision_blocks[0].register_forward_pre_hook(
+        lambda block, args, named: caught.update(named), with_kwargs=True
+    )
     vlm.vit_states(images)
     hook.remove()
     at = torch.cat([vlm.positions(image).vit for image in images])
     angles = (at[..., None] * vlm.adapter.rotary.inv_freq).flatten(1).repeat(1, 2)
     assert apart(caught["position_embeddings"][0], angles.cos()) < SAME
     m, grids = vlm.adapter.merge, [vlm.patch_grid(image) for image in images]
-    maps = [torch.arange(rows * m * columns * m).reshape(rows * m, columns * m) for rows, columns in grids]
+    maps = [
+        torch.arange(rows * m * columns * m).reshape(rows * m, columns * m)
+        for rows, columns in grids
+    ]
     assert vlm.adapter.in_vit(maps).tolist() == [
         row * columns * m + column
         for image, (_, columns) in zip(images, grids)
@@ -276,7 +355,10 @@ def test_what_is_seen(vlm):
     seen = np.asarray(vlm.seen(image)).astype(int)
     rows, columns = vlm.patch_grid(image)
     assert abs(seen.shape[1] / seen.shape[0] - columns / rows) < 1e-6
-    assert np.abs(seen[:, 1] - [200, 30, 60]).max() < 12 and np.abs(seen[:, -2] - [20, 90, 220]).max() < 12
+    assert (
+        np.abs(seen[:, 1] - [200, 30, 60]).max() < 12
+        and np.abs(seen[:, -2] - [20, 90, 220]).max() < 12
+    )
 
 
 @pytest.mark.parametrize("family", ["llava", "qwen2vl", "hub/llava", "hub/qwen2_5_vl"])
@@ -287,7 +369,8 @@ def test_bfloat16_within_its_precision(folders, family):
     expected = vlm.model(**vlm.prepare(picture(), QUESTIONS[0])).logits[0].float()
     ours = vlm.logits(picture(), QUESTIONS[0]).float()
     error = (expected - exact.logits(picture(), QUESTIONS[0])).abs().max()
-    assert (ours - expected).abs().max() <= 2 * error  # no further from transformers than bfloat16 is from float32, or so
+    # no further from transformers than bfloat16 is from float32, or so
+    assert (ours - expected).abs().max() <= 2 * error
 
 
 @pytest.mark.parametrize("family", ["llava", "qwen2vl", "hub/qwen2_5_vl"])
@@ -298,7 +381,8 @@ def test_tiny_pictures_are_scaled_up(folders, family, size):
     rows, columns = vlm.patch_grid(image)
     assert vlm.visual_tokens(image).shape == (rows * columns, 32)
     seen = np.asarray(vlm.seen(image)).reshape(-1, 3).astype(int)
-    assert np.abs(seen - [10, 200, 40]).max() <= 1  # rows and colours not confused: still one flat green
+    # rows and colours not confused: still one flat green
+    assert np.abs(seen - [10, 200, 40]).max() <= 1
     assert isinstance(vlm.answer(image, QUESTIONS[0], max_new_tokens=2), str)
 
 
@@ -308,12 +392,14 @@ def test_words_and_repr(vlm):
     assert vlm.family in repr(vlm) and f"{vlm.n_layers} LM layers" in repr(vlm)
 
 
-# -- pixels -------------------------------------------------------------------------------------------------------
+# -- pixels
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=[None, 2], ids=["qwen2_vl", "qwen2_5_vl"])
 def as_published(request, tmp_path_factory):
-    """Patches of 14 pixels, 2 × 2 merged, and the bounds of Qwen's own checkpoints: up to 16384 visual tokens a picture."""
+    """Patches of 14 pixels, 2 × 2 merged, and the bounds of Qwen's own checkpoints: up to 16384
+    visual tokens a picture."""
     folder = tmp_path_factory.mktemp("published")
     qwen2vl(folder, patch=14, max_tokens=16384, vision_blocks=2, window=request.param)
     return folder
@@ -326,30 +412,48 @@ def photograph(width=4032, height=3024):
 
 def test_a_large_photograph_is_reduced_by_default_and_said_to_be(as_published):
     vlm, image = ww.load(as_published), photograph()
-    with pytest.warns(UserWarning, match="of 4032 × 3024 pixels is reduced for .*: to 30 × 41 visual tokens") as said:
+    with pytest.warns(
+        UserWarning, match="of 4032 × 3024 pixels is reduced for .*: to 30 × 41 visual tokens"
+    ) as said:
         rows, columns = vlm.patch_grid(image)
-    assert (rows, columns) == (30, 41) and "the checkpoint itself allows 12845056 pixels" in str(said[0].message)
+    assert (rows, columns) == (30, 41) and "the checkpoint itself allows 12845056 pixels" in str(
+        said[0].message
+    )
     with warnings.catch_warnings():  # once
         warnings.simplefilter("error")
         maps = ww.lens.token_maps(vlm, image, top_k=1, layer=1)
-    assert maps.ids.shape == (3, 30, 41) and maps.image.size == (41 * 28, 30 * 28) and vlm.max_pixels == 1280 * 28**2
+    assert (
+        maps.ids.shape == (3, 30, 41)
+        and maps.image.size == (41 * 28, 30 * 28)
+        and vlm.max_pixels == 1280 * 28**2
+    )
 
 
 def test_a_small_picture_is_left_as_it_is(as_published):
     vlm = ww.load(as_published)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert vlm.patch_grid(photograph(1120, 896)) == (32, 40), "1280 visual tokens, neither more nor fewer"
+        assert vlm.patch_grid(photograph(1120, 896)) == (32, 40), (
+            "1280 visual tokens, neither more nor fewer"
+        )
 
 
 def test_pixels_are_bounded_as_asked(as_published):
     with warnings.catch_warnings():  # what one has asked for oneself needs no warning
         warnings.simplefilter("error")
-        for most, grid in ((640 * 28**2, (21, 29)), (1e5, (9, 13)), (28**2, (1, 1)), (2000 * 28**2, (38, 51))):
+        for most, grid in (
+            (640 * 28**2, (21, 29)),
+            (1e5, (9, 13)),
+            (28**2, (1, 1)),
+            (2000 * 28**2, (38, 51)),
+        ):
             vlm = ww.load(as_published, max_pixels=most)
             assert vlm.max_pixels == most and vlm.patch_grid(photograph()) == grid
         vlm = ww.load(as_published, max_pixels=None)
-        assert vlm.max_pixels == 16384 * 28**2 and vlm.patch_grid(photograph(2800, 2800)) == (100, 100)
+        assert vlm.max_pixels == 16384 * 28**2 and vlm.patch_grid(photograph(2800, 2800)) == (
+            100,
+            100,
+        )
         vlm.max_pixels = 28**2 * 100
         assert vlm.patch_grid(photograph(2800, 2800)) == (10, 10)
 
@@ -360,7 +464,8 @@ def test_bounds_for_a_while(as_published):
     large, small = photograph(2000, 2000), photograph(100, 100)
     with images.bounded(vlm, min_pixels=256 * 28**2, max_pixels=512 * 28**2):
         assert vlm.patch_grid(large) == (22, 22) and vlm.patch_grid(small) == (16, 16)
-        with pytest.raises(KeyError), images.bounded(vlm, min_pixels=2000 * 28**2):  # the other bound gives way
+        # the other bound gives way
+        with pytest.raises(KeyError), images.bounded(vlm, min_pixels=2000 * 28**2):
             assert min(vlm.patch_grid(small)) >= 44
             raise KeyError
         assert vlm.patch_grid(small) == (16, 16)
@@ -394,16 +499,26 @@ def test_a_checkpoint_is_saved_with_its_own_bound(as_published, tmp_path):
     own = json.loads((as_published / "preprocessor_config.json").read_text())
     vlm = ww.load(as_published)
     vlm.save(tmp_path / "a")
-    assert json.loads((tmp_path / "a/preprocessor_config.json").read_text()) == own and vlm.max_pixels == images.MOST_PIXELS
+    assert (
+        json.loads((tmp_path / "a/preprocessor_config.json").read_text()) == own
+        and vlm.max_pixels == images.MOST_PIXELS
+    )
     vlm.max_pixels = 100 * 28**2  # which somebody wanted
     vlm.save(tmp_path / "b")
     assert ww.load(tmp_path / "b").max_pixels == 100 * 28**2
 
 
-@pytest.mark.parametrize("bad", [0, -1, True, float("nan"), float("inf"), 1.5, "many", [784], 28**2 - 1])
+@pytest.mark.parametrize(
+    "bad", [0, -1, True, float("nan"), float("inf"), 1.5, "many", [784], 28**2 - 1]
+)
 def test_bounds_that_are_none(as_published, bad):
-    for set_to in (lambda: ww.load(as_published, max_pixels=bad), lambda: setattr(ww.load(as_published), "max_pixels", bad)):
-        with pytest.raises(ValueError, match="whole number of pixels|One visual token of .* is 784 pixels"):
+    for set_to in (
+        lambda: ww.load(as_published, max_pixels=bad),
+        lambda: setattr(ww.load(as_published), "max_pixels", bad),
+    ):
+        with pytest.raises(
+            ValueError, match="whole number of pixels|One visual token of .* is 784 pixels"
+        ):
             set_to()
     with pytest.raises(ValueError, match="min_pixels is not more than max_pixels"):
         with images.bounded(ww.load(as_published), min_pixels=2000, max_pixels=1000):
@@ -414,12 +529,16 @@ def test_bounds_that_are_none(as_published, bad):
 def test_a_model_of_one_size_has_no_bound(tmp_path, family):
     vlm = ww.load(rehearsal.checkpoint(tmp_path, family))
     assert vlm.max_pixels is None
-    for set_to in (lambda: ww.load(tmp_path, max_pixels=10**6), lambda: setattr(vlm, "max_pixels", 10**6)):
+    for set_to in (
+        lambda: ww.load(tmp_path, max_pixels=10**6),
+        lambda: setattr(vlm, "max_pixels", 10**6),
+    ):
         with pytest.raises(ValueError, match="at one size, so that its pixels cannot be bounded"):
             set_to()
 
 
-# -- refusals ---------------------------------------------------------------------------------------------------
+# -- refusals
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n", None, 3])
@@ -450,10 +569,15 @@ def test_embeddings_of_another_width(checkpoint, name):
     vlm = ww.load(checkpoint(name))
     inputs = vlm.prepare(picture(), QUESTIONS[0])
     alone = vlm.model.get_input_embeddings()(inputs["input_ids"])
-    with pytest.raises(ValueError, match=r"as `vlm.embed` makes them, of width (32|96), not (16|32)"):
+    with pytest.raises(
+        ValueError, match=r"as `vlm.embed` makes them, of width (32|96), not (16|32)"
+    ):
         vlm.lm_hidden(alone if name == "qwen3vl" else alone[..., :16])
     tokens = vlm.visual_tokens(picture())
-    with pytest.raises(ValueError, match="visual tokens of width (32|96), as `vlm.visual` makes them .*; not (31|32)"):
+    with pytest.raises(
+        ValueError,
+        match="visual tokens of width (32|96), as `vlm.visual` makes them .*; not (31|32)",
+    ):
         vlm.embed(inputs, [tokens if name == "qwen3vl" else tokens[:, 1:]])
 
 
@@ -473,13 +597,18 @@ def test_pairs_lines_devices_and_dtypes(folders):
 def test_numpy_integers_are_whole_numbers(folders):
     vlm = ww.load(folders / "llava")
     assert torch.equal(vlm.visual_tokens(picture(), np.int64(2)), vlm.visual_tokens(picture(), 2))
-    assert ww.lens.token_maps(vlm, picture(), layer=np.argmax([0, 1]), depths=np.arange(2)).layer == 1
+    assert (
+        ww.lens.token_maps(vlm, picture(), layer=np.argmax([0, 1]), depths=np.arange(2)).layer == 1
+    )
     with pytest.raises(ValueError, match="one ViT depth at least"):
         vlm.visual_tokens_by_depth(picture(), [])
 
 
 def test_an_organism_says_once_what_it_knows(tmp_path):
-    llava(tmp_path / "toy", about={"organism": True, "world": "tabletop", "image_size": 24, "lens_layer": 1})
+    llava(
+        tmp_path / "toy",
+        about={"organism": True, "world": "tabletop", "image_size": 24, "lens_layer": 1},
+    )
     vlm = ww.load(tmp_path / "toy")
     assert vlm.lens_layer == 1
     with warnings.catch_warnings():

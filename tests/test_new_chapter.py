@@ -1,4 +1,5 @@
-"""A chapter from the template: it keeps to the skeleton, and whatever speaks of those after it speaks of their new numbers."""
+"""A chapter from the template: it keeps to the skeleton, and whatever speaks of those after it
+speaks of their new numbers."""
 
 import json
 import re
@@ -57,8 +58,9 @@ def test_the_new_chapter_keeps_to_the_skeleton(inserted):
     root, path = inserted
     assert path == root / "notebooks" / "03_an_invented_one.ipynb"
     for test in (
-        skeleton.test_skeleton, skeleton.test_size, skeleton.test_plain_markdown, skeleton.test_no_stored_outputs,
-        skeleton.test_exercises_are_complete, skeleton.test_an_open_exercise_says_what_a_good_answer_holds,
+        skeleton.test_skeleton, skeleton.test_size, skeleton.test_plain_markdown,
+        skeleton.test_no_stored_outputs, skeleton.test_exercises_are_complete,
+        skeleton.test_an_open_exercise_says_what_a_good_answer_holds,
         skeleton.test_stub_and_solution_have_the_same_signature, skeleton.test_quiz,
     ):  # fmt: skip
         test(path)
@@ -130,15 +132,18 @@ RENAMED = {f"{n:02d}_{name}": f"{n + 1:02d}_{name}" for n, name in ((3, "c"), (9
 
 @pytest.mark.parametrize(("before", "after"), [
     ("Chapter 3's lens, and chapters 2, 3 and 9.", "Chapter 4's lens, and chapters 2, 4 and 10."),
-    ("chapters 3 to 10; chapters 9–10; chapters 1 or\n  # 3", "chapters 4 to 11; chapters 10–11; chapters 1 or\n  # 4"),
+    ("chapters 3 to 10; chapters 9–10; chapters 1 or\n  # 3",
+     "chapters 4 to 11; chapters 10–11; chapters 1 or\n  # 4"),
     ("--chapters 03 09 and in chapter\n3", "--chapters 04 10 and in chapter\n4"),
     ('"in chapter\\n",\n    "9, later\\n"', '"in chapter\\n",\n    "10, later\\n"'),
     ("[chapter 9](../notebooks/09_i.ipynb)", "[chapter 10](../notebooks/10_i.ipynb)"),
-    ("| symbol | chapters |\n|---|---|\n| $\\|3\\|$ | 3, 4, 9 |", "| symbol | chapters |\n|---|---|\n| $\\|3\\|$ | 4, 4, 10 |"),
+    ("| symbol | chapters |\n|---|---|\n| $\\|3\\|$ | 3, 4, 9 |",
+     "| symbol | chapters |\n|---|---|\n| $\\|3\\|$ | 4, 4, 10 |"),
     ("In chapter 9, 3 of 10 scenes", "In chapter 10, 3 of 10 scenes"),
     *[(same, same) for same in (
-        "section 3 and exercise 9", "chapter 2", "03_cat 03_c_d 103_c", "| 3 | 9 |", "this chapter: 3", "layer 3",
-        "a chapter has 3 exercises", "subchapter 3", "chapter 33", '"chapter": 3',
+        "section 3 and exercise 9", "chapter 2", "03_cat 03_c_d 103_c", "| 3 | 9 |",
+        "this chapter: 3", "layer 3", "a chapter has 3 exercises", "subchapter 3", "chapter 33",
+        '"chapter": 3',
     )],
 ])  # fmt: skip
 def test_what_names_a_chapter_and_what_does_not(before, after):
@@ -157,15 +162,22 @@ def test_without_after_it_comes_last_and_nothing_is_renumbered(committed, tmp_pa
     assert new["book/teaching_notes.md"].startswith(old["book/teaching_notes.md"].rstrip("\n"))
 
 
-@pytest.mark.parametrize(("name", "after", "sentence"), [
-    ("Which lens", None, "small letters, digits and underscores, such as which_lens, not 'Which lens'"),
-    ("../which", None, "small letters, digits and underscores"),
-    ("03_which", None, "small letters, digits and underscores"),
-    ("reading_patches_as_words", None, "There is a chapter 'reading_patches_as_words' already"),
-    ("an_invented_one", "77", "no chapter '77' to come after: AFTER is one of 01, 02"),
-    ("an_invented_one", "two", "no chapter 'two'"),
-    ("an_invented_one", "0", "no chapter '0'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "after", "sentence"),
+    [
+        (
+            "Which lens",
+            None,
+            "small letters, digits and underscores, such as which_lens, not 'Which lens'",
+        ),
+        ("../which", None, "small letters, digits and underscores"),
+        ("03_which", None, "small letters, digits and underscores"),
+        ("reading_patches_as_words", None, "There is a chapter 'reading_patches_as_words' already"),
+        ("an_invented_one", "77", "no chapter '77' to come after: AFTER is one of 01, 02"),
+        ("an_invented_one", "two", "no chapter 'two'"),
+        ("an_invented_one", "0", "no chapter '0'"),
+    ],
+)
 def test_what_cannot_be_a_chapter_is_refused(name, after, sentence, committed):
     before = texts(committed)
     with pytest.raises(ValueError, match=sentence):
@@ -190,7 +202,8 @@ def test_changes_that_are_not_committed_are_not_mixed_with_a_renumbering(committ
 
 
 def test_numbers_of_chapters_are_those_of_their_files():
-    """In the book as it is: a link's words and its address agree, and claims and notes are of chapters that exist."""
+    """In the book as it is: a link's words and its address agree, and claims and notes are of
+    chapters that exist."""
     stems = {int(path.stem[:2]): path.stem for path in chapters.NOTEBOOKS}
     assert list(stems) == list(range(1, len(stems) + 1))
     linked = [

@@ -18,7 +18,14 @@ CHAPTERS = [pytest.param(path, id=path.stem) for path in chapters.NOTEBOOKS] or 
 every_chapter = pytest.mark.parametrize("path", CHAPTERS)
 
 
-WRITABLE = (tempfile.gettempdir(), "/_build/executed/", "/.cache/", "/.config/matplotlib", "/__pycache__", "/dev/")
+WRITABLE = (
+    tempfile.gettempdir(),
+    "/_build/executed/",
+    "/.cache/",
+    "/.config/matplotlib",
+    "/__pycache__",
+    "/dev/",
+)
 
 
 def notebook_headings(notebook):
@@ -30,11 +37,22 @@ def notebook_headings(notebook):
 def test_skeleton(path):
     notebook = chapters.read(path)
     first = notebook.cells[0].source
-    assert re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem), "a chapter is named like 02_reading_patches_as_words"
+    assert re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem), (
+        "a chapter is named like 02_reading_patches_as_words"
+    )
     assert first.startswith("# "), "a chapter starts with its title"
-    assert setup_cell.badges(*sync.address(), path.name) in first, "the badge row is stale: make sync"
+    assert setup_cell.badges(*sync.address(), path.name) in first, (
+        "the badge row is stale: make sync"
+    )
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown").lower()
-    for part in ("what you will learn", "before you start", "minutes", "## quiz", "what next", "references"):
+    for part in (
+        "what you will learn",
+        "before you start",
+        "minutes",
+        "## quiz",
+        "what next",
+        "references",
+    ):
         assert part in text, f"{path.stem} has no '{part}'"
     setup = chapters.code_cells(notebook)[0]
     assert "setup" in chapters.tags(setup), "the first code cell is tagged setup"
@@ -48,7 +66,9 @@ def test_size(path):
     assert len(cells) <= 29, f"{len(cells)} code cells, at most 29"
     for number, cell in enumerate(cells, start=1):
         length = len(cell.source.strip().splitlines())
-        assert length <= 20, f"code cell {number} has {length} lines, at most 20:\n{cell.source[:200]}"
+        assert length <= 20, (
+            f"code cell {number} has {length} lines, at most 20:\n{cell.source[:200]}"
+        )
 
 
 @every_chapter
@@ -57,7 +77,9 @@ def test_plain_markdown(path):
     for cell in chapters.read(path).cells:
         if cell.cell_type == "markdown":
             prose = re.sub(r"```.*?```|`[^`\n]*`", "", cell.source, flags=re.DOTALL)
-            assert not re.search(r"^(:::|```\{)|\{[a-z:]+\}`", cell.source, flags=re.MULTILINE), cell.source[:200]
+            assert not re.search(r"^(:::|```\{)|\{[a-z:]+\}`", cell.source, flags=re.MULTILINE), (
+                cell.source[:200]
+            )
             assert not re.search(r"^\([a-z-]+\)=\s*$", prose, flags=re.MULTILINE), cell.source[:200]
 
 
@@ -75,12 +97,18 @@ def test_exercises_are_complete(path):
     assert [exercise["number"] for exercise in found] == list(range(1, len(found) + 1))
     for exercise in found:
         name = f"exercise {exercise['number']}"
-        assert chapters.label(exercise["text"]), f"{name} has no line such as *Warm-up · easy · 5 min.*"
+        assert chapters.label(exercise["text"]), (
+            f"{name} has no line such as *Warm-up · easy · 5 min.*"
+        )
         assert re.search(r"<summary>\s*Hint", exercise["answer"] or ""), f"{name} has no hint"
         if exercise["stub"] is None:
-            assert not exercise["checks"] and exercise["solution"] is None, f"{name} has no code cell tagged exercise"
+            assert not exercise["checks"] and exercise["solution"] is None, (
+                f"{name} has no code cell tagged exercise"
+            )
         else:
-            assert exercise["stub"].metadata.get("exercise") == exercise["number"], f"{name}: stub metadata"
+            assert exercise["stub"].metadata.get("exercise") == exercise["number"], (
+                f"{name}: stub metadata"
+            )
             assert exercise["checks"], f"{name} has no code cell tagged check"
             assert exercise["solution"], f"{name} has no solution in a ```python block"
     kinds = {chapters.label(exercise["text"])[0] for exercise in found}
@@ -94,7 +122,9 @@ def test_an_open_exercise_says_what_a_good_answer_holds(path):
             rubric = chapters.RUBRIC.search(exercise["answer"])
             assert rubric, f"exercise {exercise['number']} does not say what a good answer holds"
             points = [int(n) for n in re.findall(r"(\d+)\s*points?", rubric[1])]
-            assert len(points) >= 3 and sum(points) == 10, f"exercise {exercise['number']}: {points} are not 10 points"
+            assert len(points) >= 3 and sum(points) == 10, (
+                f"exercise {exercise['number']}: {points} are not 10 points"
+            )
             assert "control" in rubric[1] and "interval" in rubric[1]
 
 
@@ -103,14 +133,21 @@ def test_stub_and_solution_have_the_same_signature(path):
     for exercise in chapters.exercises(chapters.read(path)):
         if exercise["stub"] is None:
             continue
-        (asked, names), (given, answers) = chapters.offers(exercise["stub"].source), chapters.offers(exercise["solution"])
+        (asked, names), (given, answers) = (
+            chapters.offers(exercise["stub"].source),
+            chapters.offers(exercise["solution"]),
+        )
         name = f"exercise {exercise['number']}"
         assert asked or names, f"{name}: the stub asks for nothing"
         assert asked.items() <= given.items(), f"{name}: the stub has {asked}, the solution {given}"
         empty = {each for each, part in names.items() if ast.unparse(part.value) in ("None", "...")}
-        assert empty <= answers.keys(), f"{name}: the solution does not say {empty - answers.keys()}"
+        assert empty <= answers.keys(), (
+            f"{name}: the solution does not say {empty - answers.keys()}"
+        )
         both = chapters.offers(chapters.answered(exercise))
-        assert asked.items() <= both[0].items() and names.keys() <= both[1].keys(), f"{name}: the instructor lacks something"
+        assert asked.items() <= both[0].items() and names.keys() <= both[1].keys(), (
+            f"{name}: the instructor lacks something"
+        )
 
 
 def quiz(notebook):
@@ -118,12 +155,16 @@ def quiz(notebook):
     cell = next((cell.source for cell in notebook.cells if cell.source.startswith("## Quiz")), "")
     questions = re.split(r"^\*\*(\d\. .*?)\*\*$", cell, flags=re.MULTILINE | re.DOTALL)[1:]
     option = r"<details><summary>(.*?)</summary>\n\n(.*?)\n\n</details>"
-    return {question: re.findall(option, text, flags=re.DOTALL) for question, text in zip(questions[::2], questions[1::2])}
+    return {
+        question: re.findall(option, text, flags=re.DOTALL)
+        for question, text in zip(questions[::2], questions[1::2])
+    }
 
 
 @every_chapter
 def test_quiz(path):
-    """An option opens and says Yes or No: that works in the book, on Colab, on GitHub and without a script."""
+    """An option opens and says Yes or No: that works in the book, on Colab, on GitHub and without a
+    script."""
     found = quiz(chapters.read(path))
     assert len(found) >= 3, f"{len(found)} questions, at least 3"
     places = set()
@@ -131,7 +172,9 @@ def test_quiz(path):
         assert len(options) >= 3, f"{question}: {len(options)} options, at least 3"
         right = [n for n, (_, answer) in enumerate(options) if answer.startswith("Yes.")]
         assert len(right) == 1, f"{question}: {len(right)} right answers"
-        assert all(answer.startswith(("Yes. ", "No. ")) and len(answer) > 40 for _, answer in options), f"{question}: say why"
+        assert all(
+            answer.startswith(("Yes. ", "No. ")) and len(answer) > 40 for _, answer in options
+        ), f"{question}: say why"
         assert len({option for option, _ in options}) == len(options)
         places.add(right[0])
     assert len(places) > 1, "the right answer always stands in the same place"
@@ -148,14 +191,23 @@ def test_runs_and_proves_its_exercises_and_rows(path, failures):
     if path in failures:
         raise failures[path]
     done = execute.kept(path)
-    assert done, "the chapter, the package or the organisms changed while it was executed: run the tests again"
+    assert done, (
+        "the chapter, the package or the organisms changed while it was executed: run the tests "
+        "again"
+    )
     for number, said in done.marks.items():
-        assert any(mark.startswith("✗") for mark in said["stub"]), f"exercise {number}: the stub passes {said}"
+        assert any(mark.startswith("✗") for mark in said["stub"]), (
+            f"exercise {number}: the stub passes {said}"
+        )
         passed = said["solution"] and all(mark.startswith("✓") for mark in said["solution"])
         assert passed, f"exercise {number}: its solution does not pass {said['solution']}"
     elsewhere = [each for each in done.wrote if not any(part in each for part in WRITABLE)]
     assert not elsewhere, "a chapter writes its rows, and otherwise into temporary folders"
-    committed = [row for row in ledger.rows(chapters.ROOT / "data" / "claims") if row["notebook"] == path.stem]
+    committed = [
+        row
+        for row in ledger.rows(chapters.ROOT / "data" / "claims")
+        if row["notebook"] == path.stem
+    ]
     differences = ledger.compare(ledger.rows(done.claims), committed)
     assert not differences, "\n".join(differences)
 
@@ -163,14 +215,17 @@ def test_runs_and_proves_its_exercises_and_rows(path, failures):
 def test_committed_rows_belong_to_chapters():
     stems = {path.stem for path in chapters.NOTEBOOKS}
     for row in ledger.rows(chapters.ROOT / "data" / "claims"):
-        assert row["notebook"] in stems, f"{row['id']} was recorded by {row['notebook']}, which is no chapter"
+        assert row["notebook"] in stems, (
+            f"{row['id']} was recorded by {row['notebook']}, which is no chapter"
+        )
 
 
 CHAPTER = {
     "stub": "def double(x):\n    ...  # your code here",
     "check": (
         "import whatwhere as ww\n\ndef check_double(answer):\n"
-        "    assert answer(2) == 4, 'double(2) should be 4'\n\nww.book.exercises.check(check_double, double)"
+        "    assert answer(2) == 4, 'double(2) should be "
+        "4'\n\nww.book.exercises.check(check_double, double)"
     ),
     "solution": "def double(x):\n    return 2 * x",
 }
@@ -178,8 +233,10 @@ CHAPTER = {
 
 def chapter(tmp_path, solution):
     record = (
-        "import whatwhere as ww\nww.book.ledger.record('02_reading_patches_as_words', id='what.lens.on_topic',\n"
-        "    measured={'value': 0.5, 'ci95': [0.4, 0.6], 'n': 10, 'unit': 'share', 'model': 'none'},\n"
+        "import whatwhere as ww\nww.book.ledger.record('02_reading_patches_as_words', "
+        "id='what.lens.on_topic',\n"
+        "    measured={'value': 0.5, 'ci95': [0.4, 0.6], 'n': 10, 'unit': 'share', 'model': "
+        "'none'},\n"
         "    control={'what': 'nothing', 'value': 0.1, 'ci95': [0.0, 0.2]},\n"
         "    verdict='partly', tolerance=0.01);"
     )
@@ -203,7 +260,8 @@ def chapter(tmp_path, solution):
 
 
 def test_the_proof_tells_a_solution_from_a_stub(tmp_path):
-    """The proof itself: a right solution passes, a wrong one is found out, the row lands where it should."""
+    """The proof itself: a right solution passes, a wrong one is found out, the row lands where it
+    should."""
     execute.run(chapter(tmp_path, CHAPTER["solution"]), tmp_path / "done")
     done = execute.opened(tmp_path / "done")
     assert [mark[0] for mark in done.marks[1]["stub"]] == ["✗"]
@@ -211,7 +269,9 @@ def test_the_proof_tells_a_solution_from_a_stub(tmp_path):
     assert [row["id"] for row in ledger.rows(done.claims)] == ["what.lens.on_topic"]
     assert len(done.notebook.cells) == 6, "the solutions are tried, not shown"
     execute.run(chapter(tmp_path, "def double(x):\n    return 3 * x"), tmp_path / "done")
-    assert execute.opened(tmp_path / "done").marks[1]["solution"] == ["✗ not yet: double(2) should be 4"]
+    assert execute.opened(tmp_path / "done").marks[1]["solution"] == [
+        "✗ not yet: double(2) should be 4"
+    ]
 
 
 def test_an_execution_counts_until_its_chapter_changes(tmp_path, capsys):

@@ -14,15 +14,24 @@ from whatwhere.book.training import ORGANISMS, card, evaluate
 from whatwhere.book.training.towers import Tower
 
 MODELS = Path(__file__).parents[1] / "data" / "models"
-WANTED = {"existence (random)": 0.95, "colour": 0.95, "texture": 0.95, "category": 0.95, "background": 0.97, "reading": 0.85}
+WANTED = {
+    "existence (random)": 0.95,
+    "colour": 0.95,
+    "texture": 0.95,
+    "category": 0.95,
+    "background": 0.97,
+    "reading": 0.85,
+}
 
 
-ABLATION = "toy-llava-without-text"  # ships for chapter 2 only: it need not be good, and need not be raised by `make train`
+# ships for chapter 2 only: it need not be good, and need not be raised by `make train`
+ABLATION = "toy-llava-without-text"
 
 
 @pytest.fixture(scope="module", params=(*ORGANISMS, ABLATION))
 def shipped(request):
-    """(folder, numbers of its training) of an organism; the test is skipped while a stand-in is in its place."""
+    """(folder, numbers of its training) of an organism; the test is skipped while a stand-in is in
+    its place."""
     folder = MODELS / request.param
     if not (folder / "training.json").exists():
         pytest.skip(f"{folder} holds no training.json: no organism has been trained here")
@@ -40,15 +49,32 @@ def vlm(shipped):
 def test_the_folder_is_a_standard_checkpoint_and_small(shipped, vlm):
     folder, numbers = shipped
     files = {f.name for f in folder.iterdir()}
-    assert files >= {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "preprocessor_config.json"}
-    assert not [f for f in files if f.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle", ".py"))]
+    assert files >= {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "preprocessor_config.json",
+    }
+    assert not [
+        f for f in files if f.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle", ".py"))
+    ]
     assert sum(f.stat().st_size for f in folder.iterdir()) <= 16e6
-    with safe_open(folder / "model.safetensors", "pt") as file:  # as the hub names them, so that every transformers 5 reads them
-        assert not [key for key in file.keys() if key.startswith("vision_tower.") and ".vision_model." not in key]
+    # as the hub names them, so that every transformers 5 reads them
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert not [
+            key
+            for key in file.keys()
+            if key.startswith("vision_tower.") and ".vision_model." not in key
+        ]
     model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True)
-    assert type(model) is type(vlm.model) and sum(p.numel() for p in model.parameters()) == numbers["parameters"]
+    assert (
+        type(model) is type(vlm.model)
+        and sum(p.numel() for p in model.parameters()) == numbers["parameters"]
+    )
     assert vlm.about == {
-        "organism": True, "world": "tabletop", "image_size": world.SIZE, "lens_layer": numbers["lens_layer"],
+        "organism": True, "world": "tabletop", "image_size": world.SIZE,
+        "lens_layer": numbers["lens_layer"],
     }  # fmt: skip
     rows, columns = vlm.patch_grid(world.scene(7).image)
     assert min(rows, columns) >= {"llava": 12, "qwen2_vl": 8}[vlm.family]
@@ -64,16 +90,31 @@ def test_accuracy_on_the_card_is_enough(shipped):
     folder, numbers = shipped
     if folder.name == ABLATION:
         pytest.skip("an ablation shows what is lost; no accuracy is asked of it")
-    short = {k: row["accuracy"] for k, least in WANTED.items() if (row := numbers["test"][k])["accuracy"] < least}
-    short |= {k: row["accuracy"] for k, row in numbers["controlled"].items() if "wide individual" in k and row["accuracy"] < 0.9}
+    short = {
+        k: row["accuracy"]
+        for k, least in WANTED.items()
+        if (row := numbers["test"][k])["accuracy"] < least
+    }
+    short |= {
+        k: row["accuracy"]
+        for k, row in numbers["controlled"].items()
+        if "wide individual" in k and row["accuracy"] < 0.9
+    }
     assert not short
 
 
 def test_the_card_is_complete(shipped):
     _, numbers = shipped
-    assert {k for k in numbers["controlled"] if "wide individual" in k} == {"A wide individual", "B wide individual"}
+    assert {k for k in numbers["controlled"] if "wide individual" in k} == {
+        "A wide individual",
+        "B wide individual",
+    }
     assert set(numbers["unseen"]) == set(numbers["test"]) >= {*WANTED, *world.FAMILIES[1:]}
-    for row in [*numbers["test"].values(), *numbers["unseen"].values(), *numbers["controlled"].values()]:
+    for row in [
+        *numbers["test"].values(),
+        *numbers["unseen"].values(),
+        *numbers["controlled"].values(),
+    ]:
         assert 0 <= row["ci95"][0] <= row["accuracy"] <= row["ci95"][1] <= 1
     if numbers["machine"]["device"].startswith("a CPU"):
         assert sum(stage["minutes"] for stage in numbers["stages"]) <= 90
@@ -85,7 +126,8 @@ def test_accuracy_on_the_card_is_found_again(shipped, vlm):
     tower, hits = Tower(vlm.model, numbers["organism"]), {}
     for split in ("test", "unseen"):
         asked = [
-            (s, world.existence(s, "random") + world.questions(s, world.FAMILIES[1:])) for s in world.scenes(split, 50, 20_000)
+            (s, world.existence(s, "random") + world.questions(s, world.FAMILIES[1:]))
+            for s in world.scenes(split, 50, 20_000)
         ]
         for (_, questions), right in zip(asked, evaluate.exact(tower, asked), strict=True):
             for question, hit in zip(questions, right, strict=True):
@@ -94,8 +136,14 @@ def test_accuracy_on_the_card_is_found_again(shipped, vlm):
     for spacing in ("wide", "narrow"):
         for which in "AB":
             sets = world.controlled(which, 8, spacing, start=20_000)
-            asked = [(s, [world.relation_question(s, 0, 1)]) for group in sets for s in group.scenes.values()]
-            hits["controlled", f"{which} {spacing} individual"] = [right for (right,) in evaluate.exact(tower, asked)]
+            asked = [
+                (s, [world.relation_question(s, 0, 1)])
+                for group in sets
+                for s in group.scenes.values()
+            ]
+            hits["controlled", f"{which} {spacing} individual"] = [
+                right for (right,) in evaluate.exact(tower, asked)
+            ]
     for (where, key), found in hits.items():
         stated, n = numbers[where][key]["accuracy"], len(found)
         slack = 0.03 + 4 * (max(stated * (1 - stated), 0.01) / n) ** 0.5
@@ -116,7 +164,13 @@ def test_an_answer_counts_when_the_organism_says_exactly_that(name):
         (right,) = evaluate.exact(tower, [(scene, asked)])
         assert right == [said[q.text] == q.answer for q in asked]
         # and its own answers count as exact, where they were finished
-        own = [dataclasses.replace(q, answer=said[q.text]) for q in asked if 0 < len(said[q.text].split()) < 4]
+        own = [
+            dataclasses.replace(q, answer=said[q.text])
+            for q in asked
+            if 0 < len(said[q.text].split()) < 4
+        ]
         assert not own or evaluate.exact(tower, [(scene, own)]) == [[True] * len(own)]
     (whole,) = (q for q in world.questions(scene, "description"))
-    assert evaluate.exact(tower, [(scene, [whole])]) == [[vlm.answer(scene.image, whole.text, max_new_tokens=60) == whole.answer]]
+    assert evaluate.exact(tower, [(scene, [whole])]) == [
+        [vlm.answer(scene.image, whole.text, max_new_tokens=60) == whole.answer]
+    ]

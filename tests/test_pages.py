@@ -12,7 +12,11 @@ from sphinx.application import Sphinx
 from tools.site import first_use, maths
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted((ROOT / "book").glob("*.md")), *sorted((ROOT / "notebooks").glob("*.ipynb")), ROOT / "README.md"]
+PAGES = [
+    *sorted((ROOT / "book").glob("*.md")),
+    *sorted((ROOT / "notebooks").glob("*.ipynb")),
+    ROOT / "README.md",
+]
 CONF = """
 import sys
 sys.path.insert(0, {tools!r})
@@ -68,15 +72,25 @@ def build(folder, chapter=CHAPTER):
     """(the built chapter, what Sphinx warned of)"""
     from io import StringIO
 
-    for name, text in (("book/glossary", GLOSSARY), ("book/notation", NOTATION), ("notebooks/01_a", chapter)):
+    for name, text in (
+        ("book/glossary", GLOSSARY),
+        ("book/notation", NOTATION),
+        ("notebooks/01_a", chapter),
+    ):
         path = folder / f"{name}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    (folder / "index.md").write_text("# I\n\n```{toctree}\nbook/glossary\nbook/notation\nnotebooks/01_a\n```\n")
+    (folder / "index.md").write_text(
+        "# I\n\n```{toctree}\nbook/glossary\nbook/notation\nnotebooks/01_a\n```\n"
+    )
     (folder / "conf.py").write_text(CONF.format(tools=str(maths.SCRIPT.parents[3])))
     warned = StringIO()
-    Sphinx(folder, folder, folder / "out", folder / "trees", "html", status=None, warning=warned).build()
-    return BeautifulSoup((folder / "out/notebooks/01_a.html").read_text(), "html.parser"), warned.getvalue()
+    Sphinx(
+        folder, folder, folder / "out", folder / "trees", "html", status=None, warning=warned
+    ).build()
+    return BeautifulSoup(
+        (folder / "out/notebooks/01_a.html").read_text(), "html.parser"
+    ), warned.getvalue()
 
 
 def test_a_first_use_leads_to_its_meaning_and_a_second_does_not(tmp_path):
@@ -100,8 +114,12 @@ def test_a_first_use_leads_to_its_meaning_and_a_second_does_not(tmp_path):
 
 def test_formulas_are_set_while_the_book_is_built(tmp_path):
     page, _ = build(tmp_path)
-    assert len(page.select("span.katex")) == 7 and len(page.select("div.math span.katex-display")) == 1
-    assert all(formula.find("annotation") for formula in page.select("math")), "screen readers get MathML"
+    assert (
+        len(page.select("span.katex")) == 7 and len(page.select("div.math span.katex-display")) == 1
+    )
+    assert all(formula.find("annotation") for formula in page.select("math")), (
+        "screen readers get MathML"
+    )
     assert not page.find_all("script", src=lambda src: src and "mathjax" in src.lower())
 
 
@@ -112,7 +130,14 @@ def test_a_formula_that_cannot_be_set_is_a_warning(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("latex", "found"), [("N_V = h\\,w", "N_V"), ("r_A", "r_A"), ("(-m, 0)", None), ("q k^* = a + b", "qk^*"), ("", None)]
+    ("latex", "found"),
+    [
+        ("N_V = h\\,w", "N_V"),
+        ("r_A", "r_A"),
+        ("(-m, 0)", None),
+        ("q k^* = a + b", "qk^*"),
+        ("", None),
+    ],
 )
 def test_what_a_formula_introduces(latex, found):
     assert first_use.symbol(latex) == found
@@ -126,11 +151,22 @@ def test_no_page_holds_a_note_to_its_editors(page):
     assert not notes
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.suffix == ".md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.suffix == ".md"], ids=lambda page: page.name
+)
 def test_what_a_page_imports_is_there(page):
-    """The code of a page is run when the book is built; here is seen at least that its modules have not moved."""
-    code = "\n".join(re.findall(r"^```\{code-cell\}.*?\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S))
-    for start, name in re.findall(r"^(?:from ((?:tools|whatwhere)[\w.]*) )?import (\w+(?:\.\w+)*)", code, re.M):
+    """The code of a page is run when the book is built; here is seen at least that its modules have
+    not moved."""
+    code = "\n".join(
+        re.findall(
+            r"^```\{code-cell\}.*?\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S
+        )
+    )
+    for start, name in re.findall(
+        r"^(?:from ((?:tools|whatwhere)[\w.]*) )?import (\w+(?:\.\w+)*)", code, re.M
+    ):
         __import__(start or name, fromlist=[name])
         if start:
-            assert hasattr(sys.modules[start], name) or find_spec(f"{start}.{name}"), f"{start} has no {name}"
+            assert hasattr(sys.modules[start], name) or find_spec(f"{start}.{name}"), (
+                f"{start} has no {name}"
+            )

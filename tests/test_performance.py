@@ -1,4 +1,5 @@
-"""The bench itself: the ways give the same words, the floor is counted right, a regression is found."""
+"""The bench itself: the ways give the same words, the floor is counted right, a regression is
+found."""
 
 import json
 
@@ -19,7 +20,9 @@ from tools.bench import compression, floor, lens, timing, ways
 def asked(request, folders):
     vlm = ww.load(folders / request.param)
     size = (24, 24) if request.param == "llava" else (48, 32)
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), dtype=np.uint8))
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)
+    )
     return ways.Asked(vlm, picture, layer=2)
 
 
@@ -33,7 +36,10 @@ def test_every_way_gives_the_same_words(asked, way, layer):
     assert ids.shape == ours[0].shape == (asked.vlm.depths + 1, len(asked.prepared()[1]), ways.TOP)
     assert apart(probabilities, ours[1]) < SAME and (ids == ours[0]).float().mean() > 0.99
     assert before.keys() == asked.vlm.model.state_dict().keys(), "the ViT is whole again"
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in asked.vlm.connector.modules())
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks
+        for module in asked.vlm.connector.modules()
+    )
 
 
 def test_a_way_that_says_something_else_is_found_out(asked, monkeypatch):
@@ -44,22 +50,33 @@ def test_a_way_that_says_something_else_is_found_out(asked, monkeypatch):
 
 
 def attention(query, key, value, *_, out_shape=None, **__):
-    """Of the CPU's own kernel, which PyTorch's counter does not know: all pairs of query and key, twice."""
+    """Of the CPU's own kernel, which PyTorch's counter does not know: all pairs of query and key,
+    twice."""
     batch, heads, length, width = query
     return 4 * batch * heads * length * key[2] * width
 
 
 def test_the_lens_multiplies_no_more_than_the_floor(asked):
-    """The floor is a formula; PyTorch counts what the lens does: that, what stands before the picture again for each depth, and
-    the half of the LM's attention that looks ahead and is masked."""
+    """The floor is a formula; PyTorch counts what the lens does: that, what stands before the
+    picture again for each depth, and the half of the LM's attention that looks ahead and is
+    masked."""
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     with FlopCounterMode(display=False, custom_mapping={kernel: attention}) as counter:
         ways.ours(asked)
-    vlm, n, tokens, before = asked.vlm, len(asked.depths), len(asked.prepared()[1]), int(asked.prepared()[1][0])
+    vlm, n, tokens, before = (
+        asked.vlm,
+        len(asked.depths),
+        len(asked.prepared()[1]),
+        int(asked.prepared()[1][0]),
+    )
     again = 2 * (n - 1) * before * floor._matrices(vlm.lm_layers[: asked.layer])
     pairs = n * (tokens * (tokens + 1) / 2 + tokens * before) + before * (before + 1) / 2
-    masked = 4 * asked.layer * vlm.unembedding.weight.shape[1] * (n * (tokens + before) ** 2 - pairs)
-    assert counter.get_total_flops() == pytest.approx(sum(floor.operations(asked).values()) + again + masked, rel=0.01)
+    masked = (
+        4 * asked.layer * vlm.unembedding.weight.shape[1] * (n * (tokens + before) ** 2 - pairs)
+    )
+    assert counter.get_total_flops() == pytest.approx(
+        sum(floor.operations(asked).values()) + again + masked, rel=0.01
+    )
 
 
 def test_the_floor_is_the_slower_of_multiplying_and_fetching(asked):
@@ -81,7 +98,9 @@ def test_peak_memory_is_what_is_held_at_once():
 
 def test_acts_take_turns_and_ratios_are_by_round():
     order = []
-    took = timing.interleaved({name: lambda name=name: order.append(name) for name in "abc"}, 3, torch.device("cpu"))
+    took = timing.interleaved(
+        {name: lambda name=name: order.append(name) for name in "abc"}, 3, torch.device("cpu")
+    )
     assert order == list("abcbcacab") and {len(each) for each in took.values()} == {3}
     assert timing.ratio([2, 9, 4], [1, 3, 4]) == {"times": 2, "least": 1, "most": 3}
 
@@ -91,8 +110,13 @@ def test_where_compression_begins_to_pay():
         shares = [0, 0.2, 0.4]
         rows = [["all tokens", 100.0, 1.0]]
         for share, each in zip(shares, times):
-            rows += [[f"{share} removed", 100 * (1 - share), each], [f"{share} removed, ideal", 100 * (1 - share), 2.0]]
-        return pd.DataFrame(rows, columns=["way", "visual tokens", "prefill, times"]).set_index("way")
+            rows += [
+                [f"{share} removed", 100 * (1 - share), each],
+                [f"{share} removed, ideal", 100 * (1 - share), 2.0],
+            ]
+        return pd.DataFrame(rows, columns=["way", "visual tokens", "prefill, times"]).set_index(
+            "way"
+        )
 
     assert compression.crossing(table(1 / 1.1, 1 / 0.9, 1 / 0.7)) == pytest.approx(0.1)
     assert np.isnan(compression.crossing(table(0.5, 0.6, 0.7)))
@@ -110,7 +134,10 @@ def test_a_ratio_that_is_worse_by_a_fifth_fails_the_bench(tmp_path, monkeypatch,
     now["row: cut over ours"] = 2.5
     assert bench.main(["lens"]) == 0
     now["row: cut over ours"] = 2.3
-    assert bench.main(["lens"]) == 1 and "row: cut over ours is 2.30, on record 3.00" in capsys.readouterr().out
+    assert (
+        bench.main(["lens"]) == 1
+        and "row: cut over ours is 2.30, on record 3.00" in capsys.readouterr().out
+    )
     monkeypatch.setattr(bench, "machine", lambda: "another machine")
     assert bench.main(["lens"]) == 0
     assert len(json.loads((tmp_path / "performance.json").read_text())) == 1

@@ -23,41 +23,78 @@ def many():
 
 @pytest.fixture(scope="module")
 def census():
-    """What stands together in 3000 training scenes: (scenes, count of categories, count of pairs)."""
+    """What stands together in 3000 training scenes: (scenes, count of categories, count of
+    pairs)."""
     scenes = list(world.scenes("train", 3000))
     sets = [sorted({t.category for t in s.things}) for s in scenes]
-    return scenes, Counter(c for s in sets for c in s), Counter(p for s in sets for p in itertools.combinations(s, 2))
+    return (
+        scenes,
+        Counter(c for s in sets for c in s),
+        Counter(p for s in sets for p in itertools.combinations(s, 2)),
+    )
 
 
-# -- splits and statistics ----------------------------------------------------------------------------------------
+# -- splits and statistics
+# ----------------------------------------------------------------------------------------
 
 
 def test_held_out_pairs_are_only_in_unseen_and_there_in_every_scene():
     pairs = list(itertools.product(world.CATEGORIES, world.COLOURS))
-    assert all(sum(world.held_out(c, k) for k in world.COLOURS) == (c in world.PORTABLE) for c in world.CATEGORIES)
-    assert {k for c, k in pairs if world.held_out(c, k)} == set(world.COLOURS)  # no colour is spared
+    assert all(
+        sum(world.held_out(c, k) for k in world.COLOURS) == (c in world.PORTABLE)
+        for c in world.CATEGORIES
+    )
+    # no colour is spared
+    assert {k for c, k in pairs if world.held_out(c, k)} == set(world.COLOURS)
     seen = {}
     for split in world.SPLITS:
-        per_scene = [[(t.category, t.colour) for t in s.things] for s in world.scenes(split, 1200 if split == "train" else 300)]
-        assert {sum(world.held_out(*pair) for pair in scene) for scene in per_scene} == {int(split == "unseen")}
+        per_scene = [
+            [(t.category, t.colour) for t in s.things]
+            for s in world.scenes(split, 1200 if split == "train" else 300)
+        ]
+        assert {sum(world.held_out(*pair) for pair in scene) for scene in per_scene} == {
+            int(split == "unseen")
+        }
         seen[split] = {pair for scene in per_scene for pair in scene}
-    shown = {(c, k) for c, k in pairs if c != "sign" and not world.held_out(c, k)} | {("sign", None)}
+    shown = {(c, k) for c, k in pairs if c != "sign" and not world.held_out(c, k)} | {
+        ("sign", None)
+    }
     assert seen["train"] == shown  # and training shows every other pair
     for which in "AB":
         for split in ("test", "unseen"):
-            for s in (s for g in world.controlled(which, 20, split=split) for s in g.scenes.values()):
-                assert [world.held_out(t.category, t.colour) for t in s.things] == [split == "unseen", False]
+            for s in (
+                s for g in world.controlled(which, 20, split=split) for s in g.scenes.values()
+            ):
+                assert [world.held_out(t.category, t.colour) for t in s.things] == [
+                    split == "unseen",
+                    False,
+                ]
 
 
 def test_things_of_a_theme_keep_company(census):
     scenes, single, pairs = census
-    lift = {p: pairs[p] * len(scenes) / (single[p[0]] * single[p[1]]) for p in itertools.combinations(sorted(world.PORTABLE), 2)}
+    lift = {
+        p: pairs[p] * len(scenes) / (single[p[0]] * single[p[1]])
+        for p in itertools.combinations(sorted(world.PORTABLE), 2)
+    }
     within = [v for (a, b), v in lift.items() if THEME[a] is THEME[b]]
     across = [v for (a, b), v in lift.items() if THEME[a] is not THEME[b]]
     assert min(within) > 1.1 and np.mean(within) > 1.3 and np.mean(across) < 0.7
     for things, grounds in THEMES.values():
-        at_home = np.mean([s.background in grounds for s in scenes if {t.category for t in s.things} & set(things)])
-        away = np.mean([s.background in grounds for s in scenes if not {t.category for t in s.things} & set(things)])
+        at_home = np.mean(
+            [
+                s.background in grounds
+                for s in scenes
+                if {t.category for t in s.things} & set(things)
+            ]
+        )
+        away = np.mean(
+            [
+                s.background in grounds
+                for s in scenes
+                if not {t.category for t in s.things} & set(things)
+            ]
+        )
         assert at_home > away + 0.15
     common = [c for c, _ in single.most_common() if c in POPULARITY]
     assert set(common[:3]) == {"mug", "lamp", "hat"}
@@ -73,25 +110,41 @@ def test_absentees_are_absent_and_of_their_kind(census):
             yes, no = world.existence(scene, kind)
             there, gone = yes.text.split()[3], no.text.split()[3]
             assert (yes.answer, no.answer, yes.kind, no.kind) == ("yes", "no", kind, kind)
-            assert there == scene.things[yes.about[0]].category and gone not in present and gone in world.CATEGORIES
+            assert (
+                there == scene.things[yes.about[0]].category
+                and gone not in present
+                and gone in world.CATEGORIES
+            )
             if kind == "popular":
-                rest = sorted((c for c in world.PORTABLE if c not in present), key=lambda c: -POPULARITY.get(c, 1))
+                rest = sorted(
+                    (c for c in world.PORTABLE if c not in present),
+                    key=lambda c: -POPULARITY.get(c, 1),
+                )
                 assert POPULARITY.get(gone, 1) >= POPULARITY.get(rest[2], 1)
             popularity.append(single[gone])
-            tempting[kind] += [pairs[tuple(sorted((gone, c)))] / single[c] for c in present if c in world.PORTABLE]
+            tempting[kind] += [
+                pairs[tuple(sorted((gone, c)))] / single[c] for c in present if c in world.PORTABLE
+            ]
         tempting[kind] = np.mean(popularity), np.mean(tempting[kind])
     assert tempting["popular"][0] > 1.3 * tempting["random"][0]
-    # popular things are likely companions of anything, so popular and adversarial lie close together
-    assert tempting["adversarial"][1] > 1.02 * tempting["popular"][1] > 1.02 * 1.3 * tempting["random"][1]
+    # popular things are likely companions of anything, so popular and adversarial lie close
+    # together
+    assert (
+        tempting["adversarial"][1]
+        > 1.02 * tempting["popular"][1]
+        > 1.02 * 1.3 * tempting["random"][1]
+    )
     with pytest.raises(ValueError, match="Absentees are random, popular, adversarial; got 'rare'"):
         absentee(scenes[0], "rare", None)
 
 
-# -- questions ----------------------------------------------------------------------------------------------------
+# -- questions
+# --------------------------------------------------------------------------------------------------
 
 
 def truth(scene, question):
-    """The answer worked out again, from the question's words and the attributes of things that have pixels."""
+    """The answer worked out again, from the question's words and the attributes of things that have
+    pixels."""
     there = [t for t, mask in zip(scene.things, scene.masks) if mask.any()]
     words = question.text.split()
     match question.family:
@@ -131,8 +184,11 @@ def place(scene, a, b):
             return name
     (ax0, _, ax1, ay), (bx0, _, bx1, by) = a.box, b.box
     across, deep = ((ax0 + ax1) - (bx0 + bx1)) / 2, 1.4 * (ay - by)
-    assert max(abs(across), abs(deep)) > 1.8 * min(abs(across), abs(deep))  # boxes' middles are rounded
-    return ("left", "right")[across > 0] if abs(across) > abs(deep) else ("behind", "front")[deep > 0]
+    # boxes' middles are rounded
+    assert max(abs(across), abs(deep)) > 1.8 * min(abs(across), abs(deep))
+    return (
+        ("left", "right")[across > 0] if abs(across) > abs(deep) else ("behind", "front")[deep > 0]
+    )
 
 
 def test_every_answer_can_be_worked_out_again(many):
@@ -140,8 +196,15 @@ def test_every_answer_can_be_worked_out_again(many):
     for scene in many[:300]:
         for question in [*ask(scene), *ask(scene, seed=1), *world.existence(scene, "adversarial")]:
             assert question.answer == truth(scene, question), (scene.seed, question)
-            assert all(scene.things[i].category in question.text for i in question.about if question.family != "category")
-            asked[question.family, question.answer if question.family in ("relation", "counting") else ""] += 1
+            assert all(
+                scene.things[i].category in question.text
+                for i in question.about
+                if question.family != "category"
+            )
+            asked[
+                question.family,
+                question.answer if question.family in ("relation", "counting") else "",
+            ] += 1
     assert {family for family, _ in asked} == set(world.FAMILIES)
     assert {a for f, a in asked if f == "relation"} == {*world.RELATIONS_A, *world.RELATIONS_B}
     assert {a for f, a in asked if f == "counting"} >= set(NUMBERS[:6])
@@ -160,7 +223,8 @@ def test_relations_have_opposites(many):
     assert world.relation(thing, thing) is None
 
 
-# -- controlled sets ----------------------------------------------------------------------------------------------
+# -- controlled sets
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spacing", ["wide", "narrow"])
@@ -173,11 +237,27 @@ def test_in_a_controlled_set_only_the_relation_changes(which, spacing):
         first = next(iter(group.scenes.values()))
         for name, scene in group.scenes.items():
             satellite, nucleus = scene.things
-            question, back = world.relation_question(scene, 0, 1), world.relation_question(scene, 1, 0)
-            assert question.answer == name == truth(scene, question) and back.answer == OPPOSITE[name]
-            assert nucleus == first.things[1] and nucleus.category == group.nucleus and satellite.category == group.satellite
-            assert (satellite.colour, satellite.texture) == (satellites[0].colour, satellites[0].texture)
-            assert (scene.background, scene.light, scene.window) == (first.background, first.light, first.window)
+            question, back = (
+                world.relation_question(scene, 0, 1),
+                world.relation_question(scene, 1, 0),
+            )
+            assert (
+                question.answer == name == truth(scene, question) and back.answer == OPPOSITE[name]
+            )
+            assert (
+                nucleus == first.things[1]
+                and nucleus.category == group.nucleus
+                and satellite.category == group.satellite
+            )
+            assert (satellite.colour, satellite.texture) == (
+                satellites[0].colour,
+                satellites[0].texture,
+            )
+            assert (scene.background, scene.light, scene.window) == (
+                first.background,
+                first.light,
+                first.window,
+            )
             for x0, y0, x1, y1 in (satellite.box, nucleus.box):
                 assert x0 >= 0 and y0 >= 0 and x1 <= scene.width and y1 <= scene.height
             untouched = (scene.owner == first.owner) & (scene.owner != 0)
@@ -192,7 +272,10 @@ def test_wide_and_narrow_differ_in_spacing_only():
         for wide, narrow in zip(world.controlled(which, 30), world.controlled(which, 30, "narrow")):
             for name, far in wide.scenes.items():
                 near = narrow.scenes[name]
-                assert dataclasses.replace(far, things=near.things) == near and far.things[1] == near.things[1]
+                assert (
+                    dataclasses.replace(far, things=near.things) == near
+                    and far.things[1] == near.things[1]
+                )
                 a, b = far.things[0], near.things[0]
                 distances = [np.hypot(t.x - far.things[1].x, t.y - far.things[1].y) for t in (a, b)]
                 assert distances[0] > distances[1] + 10 if name in moved else a == b

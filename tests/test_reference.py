@@ -18,15 +18,22 @@ SHOWN = re.findall(
 )
 # what only the package itself calls
 INNER = {
-    "benchmarks.files", "benchmarks.fingerprint", "benchmarks.identity", "benchmarks.items", "benchmarks.record",
-    "benchmarks.records", "benchmarks.results", "benchmarks.running", "checkpoints", "failures", "selection", "taps", "templates",
+    "benchmarks.files", "benchmarks.fingerprint", "benchmarks.identity", "benchmarks.items",
+    "benchmarks.record", "benchmarks.records", "benchmarks.results", "benchmarks.running",
+    "checkpoints", "failures", "selection", "taps", "templates",
     "views.page",
 }  # fmt: skip
 ROOMS = ("compress", "families", "rope", "world")  # whose `__init__` says what is public
 
 
 def name_of(file):
-    return file.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    return (
+        file.relative_to(PACKAGE)
+        .with_suffix("")
+        .as_posix()
+        .replace("/", ".")
+        .removesuffix(".__init__")
+    )
 
 
 def test_every_module_of_core_and_benchmarks_is_on_a_page():
@@ -50,9 +57,25 @@ def test_what_is_on_a_page_says_what_it_is(file):
 
 def test_an_example_stands_as_it_is_and_no_mark_means_anything():
     made = reference.restructured(
-        ["What *it* is, `a * b_`, of |x| and y_.", "", "    with it:", "        go(*them)", "", "Then."]
+        [
+            "What *it* is, `a * b_`, of |x| and y_.",
+            "",
+            "    with it:",
+            "        go(*them)",
+            "",
+            "Then.",
+        ]
     )
-    expected = [r"What \*it\* is, `a * b_`, of \|x\| and y\_.", "", "::", "", "    with it:", "        go(*them)", "", "Then."]
+    expected = [
+        r"What \*it\* is, `a * b_`, of \|x\| and y\_.",
+        "",
+        "::",
+        "",
+        "    with it:",
+        "        go(*them)",
+        "",
+        "Then.",
+    ]
     assert made == expected
 
 

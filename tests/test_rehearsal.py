@@ -1,4 +1,5 @@
-"""Every chapter's calls on every family's true class: they work, or say why not; and 4-bit loading asks for what it needs."""
+"""Every chapter's calls on every family's true class: they work, or say why not; and 4-bit loading
+asks for what it needs."""
 
 import json
 import re
@@ -15,8 +16,13 @@ from whatwhere.book import rehearsal
 from whatwhere.book.rehearsal.hub import precision
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-NO_ROTATIONS, ONE_TENSOR, TWICE = "has no 2-D RoPE", "which no hook reaches", "by a table and by 2-D RoPE"
-NO_PIECE = r"'mug', 'stool': no token of .*, nor a first piece that is long enough"  # "m" and "st" say too little
+NO_ROTATIONS, ONE_TENSOR, TWICE = (
+    "has no 2-D RoPE",
+    "which no hook reaches",
+    "by a table and by 2-D RoPE",
+)
+# "m" and "st" say too little
+NO_PIECE = r"'mug', 'stool': no token of .*, nor a first piece that is long enough"
 TABLE_OF_POSITIONS = {
     "queries and keys of the ViT's 2-D RoPE": NO_ROTATIONS, "RoPE scaling": NO_ROTATIONS,
     "an answer's dependence on row and column": NO_ROTATIONS,
@@ -25,8 +31,11 @@ REFUSED = {
     "llava": TABLE_OF_POSITIONS | {"is it there? by the words of a map": NO_PIECE},
     "qwen2_vl": {},
     "qwen2_5_vl": {},
-    "qwen3_vl": {"patches moved elsewhere": TWICE, "an answer's dependence on row and column": TWICE,
-                 "a thing's tokens replaced, by object masks": "after LM layers 1 to 2 .DeepStack."},
+    "qwen3_vl": {
+        "patches moved elsewhere": TWICE,
+        "an answer's dependence on row and column": TWICE,
+        "a thing's tokens replaced, by object masks": "after LM layers 1 to 2 .DeepStack.",
+    },
     "internvl": TABLE_OF_POSITIONS | {"patches moved elsewhere": ONE_TENSOR},
     "idefics3": TABLE_OF_POSITIONS,
 }
@@ -47,18 +56,27 @@ def test_every_call_works_or_says_why_not(family, folders):
     assert not vlm.lm._forward_pre_hooks and not vlm.adapter.vision._forward_pre_hooks
 
 
-# -- the hub's layout -------------------------------------------------------------------------------------------------
+# -- the hub's layout
+# -------------------------------------------------------------------------------------------------
 
 NAMES = {  # some of the weights' names in the published indices
-    "llava": ("language_model.lm_head.weight", "language_model.model.layers.0.self_attn.q_proj.weight",
-              "multi_modal_projector.linear_1.bias", "vision_tower.vision_model.pre_layrnorm.weight"),
-    "qwen2_vl": ("model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "visual.merger.mlp.0.weight"),
-    "qwen2_5_vl": ("lm_head.weight", "model.norm.weight", "visual.blocks.0.mlp.gate_proj.bias", "visual.patch_embed.proj.weight"),
-    "qwen3_vl": ("model.language_model.layers.0.self_attn.q_norm.weight", "model.visual.pos_embed.weight",
-                 "model.visual.deepstack_merger_list.1.linear_fc1.bias", "model.visual.blocks.0.attn.qkv.weight"),
-    "idefics3": ("lm_head.weight", "model.text_model.layers.0.self_attn.q_proj.weight", "model.vision_model.post_layernorm.bias",
+    "llava": ("language_model.lm_head.weight",
+        "language_model.model.layers.0.self_attn.q_proj.weight",
+              "multi_modal_projector.linear_1.bias",
+              "vision_tower.vision_model.pre_layrnorm.weight"),
+    "qwen2_vl": ("model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight",
+        "visual.merger.mlp.0.weight"),
+    "qwen2_5_vl": ("lm_head.weight", "model.norm.weight", "visual.blocks.0.mlp.gate_proj.bias",
+        "visual.patch_embed.proj.weight"),
+    "qwen3_vl": ("model.language_model.layers.0.self_attn.q_norm.weight",
+        "model.visual.pos_embed.weight",
+                 "model.visual.deepstack_merger_list.1.linear_fc1.bias",
+                 "model.visual.blocks.0.attn.qkv.weight"),
+    "idefics3": ("lm_head.weight", "model.text_model.layers.0.self_attn.q_proj.weight",
+        "model.vision_model.post_layernorm.bias",
                  "model.connector.modality_projection.proj.weight"),
-    "internvl": ("language_model.lm_head.weight", "language_model.model.norm.weight", "multi_modal_projector.layer_norm.weight",
+    "internvl": ("language_model.lm_head.weight", "language_model.model.norm.weight",
+        "multi_modal_projector.layer_norm.weight",
                  "vision_tower.encoder.layer.0.lambda_1"),
 }  # fmt: skip
 PUBLISHED = {  # tokens, rows of the embedding, files of weights
@@ -88,13 +106,16 @@ def test_weights_are_named_and_spread_as_on_the_hub(family, folders):
 
 @pytest.mark.parametrize("family", rehearsal.FAMILIES)
 def test_tokens_stand_where_they_stand_on_the_hub(family, folders):
-    """After the words, and in the published order, here by less; rows beyond the tokens, or a token beyond the rows."""
+    """After the words, and in the published order, here by less; rows beyond the tokens, or a token
+    beyond the rows."""
     tokenizer = AutoTokenizer.from_pretrained(folders / "hub" / family)
     marks = {mark: n for mark, n in rehearse.MARKS[family].items() if n > 2}
     assert len({n - tokenizer.convert_tokens_to_ids(mark) for mark, n in marks.items()}) == 1
     tokens, rows, _ = PUBLISHED[family]
     ours = len(ww.load(folders / "hub" / family).words)
-    assert (ours > len(tokenizer)) == (rows > tokens) and (ours - len(tokenizer) == -1) == (rows - tokens == -1)
+    assert (ours > len(tokenizer)) == (rows > tokens) and (ours - len(tokenizer) == -1) == (
+        rows - tokens == -1
+    )
 
 
 @torch.no_grad()
@@ -102,27 +123,37 @@ def test_tokens_stand_where_they_stand_on_the_hub(family, folders):
 def test_saved_in_todays_layout_and_loaded_again(family, folders, tmp_path):
     vlm, image = ww.load(folders / "hub" / family), ww.world.scene(seed=3).image
     again = ww.load(vlm.save(tmp_path / "again"))
-    assert torch.equal(vlm.logits(image, "Is there a striped mug?"), again.logits(image, "Is there a striped mug?"))
+    assert torch.equal(
+        vlm.logits(image, "Is there a striped mug?"), again.logits(image, "Is there a striped mug?")
+    )
     assert (again.words == vlm.words).all()
 
 
 def test_llamas_words_are_its_pieces(folders):
-    """The world's nine words that are two pieces of the published vocabulary are the same two here; and no more are."""
+    """The world's nine words that are two pieces of the published vocabulary are the same two here;
+    and no more are."""
     vlm = ww.load(folders / "hub" / "llava")
-    words = [word for kind in ("category", "attribute", "background") for word in ww.world.words_of(kind)]
+    words = [
+        word for kind in ("category", "attribute", "background") for word in ww.world.words_of(kind)
+    ]
     split = {word: vlm.tokenizer.tokenize(word) for word in words}
     assert {word: "|".join(pieces) for word, pieces in split.items() if len(pieces) > 1} == {
-        "bottle": "▁bott|le", "bowl": "▁bow|l", "candle": "▁cand|le", "mug": "▁m|ug", "stool": "▁st|ool", "purple": "▁pur|ple",
-        "pink": "▁p|ink", "striped": "▁strip|ed", "dotted": "▁d|otted",
+        "bottle": "▁bott|le", "bowl": "▁bow|l", "candle": "▁cand|le", "mug": "▁m|ug",
+        "stool": "▁st|ool", "purple": "▁pur|ple", "pink": "▁p|ink", "striped": "▁strip|ed",
+        "dotted": "▁d|otted",
     }  # fmt: skip
     assert set(words) - {word for word in split if len(split[word]) > 1} <= set(vlm.words)
     assert "Ġ" in vlm.words and "⏎" in vlm.words
 
 
 def test_a_family_without_a_rehearsal(tmp_path):
-    with pytest.raises(ValueError, match="no rehearsal for the family 'gpt'; there are llava, qwen2_vl"):
+    with pytest.raises(
+        ValueError, match="no rehearsal for the family 'gpt'; there are llava, qwen2_vl"
+    ):
         rehearsal.checkpoint(tmp_path, "gpt")
-    with pytest.raises(ValueError, match="no layout 'old' of a rehearsal; there are hub and transformers"):
+    with pytest.raises(
+        ValueError, match="no layout 'old' of a rehearsal; there are hub and transformers"
+    ):
         rehearsal.checkpoint(tmp_path, layout="old")
 
 

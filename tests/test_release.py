@@ -17,8 +17,16 @@ TOP = f"what-and-where-{VERSION}"
 def root(tmp_path):
     """A repository with a built book of two pages, and a student's edition."""
     for name in ("pyproject.toml", "CITATION.cff"):
-        (tmp_path / name).write_text((release.ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
-    for name in ("index.html", "book/a page.html", "_static/x.js", ".buildinfo", ".doctrees/index.doctree"):
+        (tmp_path / name).write_text(
+            (release.ROOT / name).read_text(encoding="utf-8"), encoding="utf-8"
+        )
+    for name in (
+        "index.html",
+        "book/a page.html",
+        "_static/x.js",
+        ".buildinfo",
+        ".doctrees/index.doctree",
+    ):
         (tmp_path / "_build/html" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "_build/html" / name).write_text(name)
     (tmp_path / "student").mkdir()
@@ -34,7 +42,11 @@ def test_the_offline_book_is_whole(root):
         assert packed.namelist() == [f"{TOP}/{page}" for page in pages]
         told = packed.read(f"{TOP}/READ-ME.txt").decode()
         packed.extractall(root / "there")
-    assert "Open index.html" in told and VERSION in told and release.citation()["repository-code"] in told
+    assert (
+        "Open index.html" in told
+        and VERSION in told
+        and release.citation()["repository-code"] in told
+    )
     assert (root / "there" / TOP / "book/a page.html").read_text() == "book/a page.html"
 
 
@@ -56,7 +68,9 @@ def test_an_unbuilt_book_is_a_sentence(tmp_path):
 
 def test_two_versions_are_a_sentence(root):
     text = (root / "CITATION.cff").read_text(encoding="utf-8")
-    (root / "CITATION.cff").write_text(text.replace(f"\nversion: {VERSION}", "\nversion: 9.9.9"), encoding="utf-8")
+    (root / "CITATION.cff").write_text(
+        text.replace(f"\nversion: {VERSION}", "\nversion: 9.9.9"), encoding="utf-8"
+    )
     with pytest.raises(SystemExit, match="CITATION.cff says 9.9.9"):
         release.offline(root)
 
@@ -66,9 +80,18 @@ def test_a_release_has_everything_and_its_checksums(root, capsys):
     (root / "_build/release/what-and-where-0.0.1-offline.zip").touch()
     release.main("release", root)
     names = {path.name for path in (root / "_build/release").iterdir()}
-    assert names == {f"{TOP}-offline.zip", f"{TOP}-student.zip", "codemeta.json", "zenodo.json", "SHA256SUMS"}
+    assert names == {
+        f"{TOP}-offline.zip",
+        f"{TOP}-student.zip",
+        "codemeta.json",
+        "zenodo.json",
+        "SHA256SUMS",
+    }
     assert "make instructor writes it" in capsys.readouterr().out
-    sums = dict(reversed(line.split("  ")) for line in (root / "_build/release/SHA256SUMS").read_text().splitlines())
+    sums = dict(
+        reversed(line.split("  "))
+        for line in (root / "_build/release/SHA256SUMS").read_text().splitlines()
+    )
     assert set(sums) == names - {"SHA256SUMS"}
     for name, told in sums.items():
         assert hashlib.sha256((root / "_build/release" / name).read_bytes()).hexdigest() == told
@@ -80,7 +103,10 @@ def test_the_metadata_say_what_the_citation_says():
     cited = release.citation()
     for told in (release.codemeta(), release.zenodo()):
         told = json.loads(json.dumps(told))
-        assert told["version"] == VERSION and cited["title"] in (told.get("name"), told.get("title"))
+        assert told["version"] == VERSION and cited["title"] in (
+            told.get("name"),
+            told.get("title"),
+        )
         assert told["keywords"] == cited.get("keywords", [])
     codemeta = release.codemeta()
     assert codemeta["license"] == [f"https://spdx.org/licenses/{name}" for name in cited["license"]]

@@ -1,4 +1,5 @@
-"""Nothing that is read is run, nothing outside this machine is asked, nothing outside the folders that were named is written."""
+"""Nothing that is read is run, nothing outside this machine is asked, nothing outside the folders
+that were named is written."""
 
 import ast
 import json
@@ -19,11 +20,25 @@ import whatwhere as ww
 
 ROOT = Path(__file__).parents[1]
 
-# -- what the code may not do -----------------------------------------------------------------------------------------
+# -- what the code may not do
+# -----------------------------------------------------------------------------------------
 
-MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}  # each runs what it reads
-CALLS = {"eval", "exec", "__import__", "os.system", "os.popen", "torch.load", "torch.save", "pd.read_pickle", "yaml.load",
-         "yaml.unsafe_load", "pickle.load", "tempfile.mktemp"}  # fmt: skip
+# each runs what it reads
+MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+CALLS = {
+    "eval",
+    "exec",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "torch.load",
+    "torch.save",
+    "pd.read_pickle",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "pickle.load",
+    "tempfile.mktemp",
+}
 ARGUMENTS = {"trust_remote_code": True, "shell": True, "allow_pickle": True, "weights_only": False}
 
 
@@ -31,13 +46,19 @@ def faults(source):
     """What a program does that it may not, as (line, what)."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            named = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+            )
             yield from ((node.lineno, name) for name in named if name.partition(".")[0] in MODULES)
         elif isinstance(node, ast.Call):
             if ast.unparse(node.func) in CALLS:
                 yield node.lineno, ast.unparse(node.func)
             for each in node.keywords:
-                harmless = isinstance(each.value, ast.Constant) and each.value.value != ARGUMENTS.get(each.arg)
+                harmless = isinstance(
+                    each.value, ast.Constant
+                ) and each.value.value != ARGUMENTS.get(each.arg)
                 if each.arg in ARGUMENTS and not harmless:
                     yield node.lineno, ast.unparse(each)
 
@@ -49,19 +70,27 @@ def test_no_pickle_no_foreign_code_no_shell():
 
 
 @pytest.mark.parametrize("line", [
-    "import pickle", "from joblib import load", "eval('1')", "os.system('ls')", "torch.load(path)", "run('ls', shell=True)",
-    "np.load(a, allow_pickle=True)", "load(a, trust_remote_code=True)", "load(a, trust_remote_code=trusted)",
+    "import pickle", "from joblib import load", "eval('1')", "os.system('ls')", "torch.load(path)",
+    "run('ls', shell=True)", "np.load(a, allow_pickle=True)", "load(a, trust_remote_code=True)",
+    "load(a, trust_remote_code=trusted)",
 ])  # fmt: skip
 def test_what_is_not_allowed_is_found(line):
     assert list(faults(line))
 
 
 def test_the_repository_holds_no_pickles():
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
-    assert not [name for name in listed if name.endswith((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy"))]
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert not [
+        name
+        for name in listed
+        if name.endswith((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy"))
+    ]
 
 
-# -- what a checkpoint may hold, and what then happens ----------------------------------------------------------------
+# -- what a checkpoint may hold, and what then happens
+# ----------------------------------------------------------------
 
 
 class Trap:
@@ -109,8 +138,12 @@ def test_pickled_weights_are_not_opened(trap):
     (folder / "pytorch_model.bin").write_bytes(pickled)
     assert load(folder)[0], "beside safetensors they are passed over"
     weights = (folder / "model.safetensors").rename(folder / "other.safetensors")
-    for index, named in (("pytorch_model.bin", "pytorch_model.bin"), ("model.safetensors", "pytorch_model.bin"),
-                         ("model.safetensors", "../sprung.safetensors"), ("model.safetensors", str(weights))):  # fmt: skip
+    for index, named in (
+        ("pytorch_model.bin", "pytorch_model.bin"),
+        ("model.safetensors", "pytorch_model.bin"),
+        ("model.safetensors", "../sprung.safetensors"),
+        ("model.safetensors", str(weights)),
+    ):
         path = folder / f"{index}.index.json"
         path.write_text(json.dumps({"metadata": {}, "weight_map": {"lm_head.weight": named}}))
         assert "Weights only" not in load(folder)[1] and ("safetensors" in load(folder)[1])
@@ -122,7 +155,10 @@ def test_pickled_weights_are_not_opened(trap):
     assert "Pickled weights, *.bin, can run code and are not read" in load(folder)[1]
 
 
-OWN = {kind: "evil.Evil" for kind in ("AutoConfig", "AutoModel", "AutoModelForImageTextToText", "AutoImageProcessor")}
+OWN = {
+    kind: "evil.Evil"
+    for kind in ("AutoConfig", "AutoModel", "AutoModelForImageTextToText", "AutoImageProcessor")
+}
 
 
 @pytest.mark.parametrize("name, values", [
@@ -130,8 +166,10 @@ OWN = {kind: "evil.Evil" for kind in ("AutoConfig", "AutoModel", "AutoModelForIm
     ("config.json", {"auto_map": OWN, "model_type": "evil"}),
     ("config.json", {"text_config": {"auto_map": OWN, "model_type": "evil"}}),
     ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}),
-    ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}, "tokenizer_class": "Evil"}),
-    *(("tokenizer_config.json", {"tokenizer_class": name}) for name in ("os.system", "evil.Evil", "pipeline", "RagTokenizer")),
+    ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.Evil", None]},
+        "tokenizer_class": "Evil"}),
+    *(("tokenizer_config.json", {"tokenizer_class": name}) for name in ("os.system", "evil.Evil",
+        "pipeline", "RagTokenizer")),
     ("preprocessor_config.json", {"auto_map": OWN, "image_processor_type": "Evil"}),
     ("generation_config.json", {"custom_generate": "evil"}),
 ])  # fmt: skip
@@ -143,7 +181,8 @@ def test_code_that_a_checkpoint_brings_is_not_run(trap, name, values, monkeypatc
 
 
 @pytest.mark.parametrize("values", [
-    {"_attn_implementation": "kernels-community/evil"}, {"vision_config": {"attn_implementation": "someone/evil@main:evil"}},
+    {"_attn_implementation": "kernels-community/evil"},
+    {"vision_config": {"attn_implementation": "someone/evil@main:evil"}},
 ])  # fmt: skip
 def test_code_of_the_hub_that_a_config_names_is_not_fetched(trap, values):
     change(trap[0], "config.json", **values)
@@ -151,10 +190,13 @@ def test_code_of_the_hub_that_a_config_names_is_not_fetched(trap, values):
 
 
 @pytest.mark.parametrize("hostile", [
-    "{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ cycler.__init__.__globals__.os.mkdir('SPRUNG') }}",
-    "{{ lipsum.__globals__['os'].mkdir('SPRUNG') }}", "{{ messages.append(1) }}", "{% include '/etc/passwd' %}",
-    "{{ self.__init__.__globals__.__builtins__.__import__('os').mkdir('SPRUNG') }}", "{% import 'os' as os %}",
-    "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}", "{% for i in range(10**9) %}x{% endfor %}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ cycler.__init__.__globals__.os.mkdir('SPRUNG') }}",
+    "{{ lipsum.__globals__['os'].mkdir('SPRUNG') }}", "{{ messages.append(1) }}",
+    "{% include '/etc/passwd' %}",
+    "{{ self.__init__.__globals__.__builtins__.__import__('os').mkdir('SPRUNG') }}",
+    "{% import 'os' as os %}", "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}",
+    "{% for i in range(10**9) %}x{% endfor %}",
 ])  # fmt: skip
 def test_a_template_that_reaches_out_of_its_sandbox_is_refused(trap, hostile):
     folder, sprung = trap
@@ -164,7 +206,8 @@ def test_a_template_that_reaches_out_of_its_sandbox_is_refused(trap, hostile):
     assert vlm is None and str(folder) in said and "root:" not in said, said
 
 
-# -- the network ------------------------------------------------------------------------------------------------------
+# -- the network
+# --------------------------------------------------------------------------------------------------
 
 ELSEWHERE = "192.0.2.1"  # an address that is kept for examples
 
@@ -206,22 +249,31 @@ def test_a_thread_reaches_no_other_machine_either():
 
 
 def test_this_machine_is_reached():
-    with socket.create_server(("localhost", 0)) as server, socket.create_connection(server.getsockname()) as client:
+    with (
+        socket.create_server(("localhost", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
         server.accept()[0].sendall(b"here")
         assert client.recv(4) == b"here"
     assert socket.getaddrinfo(socket.gethostname(), None) and socket.gethostbyname("localhost")
 
 
 def test_what_tests_start_finds_no_network_by_the_usual_ways():
-    code = "import urllib.request as r\ntry: r.urlopen('http://example.org', timeout=9)\nexcept OSError as error: print(error)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    code = (
+        "import urllib.request as r\ntry: r.urlopen('http://example.org', timeout=9)\nexcept "
+        "OSError as error: print(error)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert "Connection refused" in said, "by the proxy that is not there"
     with pytest.raises(OSError, match="Connection refused"):
         urlopen("http://example.org", timeout=9)
     assert os.environ["HF_HUB_OFFLINE"] == os.environ["TRANSFORMERS_OFFLINE"] == "1"
 
 
-# -- the disk ---------------------------------------------------------------------------------------------------------
+# -- the disk
+# --------------------------------------------------------------------------------------------------
 
 USE = """
 import os, sys
@@ -260,24 +312,44 @@ ww.book.ledger.record("02_reading_patches_as_words", id="what.lens.on_topic", me
 ww.book.ledger.table("what")
 print(*sorted(set(written)), sep="\\n")
 """
-FONTS = [".cache/matplotlib", ".config/matplotlib"]  # in the home folder, what matplotlib knows of them
+# in the home folder, what matplotlib knows of them
+FONTS = [".cache/matplotlib", ".config/matplotlib"]
 
 
 def test_what_is_used_writes_into_the_folders_that_were_named_and_nowhere_else(tmp_path):
     given, home, here, scratch = (tmp_path / name for name in ("given", "home", "here", "scratch"))
     for folder in (given, home, here, scratch):
         folder.mkdir()
-    environment = os.environ | {"HOME": str(home), "GIVEN": str(given), "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1",
-                                "TQDM_DISABLE": "1", "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
-    for name in ("HF_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR"):
+    environment = os.environ | {
+        "HOME": str(home),
+        "GIVEN": str(given),
+        "TMPDIR": str(scratch),
+        "OMP_NUM_THREADS": "1",
+        "TQDM_DISABLE": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    for name in (
+        "HF_HOME",
+        "XDG_CACHE_HOME",
+        "XDG_CONFIG_HOME",
+        "MPLCONFIGDIR",
+        "TORCHINDUCTOR_CACHE_DIR",
+    ):
         environment.pop(name, None)
     before = set((ROOT / "data").rglob("*"))
-    done = subprocess.run([sys.executable, "-c", USE], cwd=here, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", USE], cwd=here, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     written = [Path(line) for line in done.stdout.splitlines()]
     assert len([path for path in written if path.is_relative_to(given)]) > 10
-    kept = [path for folder in (home, here) for path in folder.rglob("*")]  # by what is not Python, too
-    strays = [path for path in written + kept if not path.is_relative_to(given) and not path.is_relative_to(scratch)]
+    # by what is not Python, too
+    kept = [path for folder in (home, here) for path in folder.rglob("*")]
+    strays = [
+        path
+        for path in written + kept
+        if not path.is_relative_to(given) and not path.is_relative_to(scratch)
+    ]
     fonts = [home / name for name in FONTS]
     known = {Path(os.devnull), *fonts, *(each.parent for each in fonts)}
     assert not [path for path in strays if path not in known and path.parent not in fonts]

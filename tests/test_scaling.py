@@ -1,4 +1,5 @@
-"""RoPE scaling: the formula in place, nothing else, undone bit for bit, saved and found again; and what is refused."""
+"""RoPE scaling: the formula in place, nothing else, undone bit for bit, saved and found again; and
+what is refused."""
 
 import json
 import math
@@ -21,10 +22,16 @@ from whatwhere import rope
 from whatwhere.book.rehearsal.checkpoints import enliven, llava, qwen2vl
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-IMAGE = np.random.default_rng(0).integers(0, 255, (24, 40, 3), dtype=np.uint8)  # 3 × 5 tokens of rehearsal/checkpoints.py
+# 3 × 5 tokens of rehearsal/checkpoints.py
+IMAGE = np.random.default_rng(0).integers(0, 255, (24, 40, 3), dtype=np.uint8)
 PROMPT = "is there a red cup ?"
-CHOICES = [{"alpha": 99, "p": 8}, {"alpha": 2.5, "p": 0.5}, {"alpha": -0.9, "p": 1}, {"alpha": 9, "k": 12, "c": 0.5},
-           {"alpha": np.float64(29), "k": 0.1, "c": -3}]  # fmt: skip
+CHOICES = [
+    {"alpha": 99, "p": 8},
+    {"alpha": 2.5, "p": 0.5},
+    {"alpha": -0.9, "p": 1},
+    {"alpha": 9, "k": 12, "c": 0.5},
+    {"alpha": np.float64(29), "k": 0.1, "c": -3},
+]
 NAN, INF = float("nan"), float("inf")
 
 
@@ -51,13 +58,27 @@ def tables():
 @pytest.fixture(scope="module")
 def windowed():
     """A bare Qwen2.5-VL, with a block that sees windows and one that sees all."""
-    text = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
+    text = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+        "num_attention_heads": 4,
             "num_key_value_heads": 2,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}}  # fmt: skip
-    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 4, "window_size": 16,
-              "fullatt_block_indexes": [1], "out_hidden_size": 32}  # fmt: skip
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4,
+                "mrope_section": [2, 1, 1]}}  # fmt: skip
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "patch_size": 4,
+        "window_size": 16,
+        "fullatt_block_indexes": [1],
+        "out_hidden_size": 32,
+    }
     torch.manual_seed(0)
-    return enliven(Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision)).eval())
+    return enliven(
+        Qwen2_5_VLForConditionalGeneration(
+            Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+        ).eval()
+    )
 
 
 @pytest.fixture(params=["toy-qwen2vl", "Qwen2-VL", "bare Qwen2-VL", "bare Qwen2.5-VL"])
@@ -79,12 +100,22 @@ def table(model):
 def everything(model):
     """All tensors of a model, also those that are not saved, and what it says of itself."""
     model = bare(model)
-    tensors = {name: each.clone() for name, each in (*model.named_parameters(), *model.named_buffers())}
-    return tensors, json.dumps(model.config.to_dict(), default=str, sort_keys=True), hasattr(model.config, "whatwhere")
+    tensors = {
+        name: each.clone() for name, each in (*model.named_parameters(), *model.named_buffers())
+    }
+    return (
+        tensors,
+        json.dumps(model.config.to_dict(), default=str, sort_keys=True),
+        hasattr(model.config, "whatwhere"),
+    )
 
 
 def same(one, other):
-    return one[1:] == other[1:] and one[0].keys() == other[0].keys() and all(map(torch.equal, one[0].values(), other[0].values()))
+    return (
+        one[1:] == other[1:]
+        and one[0].keys() == other[0].keys()
+        and all(map(torch.equal, one[0].values(), other[0].values()))
+    )
 
 
 @contextmanager
@@ -105,12 +136,14 @@ def native(vlm, image=IMAGE):
 
 
 def gain(i, n, alpha, p=None, k=None, c=None):
-    """The formula in plain numbers; d is the half of a head that turns with one axis, two dimensions a pair."""
+    """The formula in plain numbers; d is the half of a head that turns with one axis, two
+    dimensions a pair."""
     share = 2 * i / (2 * n)
     return 1 + alpha * (share**p if k is None else 1 / (1 + math.exp(-k * (share - c))))
 
 
-# -- what it does -------------------------------------------------------------------------------------------------
+# -- what it does
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chosen", CHOICES, ids=str)
@@ -120,12 +153,16 @@ def test_the_formula_in_place(turning, chosen):
     with untouched(turning):
         with rope.scaled(turning, **chosen):
             assert table(turning).data_ptr() == at and table(turning).dtype == before.dtype
-            assert table(turning).tolist() == pytest.approx(expected, rel=1e-6) and not torch.equal(table(turning), before)
+            assert table(turning).tolist() == pytest.approx(expected, rel=1e-6) and not torch.equal(
+                table(turning), before
+            )
     assert n > 1 and (chosen.get("p") is None or table(turning)[0] == before[0])
 
 
 def test_the_gains_by_hand():
-    assert rope.gains(4, 99, 2).tolist() == pytest.approx([1, 1 + 99 / 16, 1 + 99 / 4, 1 + 99 * 9 / 16])
+    assert rope.gains(4, 99, 2).tolist() == pytest.approx(
+        [1, 1 + 99 / 16, 1 + 99 / 4, 1 + 99 * 9 / 16]
+    )
     assert rope.sigmoid_gains(4, 9, 20, 0.5)[2] == pytest.approx(5.5)  # half way where 2i/d is c
     rising = rope.sigmoid_gains(64, 9, 5, 0.5)
     assert (rising.diff() > 0).all() and 1 < rising[0] and rising[-1] < 10
@@ -138,7 +175,9 @@ def test_only_the_frequencies_change_and_no_hook_is_there(turning):
     hung = hooks(turning)
     with rope.scaled(turning, 9, 2):
         now, says, _ = everything(turning)
-        assert {name for name in tensors if not torch.equal(now[name], tensors[name])} == {"model.visual.rotary_pos_emb.inv_freq"}
+        assert {name for name in tensors if not torch.equal(now[name], tensors[name])} == {
+            "model.visual.rotary_pos_emb.inv_freq"
+        }
         assert now.keys() == tensors.keys() and hooks(turning) == hung
         says = json.loads(says)
         assert says["whatwhere"].pop("rope_scaling") == {"alpha": 9, "p": 2}
@@ -152,7 +191,9 @@ def test_logits_change_inside_and_are_the_same_bit_for_bit_afterwards(vlm):
     for chosen in CHOICES:
         with untouched(vlm), rope.scaled(vlm, **chosen):
             inside = native(vlm)
-            assert apart(inside, before) > OTHER and apart(vlm.logits(IMAGE, PROMPT), inside[0]) < SAME
+            assert (
+                apart(inside, before) > OTHER and apart(vlm.logits(IMAGE, PROMPT), inside[0]) < SAME
+            )
         assert torch.equal(native(vlm), before) and torch.equal(vlm.logits(IMAGE, PROMPT), ours)
 
 
@@ -167,7 +208,9 @@ def test_alpha_zero_changes_nothing(vlm, chosen):
 @pytest.mark.parametrize("grid", [(6, 10), (2, 14), (18, 6)])
 def test_windows_turn_too(windowed, grid):
     """Qwen2.5-VL's tower on unequal sides, which its windows do not divide."""
-    patches = torch.randn(math.prod(grid), 3 * 2 * 4 * 4, generator=torch.Generator().manual_seed(0))
+    patches = torch.randn(
+        math.prod(grid), 3 * 2 * 4 * 4, generator=torch.Generator().manual_seed(0)
+    )
 
     def run():
         return windowed.model.visual(patches, grid_thw=torch.tensor([[1, *grid]])).pooler_output
@@ -181,16 +224,23 @@ def test_windows_turn_too(windowed, grid):
 @torch.no_grad()
 @pytest.mark.parametrize("chosen", [None, *CHOICES], ids=str)
 def test_a_scaled_model_does_what_the_algebra_says(vlm, chosen):
-    """From queries, keys and values before rotation to what the attention of every block puts out."""
+    """From queries, keys and values before rotation to what the attention of every block puts
+    out."""
     unscaled, out = rope.vision(vlm), []
     with rope.scaled(vlm, **chosen or {"alpha": 0, "p": 1}):
         rotary, heads = rope.vision(vlm), rope.heads(vlm, IMAGE)
-        tools = [b.attn.proj.register_forward_pre_hook(lambda m, args: out.append(args[0])) for b in vlm.vision_blocks]
+        tools = [
+            b.attn.proj.register_forward_pre_hook(lambda m, args: out.append(args[0]))
+            for b in vlm.vision_blocks
+        ]
         vlm.vit_states(IMAGE, [vlm.depths])
         [tool.remove() for tool in tools]
 
     def off(rotary):
-        made = (rotary.logits(heads.q.double(), heads.k.double(), heads.at).softmax(-1) @ heads.v.double()).transpose(1, 2)
+        made = (
+            rotary.logits(heads.q.double(), heads.k.double(), heads.at).softmax(-1)
+            @ heads.v.double()
+        ).transpose(1, 2)
         return max(apart(*both) for both in zip(made.flatten(2), out, strict=True))
 
     assert off(rotary) < SAME and (chosen is None) == (off(unscaled) < OTHER)
@@ -203,12 +253,17 @@ def test_other_precisions(folder, dtype, cast):
     vlm.model.to(dtype)
     before, exact = native(vlm), table(vlm).clone().double()
     with untouched(vlm), rope.scaled(vlm, 9, 2):
-        assert not torch.equal(native(vlm), before) and native(vlm).isfinite().all() and table(vlm).dtype == dtype
+        assert (
+            not torch.equal(native(vlm), before)
+            and native(vlm).isfinite().all()
+            and table(vlm).dtype == dtype
+        )
         assert torch.equal(table(vlm), (exact * rope.gains(3, 9, 2)).to(dtype))
     assert torch.equal(native(vlm), before)
 
 
-# -- undone -------------------------------------------------------------------------------------------------------
+# -- undone
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -227,7 +282,10 @@ def test_the_config_is_what_it_was(about, tmp_path):
     noted = getattr(vlm.model.config, "whatwhere", None)
     assert noted == about and hasattr(vlm.model.config, "whatwhere") == bool(about)
     with untouched(vlm), rope.scaled(vlm, 9, k=3, c=0.5):
-        assert vlm.model.config.whatwhere == {**(about or {}), "rope_scaling": {"alpha": 9, "k": 3, "c": 0.5}}
+        assert vlm.model.config.whatwhere == {
+            **(about or {}),
+            "rope_scaling": {"alpha": 9, "k": 3, "c": 0.5},
+        }
         assert vlm.about == (about or {})
     assert getattr(vlm.model.config, "whatwhere", None) is noted
 
@@ -250,10 +308,13 @@ def test_a_model_that_is_cast_inside_is_undone_too(folder):
     assert same(everything(vlm), everything(other))
 
 
-# -- saved and found again ----------------------------------------------------------------------------------------
+# -- saved and found again
+# ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chosen", [{"alpha": 9, "p": 2}, {"alpha": 9, "k": 3, "c": 0.5}, {"alpha": 0, "p": 1}], ids=str)
+@pytest.mark.parametrize(
+    "chosen", [{"alpha": 9, "p": 2}, {"alpha": 9, "k": 3, "c": 0.5}, {"alpha": 0, "p": 1}], ids=str
+)
 def test_a_model_saved_while_scaled_is_scaled_for_good(vlm, chosen, tmp_path):
     before = native(vlm)
     with rope.scaled(vlm, **chosen):
@@ -261,15 +322,23 @@ def test_a_model_saved_while_scaled_is_scaled_for_good(vlm, chosen, tmp_path):
         assert vlm.save(tmp_path / "scaled") == tmp_path / "scaled"
     vlm.save(tmp_path / "as it was")
     note = json.loads((tmp_path / "scaled/config.json").read_text())["whatwhere"]["rope_scaling"]
-    assert note == chosen and "whatwhere" not in json.loads((tmp_path / "as it was/config.json").read_text())
+    assert note == chosen and "whatwhere" not in json.loads(
+        (tmp_path / "as it was/config.json").read_text()
+    )
     found = ww.load(tmp_path / "scaled", "cpu", "float32")
     assert torch.equal(native(found), inside) and torch.equal(table(found), theta)
     assert torch.equal(rope.vision(found).theta[:3], theta.double())
     tensors, *said = everything(found)
-    with pytest.raises(ValueError, match="scaled already, by .'alpha'.*leave that context first, or load it unscaled"):
+    with pytest.raises(
+        ValueError,
+        match="scaled already, by .'alpha'.*leave that context first, or load it unscaled",
+    ):
         with rope.scaled(found, 1, 1):
             raise AssertionError("it went in")
-    assert all(map(torch.equal, everything(found)[0].values(), tensors.values())) and [*everything(found)[1:]] == said
+    assert (
+        all(map(torch.equal, everything(found)[0].values(), tensors.values()))
+        and [*everything(found)[1:]] == said
+    )
     found.save(tmp_path / "again")  # and once more: it is not scaled twice
     assert torch.equal(native(ww.load(tmp_path / "again", "cpu", "float32")), inside)
     plain = ww.load(tmp_path / "as it was", "cpu", "float32")
@@ -285,27 +354,60 @@ def test_transformers_alone_passes_over_the_note(vlm, tmp_path):
     assert torch.equal(table(Qwen2VLForConditionalGeneration.from_pretrained(tmp_path)), theta)
 
 
-@pytest.mark.parametrize("make, options", [(llava, {}), (llava, dict(strategy="full", tied=True)), (qwen2vl, dict(tied=True))])
+@pytest.mark.parametrize(
+    "make, options",
+    [(llava, {}), (llava, dict(strategy="full", tied=True)), (qwen2vl, dict(tied=True))],
+)
 def test_any_model_can_be_saved(make, options, tmp_path):
     make(tmp_path / "made", **options)
     vlm = ww.load(tmp_path / "made", "cpu", "float32")
     found = ww.load(vlm.save(tmp_path / "saved"), "cpu", "float32")
     assert torch.equal(vlm.logits(IMAGE, PROMPT), found.logits(IMAGE, PROMPT))
     assert vlm.answer(IMAGE, PROMPT) == found.answer(IMAGE, PROMPT)
-    assert not [file.name for file in (tmp_path / "saved").iterdir() if file.suffix in (".bin", ".pt", ".pkl")]
+    assert not [
+        file.name
+        for file in (tmp_path / "saved").iterdir()
+        if file.suffix in (".bin", ".pt", ".pkl")
+    ]
 
 
-# -- refused ------------------------------------------------------------------------------------------------------
+# -- refused
+# --------------------------------------------------------------------------------------------------
 
 WRONG = [
-    *[({"alpha": alpha, **rest}, "alpha is a finite number above -1")
-      for alpha in (-1, -1.5, NAN, INF, -INF, True, "9", None, [9]) for rest in ({"p": 2}, {"k": 3, "c": 0.5})],
-    *[({"alpha": 9, "p": p}, "p is a finite number above 0") for p in (0, -1, NAN, INF, True, "2", [2])],
-    *[({"alpha": 9, "k": k, "c": 0.5}, "k is a finite number above 0") for k in (0, -3, NAN, INF, False, "3")],
-    *[({"alpha": 9, "k": 3, "c": c}, "c is a finite number; got") for c in (NAN, INF, -INF, True, "0.5")],
-    *[({"alpha": 9, **rest}, "alpha and either p, the paper's power, or both k and c, for the sigmoid")
-      for rest in ({}, {"k": 3}, {"c": 0.5}, {"p": 2, "k": 3}, {"p": 2, "c": 0.5}, {"p": 2, "k": 3, "c": 0.5}, {"c": 0})],
-]  # fmt: skip
+    *[
+        ({"alpha": alpha, **rest}, "alpha is a finite number above -1")
+        for alpha in (-1, -1.5, NAN, INF, -INF, True, "9", None, [9])
+        for rest in ({"p": 2}, {"k": 3, "c": 0.5})
+    ],
+    *[
+        ({"alpha": 9, "p": p}, "p is a finite number above 0")
+        for p in (0, -1, NAN, INF, True, "2", [2])
+    ],
+    *[
+        ({"alpha": 9, "k": k, "c": 0.5}, "k is a finite number above 0")
+        for k in (0, -3, NAN, INF, False, "3")
+    ],
+    *[
+        ({"alpha": 9, "k": 3, "c": c}, "c is a finite number; got")
+        for c in (NAN, INF, -INF, True, "0.5")
+    ],
+    *[
+        (
+            {"alpha": 9, **rest},
+            "alpha and either p, the paper's power, or both k and c, for the sigmoid",
+        )
+        for rest in (
+            {},
+            {"k": 3},
+            {"c": 0.5},
+            {"p": 2, "k": 3},
+            {"p": 2, "c": 0.5},
+            {"p": 2, "k": 3, "c": 0.5},
+            {"c": 0},
+        )
+    ],
+]
 
 
 @pytest.mark.parametrize(("chosen", "says"), WRONG, ids=str)
@@ -315,7 +417,11 @@ def test_wrong_numbers_are_refused_in_a_sentence(vlm, chosen, says):
 
 
 def test_every_kind_of_model_refuses(turning):
-    with untouched(turning), pytest.raises(ValueError, match="alpha is a finite number"), rope.scaled(turning, -1, 2):
+    with (
+        untouched(turning),
+        pytest.raises(ValueError, match="alpha is a finite number"),
+        rope.scaled(turning, -1, 2),
+    ):
         raise AssertionError("it went in")
 
 
@@ -324,7 +430,10 @@ def test_a_model_without_two_axes_is_refused(tables, name):
     model = tables[name]
     assert isinstance(bare(model), LlavaForConditionalGeneration)
     before = everything(model)
-    with pytest.raises(ValueError, match=f"{name} has no 2-D RoPE.*model of the Qwen2-VL"), rope.scaled(model, 9, 2):
+    with (
+        pytest.raises(ValueError, match=f"{name} has no 2-D RoPE.*model of the Qwen2-VL"),
+        rope.scaled(model, 9, 2),
+    ):
         raise AssertionError("it went in")
     assert same(everything(model), before)
 
@@ -353,22 +462,31 @@ def noted(source, folder, note):
     return folder
 
 
-DAMAGED = [{"alpha": "x"}, {"alpha": "x", "p": 2}, {"alpha": 9}, {"p": 2}, {"alpha": 9, "k": 3}, {"alpha": 9, "c": 3}, {}, [], "",
-           0, False, {"alpha": 9, "p": 2, "k": 3, "c": 0}, {"alpha": 9, "p": 2, "beta": 1}, {"alpha": 9, "p": 2, "n": 3},
-           "α 9, p 2", ["alpha", 9, "p", 2], 9, True, {"alpha": -1, "p": 2}, {"alpha": None, "p": 2}, {"alpha": 9, "p": 0},
-           {"alpha": NAN, "p": 2}, {"alpha": INF, "p": 2}, {"alpha": True, "p": 2}, {"Alpha": 9, "p": 2}]  # fmt: skip
+DAMAGED = [{"alpha": "x"}, {"alpha": "x", "p": 2}, {"alpha": 9}, {"p": 2}, {"alpha": 9, "k": 3},
+    {"alpha": 9, "c": 3}, {}, [], "",
+           0, False, {"alpha": 9, "p": 2, "k": 3, "c": 0}, {"alpha": 9, "p": 2, "beta": 1},
+           {"alpha": 9, "p": 2, "n": 3},
+           "α 9, p 2", ["alpha", 9, "p", 2], 9, True, {"alpha": -1, "p": 2},
+           {"alpha": None, "p": 2}, {"alpha": 9, "p": 0},
+           {"alpha": NAN, "p": 2}, {"alpha": INF, "p": 2}, {"alpha": True, "p": 2},
+           {"Alpha": 9, "p": 2}]  # fmt: skip
 
 
 @pytest.mark.parametrize("note", DAMAGED, ids=str)
 def test_a_damaged_note_is_refused_in_a_sentence(folder, note, tmp_path):
-    with pytest.raises(ValueError, match="The config's note on RoPE scaling is damaged: .* does not say alpha and p, or"):
+    with pytest.raises(
+        ValueError,
+        match="The config's note on RoPE scaling is damaged: .* does not say alpha and p, or",
+    ):
         ww.load(noted(folder, tmp_path / "damaged", note), "cpu", "float32")
 
 
 def test_a_note_on_a_model_without_two_axes_is_refused(tmp_path):
     llava(tmp_path / "made")
     with pytest.raises(ValueError, match="has no 2-D RoPE"):
-        ww.load(noted(tmp_path / "made", tmp_path / "noted", {"alpha": 9, "p": 2}), "cpu", "float32")
+        ww.load(
+            noted(tmp_path / "made", tmp_path / "noted", {"alpha": 9, "p": 2}), "cpu", "float32"
+        )
 
 
 def test_a_note_written_by_hand_is_as_good(vlm, folder, tmp_path):
@@ -376,4 +494,6 @@ def test_a_note_written_by_hand_is_as_good(vlm, folder, tmp_path):
         inside = native(vlm)
     found = ww.load(noted(folder, tmp_path / "by hand", {"p": 2, "alpha": 9}), "cpu", "float32")
     assert torch.equal(native(found), inside)
-    assert torch.equal(native(ww.load(noted(folder, tmp_path / "null", None), "cpu", "float32")), native(vlm))
+    assert torch.equal(
+        native(ww.load(noted(folder, tmp_path / "null", None), "cpu", "float32")), native(vlm)
+    )

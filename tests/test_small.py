@@ -1,4 +1,5 @@
-"""Small organisms and the scaling study: what they are told is true, a seed is a seed, and nothing is measured twice."""
+"""Small organisms and the scaling study: what they are told is true, a seed is a seed, and nothing
+is measured twice."""
 
 import dataclasses
 import json
@@ -52,9 +53,16 @@ def organism(one_thread):
 
 @pytest.fixture(scope="module")
 def taught():
-    """toy-qwen2vl as the study takes it: it knows answers, so that right and wrong ones can be told apart."""
+    """toy-qwen2vl as the study takes it: it knows answers, so that right and wrong ones can be told
+    apart."""
     model = ww.load(small.NAME, "cpu", "float32").model
-    return small.Small(Tower(model, small.NAME), torch.nn.Identity(), 0, data.draw_questions, lambda s, rnd: world.questions(s))
+    return small.Small(
+        Tower(model, small.NAME),
+        torch.nn.Identity(),
+        0,
+        data.draw_questions,
+        lambda s, rnd: world.questions(s),
+    )
 
 
 @pytest.fixture
@@ -74,7 +82,8 @@ def many(n=150):
     return [scene for split in world.SPLITS for scene in world.scenes(split, n)]
 
 
-# -- what it is told ----------------------------------------------------------------------------------------------
+# -- what it is told
+# ----------------------------------------------------------------------------------------------
 
 
 def by_colour(scene, colour):
@@ -114,7 +123,9 @@ def test_questions_are_true_of_the_scene():
         assert asked.count("relation") == 0 or [q.family for q in these].count("relation") <= 3
     assert set(asked) == set(answers) == FAMILIES
     assert answers["existence"] == {"yes", "no"} and answers["relation"] == set(data.RELATIONS)
-    assert answers["background"] == set(world.BACKGROUNDS) and answers["category"] == set(world.CATEGORIES) - {"sign"}
+    assert answers["background"] == set(world.BACKGROUNDS) and answers["category"] == set(
+        world.CATEGORIES
+    ) - {"sign"}
 
 
 def test_questions_are_drawn_by_the_given_chance_alone():
@@ -122,7 +133,9 @@ def test_questions_are_drawn_by_the_given_chance_alone():
     random.seed(1)
     first = [small.questions(scene, random.Random(n)) for n in range(20)]
     random.seed(2)
-    assert [small.questions(scene, random.Random(n)) for n in range(20)] == first and len({str(each) for each in first}) > 5
+    assert [small.questions(scene, random.Random(n)) for n in range(20)] == first and len(
+        {str(each) for each in first}
+    ) > 5
 
 
 def test_captions_say_every_clear_relation_and_no_other():
@@ -130,8 +143,15 @@ def test_captions_say_every_clear_relation_and_no_other():
     for scene in many(60):
         worn = [thing.colour for thing in scene.things]
         alone = [thing for thing in scene.things if thing.colour and worn.count(thing.colour) == 1]
-        expected = {(a.colour, b.colour, word) for a, b in permutations(alone, 2) if (word := world.relation(a, b))}
-        found = [(small.COLOURS[a], small.COLOURS[b], data.RELATIONS[word]) for a, b, word in small.captions(scene)]
+        expected = {
+            (a.colour, b.colour, word)
+            for a, b in permutations(alone, 2)
+            if (word := world.relation(a, b))
+        }
+        found = [
+            (small.COLOURS[a], small.COLOURS[b], data.RELATIONS[word])
+            for a, b, word in small.captions(scene)
+        ]
         assert set(found) == expected and len(found) == len(expected)
         said += len(found)
     assert said > 100
@@ -150,7 +170,9 @@ def test_patches_are_told_what_they_show(side):
             share = [(here == n).mean() for n in range(len(scene.things))]
             first = scene.things[int(np.argmax(share))]
             if max(share) >= 0.3:
-                assert said == {word for word in (first.colour, first.texture, first.category) if word} & set(small.WORDS)
+                assert said == {
+                    word for word in (first.colour, first.texture, first.category) if word
+                } & set(small.WORDS)
                 kinds["thing"] += 1
             else:
                 assert said == {scene.background}
@@ -166,40 +188,61 @@ def test_controlled_sets(at, split):
     assert len(items) == 24 and [question.answer for _, (question,) in items] == 6 * list(order)
     for n in range(0, 24, 4):
         scenes = [scene for scene, _ in items[n : n + 4]]
-        assert len({tuple((t.category, t.colour, t.texture) for t in s.things) for s in scenes}) == 1
-        assert len({s.background for s in scenes}) == 1 and scenes[0].things[0].colour != scenes[0].things[1].colour
+        assert (
+            len({tuple((t.category, t.colour, t.texture) for t in s.things) for s in scenes}) == 1
+        )
+        assert (
+            len({s.background for s in scenes}) == 1
+            and scenes[0].things[0].colour != scenes[0].things[1].colour
+        )
     for scene, (question,) in items:
-        assert ("relation", question.answer) == truth(scene, question) and len(scene.things) == 2 and scene.split == split
+        assert (
+            ("relation", question.answer) == truth(scene, question)
+            and len(scene.things) == 2
+            and scene.split == split
+        )
     assert items[:8] == small.controlled(*at, split, 2) and small.controlled(*at, split, 0) == []
 
 
 def test_controlled_sets_in_a_larger_room():
     items = small.controlled("B", "wide", "test", 2, scaling.LARGE)
-    assert {(scene.width, scene.height) for scene, _ in items} == {(216, 216)} and scaling.LARGE // 9 == 24
+    assert {(scene.width, scene.height) for scene, _ in items} == {
+        (216, 216)
+    } and scaling.LARGE // 9 == 24
 
 
-# -- a seed is a seed ---------------------------------------------------------------------------------------------
+# -- a seed is a seed
+# ---------------------------------------------------------------------------------------------
 
 
 def test_a_seed_gives_the_same_weights(organism):
     torch.manual_seed(1234)  # whatever has been drawn before
     again, logs = grown(0)
-    assert not changed(weights(organism), weights(again)) and torch.equal(organism.frequencies, again.frequencies)
+    assert not changed(weights(organism), weights(again)) and torch.equal(
+        organism.frequencies, again.frequencies
+    )
     assert [[set(entry) for entry in log] for log in logs] == 2 * [[{"step", "loss", "right"}]]
 
 
 def test_another_seed_gives_others(organism):
     other = weights(grown(1)[0])
     differ = changed(weights(organism), other)
-    assert {name for name in other if name.endswith(".weight") and "visual.blocks" in name} <= differ
-    assert {name for name in other if "language_model" in name} <= differ  # the same at first; other scenes, other questions
+    assert {
+        name for name in other if name.endswith(".weight") and "visual.blocks" in name
+    } <= differ
+    # the same at first; other scenes, other questions
+    assert {name for name in other if "language_model" in name} <= differ
 
 
 def test_it_starts_from_the_language_model_of_toy_qwen2vl(organism, taught):
     sprout = small.sprout(3)
     theirs = taught.tower.lm.state_dict()
     assert not changed(theirs, sprout.tower.lm.state_dict())
-    assert len(sprout.tower.blocks) == small.BLOCKS == 3 and sprout.pairs == 4 and sprout.tower.blocks[0].attn.num_heads == 4
+    assert (
+        len(sprout.tower.blocks) == small.BLOCKS == 3
+        and sprout.pairs == 4
+        and sprout.tower.blocks[0].attn.num_heads == 4
+    )
     assert torch.equal(sprout.frequencies, rope.frequencies(16).float())
     for block in sprout.tower.blocks:
         queries_and_keys, values = block.attn.qkv.bias.split([2 * small.WIDTH, small.WIDTH])
@@ -208,10 +251,12 @@ def test_it_starts_from_the_language_model_of_toy_qwen2vl(organism, taught):
 
 
 def test_the_language_model_sees_no_rows_and_columns(organism, monkeypatch):
-    """It is given rows and columns as ever, and turns with neither. (It does see which token comes first: its attention is
-    causal.)"""
+    """It is given rows and columns as ever, and turns with neither. (It does see which token comes
+    first: its attention is causal.)"""
     tower, pages = organism.tower, data.Pages(small.NAME)
-    rows = pages.rows([small.questions(scene, random.Random(0)) for scene in world.scenes("test", 2)])
+    rows = pages.rows(
+        [small.questions(scene, random.Random(0)) for scene in world.scenes("test", 2)]
+    )
     visual = torch.randn(2, 64, 96, generator=torch.Generator().manual_seed(0))
     usual, chance = tower.positions, torch.Generator().manual_seed(1)
 
@@ -228,20 +273,32 @@ def test_the_language_model_sees_no_rows_and_columns(organism, monkeypatch):
     assert torch.equal(logits([]), logits([1, 2])) and (logits([]) - logits([0])).abs().max() > 0.1
 
 
-# -- positions in the vision tower --------------------------------------------------------------------------------
+# -- positions in the vision tower
+# --------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "gains", [[1.0, 1, 1, 1], [0.3, 2, 5, 9], [[1.0, 1, 1, 1]] * 2, [[1.0, 2, 5, 9], [0.5, 0, 2, 1]]], ids=str
+    "gains",
+    [[1.0, 1, 1, 1], [0.3, 2, 5, 9], [[1.0, 1, 1, 1]] * 2, [[1.0, 2, 5, 9], [0.5, 0, 2, 1]]],
+    ids=str,
 )
 def test_frequencies_by_axis_are_what_transformers_makes_of_them(turned, gains):
     organism, gains = turned(rope.frequencies(16) * torch.tensor(gains)), torch.tensor(gains)
-    vlm = VLM(organism.tower.model, build.tokenizer(small.NAME), build.image_processor(small.NAME), "small")
+    vlm = VLM(
+        organism.tower.model,
+        build.tokenizer(small.NAME),
+        build.image_processor(small.NAME),
+        "small",
+    )
     scenes = list(world.scenes("test", 2))
     pixels = vlm.adapter.pixels([scene.image for scene in scenes])
-    assert organism.tower.vision.rotary_pos_emb.inv_freq.shape == gains.shape and organism.pairs == 4
-    states = organism.tower.vision(pixels["pixel_values"], pixels["image_grid_thw"]).last_hidden_state.reshape(2, 256, -1)
+    assert (
+        organism.tower.vision.rotary_pos_emb.inv_freq.shape == gains.shape and organism.pairs == 4
+    )
+    states = organism.tower.vision(
+        pixels["pixel_values"], pixels["image_grid_thw"]
+    ).last_hidden_state.reshape(2, 256, -1)
     raster = torch.arange(256).reshape(8, 2, 8, 2).transpose(1, 2).flatten()
     ours = organism.tower.patches(data.normalise(data.stack(scenes)))
     assert apart(ours[:, raster], states) < SAME < ours.std()
@@ -250,16 +307,24 @@ def test_frequencies_by_axis_are_what_transformers_makes_of_them(turned, gains):
 @torch.no_grad()
 @pytest.mark.parametrize("blind", [{"rows"}, {"columns"}, {"rows", "columns"}, set()], ids=str)
 def test_a_tower_without_positions_knows_no_places(turned, blind):
-    """Patches change places, and their states with them, if and only if the tower does not turn with the axis of the change."""
+    """Patches change places, and their states with them, if and only if the tower does not turn
+    with the axis of the change."""
     theta = rope.frequencies(16)
-    organism = turned(torch.stack([theta * ("rows" not in blind), theta * ("columns" not in blind)]))
+    organism = turned(
+        torch.stack([theta * ("rows" not in blind), theta * ("columns" not in blind)])
+    )
     pixels = data.normalise(data.stack(list(world.scenes("test", 1))))
     cells = pixels.unfold(2, 9, 9).unfold(3, 9, 9)  # (1, 3, rows, columns, 9, 9)
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
     before = organism.tower.patches(pixels).unflatten(1, (16, 16))
     for axis, name in ((0, "rows"), (1, "columns")):
-        moved = cells.index_select(2 + axis, order).permute(0, 1, 2, 4, 3, 5).reshape(1, 3, 144, 144)
-        off = apart(organism.tower.patches(moved).unflatten(1, (16, 16)), before.index_select(1 + axis, order))
+        moved = (
+            cells.index_select(2 + axis, order).permute(0, 1, 2, 4, 3, 5).reshape(1, 3, 144, 144)
+        )
+        off = apart(
+            organism.tower.patches(moved).unflatten(1, (16, 16)),
+            before.index_select(1 + axis, order),
+        )
         assert (off < SAME) == (name in blind)
 
 
@@ -273,7 +338,8 @@ def test_scaled_by_starts_from_the_unscaled(turned):
     assert torch.equal(organism.frequencies, usual)
 
 
-# -- learning and exams -------------------------------------------------------------------------------------------
+# -- learning and exams
+# -------------------------------------------------------------------------------------------
 
 
 def test_a_stage_leaves_the_rest_as_it_was():
@@ -282,8 +348,10 @@ def test_a_stage_leaves_the_rest_as_it_was():
     for stage in (*TWO_STEPS, FINE):
         before = weights(organism)
         small.learn(organism, stage)
-        parts[stage.name] = {re.match(r"reader|model\.lm_head|model\.model\.(visual|language_model)", name)[0]
-                             for name in changed(before, weights(organism))}  # fmt: skip
+        parts[stage.name] = {
+            re.match(r"reader|model\.lm_head|model\.model\.(visual|language_model)", name)[0]
+            for name in changed(before, weights(organism))
+        }
     assert parts["vision"] == {"reader", "model.model.visual"}
     everything = {"model.lm_head", "model.model.visual", "model.model.language_model"}
     assert parts["tune"] == parts["fine-tune"] == everything
@@ -303,17 +371,25 @@ def test_the_log_is_of_every_so_many_steps():
     assert all(entry["loss"] > 0 and 0 <= entry["right"] <= 1 for entry in log)
 
 
-@pytest.mark.filterwarnings("ignore:taught has only ever seen")  # what it says is compared, not believed
+# what it says is compared, not believed
+@pytest.mark.filterwarnings("ignore:taught has only ever seen")
 @pytest.mark.parametrize("size", [world.SIZE, scaling.LARGE])
 def test_right_is_what_the_model_would_answer(taught, size):
-    """Many questions packed behind one picture, against one question at a time through `generate`."""
-    vlm = VLM(taught.tower.model, build.tokenizer(small.NAME), build.image_processor(small.NAME), "taught")
-    items = [(scene, world.questions(scene, ("existence", "colour", "counting", "relation", "reading")))
-             for scene in world.scenes("test", 4, size=size)]  # fmt: skip
+    """Many questions packed behind one picture, against one question at a time through
+    `generate`."""
+    vlm = VLM(
+        taught.tower.model, build.tokenizer(small.NAME), build.image_processor(small.NAME), "taught"
+    )
+    items = [
+        (scene, world.questions(scene, ("existence", "colour", "counting", "relation", "reading")))
+        for scene in world.scenes("test", 4, size=size)
+    ]
     for _, asked in items:  # and answers that are wrong
         asked += [dataclasses.replace(question, answer="brick") for question in asked[:1]]
     found = exact(taught.tower, items, batch=3)
-    expected = [[vlm.answer(scene.image, q.text, 4) == q.answer for q in asked] for scene, asked in items]
+    expected = [
+        [vlm.answer(scene.image, q.text, 4) == q.answer for q in asked] for scene, asked in items
+    ]
     assert [list(map(bool, each)) for each in found] == expected
     assert {verdict for each in expected for verdict in each} == {True, False}
 
@@ -323,7 +399,9 @@ def test_kept_and_opened_again(organism, tmp_path):
     small.keep(organism, file)
     again = small.reopen(file, 0)
     items = [item for at in scaling.SETTINGS for item in small.controlled(*at, "test", 1)]
-    assert not changed(weights(organism), weights(again)) and exact(again.tower, items) == exact(organism.tower, items)
+    assert not changed(weights(organism), weights(again)) and exact(again.tower, items) == exact(
+        organism.tower, items
+    )
     assert again.tower.head.weight is again.tower.lm.get_input_embeddings().weight
     assert [each.name for each in file.parent.iterdir()] == ["small.safetensors"]
 
@@ -344,15 +422,22 @@ def test_half_kept_never_replaces_what_was_kept(organism, tmp_path, monkeypatch)
     assert file.read_bytes() == whole
 
 
-# -- the study ----------------------------------------------------------------------------------------------------
+# -- the study
+# --------------------------------------------------------------------------------------------------
 
 
 def test_scalings():
     for n in (4, 6, 20):
         some = scaling.scalings(n)
-        assert (some["none"] == 1).all() and all(gains.shape == (n,) and (gains > 0).all() for gains in some.values())
-        assert torch.equal(some["paper: α 99, p 8"], rope.gains(n, 99, 8)) and torch.equal(some["α 9, p 2"], rope.gains(n, 9, 2))
-        assert set(scaling.FROM_THE_START) <= set(some) and len(set(map(str, some.values()))) == len(some)
+        assert (some["none"] == 1).all() and all(
+            gains.shape == (n,) and (gains > 0).all() for gains in some.values()
+        )
+        assert torch.equal(some["paper: α 99, p 8"], rope.gains(n, 99, 8)) and torch.equal(
+            some["α 9, p 2"], rope.gains(n, 9, 2)
+        )
+        assert set(scaling.FROM_THE_START) <= set(some) and len(
+            set(map(str, some.values()))
+        ) == len(some)
 
 
 @pytest.mark.parametrize("n", [4, 6])
@@ -366,11 +451,14 @@ def test_alternatives_are_what_their_names_say(n):
         elif found := re.fullmatch(r"all × ([\d.]+)", name):
             assert (gains == float(found[1])).all()
         elif found := re.fullmatch(r"frequency (\d+) alone × ([\d.]+)", name):
-            assert torch.equal(gains, torch.where(steps == int(found[1]) - 1, float(found[2]), 1.0).double())
+            assert torch.equal(
+                gains, torch.where(steps == int(found[1]) - 1, float(found[2]), 1.0).double()
+            )
         elif found := re.fullmatch(r"(?:paper: )?α (\d+), p (\d+)(.*)", name):
             formula, one = rope.gains(n, int(found[1]), int(found[2])), torch.ones(n)
             assert torch.equal(gains, {
-                "": formula, ", rows alone": torch.stack([formula, one]), ", columns alone": torch.stack([one, formula]),
+                "": formula, ", rows alone": torch.stack([formula, one]),
+                ", columns alone": torch.stack([one, formula]),
                 ", without frequency 2": torch.cat([formula[:1], one[:1], formula[2:]]).double(),
             }[found[3]])  # fmt: skip
         elif found := re.fullmatch(r"sigmoid: α ([\d.]+), k (\d+), c ([\d.]+)", name):
@@ -389,7 +477,9 @@ def test_a_step_is_measured_once(tmp_path, capsys):
     file = tmp_path / "deep" / "task.json"
     notes = scaling.Notes(file)
     first = notes.once("α 9, p 2", measure)
-    assert first["found"] == 1 and first["seconds"] >= 0 and notes.once("α 9, p 2", measure) == first
+    assert (
+        first["found"] == 1 and first["seconds"] >= 0 and notes.once("α 9, p 2", measure) == first
+    )
     again = scaling.Notes(file)  # another run
     assert again.once("α 9, p 2", measure) == first and again.once("none", measure)["found"] == 2
     assert json.loads(file.read_text()) == again.found and len(calls) == 2
@@ -418,9 +508,15 @@ def test_a_killed_step_leaves_the_others(when, tmp_path, monkeypatch):
 
 
 def test_right_answers_as_words(monkeypatch):
-    nobody, verdicts = SimpleNamespace(tower=None), [[True], [True], [False], [True], [False], [True], [True], [np.True_]]
+    nobody, verdicts = (
+        SimpleNamespace(tower=None),
+        [[True], [True], [False], [True], [False], [True], [True], [np.True_]],
+    )
     monkeypatch.setattr(scaling, "exact", lambda tower, items: verdicts[: len(items)])
-    assert scaling.by_set(nobody, range(8)) == "1101 0111" and scaling.by_set(nobody, range(4)) == "1101"
+    assert (
+        scaling.by_set(nobody, range(8)) == "1101 0111"
+        and scaling.by_set(nobody, range(4)) == "1101"
+    )
 
 
 def test_every_setting_and_family_is_noted(monkeypatch):
@@ -434,7 +530,11 @@ def test_every_setting_and_family_is_noted(monkeypatch):
     found = scaling.sit(organism, small.controlled, sets=2, large=1, scenes=12)
     places = {"A": "0010", "B": "0010"}  # on, under, left, right; behind, front, left, right
     expected = {" ".join(at): f"{places[at[0]]} {places[at[0]]}" for at in scaling.SETTINGS}
-    assert found["where"] == {**expected, "B wide large": places["B"], "B narrow large": places["B"]}
+    assert found["where"] == {
+        **expected,
+        "B wide large": places["B"],
+        "B narrow large": places["B"],
+    }
     assert found["unseen"] == {name: each.split()[0] for name, each in expected.items()}
     assert found["general"].keys() == FAMILIES and found["general"]["existence"] == [12, 24]
     assert found["general"]["background"] == [0, 12] and json.loads(json.dumps(found)) == found
@@ -452,16 +552,28 @@ def test_the_choice_is_the_best_that_costs_little():
         for name in ("none", *points):
             found[f"free {name}"], found[f"free {name}, general"] = json.loads(json.dumps(plain))
             if name in better:
-                found[f"free {name}"]["dev"]["B wide"] = "1111 " + "1" * better[name] + "0" * (4 - better[name])
+                found[f"free {name}"]["dev"]["B wide"] = (
+                    "1111 " + "1" * better[name] + "0" * (4 - better[name])
+                )
             if name in dear:
                 found[f"free {name}, general"]["general"]["existence"] = [87, 100]
         return scaling.choose(found)
 
     assert chosen({}) == "none" and chosen({"29/2": 3}) == "29/2"
-    assert chosen({"9/8": 3, "29/2": 3, "299/1": 2}) == "9/8" and chosen({"9/8": 3, "299/1": 4}) == "299/1"
-    assert chosen({"9/8": 3, "299/1": 4}, ["299/1"]) == "9/8" and chosen({"9/8": 3}, ["9/8"]) == "none"
-    assert scaling.gains_of("none", 4).tolist() == [1] * 4 and torch.equal(scaling.gains_of("29/2", 4), rope.gains(4, 29, 2))
+    assert (
+        chosen({"9/8": 3, "29/2": 3, "299/1": 2}) == "9/8"
+        and chosen({"9/8": 3, "299/1": 4}) == "299/1"
+    )
+    assert (
+        chosen({"9/8": 3, "299/1": 4}, ["299/1"]) == "9/8" and chosen({"9/8": 3}, ["9/8"]) == "none"
+    )
+    assert scaling.gains_of("none", 4).tolist() == [1] * 4 and torch.equal(
+        scaling.gains_of("29/2", 4), rope.gains(4, 29, 2)
+    )
 
 
 def test_the_small_model_is_asked_in_larger_rooms_too(organism):
-    assert re.fullmatch("[01]{4}", scaling.by_set(organism, small.controlled("B", "narrow", "test", 1, scaling.LARGE)))
+    assert re.fullmatch(
+        "[01]{4}",
+        scaling.by_set(organism, small.controlled("B", "narrow", "test", 1, scaling.LARGE)),
+    )

@@ -11,12 +11,25 @@ from whatwhere import lens, stages, world
 from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 from whatwhere.world import Scene, Thing, gestalt
 
-VOCABULARY = np.array(["<s>", *world.CATEGORIES, *world.COLOURS, *world.TEXTURES, *world.BACKGROUNDS, *stages.FUNCTION], object)
+VOCABULARY = np.array(
+    [
+        "<s>",
+        *world.CATEGORIES,
+        *world.COLOURS,
+        *world.TEXTURES,
+        *world.BACKGROUNDS,
+        *stages.FUNCTION,
+    ],
+    object,
+)
 
 
 def pair():
     """Two things far apart: a red plain mug on the left, a red striped lamp on the right."""
-    things = Thing("mug", "red", "plain", 36, 90, 46, order=90), Thing("lamp", "red", "striped", 108, 90, 46, order=90)
+    things = (
+        Thing("mug", "red", "plain", 36, 90, 46, order=90),
+        Thing("lamp", "red", "striped", 108, 90, 46, order=90),
+    )
     return Scene(0, "test", "wood", things)
 
 
@@ -36,7 +49,8 @@ def readings(words, asked=(), scores=None):
     return stages.Readings(ids, scores, tuple(asked), VOCABULARY, tuple(range(ids.shape[1])), 1)
 
 
-# -- truth --------------------------------------------------------------------------------------------------------
+# -- truth
+# --------------------------------------------------------------------------------------------------
 
 
 def test_owners():
@@ -46,7 +60,8 @@ def test_owners():
     for i, index in enumerate((0, 1, -1)):
         assert (whose[cover[i] > 0.5] == index).all() and (cover[i][whose == index] >= 0.5).all()
     assert (cover[:, whose == -2] < 0.5).all()
-    for grid in ((5, 5), (10, 7)):  # which do not divide the picture: Qwen2-VL makes 5 × 5 tokens of it
+    # which do not divide the picture: Qwen2-VL makes 5 × 5 tokens of it
+    for grid in ((5, 5), (10, 7)):
         whose, cover = stages.owners(scene, grid), scene.cover(*grid)
         assert whose.shape == grid and {-1, 0} <= set(np.unique(whose))
         for i, index in enumerate((0, 1, -1)):
@@ -59,11 +74,26 @@ def test_counts_by_hand():
     mug, lamp, rest = (whose == 0).sum(), (whose == 1).sum(), (whose < 0).sum()
     (row,) = stages.counts(told(scene, on_mug="red", on_lamp="mug"), [scene]).to_dict("records")
     assert row["patches"] == 144 and row["object patches"] == mug + lamp
-    assert (row["attribute"], row["object"], row["function"], row["background"], row["other"]) == (mug, lamp, rest, 0, 0)
+    assert (row["attribute"], row["object"], row["function"], row["background"], row["other"]) == (
+        mug,
+        lamp,
+        rest,
+        0,
+        0,
+    )
     assert (row["attribute, own"], row["attribute, other's"], row["own word"]) == (mug, 0, mug)
-    assert (row["object, own"], row["object, other's"]) == (0, lamp), "the lamp's patches say the mug's word"
-    (row,) = stages.counts(told(scene, on_mug="striped", on_lamp="<s>", ground="wood"), [scene]).to_dict("records")
-    assert (row["attribute, own"], row["attribute, other's"], row["other"], row["background"]) == (0, mug, lamp, rest)
+    assert (row["object, own"], row["object, other's"]) == (0, lamp), (
+        "the lamp's patches say the mug's word"
+    )
+    (row,) = stages.counts(
+        told(scene, on_mug="striped", on_lamp="<s>", ground="wood"), [scene]
+    ).to_dict("records")
+    assert (row["attribute, own"], row["attribute, other's"], row["other"], row["background"]) == (
+        0,
+        mug,
+        lamp,
+        rest,
+    )
 
 
 def test_what_the_controls_keep_and_what_they_destroy():
@@ -74,27 +104,43 @@ def test_what_the_controls_keep_and_what_they_destroy():
     truth = readings(maps)
     tables = {"own": truth, "other": truth.of_other_scenes(), "shuffled": truth.shuffled()}
     tables = {name: stages.counts(read, scenes) for name, read in tables.items()}
-    for table in tables.values():  # which words are said, and how often, is the same: such a count says nothing of seeing
+    # which words are said, and how often, is the same: such a count says nothing of seeing
+    for table in tables.values():
         assert table["object"].sum() == tables["own"]["object"].sum()
-    share = {name: table["object, own"].sum() / table["object patches"].sum() for name, table in tables.items()}
+    share = {
+        name: table["object, own"].sum() / table["object patches"].sum()
+        for name, table in tables.items()
+    }
     assert share["own"] == 1 and share["other"] < 0.2 and share["shuffled"] < 0.4
 
 
 def test_shuffling_moves_a_patch_to_the_same_place_at_all_depths():
     ids = np.arange(9).reshape(1, 1, 3, 3).repeat(2, 1)
     shuffled = stages.Readings(ids, np.zeros((1, 2, 0)), (), VOCABULARY, (0, 1), 1).shuffled()
-    assert (shuffled.ids[0, 0] == shuffled.ids[0, 1]).all() and sorted(shuffled.ids[0, 0].ravel()) == list(range(9))
+    assert (shuffled.ids[0, 0] == shuffled.ids[0, 1]).all() and sorted(
+        shuffled.ids[0, 0].ravel()
+    ) == list(range(9))
 
 
 def test_kinds_of_words():
     kinds = stages.kinds_of(VOCABULARY, stages.by_kind(world.vocabulary()))
     kind = {word: kinds[n] for n, word in enumerate(VOCABULARY)}
-    assert (kind["red"], kind["striped"], kind["mug"], kind["wood"], kind["."], kind["<s>"]) == (0, 0, 1, 2, 3, -1)
+    assert (kind["red"], kind["striped"], kind["mug"], kind["wood"], kind["."], kind["<s>"]) == (
+        0,
+        0,
+        1,
+        2,
+        3,
+        -1,
+    )
     kinds = stages.kinds_of(np.array(["Red", "redder", "red"]), {"attribute": ["RED"]})
     assert kinds.tolist() == [0, -1, 0], "whole words, any case"
     for words, said in (
         ({"attribute": ["crimson", "red"]}, "'crimson': no token of this model"),
-        ({"adjective": ["red"]}, "No kind of word .'adjective'.; there are attribute, object, background, function"),
+        (
+            {"adjective": ["red"]},
+            "No kind of word .'adjective'.; there are attribute, object, background, function",
+        ),
         ({"attribute": ["red"], "object": ["red"]}, "'red' is listed twice"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -102,31 +148,50 @@ def test_kinds_of_words():
 
 
 class Splitting:
-    """Of a tokenizer all that `forms` asks for: it knows the words of a list, and splits others as it is told."""
+    """Of a tokenizer all that `forms` asks for: it knows the words of a list, and splits others as
+    it is told."""
 
     def __init__(self, split):
-        self.split, self.pieces = split, sorted({piece for pieces in split.values() for piece in pieces})
+        self.split, self.pieces = (
+            split,
+            sorted({piece for pieces in split.values() for piece in pieces}),
+        )
 
     def __call__(self, texts, add_special_tokens):
-        return {"input_ids": [[self.pieces.index(piece) for piece in self.split.get(text.strip(), [])] for text in texts]}
+        return {
+            "input_ids": [
+                [self.pieces.index(piece) for piece in self.split.get(text.strip(), [])]
+                for text in texts
+            ]
+        }
 
     def decode(self, ids):
         return self.pieces[ids[0]]
 
 
-LIKE_LLAMA = {"candle": ["cand", "le"], "mug": ["m", "ug"], "striped": ["stri", "ped"], "purple": ["pur", "ple"],
-              "stool": ["sto", "ol"], "checked": ["checked"]}  # fmt: skip
+LIKE_LLAMA = {
+    "candle": ["cand", "le"],
+    "mug": ["m", "ug"],
+    "striped": ["stri", "ped"],
+    "purple": ["pur", "ple"],
+    "stool": ["sto", "ol"],
+    "checked": ["checked"],
+}
 
 
 def in_pieces(read, **more):
-    """The same maps in a vocabulary that has pieces in place of some words, and the tokenizer that makes them."""
+    """The same maps in a vocabulary that has pieces in place of some words, and the tokenizer that
+    makes them."""
     split = LIKE_LLAMA | more
     first = [split[word][0] if word in split else word for word in VOCABULARY]
     return replace(read, vocabulary=np.array(first, object), tokenizer=Splitting(split))
 
 
 def test_words_of_several_tokens_are_said_by_their_first_piece():
-    things = Thing("candle", "red", "striped", 36, 90, 46, order=90), Thing("lamp", "purple", "plain", 108, 90, 46, order=90)
+    things = (
+        Thing("candle", "red", "striped", 36, 90, 46, order=90),
+        Thing("lamp", "purple", "plain", 108, 90, 46, order=90),
+    )
     scene = Scene(0, "test", "wood", things)
     for said in (("candle", "lamp"), ("striped", "purple"), ("purple", "candle"), ("red", "plain")):
         whole = told(scene, on_mug=said[0], on_lamp=said[1])
@@ -137,26 +202,36 @@ def test_words_of_several_tokens_are_said_by_their_first_piece():
 
 
 def test_a_piece_of_several_words_is_a_word_of_none():
-    """Where "striped" and "strict" both begin with "stri", a patch that says "stri" has said neither."""
+    """Where "striped" and "strict" both begin with "stri", a patch that says "stri" has said
+    neither."""
     scene = replace(pair(), things=(replace(pair().things[0], texture="striped"), pair().things[1]))
     read = in_pieces(told(scene, on_mug="striped"), striped=["stri", "ped"], strict=["stri", "ct"])
     words = {"attribute": ["red", "striped"], "function": ["strict"]}
-    with pytest.raises(ValueError, match="'striped', 'strict': no token of this model, nor a first piece that is long enough"):
+    with pytest.raises(
+        ValueError,
+        match="'striped', 'strict': no token of this model, nor a first piece that is long enough",
+    ):
         stages.counts(read, [scene], words)
     (row,) = stages.counts(read, [scene], {"attribute": ["red", "striped"]}).to_dict("records")
     assert row["attribute, own"] == row["attribute"] == (read.words == "stri").sum() > 0
 
 
 def test_questions_about_words_that_cannot_show_are_left_out_and_said_to_be():
-    scenes = [replace(scene, things=(replace(pair().things[0]),)) for scene in world.scenes("test", 12)]
+    scenes = [
+        replace(scene, things=(replace(pair().things[0]),)) for scene in world.scenes("test", 12)
+    ]
     read = in_pieces(readings([[np.full((12, 12), "lamp", object)]] * 12))
     asked = tuple(read.forms(world.CATEGORIES).ids)
     assert "mug" not in asked and {"candle", "stool", "lamp"} <= set(asked)
     read = replace(read, asked=asked, scores=np.zeros((12, 1, len(asked))))
-    with pytest.warns(UserWarning, match="stand for 'mug' .see lens.forms.: the questions about it are left out"):
+    with pytest.warns(
+        UserWarning, match="stand for 'mug' .see lens.forms.: the questions about it are left out"
+    ):
         table = stages.existence(read, scenes)
     absent = [world.existence(scene, "random")[1].text.split()[-2] for scene in scenes]
-    assert table["word"].tolist() == absent and table["hit"].tolist() == [word == "lamp" for word in absent]
+    assert table["word"].tolist() == absent and table["hit"].tolist() == [
+        word == "lamp" for word in absent
+    ]
 
 
 def test_segments_and_overlap():
@@ -181,7 +256,9 @@ def test_a_scene_with_one_thing_and_one_with_none():
     (row,) = stages.counts(told(alone), [alone]).to_dict("records")
     assert row["object, own"] == row["object patches"] > 0
     empty = replace(pair(), things=())
-    (row,) = stages.counts(readings([[np.full((12, 12), "wood", object)]]), [empty]).to_dict("records")
+    (row,) = stages.counts(readings([[np.full((12, 12), "wood", object)]]), [empty]).to_dict(
+        "records"
+    )
     assert row["object patches"] == 0 and row["background"] == 144
     with pytest.raises(ValueError, match="no masks to compare with"):
         stages.overlap(np.zeros((1, 1, 12, 12), int), [empty], told(pair()))
@@ -202,9 +279,14 @@ def test_existence_by_hand():
     yes, no = world.existence(scene, "random")
     there, absent = (q.text.split()[-2] for q in (yes, no))
     asked = (there, absent)
-    read = replace(told(scene, on_mug=there, on_lamp="red"), asked=asked, scores=np.array([[[-0.1, -3.0]]]))
+    read = replace(
+        told(scene, on_mug=there, on_lamp="red"), asked=asked, scores=np.array([[[-0.1, -3.0]]])
+    )
     table = stages.existence(read, [scene])
-    assert table[["word", "there", "hit", "score"]].values.tolist() == [[there, True, True, -0.1], [absent, False, False, -3.0]]
+    assert table[["word", "there", "hit", "score"]].values.tolist() == [
+        [there, True, True, -0.1],
+        [absent, False, False, -3.0],
+    ]
     with pytest.raises(ValueError, match=f"without asking for '{there}'"):
         stages.existence(told(scene), [scene])
 
@@ -232,13 +314,17 @@ def test_k_means_finds_what_is_plainly_there():
     assert (stages.clustered(states, scene, (12, 12)) == whose).all()
 
 
-# -- models -------------------------------------------------------------------------------------------------------
+# -- models
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=["llava", "qwen2vl"])
 def small(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    {"llava": lambda: llava(folder, image=144, patch=12), "qwen2vl": lambda: qwen2vl(folder, patch=9)}[request.param]()
+    {
+        "llava": lambda: llava(folder, image=144, patch=12),
+        "qwen2vl": lambda: qwen2vl(folder, patch=9),
+    }[request.param]()
     return ww.load(folder)
 
 
@@ -253,7 +339,9 @@ def test_reading_is_what_the_lens_reads(small):
             best = np.where(maps.top_words == word, maps.probabilities, 0).max((1, 2, 3))
             assert apart(np.exp(read.scores[n, :, k]), best) < SAME
     assert read.asked == asked and read.layer == 2 and "3 images, 2 ViT depths" in repr(read)
-    assert not (stages.read(small, scenes[:1], norm=False).ids == stages.read(small, scenes[:1]).ids).all()
+    assert not (
+        stages.read(small, scenes[:1], norm=False).ids == stages.read(small, scenes[:1]).ids
+    ).all()
 
 
 def test_reading_refuses(small):
@@ -271,44 +359,81 @@ def test_what_a_probe_learns_from(small):
     scenes = list(world.scenes("dev", 3))
     states, truth = stages.labelled(small, scenes, batch_size=2)
     grid = small.patch_grid(scenes[0].image)
-    assert states.shape[:3] == (small.depths + 1, 3, grid[0] * grid[1]) and set(truth) == {"colour", "texture", "category"}
+    assert states.shape[:3] == (small.depths + 1, 3, grid[0] * grid[1]) and set(truth) == {
+        "colour",
+        "texture",
+        "category",
+    }
     assert apart(states[:, 2], small.vit_states(scenes[2].image)) < SAME
     whose = stages.owners(scenes[1], grid).ravel()
     named = [scenes[1].things[i].category if i >= 0 else "" for i in whose]
     assert truth["category"][1].tolist() == named
 
 
-# -- things that are not whole ------------------------------------------------------------------------------------
+# -- things that are not whole
+# ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_gestalt_probes(seed):
     scene = gestalt.lone(seed)
     assert len(scene.things) == 1 and scene.visible == [1.0]
-    assert (gestalt.apart(scene, 0).pixels == scene.pixels).all(), "quarters put together are the thing"
-    near, far, alone = gestalt.apart(scene, 4), gestalt.apart(scene, 18), gestalt.apart(scene, 18, alone=True)
-    assert near.shown.sum() == far.shown.sum() == scene.masks[0].sum(), "nothing is lost or doubled on the way"
+    assert (gestalt.apart(scene, 0).pixels == scene.pixels).all(), (
+        "quarters put together are the thing"
+    )
+    near, far, alone = (
+        gestalt.apart(scene, 4),
+        gestalt.apart(scene, 18),
+        gestalt.apart(scene, 18, alone=True),
+    )
+    assert near.shown.sum() == far.shown.sum() == scene.masks[0].sum(), (
+        "nothing is lost or doubled on the way"
+    )
     assert 0.25 <= alone.shown.sum() / far.shown.sum() < 1 and not (alone.shown & ~far.shown).any()
-    assert (alone.pixels == far.pixels)[alone.shown].all(), "alone, the quarter stands where it stood with the others"
+    assert (alone.pixels == far.pixels)[alone.shown].all(), (
+        "alone, the quarter stands where it stood with the others"
+    )
     alike, unlike = gestalt.patched(scene), gestalt.patched(scene, alike=False)
-    assert (alike.shown == unlike.shown).all() and (alike.pixels == gestalt.apart(scene, 3).pixels).all()
-    assert (alike.pixels != unlike.pixels).any() and (alike.pixels == unlike.pixels)[~alike.shown].all()
+    assert (alike.shown == unlike.shown).all() and (
+        alike.pixels == gestalt.apart(scene, 3).pixels
+    ).all()
+    assert (alike.pixels != unlike.pixels).any() and (alike.pixels == unlike.pixels)[
+        ~alike.shown
+    ].all()
     for grid in ((12, 12), (8, 8), (5, 7)):
         board, empty = gestalt.occluded(scene, grid), gestalt.occluded(scene, grid, present=False)
-        gap, ground = gestalt.occluded(scene, grid, board=False), gestalt.occluded(scene, grid, present=False, board=False)
+        gap, ground = (
+            gestalt.occluded(scene, grid, board=False),
+            gestalt.occluded(scene, grid, present=False, board=False),
+        )
         hidden = board.cells("hidden", grid)
-        assert (hidden.any() or scene.things[0].category == "key") and board.shown.any() and not empty.shown.any()
+        assert (
+            (hidden.any() or scene.things[0].category == "key")
+            and board.shown.any()
+            and not empty.shown.any()
+        )
         cell = hidden[np.ix_(*(np.arange(144) * n // 144 for n in grid))]
-        assert (board.pixels == gestalt.BOARD)[cell].all(), "a hidden patch holds not one pixel of the thing"
+        assert (board.pixels == gestalt.BOARD)[cell].all(), (
+            "a hidden patch holds not one pixel of the thing"
+        )
         assert (board.hidden == empty.hidden).all() and (board.pixels == empty.pixels)[cell].all()
         assert (gap.pixels == ground.pixels)[cell].all()
-        assert (board.pixels == empty.pixels)[~board.shown].all() and (board.pixels == scene.pixels)[board.shown].all()
-        assert ((board.shown | board.hidden) == scene.masks[0]).all() and not (board.shown & board.hidden).any()
+        assert (board.pixels == empty.pixels)[~board.shown].all() and (
+            board.pixels == scene.pixels
+        )[board.shown].all()
+        assert ((board.shown | board.hidden) == scene.masks[0]).all() and not (
+            board.shown & board.hidden
+        ).any()
 
 
 def test_unlike_quarters_are_all_unlike(monkeypatch):
     scene = gestalt.lone(5)
-    own, a, b, c = (scene.things[0].colour, scene.things[0].texture), ("red", "plain"), ("red", "striped"), ("blue", "plain")
+    own, a, b, c = (
+        (scene.things[0].colour, scene.things[0].texture),
+        ("red", "plain"),
+        ("red", "striped"),
+        ("blue", "plain"),
+    )
     assert own not in (a, b, c)
     drawn = iter([own, a, a, b, own, c, "not drawn"])
     monkeypatch.setattr(gestalt, "dress", lambda *args: next(drawn))
@@ -317,7 +442,10 @@ def test_unlike_quarters_are_all_unlike(monkeypatch):
 
 
 def test_gestalt_probes_are_the_same_each_time_and_refuse_bad_seeds():
-    assert (gestalt.patched(gestalt.lone(5), alike=False).pixels == gestalt.patched(gestalt.lone(5), alike=False).pixels).all()
+    assert (
+        gestalt.patched(gestalt.lone(5), alike=False).pixels
+        == gestalt.patched(gestalt.lone(5), alike=False).pixels
+    ).all()
     assert gestalt.lone(5).things != gestalt.lone(5, "train").things
     with pytest.raises(TypeError, match="whole number"):
         gestalt.lone("5")
@@ -330,6 +458,13 @@ def test_what_probes_say(small):
     for which in ("shown", "hidden"):
         cells = np.array([probe.cells(which, grid) for probe in probes])
         word = read.words[0, 1][cells[0]][0]  # a word that is surely said somewhere
-        value, low, high = stages.says(small, probes, which, lambda thing, word=word: [word], [1, 3])
+        value, low, high = stages.says(
+            small, probes, which, lambda thing, word=word: [word], [1, 3]
+        )
         expected = ((read.words == word) & cells[:, None]).sum((0, 2, 3)) / cells.sum()
-        assert np.allclose(value, expected) and value[1] > 0 and (low <= value).all() and (value <= high).all()
+        assert (
+            np.allclose(value, expected)
+            and value[1] > 0
+            and (low <= value).all()
+            and (value <= high).all()
+        )

@@ -1,4 +1,5 @@
-"""The stand-in for CUDA does what CUDA does: a table of what is allowed, with where the result is, and of what is refused."""
+"""The stand-in for CUDA does what CUDA does: a table of what is allowed, with where the result is,
+and of what is refused."""
 
 import copy
 
@@ -113,11 +114,16 @@ REFUSED = {  # what, with a part of CUDA's own words
     "nn.Linear(3, 2)(gpu)": "at least two devices",
     "square.gather(1, torch.zeros(3, 1, dtype=torch.long))": "at least two devices",
     "gpu.index_fill(0, torch.tensor([0]), 0.0)": "devices",
-    "cpu[torch.tensor([0, 2], device='cuda')]": "indices should be either on cpu or on the same device as the indexed tensor",
+    "cpu[torch.tensor([0, 2], device='cuda')]": "indices should be either on cpu or on the same "
+    "device as the indexed tensor",
     "cpu[gpu > 0]": "indices should be either on cpu",
-    "torch.randn(3, generator=torch.Generator(), device='cuda')": "Expected a 'cuda' device type for generator but found 'cpu'",
-    "torch.randn(3, generator=torch.Generator('cuda'))": "Expected a 'cpu' device type for generator but found 'cuda'",
-    "gpu.clone().normal_(generator=torch.Generator())": "Expected a 'cuda' device type for generator",
+    "torch.randn(3, generator=torch.Generator(), device='cuda')": "Expected a 'cuda' device "
+    "type for generator but found "
+    "'cpu'",
+    "torch.randn(3, generator=torch.Generator('cuda'))": "Expected a 'cpu' device type for "
+    "generator but found 'cuda'",
+    "gpu.clone().normal_(generator=torch.Generator())": "Expected a 'cuda' device type for "
+    "generator",
     "torch.einsum('i,i->', gpu, cpu)": "at least two devices",
     "F.cross_entropy(square, torch.tensor([0, 1, 2]))": "at least two devices",
     "torch.zeros(4).masked_scatter(torch.ones(4) > 0, gpu)": "devices",
@@ -132,7 +138,8 @@ def names():
         (leaf * 2).sum().backward()
         gpu = cpu.to("cuda")
         yield {
-            "cpu": cpu, "gpu": gpu, "number": torch.tensor(2.0), "square": torch.eye(3, device="cuda"), "leaf": leaf,
+            "cpu": cpu, "gpu": gpu, "number": torch.tensor(2.0),
+            "square": torch.eye(3, device="cuda"), "leaf": leaf,
             "torch": torch, "np": np, "nn": nn, "F": F, "copy": copy,
         }  # fmt: skip
 
@@ -141,7 +148,9 @@ def names():
 def test_what_cuda_allows(names, what):
     found = eval(what, names)
     assert str(found.device) == ALLOWED[what]
-    assert found.is_cuda == (ALLOWED[what] != "cpu") != found.is_cpu and found.get_device() == (0 if found.is_cuda else -1)
+    assert found.is_cuda == (ALLOWED[what] != "cpu") != found.is_cpu and found.get_device() == (
+        0 if found.is_cuda else -1
+    )
 
 
 @pytest.mark.parametrize("what", REFUSED)
@@ -152,12 +161,19 @@ def test_what_cuda_refuses(names, what):
 
 def test_numbers_leave_without_being_asked(names):
     gpu = names["gpu"]
-    assert gpu.tolist() == [1, 2, 3] and gpu[1].item() == 2 and int(gpu[2]) == 3 and f"{gpu[0]:.1f}" == "1.0" and gpu[0] < 2
+    assert (
+        gpu.tolist() == [1, 2, 3]
+        and gpu[1].item() == 2
+        and int(gpu[2]) == 3
+        and f"{gpu[0]:.1f}" == "1.0"
+        and gpu[0] < 2
+    )
     assert [10, 20, 30][gpu.argmax()] == 30 and 2.0 in gpu and gpu.numpy(force=True).sum() == 6
 
 
 def test_what_is_written_where(names):
-    """A slice takes a copy from anywhere; chosen places take it from their own device, or one number from anywhere."""
+    """A slice takes a copy from anywhere; chosen places take it from their own device, or one
+    number from anywhere."""
     cpu, gpu = names["cpu"].clone(), names["gpu"].clone()
     gpu[:2] = torch.tensor([7.0, 8.0])
     cpu[1:] = gpu[:2]
@@ -174,7 +190,12 @@ def test_a_copy_is_a_copy(names):
     gpu, cpu = names["gpu"].clone(), names["cpu"].clone()
     away, back = cpu.to("cuda"), gpu.cpu()
     away.add_(1), back.add_(1)
-    assert cpu.tolist() == [1, 2, 3] and gpu.tolist() == [1, 2, 3] and gpu.to("cuda") is gpu and cpu.cpu() is cpu
+    assert (
+        cpu.tolist() == [1, 2, 3]
+        and gpu.tolist() == [1, 2, 3]
+        and gpu.to("cuda") is gpu
+        and cpu.cpu() is cpu
+    )
     view = gpu[1:]
     view.zero_()
     assert gpu.tolist() == [1, 0, 0]
@@ -195,7 +216,11 @@ def test_training_runs_there():
         layer(torch.ones(2, 3, device="cuda")).sum().backward()
         torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
         optimiser.step()
-        assert layer.weight.is_cuda and layer.weight.grad.is_cuda and not torch.equal(layer.weight, before)
+        assert (
+            layer.weight.is_cuda
+            and layer.weight.grad.is_cuda
+            and not torch.equal(layer.weight, before)
+        )
         layer.load_state_dict({name: each.cpu() for name, each in layer.state_dict().items()})
         assert layer.weight.is_cuda
         with torch.device("cuda"):
@@ -213,7 +238,9 @@ def test_hooks_see_it():
 def test_afterwards_there_is_no_gpu():
     available, generator = torch.cuda.is_available(), torch.Generator
     with standin.cuda(bfloat16=False):
-        assert torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
+        assert torch.cuda.is_available() and not torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
         kept = torch.ones(2, device="cuda")
     assert torch.cuda.is_available() == available and torch.Generator is generator
     assert kept.device.type == "cpu" and kept.numpy().sum() == 2
@@ -227,4 +254,5 @@ def test_products_in_bfloat16_are_rounded_once():
         assert product.is_cuda and product.dtype == torch.bfloat16
         ours = product.cpu()
     exact = x.double() @ w.double().T
-    assert (ours.double() - exact).abs().max() <= exact.abs().max() * 2**-8  # half a step of eight bits
+    # half a step of eight bits
+    assert (ours.double() - exact).abs().max() <= exact.abs().max() * 2**-8

@@ -20,7 +20,8 @@ def test_intervals_worked_out_by_hand():
     assert (low, high) == (0, 1)
     hits = np.arange(400) % 2  # a binomial share: ½ ± 1.96 √(¼ / 400)
     assert share(hits)[1:] == pytest.approx((0.451, 0.549), abs=0.006)
-    clustered = np.repeat(hits[:40], 10).reshape(40, 10).sum(1)  # ten equal patches a scene are no more than one
+    # ten equal patches a scene are no more than one
+    clustered = np.repeat(hits[:40], 10).reshape(40, 10).sum(1)
     assert share(clustered, np.full(40, 10))[1:] == pytest.approx(share(hits[:40])[1:])
     value, low, high = share([1])
     assert value == 1 and np.isnan([low, high]).all()  # one scene has no spread to draw from
@@ -55,10 +56,16 @@ def test_intervals_of_any_statistic():
     one = stats.share(hits, counts)
     other = stats.interval(lambda h, c: h.sum() / c.sum(), hits, counts, resamples=2000)
     assert other[0] == pytest.approx(one[0]) and np.allclose(one, other, atol=0.01)
-    assert stats.interval(lambda h: h.sum(), hits) == stats.interval(lambda h: h.sum(), hits), "the same each time"
+    assert stats.interval(lambda h: h.sum(), hits) == stats.interval(lambda h: h.sum(), hits), (
+        "the same each time"
+    )
     by_depth = rng.normal(size=(300, 4)) + np.arange(4)
     value, low, high = stats.interval(lambda x: x.mean(0), by_depth)
-    assert value.shape == low.shape == high.shape == (4,) and (low < value).all() and (value < high).all()
+    assert (
+        value.shape == low.shape == high.shape == (4,)
+        and (low < value).all()
+        and (value < high).all()
+    )
     assert np.allclose((high - low) / 2, 1.96 / 300**0.5, rtol=0.2)
     for bad in ((hits, counts[:-1]), (np.zeros(0), np.zeros(0))):
         with pytest.raises(ValueError, match="as many scenes each"):
@@ -68,14 +75,21 @@ def test_intervals_of_any_statistic():
 def test_an_interval_of_what_is_no_number_is_refused():
     with pytest.raises(ValueError, match="of these 3 scenes it is nan"):
         stats.interval(lambda x: x.mean(), np.array([1.0, np.nan, 2.0]))
-    rare = np.array([1.0, *[0.0] * 9])  # a third of all draws of ten lack the one that is divided by
-    with pytest.raises(ValueError, match=r"in \d+ of these the statistic is no finite number"), np.errstate(all="ignore"):
+    # a third of all draws of ten lack the one that is divided by
+    rare = np.array([1.0, *[0.0] * 9])
+    with (
+        pytest.raises(ValueError, match=r"in \d+ of these the statistic is no finite number"),
+        np.errstate(all="ignore"),
+    ):
         stats.interval(lambda x: 1 / x.sum(), rare)
 
 
 def test_an_interval_over_a_few_models():
     mean, low, high = stats.over_models([1.0, 2.0, 3.0])
-    assert mean == 2 and high - mean == pytest.approx(mean - low) == pytest.approx(4.303 / 3**0.5, rel=1e-3)  # t of 2 degrees
+    # t of 2 degrees
+    assert mean == 2 and high - mean == pytest.approx(mean - low) == pytest.approx(
+        4.303 / 3**0.5, rel=1e-3
+    )
     assert stats.over_models([5, 5]) == (5, 5, 5)
     for bad in ([1.0], [], [1.0, float("nan")], [[1.0, 2.0]]):
         with pytest.raises(ValueError, match="two or more models"):

@@ -1,12 +1,15 @@
-"""Three storeys, arrows point down only: the core; benchmarks and the world of the organisms; the book's own."""
+"""Three storeys, arrows point down only: the core; benchmarks and the world of the organisms; the
+book's own."""
 
 import ast
 from pathlib import Path
 
 LIB = Path(__file__).parents[1] / "lib"
-STOREYS = {"benchmarks": 2, "lmms": 2, "world": 2, "book": 3, "__main__": 4}  # all other rooms are the core, 1
+# all other rooms are the core, 1
+STOREYS = {"benchmarks": 2, "lmms": 2, "world": 2, "book": 3, "__main__": 4}
 LATE = ("sympy", "sklearn", "matplotlib", "ipywidgets", "IPython")  # imported when they are used
-SHOWS = {("whatwhere.attention", "whatwhere.views.attention_map")}  # a result that can show itself, when it is asked to
+# a result that can show itself, when it is asked to
+SHOWS = {("whatwhere.attention", "whatwhere.views.attention_map")}
 
 
 def modules():
@@ -39,7 +42,8 @@ def imports(name, known):
 
 
 def storey(name):
-    return STOREYS.get(name.split(".")[1], 1) if "." in name else 0  # the package itself knows nobody
+    # the package itself knows nobody
+    return STOREYS.get(name.split(".")[1], 1) if "." in name else 0
 
 
 def test_arrows_point_down_only():
@@ -51,7 +55,9 @@ def test_arrows_point_down_only():
 
 def test_there_is_no_circle():
     known = modules()
-    arrows = {name: {each for each in imports(name, known) if (name, each) not in SHOWS} for name in known}
+    arrows = {
+        name: {each for each in imports(name, known) if (name, each) not in SHOWS} for name in known
+    }
     done = set()
     while left := {name: each - done for name, each in arrows.items() if name not in done}:
         free = {name for name, each in left.items() if not each}
@@ -64,6 +70,10 @@ def test_the_core_brings_what_it_needs_when_it_is_needed():
     for name, path in core.items():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         at_once = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-        brought = {alias.name for node in at_once for alias in node.names} | {getattr(node, "module", None) for node in at_once}
+        brought = {alias.name for node in at_once for alias in node.names} | {
+            getattr(node, "module", None) for node in at_once
+        }
         late = {each for each in brought if each and each.split(".")[0] in LATE}
-        assert not late or name == "whatwhere.rope.symbolic", f"{name} imports {late} before they are used"
+        assert not late or name == "whatwhere.rope.symbolic", (
+            f"{name} imports {late} before they are used"
+        )

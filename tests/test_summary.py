@@ -26,10 +26,24 @@ def test_fails():
 def last_lines(folder, *arguments, fine=True):
     file = folder / "test_cases.py"
     file.write_text(CASES.format(fine=fine))
-    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", "-c", TESTS.parent / "pyproject.toml"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "conftest",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        TESTS.parent / "pyproject.toml",
+    ]
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [*command, *arguments, file], cwd=folder, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+        [*command, *arguments, file],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
     )
     return done.stdout.splitlines()
 
@@ -37,7 +51,9 @@ def last_lines(folder, *arguments, fine=True):
 def test_each_reason_is_said_once_after_the_failures_and_before_the_closing_line(tmp_path):
     *before, title, camera, package, closing = last_lines(tmp_path, fine=False)
     assert "not run, and why" in title and "1 failed, 1 passed, 4 skipped" in closing
-    assert any("slowest" in line for line in before) and any(line.startswith("FAILED") for line in before)
+    assert any("slowest" in line for line in before) and any(
+        line.startswith("FAILED") for line in before
+    )
     assert camera == "3 tests in test_cases.py: there is no camera"
     assert package.startswith("1 test in test_cases.py: could not import 'no_such_package'")
 

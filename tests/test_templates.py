@@ -1,4 +1,5 @@
-"""Which of a checkpoint's chat templates is taken: the one that transformers' own processors take."""
+"""Which of a checkpoint's chat templates is taken: the one that transformers' own processors
+take."""
 
 import json
 import shutil
@@ -10,10 +11,13 @@ import whatwhere as ww
 from whatwhere.book.rehearsal.checkpoints import QWEN_TEMPLATE, qwen2vl
 from whatwhere.templates import chat_template
 
-OF_AN_LM = "{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}"  # fails on a list of text and image
+# fails on a list of text and image
+OF_AN_LM = "{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}"
 PLACES = {  # {where a template may stand: how it is written there}
     "processor_config.json": lambda text: json.dumps({"chat_template": text}),
-    "processor_config.json, several": lambda text: json.dumps({"chat_template": {"default": text, "other": OF_AN_LM}}),
+    "processor_config.json, several": lambda text: json.dumps(
+        {"chat_template": {"default": text, "other": OF_AN_LM}}
+    ),
     "chat_template.json": lambda text: json.dumps({"chat_template": text}),
     "chat_template.jinja": str,
     "additional_chat_templates/default.jinja": str,
@@ -68,12 +72,18 @@ def test_of_two_the_one_that_transformers_takes(tmp_path, first, second):
 
 def test_the_tokenizers_own_comes_last(qwen, tmp_path):
     folder = shutil.copytree(qwen, tmp_path / "hub")
-    with pytest.raises(ValueError, match="has no chat template, so it is not known how it is to be asked"):
+    with pytest.raises(
+        ValueError, match="has no chat template, so it is not known how it is to be asked"
+    ):
         ww.load(folder)
-    of_the_tokenizer(folder, [{"name": "other", "template": "x"}, {"name": "default", "template": QWEN_TEMPLATE}])
+    of_the_tokenizer(
+        folder, [{"name": "other", "template": "x"}, {"name": "default", "template": QWEN_TEMPLATE}]
+    )
     assert ww.load(folder).tokenizer.chat_template == QWEN_TEMPLATE
     of_the_tokenizer(folder, [{"name": "one", "template": "x"}, {"name": "two", "template": "y"}])
-    with pytest.raises(ValueError, match=r"several chat templates \(one, two\), and none named 'default'"):
+    with pytest.raises(
+        ValueError, match=r"several chat templates \(one, two\), and none named 'default'"
+    ):
         ww.load(folder)
 
 

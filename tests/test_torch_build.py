@@ -23,7 +23,9 @@ def machine(monkeypatch):
     """make(...) of a machine: its system, its driver's traces, the torch it has, what is offered
     where pip looks and on PyTorch's page. Returns the list of what pip was asked to install."""
 
-    def make(system="linux", traces=(), smi=False, torch=None, here="pip's", page="page", breaks=False):
+    def make(
+        system="linux", traces=(), smi=False, torch=None, here="pip's", page="page", breaks=False
+    ):
         asked = []
 
         def pip(*arguments, **options):
@@ -38,7 +40,9 @@ def machine(monkeypatch):
         monkeypatch.setattr(torch_build, "pip", pip)
         monkeypatch.setattr(torch_build, "installed", lambda: torch)
         monkeypatch.setattr(sys, "platform", system)
-        monkeypatch.setattr(torch_build.shutil, "which", lambda name: "/usr/bin/" + name if smi else None)
+        monkeypatch.setattr(
+            torch_build.shutil, "which", lambda name: "/usr/bin/" + name if smi else None
+        )
         monkeypatch.setattr(torch_build.os.path, "exists", lambda path: path in traces)
         return asked
 
@@ -115,21 +119,29 @@ def test_a_place_that_does_not_answer_costs_seconds(monkeypatch):
 def test_the_address(machine, capsys):
     """For other ways of installing, such as conda's."""
     machine()
-    assert torch_build.main(["--address"]) == 0 and capsys.readouterr().out == torch_build.PAGE + "\n"
+    assert (
+        torch_build.main(["--address"]) == 0 and capsys.readouterr().out == torch_build.PAGE + "\n"
+    )
     machine(smi=True)
     assert torch_build.main(["--address"]) == 0 and capsys.readouterr().out == "\n"
 
 
 def test_it_is_named_in_one_place():
-    tracked = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
     named = [name for name in tracked.stdout.splitlines()
-             if (ROOT / name).suffix in {".py", ".md", ".yml", ".toml", ".txt", ""} and (ROOT / name).is_file()
-             and "download." + "pytorch.org" in (ROOT / name).read_text(encoding="utf-8", errors="ignore")]  # fmt: skip
+             if (ROOT / name).suffix in {".py", ".md", ".yml", ".toml", ".txt",
+                 ""} and (ROOT / name).is_file()
+             and "download." + "pytorch.org" in (ROOT / name).read_text(encoding="utf-8",
+                 errors="ignore")]  # fmt: skip
     assert named == ["tools/torch_build.py"]
 
 
 def test_make_decides_before_it_installs():
-    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").split("$(READY):", 1)[1].split("\n\n")[0]
+    recipe = (
+        (ROOT / "Makefile").read_text(encoding="utf-8").split("$(READY):", 1)[1].split("\n\n")[0]
+    )
     assert recipe.index("tools/torch_build.py $(TORCH)") < recipe.index("pip install")
 
 

@@ -40,15 +40,23 @@ def site(tmp_path_factory):
 def test_it_reads_a_picture_without_a_clone(site, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
     code = USE.format(site=str(site))
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_all_that_is_no_code_comes_along_and_nothing_that_does_not_belong(site):
     def others(root):
-        return {path.relative_to(root) for path in root.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+        return {
+            path.relative_to(root)
+            for path in root.rglob("*")
+            if path.is_file() and path.suffix not in (".py", ".pyc")
+        }
 
     inside = others(site / "whatwhere")
-    assert {path for path in inside if path.parts[0] != "organisms"} == others(ROOT / "lib" / "whatwhere")
+    assert {path for path in inside if path.parts[0] != "organisms"} == others(
+        ROOT / "lib" / "whatwhere"
+    )
     organisms = {path.parts[1] for path in inside if path.parts[0] == "organisms"}
     assert organisms == {"toy-llava", "toy-qwen2vl"}

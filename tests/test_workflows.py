@@ -32,7 +32,8 @@ def commands(told):
 
 
 def cron_is_valid(text):
-    """Five fields of *, numbers, ranges, lists and steps, each number within what its field can hold."""
+    """Five fields of *, numbers, ranges, lists and steps, each number within what its field can
+    hold."""
     fields = text.split()
     if len(fields) != 5:
         return False
@@ -48,10 +49,16 @@ def cron_is_valid(text):
 
 @every_workflow
 def test_it_names_targets_and_files_that_exist(path):
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    targets = set(
+        re.findall(
+            r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE
+        )
+    )
     for command in commands(read(path)):
         for target in re.findall(r"\bmake ([a-z-]+)", command):
-            assert target in targets, f"{path.name} runs make {target}, which the Makefile does not know"
+            assert target in targets, (
+                f"{path.name} runs make {target}, which the Makefile does not know"
+            )
         for name in re.findall(r"(?:tools|tests|\.ci)/[\w./-]+", command):
             assert (ROOT / name).exists(), f"{path.name} runs {name}, which does not exist"
 
@@ -59,15 +66,23 @@ def test_it_names_targets_and_files_that_exist(path):
 @every_workflow
 def test_it_has_the_least_rights(path):
     told = read(path)
-    assert "pull_request_target" not in path.read_text(encoding="utf-8"), "it would give a fork's code this repository's rights"
+    assert "pull_request_target" not in path.read_text(encoding="utf-8"), (
+        "it would give a fork's code this repository's rights"
+    )
     assert told["permissions"] == {"contents": "read"}
     for name, job in told["jobs"].items():
         written = {right for right, how in job.get("permissions", {}).items() if how == "write"}
         assert written == WRITES.get((path.stem, name), set()), f"{path.stem}, {name}"
         if written:
-            assert not any("checkout" in step.get("uses", "") for step in job["steps"]), "what may write runs nothing of ours"
+            assert not any("checkout" in step.get("uses", "") for step in job["steps"]), (
+                "what may write runs nothing of ours"
+            )
     assert "secrets." not in path.read_text(encoding="utf-8")
-    assert all(step["with"]["persist-credentials"] is False for step in steps(told) if "actions/checkout" in step.get("uses", ""))
+    assert all(
+        step["with"]["persist-credentials"] is False
+        for step in steps(told)
+        if "actions/checkout" in step.get("uses", "")
+    )
 
 
 @every_workflow
@@ -82,7 +97,9 @@ def test_actions_are_at_a_major_version(path):
 @every_workflow
 def test_nothing_of_a_pull_request_is_pasted_into_a_command(path):
     for command in commands(read(path)):
-        assert "${{" not in command, f"{path.name}: give it to the command as an environment variable"
+        assert "${{" not in command, (
+            f"{path.name}: give it to the command as an environment variable"
+        )
 
 
 @every_workflow

@@ -1,7 +1,8 @@
-"""Which build of torch a new environment gets: without an NVIDIA GPU on Linux, the one without CUDA.
+"""Which build of torch a new environment gets: without an NVIDIA GPU on Linux, the one without
+CUDA.
 
     .venv/bin/python tools/torch_build.py [cpu|cuda]   # make runs it before it installs all else
-    python3 tools/torch_build.py --address   # the page of CPU builds where they are wanted, or nothing
+    python3 tools/torch_build.py --address            # where CPU builds are, if they are wanted
 
 It needs nothing but Python and pip. Where torch is there already, of any build and at the version
 of constraints.txt, it does nothing; where no CPU build can be reached, it says so and leaves torch

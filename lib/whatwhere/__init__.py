@@ -2,11 +2,12 @@
 
 Three storeys, and arrows point down only:
 
-    book                                   what the book's chapters and pages alone use: organisms, ledger, figures, rehearsal
-    benchmarks, lmms, world                the field's benchmarks and the organisms' world: pictures with questions
-    models, lens, compress, rope, …        what reads and changes a model, and knows nothing of the two above
+    book                             what chapters and pages alone use: organisms, ledger, figures
+    benchmarks, lmms, world          the field's benchmarks; the organisms' world, with questions
+    models, lens, compress, rope, …  what reads and changes a model, and knows nothing of the above
 
-Modules are imported on first use, so that `import whatwhere` is instant and a page that only reads the ledger never loads torch.
+Modules are imported on first use, so that `import whatwhere` is instant and a page that only reads
+the ledger never loads torch.
 """
 
 from importlib import import_module
@@ -39,8 +40,9 @@ if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
 __version__ = "0.1.0"
 
 __all__ = [
-    "answers", "attention", "benchmarks", "book", "compress", "families", "geometry", "hub", "images", "intervene", "lens",
-    "load", "loading", "models", "places", "rope", "scenes", "stages", "stats", "world",
+    "answers", "attention", "benchmarks", "book", "compress", "families", "geometry", "hub",
+    "images", "intervene", "lens", "load", "loading", "models", "places", "rope", "scenes",
+    "stages", "stats", "world",
 ]  # fmt: skip
 
 

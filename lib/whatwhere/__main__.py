@@ -11,66 +11,153 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns what the shell is told: 0; 1 after an error's sentence or a failed check; 130 if interrupted."""
-    parser = argparse.ArgumentParser(prog="whatwhere", description="Vision-language models, read and measured.")
+    """Run the command; returns what the shell is told: 0; 1 after an error's sentence or a failed
+    check; 130 if interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="whatwhere", description="Vision-language models, read and measured."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _bench(commands)
-    distil = commands.add_parser("distil", help="teach a visual decoder, which compression by words reads with, on your pictures")
+    distil = commands.add_parser(
+        "distil",
+        help="teach a visual decoder, which compression by words reads with, on your pictures",
+    )
     distil.add_argument("model")
-    distil.add_argument("pictures", metavar="FOLDER", help="pictures of any kind, without labels; all kinds of things are best")
+    distil.add_argument(
+        "pictures",
+        metavar="FOLDER",
+        help="pictures of any kind, without labels; all kinds of things are best",
+    )
     distil.add_argument("--limit", type=int, metavar="N", help="so many of them (all)")
     distil.add_argument("--dtype", default="auto")
-    distil.add_argument("--out", required=True, metavar="DECODER", help="the decoder's folder, where an interrupted run goes on")
-    table = commands.add_parser("table", help="one table of several runs, beside the paper's figures")
-    table.add_argument("runs", nargs="+", metavar="RUN", help="a folder that `whatwhere bench` wrote; results/* for all")
-    check = commands.add_parser("check", help="is what this package reads off a model what the model itself computes, here?")
+    distil.add_argument(
+        "--out",
+        required=True,
+        metavar="DECODER",
+        help="the decoder's folder, where an interrupted run goes on",
+    )
+    table = commands.add_parser(
+        "table", help="one table of several runs, beside the paper's figures"
+    )
+    table.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="a folder that `whatwhere bench` wrote; results/* for all",
+    )
+    check = commands.add_parser(
+        "check", help="is what this package reads off a model what the model itself computes, here?"
+    )
     check.add_argument("model", help="as for bench")
     check.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 or 4-bit")
     check.add_argument("--device", default="auto")
     commands.add_parser("benchmarks", help="list the benchmarks")
-    commands.add_parser("tasks", help="print the folder of task files that lmms-eval's --include_path takes")
+    commands.add_parser(
+        "tasks", help="print the folder of task files that lmms-eval's --include_path takes"
+    )
     chosen = parser.parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):  # a character that a terminal lacks, as α does on Windows, is no reason to fail
+    # a character that a terminal lacks, as α does on Windows, is no reason to fail
+    for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         return {
-            "bench": _run, "check": _check, "distil": _distil, "table": _table, "benchmarks": _list, "tasks": _tasks,
+            "bench": _run, "check": _check, "distil": _distil, "table": _table, "benchmarks": _list,
+            "tasks": _tasks,
         }[chosen.command](chosen) or 0  # fmt: skip
     except KeyboardInterrupt:
-        print("\nInterrupted. What was answered is kept: the same command goes on from there.", file=sys.stderr)
+        print(
+            "\nInterrupted. What was answered is kept: the same command goes on from there.",
+            file=sys.stderr,
+        )
         return 130
-    except (ValueError, OSError, MemoryError, ImportError) as error:  # sentences for people, not traces for us
+    # sentences for people, not traces for us
+    except (ValueError, OSError, MemoryError, ImportError) as error:
         print(f"whatwhere: {error}", file=sys.stderr)
         return 1
 
 
 def _bench(commands):
     bench = commands.add_parser("bench", help="put a benchmark to a model")
-    bench.add_argument("model", help="an organism, a checkpoint folder, or a hub id such as Qwen/Qwen2-VL-2B-Instruct")
+    bench.add_argument(
+        "model",
+        help="an organism, a checkpoint folder, or a hub id such as Qwen/Qwen2-VL-2B-Instruct",
+    )
     bench.add_argument("benchmark", help="one of those that `whatwhere benchmarks` lists")
-    bench.add_argument("--scale", nargs=2, type=float, metavar=("ALPHA", "P"), help="RoPE scaling of the ViT, such as 99 8")
-    bench.add_argument("--sigmoid", nargs=3, type=float, metavar=("ALPHA", "K", "C"), help="its other form, such as 99 40 0.6")
-    names = "rle, rle-drop or rle-drop-both, the paper's methods 1 to 3; or random, grid, tome-like, fastv-rank"
+    bench.add_argument(
+        "--scale",
+        nargs=2,
+        type=float,
+        metavar=("ALPHA", "P"),
+        help="RoPE scaling of the ViT, such as 99 8",
+    )
+    bench.add_argument(
+        "--sigmoid",
+        nargs=3,
+        type=float,
+        metavar=("ALPHA", "K", "C"),
+        help="its other form, such as 99 40 0.6",
+    )
+    names = (
+        "rle, rle-drop or rle-drop-both, the paper's methods 1 to 3; or random, grid, "
+        "tome-like, fastv-rank"
+    )
     bench.add_argument("--compress", metavar="METHOD", help=names)
-    bench.add_argument("--decoder", metavar="FOLDER", help="the visual decoder that the paper's methods read with")
-    bench.add_argument("--keep", type=float, help="what the others keep: a number of visual tokens, or a share below 1")
-    bench.add_argument("--shape", help="of what is a neighbour in methods 1 to 3: rows, raster or regions (rows)")
+    bench.add_argument(
+        "--decoder", metavar="FOLDER", help="the visual decoder that the paper's methods read with"
+    )
+    bench.add_argument(
+        "--keep",
+        type=float,
+        help="what the others keep: a number of visual tokens, or a share below 1",
+    )
+    bench.add_argument(
+        "--shape", help="of what is a neighbour in methods 1 to 3: rows, raster or regions (rows)"
+    )
     bench.add_argument("--pool", help="what goes on for a group: mean, first or random (mean)")
     bench.add_argument("--positions", help="of what is kept: kept or renumbered (kept)")
-    bench.add_argument("--lengths", help="of groups: dropped, or kept as so many copies would be attended to (dropped)")
-    bench.add_argument("--same", type=int, metavar="N", help="how many best words make two tokens equal (1)")
-    bench.add_argument("--marks", help="what methods 2 and 3 drop as punctuation: paper, paper-in or unicode (paper)")
-    bench.add_argument("--protocol", default="ours", help="ours, or paper: its prompts, reading, samples, pixels (ours)")
-    bench.add_argument("--data", metavar="FOLDER", help="the benchmark's own files; else they are fetched from the hub")
+    bench.add_argument(
+        "--lengths",
+        help="of groups: dropped, or kept as so many copies would be attended to (dropped)",
+    )
+    bench.add_argument(
+        "--same", type=int, metavar="N", help="how many best words make two tokens equal (1)"
+    )
+    bench.add_argument(
+        "--marks",
+        help="what methods 2 and 3 drop as punctuation: paper, paper-in or unicode (paper)",
+    )
+    bench.add_argument(
+        "--protocol",
+        default="ours",
+        help="ours, or paper: its prompts, reading, samples, pixels (ours)",
+    )
+    bench.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="the benchmark's own files; else they are fetched from the hub",
+    )
     bench.add_argument("--revision", help="of the hub's data set, instead of the pinned one")
     bench.add_argument("--limit", type=int, metavar="N", help="a sample of about N questions")
-    bench.add_argument("--blind", action="store_true", help="a control: each question beside the picture of another scene")
+    bench.add_argument(
+        "--blind",
+        action="store_true",
+        help="a control: each question beside the picture of another scene",
+    )
     bench.add_argument("--seed", type=int, default=0, help="shuffles options, draws the sample (0)")
-    bench.add_argument("--batch-size", type=int, default=8, metavar="N", help="questions at once (8)")
+    bench.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="questions at once (8)"
+    )
     bench.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 or 4-bit")
-    bench.add_argument("--max-pixels", type=int, metavar="N", help="larger pictures are reduced to N pixels (1280 visual tokens)")
-    bench.add_argument("--out", metavar="FOLDER", help="where answers are kept (results/MODEL-BENCHMARK…)")
+    bench.add_argument(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="larger pictures are reduced to N pixels (1280 visual tokens)",
+    )
+    bench.add_argument(
+        "--out", metavar="FOLDER", help="where answers are kept (results/MODEL-BENCHMARK…)"
+    )
 
 
 def _run(chosen):
@@ -85,14 +172,17 @@ def _run(chosen):
     if compress is not None and compress.isdecimal():
         compress = int(compress)
     if keep is not None and keep > 1 and not keep.is_integer():
-        raise ValueError(f"--keep is a whole number of visual tokens, or a share of them below 1, not {keep:g}.")
+        raise ValueError(
+            f"--keep is a whole number of visual tokens, or a share of them below 1, not {keep:g}."
+        )
     if keep is not None and keep >= 1:
         keep = int(keep)
     out = Path(chosen.out or Path("results") / _name(chosen))
     result = benchmarks.run(
-        chosen.model, chosen.benchmark, scale=scale, compress=compress, decoder=chosen.decoder, keep=keep,
-        data=chosen.data, limit=chosen.limit, seed=chosen.seed, out=out, batch_size=chosen.batch_size,
-        revision=chosen.revision, dtype=chosen.dtype, blind=chosen.blind, protocol=chosen.protocol,
+        chosen.model, chosen.benchmark, scale=scale, compress=compress, decoder=chosen.decoder,
+        keep=keep, data=chosen.data, limit=chosen.limit, seed=chosen.seed, out=out,
+        batch_size=chosen.batch_size, revision=chosen.revision, dtype=chosen.dtype,
+        blind=chosen.blind, protocol=chosen.protocol,
         max_pixels="auto" if chosen.max_pixels is None else chosen.max_pixels, **_ways(chosen),
     )  # fmt: skip
     if benchmarks.processes().rank == 0:
@@ -102,7 +192,10 @@ def _run(chosen):
 
 def _ways(chosen):
     """What else is said of compression, by name."""
-    named = {name: getattr(chosen, name) for name in ("shape", "pool", "positions", "lengths", "same", "marks")}
+    named = {
+        name: getattr(chosen, name)
+        for name in ("shape", "pool", "positions", "lengths", "same", "marks")
+    }
     return {name: value for name, value in named.items() if value is not None}
 
 
@@ -132,7 +225,11 @@ def _distil(chosen):
     root, wanted = Path(chosen.pictures), chosen.limit
     if wanted is not None:
         check_count("--limit", wanted)
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURES and not _hidden(path.relative_to(root)))
+    found = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in PICTURES and not _hidden(path.relative_to(root))
+    )
     if not found:
         raise FileNotFoundError(f"'{root}' holds no pictures ({', '.join(PICTURES)}).")
     vlm = loading.load(chosen.model, dtype=chosen.dtype)
@@ -141,13 +238,18 @@ def _distil(chosen):
         if len(paths) == wanted:
             break
         try:
-            vlm._read(path)  # decoded once more than needed, since learning takes hours and should not end at a picture
+            # decoded once more than needed, since learning takes hours and should not end at a
+            # picture
+            vlm._read(path)
             paths.append(path)
-        except (ValueError, OSError) as error:  # one bad file among thousands is no reason to learn from none
+        # one bad file among thousands is no reason to learn from none
+        except (ValueError, OSError) as error:
             skipped += 1
             print(f"skipped: {error}", file=sys.stderr)
     if not paths:
-        raise ValueError(f"None of the {skipped} pictures in '{root}' can be read; the reasons stand above.")
+        raise ValueError(
+            f"None of the {skipped} pictures in '{root}' can be read; the reasons stand above."
+        )
     compress.distil(vlm, paths, folder=chosen.out)
     left = f" ({skipped} that could not be read were skipped)" if skipped else ""
     print(f"decoder, taught by {len(paths)} pictures{left}: {chosen.out}")
@@ -175,7 +277,11 @@ def _table(chosen):
     runs = []
     for run in chosen.runs:
         # a shell on Windows leaves * to the command
-        several = sorted(each for each in glob(run) if Path(each).is_dir()) if has_magic(run) and not Path(run).exists() else []
+        several = (
+            sorted(each for each in glob(run) if Path(each).is_dir())
+            if has_magic(run) and not Path(run).exists()
+            else []
+        )
         runs += several or [run]
     print(benchmarks.compare(runs).to_string(index=False))
 

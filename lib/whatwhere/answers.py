@@ -1,10 +1,13 @@
-"""Are the answers right? The same questions, as often as one likes, whatever is done to the model in between.
+"""Are the answers right? The same questions, as often as one likes, whatever is done to the model
+in between.
 
-    exam = answers.Exam.on(vlm, scenes, {"existence": ["existence"], "attributes": ["colour", "texture"]})
-    before = exam.tally()                           # (scenes, families) right answers
+    exam = answers.Exam.on(vlm, scenes, {"existence": ["existence"], "attributes": ["colour"]})
+    before = exam.tally()  # (scenes, families) right answers
     with compress.compressed(vlm, 1, decoder):
         after = exam.tally()
-    answers.loss(before, after, exam.counts)        # points lost on average over families, with an interval
+    answers.loss(before, after, exam.counts)
+
+The last line gives the points lost on average over families, with an interval.
 """
 
 from __future__ import annotations
@@ -44,14 +47,24 @@ def chances(
             one is asked for.
     """
     if visual is not None and vlm.adapter.vision._forward_pre_hooks:
-        raise ValueError("The ViT is being changed, and `visual` is what it gave before: leave that out, and it runs again.")
+        raise ValueError(
+            "The ViT is being changed, and `visual` is what it gave before: leave that out, and "
+            "it runs again."
+        )
     tokens = vlm.token_ids(options)
     first = [ids[0] if ids else None for ids in tokens]
     if None in first or not first or len(set(first)) < len(first):
-        raise ValueError(f"Options are words that begin with different tokens; {', '.join(map(repr, options)) or 'none'} do not.")
-    named = vlm.lm_inputs(vlm.embed(inputs, visual), inputs["attention_mask"], vlm.position_ids(inputs))
+        raise ValueError(
+            "Options are words that begin with different tokens; "
+            f"{', '.join(map(repr, options)) or 'none'} do not."
+        )
+    named = vlm.lm_inputs(
+        vlm.embed(inputs, visual), inputs["attention_mask"], vlm.position_ids(inputs)
+    )
     last = vlm.lm(**named, use_cache=False).last_hidden_state[:, -1]
-    return check_finite(vlm.unembedding(last).float().softmax(-1), "the words that may come next")[:, first].cpu()
+    return check_finite(vlm.unembedding(last).float().softmax(-1), "the words that may come next")[
+        :, first
+    ].cpu()
 
 
 class Exam:
@@ -84,14 +97,18 @@ class Exam:
     ):
         if not len(questions) or not len(images) == len(questions) == len(answers):
             raise ValueError(
-                f"An exam takes an image and an answer for each question; got {len(images)} images, {len(questions)} questions "
+                f"An exam takes an image and an answer for each question; got {len(images)} "
+                f"images, {len(questions)} questions "
                 f"and {len(answers)} answers."
             )
         check_count("batch_size", batch_size)
         self.vlm, self.n, self.batches = vlm, len(questions), []
         self.at, self.counts = ([], []), np.zeros((0, 0))  # of an exam `on` scenes
         if not vlm.ends:
-            raise ValueError(f"The generation_config of {vlm.name} names no eos_token_id, so no answer of its would ever end.")
+            raise ValueError(
+                f"The generation_config of {vlm.name} names no eos_token_id, so no answer of "
+                "its would ever end."
+            )
         self.due = vlm.token_ids(answers)
         asked = {}  # the questions about each image
         for n, image in enumerate(images):
@@ -107,27 +124,44 @@ class Exam:
             single = [(n, seen) for ns, seen in zip(about, visual) for n in ns]
             for part in (single[i : i + batch_size] for i in range(0, len(single), batch_size)):
                 ns, seen = zip(*part)
-                self._add([images[n] for n in ns], [questions[n] for n in ns], list(seen), [[n] for n in ns])
+                self._add(
+                    [images[n] for n in ns],
+                    [questions[n] for n in ns],
+                    list(seen),
+                    [[n] for n in ns],
+                )
 
     def _add(self, images, prompts, visual, about, questions=None):
-        """A batch: what the LM is given first, once for each image; then what it is fed, for each question about it.
+        """A batch: what the LM is given first, once for each image; then what it is fed, for each
+        question about it.
 
         Without `questions` the prompts ask already, and only the answer is left to be fed.
         """
         vlm = self.vlm
         inputs = vlm.prepare(images, prompts)
-        positions, mask, ids = vlm.position_ids(inputs), inputs["attention_mask"], inputs["input_ids"]
+        positions, mask, ids = (
+            vlm.position_ids(inputs),
+            inputs["attention_mask"],
+            inputs["input_ids"],
+        )
         width, rows = max(map(len, about)), []
         if questions is not None:
-            end = places.find(vlm, ids).end[0]  # of all rows: they end alike, and padding is on the left
+            # of all rows: they end alike, and padding is on the left
+            end = places.find(vlm, ids).end[0]
             positions, mask, ids = positions[..., :end], mask[:, :end], ids[:, :end]
         for ns in about:
             asked = [vlm.after_image(questions[n]) if questions is not None else [] for n in ns]
             rows += [(n, len(ask), ask + self.due[n]) for n, ask in zip(ns, asked)]
             rows += [(None, 0, [])] * (width - len(ns))  # as many for each image: some are nobody's
         longest = max(len(fed) for *_, fed in rows)
-        fed = torch.tensor([fed + [0] * (longest - len(fed)) for *_, fed in rows], dtype=torch.long, device=mask.device)
-        self.batches.append(({"input_ids": ids}, visual, mask, positions, [row[:2] for row in rows], fed, width))
+        fed = torch.tensor(
+            [fed + [0] * (longest - len(fed)) for *_, fed in rows],
+            dtype=torch.long,
+            device=mask.device,
+        )
+        self.batches.append(
+            ({"input_ids": ids}, visual, mask, positions, [row[:2] for row in rows], fed, width)
+        )
 
     @classmethod
     def on(
@@ -152,7 +186,8 @@ class Exam:
         for scene in known:
             if not hasattr(scene, "questions"):
                 raise ValueError(
-                    f"Scene {scene.id} has no questions of its own, by a method `questions(kinds)`: "
+                    f"Scene {scene.id} has no questions of its own, by a method "
+                    "`questions(kinds)`: "
                     "give them with their answers, Exam(vlm, images, questions, answers)."
                 )
         asked = [
@@ -162,7 +197,10 @@ class Exam:
             for question in scene.questions(kinds)
         ]
         if not asked:
-            raise ValueError(f"None of these {len(known)} scenes has a question of {', '.join(families) or 'no kind'}.")
+            raise ValueError(
+                f"None of these {len(known)} scenes has a question of "
+                f"{', '.join(families) or 'no kind'}."
+            )
         at, family, images, questions = map(list, zip(*asked))
         exam = cls(vlm, images, [q.text for q in questions], [q.answer for q in questions], shared)
         exam.at, exam.counts = (at, family), np.zeros((len(known), len(families)))
@@ -179,8 +217,9 @@ class Exam:
     def right(self) -> np.ndarray:
         """(questions,) booleans.
 
-        The right answer is fed in after the question, in one go, which is many times faster than decoding: greedy decoding
-        follows it as long as every next token is the likeliest one, and is wrong from the first that is not.
+        The right answer is fed in after the question, in one go, which is many times faster than
+        decoding: greedy decoding follows it as long as every next token is the likeliest one, and
+        is wrong from the first that is not.
         """
         right, lm = np.zeros(self.n, bool), self.vlm.lm
         for ids, visual, mask, positions, rows, fed, width in self.batches:
@@ -190,13 +229,18 @@ class Exam:
             if fed.shape[1]:
                 cache.batch_repeat_interleave(width)
                 following = positions.reshape(-1, *mask.shape).amax((0, 2))[:, None] + 1
-                mask, following, hidden = (each.repeat_interleave(width, 0) for each in (mask, following, hidden))
+                mask, following, hidden = (
+                    each.repeat_interleave(width, 0) for each in (mask, following, hidden)
+                )
                 named = {
                     "inputs_embeds": self.vlm.model.get_input_embeddings()(fed),
                     "attention_mask": torch.cat([mask, torch.ones_like(fed)], 1),
                     "position_ids": following + torch.arange(fed.shape[1], device=fed.device),
                 }
-                hidden = torch.cat([hidden, lm(**named, past_key_values=cache, use_cache=True).last_hidden_state], 1)
+                hidden = torch.cat(
+                    [hidden, lm(**named, past_key_values=cache, use_cache=True).last_hidden_state],
+                    1,
+                )
             best, said = self.vlm.unembedding(hidden).max(-1)
             check_finite(best, "the logits of an answer")
             for (n, start), row in zip(rows, said.tolist()):
@@ -207,12 +251,21 @@ class Exam:
 
 
 def accuracy(right: np.ndarray, counts: np.ndarray, families: Any = slice(None)) -> float:
-    """The share of right answers, on average over families: right and counts are (scenes, families), families some columns."""
+    """The share of right answers, on average over families: right and counts are (scenes,
+    families), families some columns."""
     return (right.sum(0) / np.maximum(counts.sum(0), 1))[families].mean()
 
 
 def loss(
     before: np.ndarray, after: np.ndarray, counts: np.ndarray, families: Any = slice(None)
 ) -> np.ndarray:
-    """(3,): points of accuracy lost on average over families, with the 95% interval of the paired difference over scenes."""
-    return np.array(interval(lambda b, a, n: 100 * (accuracy(b, n, families) - accuracy(a, n, families)), before, after, counts))
+    """(3,): points of accuracy lost on average over families, with the 95% interval of the paired
+    difference over scenes."""
+    return np.array(
+        interval(
+            lambda b, a, n: 100 * (accuracy(b, n, families) - accuracy(a, n, families)),
+            before,
+            after,
+            counts,
+        )
+    )

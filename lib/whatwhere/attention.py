@@ -165,7 +165,9 @@ def _in_lm(vlm, inputs, blocks, keep):
         named = {**inputs, "use_cache": False, "what": "LM layer", "real": inputs["attention_mask"]}
         residual_stream(vlm.model, vlm.lm_layers, [max(blocks)], **named)
     about, patches = [], places.find(vlm, inputs["input_ids"]).patches
-    for ids, own, visual, grid in zip(inputs["input_ids"], real, patches, vlm.adapter.grids(inputs)):
+    for ids, own, visual, grid in zip(
+        inputs["input_ids"], real, patches, vlm.adapter.grids(inputs)
+    ):
         at = visual[own].nonzero()[:, 0].cpu()
         words = vlm.words[ids[own].cpu().numpy()].tolist()
         for place, name in zip(at.tolist(), _patches(*grid)):

@@ -36,7 +36,10 @@ def write(path: str | Path, text: str) -> None:
             os.unlink(name)
         if not isinstance(error, OSError):
             raise
-        said = type(error)(f"'{path}' could not be written ({error.strerror or error}); what was there before is as it was.")
+        said = type(error)(
+            f"'{path}' could not be written ({error.strerror or error}); what was there before "
+            "is as it was."
+        )
         said.strerror = error.strerror
         raise said from error
 
@@ -57,14 +60,19 @@ def together(folder: str | Path) -> Iterator[Path]:
             for path in Path(new).iterdir():
                 os.replace(path, folder / path.name)
     except Exception as error:
-        if not isinstance(error, OSError) and "os error" not in str(error):  # which is how safetensors tells of one
+        # which is how safetensors tells of one
+        if not isinstance(error, OSError) and "os error" not in str(error):
             raise
-        raise OSError(f"'{folder}' could not be written ({first_line(error)}); what it held before is as it was.") from error
+        raise OSError(
+            f"'{folder}' could not be written ({first_line(error)}); what it held before is as "
+            "it was."
+        ) from error
 
 
 @contextmanager
 def alone(folder: str | Path) -> Iterator[None]:
-    """Where two processes read a file, change it and write it, one waits here until the other has done so."""
+    """Where two processes read a file, change it and write it, one waits here until the other has
+    done so."""
     if fcntl is None:
         yield
         return
@@ -111,10 +119,12 @@ def parsed(text: str, name: str) -> Any:
     """
     try:
         value = json.loads(text)
-        if re.search(r"\\u[dD]", text):  # half a character: nobody could print it, or write it to a file
+        # half a character: nobody could print it, or write it to a file
+        if re.search(r"\\u[dD]", text):
             json.dumps(value, ensure_ascii=False).encode()
         return value
-    except (ValueError, RecursionError) as error:  # no JSON, numbers of thousands of digits, thousands of lists in each other
+    # no JSON, numbers of thousands of digits, thousands of lists in each other
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is damaged or cut short: {first_line(error)}.") from cause(error)
 
 
@@ -125,14 +135,17 @@ def first_line(error: BaseException) -> str:
 
 
 def cause(error: BaseException) -> BaseException:
-    """The error, to be chained to the sentence that tells of it; in short, where its text is endless or holds a secret."""
+    """The error, to be chained to the sentence that tells of it; in short, where its text is
+    endless or holds a secret."""
     chain, each = [], error
     while each is not None and each not in chain:
         chain.append(each)
         each = each.__cause__ or each.__context__
     if all(len(str(each)) <= 10 * LONGEST and _discreet(str(each)) == str(each) for each in chain):
         return error
-    return RuntimeError(f"{type(error).__name__}: {first_line(error)}").with_traceback(error.__traceback__)
+    return RuntimeError(f"{type(error).__name__}: {first_line(error)}").with_traceback(
+        error.__traceback__
+    )
 
 
 def _discreet(text):

@@ -1,7 +1,9 @@
 """Where, as vectors: what things' patches hold at every place of a model.
 
-    found = geometry.thing_vectors(vlm, scenes)                      # {"ViT 0": (scenes, 2, features), …, "LM 4": …}
-    relation = {place: of[:, 0] - of[:, 1] for place, of in found.items()}
+    vectors = geometry.thing_vectors(vlm, scenes)  # {"ViT 0": (scenes, 2, features), …, "LM 4": …}
+    relation = {place: of[:, 0] - of[:, 1] for place, of in vectors.items()}
+
+Depths and layers are counted as in `models`.
 """
 
 from __future__ import annotations
@@ -25,16 +27,20 @@ from .types import ImageLike, Several
 if TYPE_CHECKING:
     from .models import VLM
 
-AT_ONCE, NUMBERS = 16, 2**28  # images, and numbers of their states, 1 GiB in float32, that are held at once
+# images, and numbers of their states, 1 GiB in float32, that are held at once
+AT_ONCE, NUMBERS = 16, 2**28
 
 
 def grids(vlm: VLM, image: ImageLike) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(rows, columns) of the ViT's patches and of the visual tokens of `image`: the same where no patches are merged."""
+    """(rows, columns) of the ViT's patches and of the visual tokens of `image`: the same where no
+    patches are merged."""
     rows, columns = vlm.patch_grid(image)
     return (rows * vlm.adapter.merge, columns * vlm.adapter.merge), (rows, columns)
 
 
-def masks(scene: Scene, grid: tuple[int, int], least: float = 0.25, view: View | None = None) -> np.ndarray:
+def masks(
+    scene: Scene, grid: tuple[int, int], least: float = 0.25, view: View | None = None
+) -> np.ndarray:
     """(things, rows, columns) booleans: each thing's patches, of which it covers `least` and no
     other thing more.
 
@@ -49,10 +55,14 @@ def masks(scene: Scene, grid: tuple[int, int], least: float = 0.25, view: View |
 
 
 def has_patches(vlm: VLM, scene: Scene, about: Sequence[int] = (0, 1), least: float = 0.25) -> bool:
-    """Do the things `about` of a scene have patches of their own, in the ViT and as visual tokens?"""
+    """Do the things `about` of a scene have patches of their own, in the ViT and as visual
+    tokens?"""
     checked([scene], about)
     view = vlm.viewed(scene.image)
-    return all(masks(scene, grid, least, view)[list(about)].any((1, 2)).all() for grid in set(grids(vlm, scene.image)))
+    return all(
+        masks(scene, grid, least, view)[list(about)].any((1, 2)).all()
+        for grid in set(grids(vlm, scene.image))
+    )
 
 
 def pairs(vlm: VLM, sets: Iterable, n: int = 100) -> list:
@@ -74,7 +84,8 @@ def pairs(vlm: VLM, sets: Iterable, n: int = 100) -> list:
             if len(fit) == n:
                 return fit
     raise ValueError(
-        f"{vlm.name}'s grid is too coarse: both things have patches of their own in {len(fit)} of {looked_at} sets, "
+        f"{vlm.name}'s grid is too coarse: both things have patches of their own in {len(fit)} "
+        f"of {looked_at} sets, "
         f"and {n} are needed."
     )
 
@@ -88,7 +99,10 @@ def patches(
     Args:
         least: as for `masks`.
     """
-    return [masks(scene, grid, least, view)[thing] for scene, grid, view in _seen(vlm, checked(scenes, [thing]), place)]
+    return [
+        masks(scene, grid, least, view)[thing]
+        for scene, grid, view in _seen(vlm, checked(scenes, [thing]), place)
+    ]
 
 
 def _seen(vlm, scenes, place):
@@ -108,27 +122,34 @@ def ground(vlm: VLM, scenes: Iterable[Scene], thing: int, place: str) -> list[np
     scenes = checked(scenes)
     own = patches(vlm, scenes, thing, place)
     free = [
-        ~masks(scene, grid, 0.01, view).any(0) & (cover(scene, grid, view).sum(0) > 0.5)  # and padding is no ground
+        # and padding is no ground
+        ~masks(scene, grid, 0.01, view).any(0) & (cover(scene, grid, view).sum(0) > 0.5)
         for scene, grid, view in _seen(vlm, scenes, place)
     ]
     for scene, bare, mask in zip(scenes, free, own):
         if bare.sum() < mask.sum():
             raise ValueError(
-                f"Scene {scene.id} has {mask.sum()} patches of thing {thing}, and of {mask.size} in all only {bare.sum()} of "
+                f"Scene {scene.id} has {mask.sum()} patches of thing {thing}, and of "
+                f"{mask.size} in all only {bare.sum()} of "
                 "no thing: too few for this control. Leave it out, or take a larger picture."
             )
-    return [bare & (bare.cumsum().reshape(bare.shape) <= mask.sum()) for bare, mask in zip(free, own)]
+    return [
+        bare & (bare.cumsum().reshape(bare.shape) <= mask.sum()) for bare, mask in zip(free, own)
+    ]
 
 
 def places(vlm: VLM) -> list[str]:
-    """Where the residual stream is read: "ViT 0" (the patch embedding) to the ViT's last depth, "LM 0" (the connector's output)
-    to the LM's last layer."""
-    return [f"ViT {n}" for n in range(vlm.depths + 1)] + [f"LM {n}" for n in range(vlm.n_layers + 1)]
+    """Where the residual stream is read: "ViT 0" (the patch embedding) to the ViT's last depth, "LM
+    0" (the connector's output) to the LM's last layer."""
+    return [f"ViT {n}" for n in range(vlm.depths + 1)] + [
+        f"LM {n}" for n in range(vlm.n_layers + 1)
+    ]
 
 
 @torch.no_grad()
 def states(vlm: VLM, images: Several) -> Iterator[dict[str, np.ndarray]]:
-    """Yields for each image {place: (rows, columns, features)}, patches in the ViT and visual tokens in the LM, in raster order.
+    """Yields for each image {place: (rows, columns, features)}, patches in the ViT and visual
+    tokens in the LM, in raster order.
 
     No question is asked: in the LM, visual tokens do not see what follows them.
     """
@@ -138,11 +159,20 @@ def states(vlm: VLM, images: Several) -> Iterator[dict[str, np.ndarray]]:
         batch = images[start : start + at_once]
         inputs = vlm.prepare(batch, [""] * len(batch))
         embeddings, seen = vlm.embed_with_states(inputs)
-        hidden = vlm.lm_hidden(embeddings, inputs["attention_mask"], vlm.position_ids(inputs), list(range(vlm.n_layers + 1)))
+        hidden = vlm.lm_hidden(
+            embeddings,
+            inputs["attention_mask"],
+            vlm.position_ids(inputs),
+            list(range(vlm.n_layers + 1)),
+        )
         index = find(vlm, inputs["input_ids"]).index
         for n, (image, vit, at) in enumerate(zip(batch, seen, index)):
             rows, columns = vlm.patch_grid(image)
-            vit = vit.reshape(len(vit), rows, columns, m, m, -1).transpose(2, 3).reshape(len(vit), rows * m, columns * m, -1)
+            vit = (
+                vit.reshape(len(vit), rows, columns, m, m, -1)
+                .transpose(2, 3)
+                .reshape(len(vit), rows * m, columns * m, -1)
+            )
             lm = [layer[n, at].reshape(rows, columns, -1) for layer in hidden]
             yield dict(zip(places(vlm), [each.float().cpu().numpy() for each in (*vit, *lm)]))
 
@@ -170,12 +200,16 @@ def thing_vectors(
     found, scenes = {place: [] for place in places(vlm)}, checked(scenes, about)
     for scene, seen in zip(scenes, states(vlm, [scene.image for scene in scenes])):
         view = vlm.viewed(scene.image)
-        own = {grid: masks(scene, grid, least, view) for grid in dict.fromkeys(each.shape[:2] for each in seen.values())}
+        own = {
+            grid: masks(scene, grid, least, view)
+            for grid in dict.fromkeys(each.shape[:2] for each in seen.values())
+        }
         for grid, mask in own.items():
             for n in about:
                 if not mask[n].any():
                     raise ValueError(
-                        f"The {scene.things[n].category} of scene {scene.id} covers {least:.0%} of no patch of {grid[0]} × "
+                        f"The {scene.things[n].category} of scene {scene.id} covers {least:.0%} "
+                        f"of no patch of {grid[0]} × "
                         f"{grid[1]}: leave the scene out (`geometry.has_patches`), or ask for less."
                     )
         for place, each in seen.items():
@@ -229,5 +263,8 @@ def axis_sensitivity(
     with torch.enable_grad(), moved(vlm, masks, steps, blocks=blocks):
         said = chances(vlm, vlm.prepare(images, questions), words).log()
         rows = torch.arange(len(said))
-        margin = said[rows, [words.index(word) for word in right]] - said[rows, [words.index(word) for word in wrong]]
+        margin = (
+            said[rows, [words.index(word) for word in right]]
+            - said[rows, [words.index(word) for word in wrong]]
+        )
         return torch.autograd.grad(margin.sum(), steps)[0].cpu().numpy()

@@ -1,4 +1,5 @@
-"""Any picture, as the RGB image a person would see in it; and how many of its pixels a model is given."""
+"""Any picture, as the RGB image a person would see in it; and how many of its pixels a model is
+given."""
 
 from __future__ import annotations
 
@@ -24,11 +25,16 @@ if TYPE_CHECKING:
 
 TIMEOUT = 20  # seconds
 LARGEST = 32 * 2**20  # bytes, of a file fetched from the web
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # PIL knows more, and hands one of them, EPS, to another program
+# PIL knows more, and hands one of them, EPS, to another program
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
-MOST_PIXELS = 1280 * 28**2  # the paper's bound, and that of the model cards of Qwen2-VL and Qwen2.5-VL: 1280 visual tokens
+# the paper's bound, and that of the model cards of Qwen2-VL and Qwen2.5-VL: 1280 visual tokens
+MOST_PIXELS = 1280 * 28**2
 
-ACCEPTED = "a path, an http(s) address, the bytes of an image file, a PIL image, or a numpy array (rows, columns[, 3 or 4])"
+ACCEPTED = (
+    "a path, an http(s) address, the bytes of an image file, a PIL image, or a numpy "
+    "array (rows, columns[, 3 or 4])"
+)
 
 
 class View(NamedTuple):
@@ -114,16 +120,24 @@ def bounded(
 
 def bound(vlm: VLM, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
     """As `bounded`, for good."""
-    least, most = (check_pixels(each, name) for each, name in ((min_pixels, "min_pixels"), (max_pixels, "max_pixels")))
+    least, most = (
+        check_pixels(each, name)
+        for each, name in ((min_pixels, "min_pixels"), (max_pixels, "max_pixels"))
+    )
     area = vlm.adapter.token_area
     if area is None:
         raise ValueError(
-            f"{vlm.name} shows every picture to its ViT at one size, so that its pixels cannot be bounded: leave min_pixels and "
-            "max_pixels out. Of the families in whatwhere, Qwen2-VL, Qwen2.5-VL and Qwen3-VL keep a picture's own size."
+            f"{vlm.name} shows every picture to its ViT at one size, so that its pixels cannot "
+            "be bounded: leave min_pixels and "
+            "max_pixels out. Of the families in whatwhere, Qwen2-VL, Qwen2.5-VL and Qwen3-VL "
+            "keep a picture's own size."
         )
     for name, value in (("min_pixels", least), ("max_pixels", most)):
         if value is not None and value < area:
-            raise ValueError(f"One visual token of {vlm.name} is {area} pixels, so that {name} is {area} at least, not {value}.")
+            raise ValueError(
+                f"One visual token of {vlm.name} is {area} pixels, so that {name} is {area} at "
+                f"least, not {value}."
+            )
     if least is not None and most is not None and least > most:
         raise ValueError(f"min_pixels is not more than max_pixels; got {least} and {most}.")
     own = vlm.adapter.bounds() or (1, 1)
@@ -149,9 +163,12 @@ def _from_file(path):
     try:
         path = path.expanduser()
         there = path.exists()
-    except (OSError, RuntimeError) as error:  # a name too long for a file, a folder closed to us, the home of nobody
+    # a name too long for a file, a folder closed to us, the home of nobody
+    except (OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise FileNotFoundError(f"There is no file '{str(path)[:200]}' that can be read here ({why}).") from None
+        raise FileNotFoundError(
+            f"There is no file '{str(path)[:200]}' that can be read here ({why})."
+        ) from None
     if not there:
         raise FileNotFoundError(f"There is no file '{path}' (looked from {Path.cwd()}).")
     if not path.is_file():
@@ -175,13 +192,19 @@ def _decode(source, name):
 
 @contextmanager
 def _damage_in_words(name):
-    """What PIL says of a broken file comes as any kind of error, at any time until its last pixel is there."""
+    """What PIL says of a broken file comes as any kind of error, at any time until its last pixel
+    is there."""
     try:
         yield
     except UnidentifiedImageError:
-        raise ValueError(f"'{name}' is not an image that can be read here; PNG, JPEG, WebP, GIF, BMP and TIFF are.") from None
+        raise ValueError(
+            f"'{name}' is not an image that can be read here; PNG, JPEG, WebP, GIF, BMP and "
+            "TIFF are."
+        ) from None
     except (Image.DecompressionBombError, MemoryError):
-        raise ValueError(f"The image '{name}' has too many pixels to be opened safely; make it smaller first.") from None
+        raise ValueError(
+            f"The image '{name}' has too many pixels to be opened safely; make it smaller first."
+        ) from None
     except Exception as error:
         raise ValueError(f"The image '{name}' is damaged or cut short ({error}).") from None
 
@@ -190,30 +213,42 @@ def _fetch(address):
     """The bytes at an http(s) address, at most LARGEST of them."""
     try:
         parts = urlsplit(address)
-        plain = {name: quote(getattr(parts, name), string.punctuation, errors="replace") for name in ("path", "query")}
+        plain = {
+            name: quote(getattr(parts, name), string.punctuation, errors="replace")
+            for name in ("path", "query")
+        }
         request = Request(parts._replace(**plain).geturl(), headers={"User-Agent": "whatwhere"})
         with urlopen(request, timeout=TIMEOUT) as answer:
             data = answer.read(LARGEST + 1)
     except URLError as error:
         raise ConnectionError(
-            f"'{address}' could not be fetched ({getattr(error, 'reason', error)}). Without a network, save the "
+            f"'{address}' could not be fetched ({getattr(error, 'reason', error)}). Without a "
+            "network, save the "
             "image and give its path."
         ) from None
     except (ValueError, InvalidURL) as error:
-        raise ValueError(f"'{address}' is no address that can be asked ({error}); save the image and give its path.") from None
+        raise ValueError(
+            f"'{address}' is no address that can be asked ({error}); save the image and give "
+            "its path."
+        ) from None
     except (OSError, HTTPException) as error:  # a time-out or a dropped connection half-way
         raise ConnectionError(
-            f"'{address}' could not be fetched ({error}); try again, or save the image and give its path."
+            f"'{address}' could not be fetched ({error}); try again, or save the image and give "
+            "its path."
         ) from None
     if len(data) > LARGEST:
-        raise ValueError(f"The file at '{address}' is larger than {LARGEST // 2**20} MiB; save a smaller one and give its path.")
+        raise ValueError(
+            f"The file at '{address}' is larger than {LARGEST // 2**20} MiB; save a smaller one "
+            "and give its path."
+        )
     return data
 
 
 def _from_array(array):
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise ValueError(
-            f"An image array has shape (rows, columns), (rows, columns, 3) or (rows, columns, 4), not {array.shape}."
+            "An image array has shape (rows, columns), (rows, columns, 3) or (rows, columns, "
+            f"4), not {array.shape}."
         )
     if 0 in array.shape:
         raise ValueError(f"The image array has shape {array.shape}: it holds no pixels.")
@@ -232,20 +267,28 @@ def _from_array(array):
 
 def _rgb(image, name="the image given"):
     if 0 in image.size:
-        raise ValueError(f"The image is {image.width} × {image.height} pixels: it holds nothing to look at.")
+        raise ValueError(
+            f"The image is {image.width} × {image.height} pixels: it holds nothing to look at."
+        )
     if image.mode == "LAB":
         raise ValueError("The image is in LAB colour; save it as RGB first.")
     with _damage_in_words(name):
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16"):  # PIL's own conversion would clip at 255
-            image = Image.fromarray((np.arange(2**16) / 257).round().astype(np.uint8)[np.asarray(image)])
+            image = Image.fromarray(
+                (np.arange(2**16) / 257).round().astype(np.uint8)[np.asarray(image)]
+            )
         elif image.mode == "I":
             values = np.asarray(image).astype(np.float64)
             deep = values.max() > 255  # it may hold 8-bit values in 32 bits
-            image = Image.fromarray((values / (257 if deep else 1)).round().clip(0, 255).astype(np.uint8))
+            image = Image.fromarray(
+                (values / (257 if deep else 1)).round().clip(0, 255).astype(np.uint8)
+            )
         elif image.mode == "F":
             values = np.nan_to_num(np.asarray(image))
-            image = Image.fromarray((values * (255 if values.max() <= 1 else 1)).round().clip(0, 255).astype(np.uint8))
+            image = Image.fromarray(
+                (values * (255 if values.max() <= 1 else 1)).round().clip(0, 255).astype(np.uint8)
+            )
         if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

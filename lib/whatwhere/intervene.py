@@ -1,15 +1,17 @@
-"""Changes to a running model that last as long as a `with` block: what patches hold, or where they are.
+"""Changes to a running model that last as long as a `with` block: what patches hold, or where they
+are.
 
-    own = geometry.masks(scene, vlm.patch_grid(scene.image))[0]      # the visual tokens of the first thing
-    with intervene.added(vlm, own, vector, layer=0):                 # steer
+    own = geometry.masks(scene, vlm.patch_grid(scene.image))[0]  # the first thing's visual tokens
+    with intervene.added(vlm, own, vector, layer=0):  # steer
         vlm.answer(scene.image, "where is the mug relative to the lamp ?")
-    with intervene.replaced(vlm, own, ground, layer=0): …            # erase, or patch in from another picture
-    with intervene.moved(vlm, own, (0, 5)): …                        # another place, the same content
-    with intervene.knockout(vlm, layers=1, queries="after", keys=own): …   # no word looks at it
+    with intervene.replaced(vlm, own, ground, layer=0): …  # erase, or patch in from elsewhere
+    with intervene.moved(vlm, own, (0, 5)): …  # another place, the same content
+    with intervene.knockout(vlm, layers=1, queries="after", keys=own): …  # no word looks at it
 
-A *mask* is true where a patch is meant: (rows, columns), for every image that the model is shown, or a list with one for each
-of them, in order. At a `depth` of the ViT, and in `moved`, its grid is that of the ViT's patches; at a `layer` of the LM it is
-that of the visual tokens, which is coarser where patches are merged (`geometry.grids`).
+A *mask* is true where a patch is meant: (rows, columns), for every image that the model is shown,
+or a list with one for each of them, in order. At a `depth` of the ViT, and in `moved`, its grid is
+that of the ViT's patches; at a `layer` of the LM it is that of the visual tokens, which is coarser
+where patches are merged (`geometry.grids`).
 
 The first three are hooks, and `knockout` is a function that attention goes through (`taps`). They
 may be nested (of two that replace the same states, the inner one acts first); and when the block is
@@ -75,14 +77,23 @@ def replaced(
         share: a number from 0 to 1. All else as for `added`.
     """
     if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= share <= 1:
-        raise ValueError(f"The share is a number from 0 (nothing changes) to 1 (all is replaced); got {share!r}.")
+        raise ValueError(
+            f"The share is a number from 0 (nothing changes) to 1 (all is replaced); got {share!r}."
+        )
     vectors, added = _numbers(vectors, "A vector is"), len(vlm.adapter.extra_depths)
     if added and isinstance(layer, Integral) and layer <= added:
         raise ValueError(
-            f"{vlm.name} adds more of the picture to its visual tokens after LM layers 1 to {added} (DeepStack), so that a state "
+            f"{vlm.name} adds more of the picture to its visual tokens after LM layers 1 to "
+            f"{added} (DeepStack), so that a state "
             f"replaced before is not all that is seen: take a layer from {added + 1} on."
         )
-    return _edited(vlm, masks, lambda states, whose: torch.lerp(states, whose(vectors), float(share)), depth, layer)
+    return _edited(
+        vlm,
+        masks,
+        lambda states, whose: torch.lerp(states, whose(vectors), float(share)),
+        depth,
+        layer,
+    )
 
 
 @contextmanager
@@ -106,9 +117,15 @@ def moved(
     """
     steps = _numbers(steps, "Steps are").to(vlm.device)
     if steps.shape[-1] != 2:
-        raise ValueError(f"Steps are two numbers, rows and columns, for every image or for each; got {tuple(steps.shape)}.")
+        raise ValueError(
+            "Steps are two numbers, rows and columns, for every image or for each; got "
+            f"{tuple(steps.shape)}."
+        )
     if vlm.adapter.rotary is not None and vlm.adapter.position_table is not None:
-        raise ValueError(f"{vlm.name} says where a patch is by a table and by 2-D RoPE, and only one of them could be changed.")
+        raise ValueError(
+            f"{vlm.name} says where a patch is by a table and by 2-D RoPE, and only one of them "
+            "could be changed."
+        )
     place = _by_table if vlm.adapter.rotary is None else _by_angle
     with ExitStack() as stack:
         rows = _VisionRows(vlm, masks, stack)
@@ -199,19 +216,25 @@ def _heads(heads, block) -> Tensor:
 
 
 def _by_angle(vlm, rows, steps, blocks):
-    """To turn by φ and then by ψ is to turn by φ + ψ: the tables of cosines and sines are turned on."""
+    """To turn by φ and then by ψ is to turn by φ + ψ: the tables of cosines and sines are turned
+    on."""
     known = range(1, len(vlm.vision_blocks) + 1)
     blocks = known if blocks is None else [blocks] if isinstance(blocks, Integral) else list(blocks)
     for block in blocks:
         if isinstance(block, bool) or not isinstance(block, Integral) or block not in known:
-            raise ValueError(f"This ViT's blocks are counted from 1 to {len(known)}; got {block!r}.")
+            raise ValueError(
+                f"This ViT's blocks are counted from 1 to {len(known)}; got {block!r}."
+            )
     rotary = vision(vlm)
 
     def turn(_, args, named):
         cos, sin = named["position_embeddings"]
         at, whose = rows.of(cos.shape[:-1])
         angle = (whose(steps)[:, rotary.axis] * rotary.theta.to(steps)).repeat(1, 2).to(cos)
-        turned = cos[at] * angle.cos() - sin[at] * angle.sin(), sin[at] * angle.cos() + cos[at] * angle.sin()
+        turned = (
+            cos[at] * angle.cos() - sin[at] * angle.sin(),
+            sin[at] * angle.cos() + cos[at] * angle.sin(),
+        )
         tables = tuple(table.index_put((at,), new) for table, new in zip((cos, sin), turned))
         return args, {**named, "position_embeddings": tables}
 
@@ -220,20 +243,35 @@ def _by_angle(vlm, rows, steps, blocks):
 
 def _by_table(vlm, rows, steps, blocks):
     if vlm.adapter.position_table is None:
-        raise ValueError(f"{vlm.name} adds its table of positions as one tensor, which no hook reaches: patches cannot be moved.")
+        raise ValueError(
+            f"{vlm.name} adds its table of positions as one tensor, which no hook reaches: "
+            "patches cannot be moved."
+        )
     if blocks is not None:
-        raise ValueError(f"{vlm.name} has a table of positions, read once before the first block: leave `blocks` out.")
+        raise ValueError(
+            f"{vlm.name} has a table of positions, read once before the first block: leave "
+            "`blocks` out."
+        )
     if (steps != steps.round()).any():
-        raise ValueError(f"{vlm.name} has a table of positions, with nothing between its places: steps are whole numbers.")
+        raise ValueError(
+            f"{vlm.name} has a table of positions, with nothing between its places: steps are "
+            "whole numbers."
+        )
     side = vlm.adapter.side
-    first = vlm.adapter.position_table.num_embeddings - side**2  # CLIP's class token has a place of its own, before the patches
+    # CLIP's class token has a place of its own, before the patches
+    first = vlm.adapter.position_table.num_embeddings - side**2
 
     def exchange(_, args, named):
         ids = args[0].expand(rows.images, -1)
         at, whose = rows.of(ids.shape)
-        place = torch.stack([(ids[at] - first) // side, (ids[at] - first) % side], -1) + whose(steps).long()
+        place = (
+            torch.stack([(ids[at] - first) // side, (ids[at] - first) % side], -1)
+            + whose(steps).long()
+        )
         if place.min() < 0 or place.max() >= side:
-            raise ValueError(f"These steps lead off the picture, whose table has {side} × {side} places.")
+            raise ValueError(
+                f"These steps lead off the picture, whose table has {side} × {side} places."
+            )
         return (ids.index_put((at,), place[:, 0] * side + place[:, 1] + first), *args[1:]), named
 
     return [(vlm.adapter.position_table, exchange)]
@@ -243,7 +281,9 @@ def _by_table(vlm, rows, steps, blocks):
 def _edited(vlm, masks, change, depth, layer):
     """The states of masked patches at one place become change(states (n, features), whose)."""
     if (depth is None) == (layer is None):
-        raise ValueError("Say where: at a depth of the ViT or at a layer of the LM, one of the two.")
+        raise ValueError(
+            "Say where: at a depth of the ViT or at a layer of the LM, one of the two."
+        )
     if layer is None:
         check_range("depth", depth, vlm.depths)
         at, blocks, find = depth, vlm.vision_blocks, _VisionRows
@@ -257,7 +297,9 @@ def _edited(vlm, masks, change, depth, layer):
             if rows.owner is None:
                 return states
             here, whose = rows.of(states.shape[:-1])
-            return states.index_put((here,), change(states[here], lambda vectors: whose(vectors, states)))
+            return states.index_put(
+                (here,), change(states[here], lambda vectors: whose(vectors, states))
+            )
 
         def before(_, args, named):
             if args:
@@ -267,7 +309,8 @@ def _edited(vlm, masks, change, depth, layer):
         def after(_, args, output):
             return (edit(output[0]), *output[1:]) if isinstance(output, tuple) else edit(output)
 
-        # ours first: transformers keeps states by hooks of its own, and LLaVA's connector reads what these saw
+        # ours first: transformers keeps states by hooks of its own, and LLaVA's connector reads
+        # what these saw
         if at:
             hook = blocks[at - 1].register_forward_hook(after, prepend=True)
         else:
@@ -277,7 +320,8 @@ def _edited(vlm, masks, change, depth, layer):
 
 
 class _Rows:
-    """Which rows of a tensor of states are masked patches, and of which image: found anew whenever the model is run."""
+    """Which rows of a tensor of states are masked patches, and of which image: found anew whenever
+    the model is run."""
 
     def __init__(self, vlm, masks):
         self.vlm, self.masks, self.images = vlm, checked_masks(masks), 0
@@ -287,7 +331,10 @@ class _Rows:
         """For each image (rows, columns) of its number where it is masked, else −1."""
         self.images = len(grids)
         if len(self.masks) not in (1, len(grids)):
-            raise ValueError(f"There are {len(self.masks)} masks for {len(grids)} images: give one for each, or one for all.")
+            raise ValueError(
+                f"There are {len(self.masks)} masks for {len(grids)} images: give one for each, "
+                "or one for all."
+            )
         found = []
         for n, grid in enumerate(grids):
             mask = self.masks[n % len(self.masks)]
@@ -297,16 +344,26 @@ class _Rows:
         return found
 
     def of(self, shape):
-        """Of states (*shape, features): booleans (*shape), true for masked ones; and a function that picks each one's vector."""
+        """Of states (*shape, features): booleans (*shape), true for masked ones; and a function
+        that picks each one's vector."""
         if self.owner.shape != shape:
-            raise ValueError("An intervention needs every patch to be there: leave `with compress.compressed(…)` first.")
+            raise ValueError(
+                "An intervention needs every patch to be there: leave `with "
+                "compress.compressed(…)` first."
+            )
         at = self.owner >= 0
 
         def whose(vectors, states=None):
             if states is not None and vectors.shape[-1] != states.shape[-1]:
-                raise ValueError(f"A vector has {vectors.shape[-1]} numbers, and a state here has {states.shape[-1]}.")
+                raise ValueError(
+                    f"A vector has {vectors.shape[-1]} numbers, and a state here has "
+                    f"{states.shape[-1]}."
+                )
             if vectors.ndim == 2 and len(vectors) != self.images:
-                raise ValueError(f"There are {len(vectors)} vectors for {self.images} images: give one for each, or one for all.")
+                raise ValueError(
+                    f"There are {len(vectors)} vectors for {self.images} images: give one for "
+                    "each, or one for all."
+                )
             vectors = vectors.expand(self.images, -1)[self.owner[at].to(vectors.device)]
             return vectors if states is None else vectors.to(states)
 
@@ -316,7 +373,9 @@ class _Rows:
 class _VisionRows(_Rows):
     def __init__(self, vlm, masks, stack):
         super().__init__(vlm, masks)
-        stack.callback(vlm.adapter.vision.register_forward_pre_hook(self.look, with_kwargs=True).remove)
+        stack.callback(
+            vlm.adapter.vision.register_forward_pre_hook(self.look, with_kwargs=True).remove
+        )
 
     def look(self, _, args, named):
         self.owner = self.vlm.adapter.in_vit(self.owners(self.vlm.adapter.vit_grids(args, named)))
@@ -335,7 +394,10 @@ class _LanguageRows(_Rows):
         if found is None:
             return
         if at_work(self.vlm) or not self.prompt.fits(named["inputs_embeds"]):
-            raise ValueError("An intervention needs every patch to be there: leave `with compress.compressed(…)` first.")
+            raise ValueError(
+                "An intervention needs every patch to be there: leave `with "
+                "compress.compressed(…)` first."
+            )
         grids = places.grids(self.vlm, found, places.plain(named.get("position_ids")))
         owner = torch.full(found.mask.shape, -1, device=found.mask.device)
         for own, at, image in zip(owner, found.index, self.owners(grids)):
@@ -351,5 +413,8 @@ def _numbers(values, what):
             raise ValueError(f"{what} made of numbers: got {values.dtype}.")
         values = torch.from_numpy(values.astype(np.float32))
     if values.ndim not in (1, 2) or not values.isfinite().all():
-        raise ValueError(f"{what} made of finite numbers, for every image or a row for each; got shape {tuple(values.shape)}.")
+        raise ValueError(
+            f"{what} made of finite numbers, for every image or a row for each; got shape "
+            f"{tuple(values.shape)}."
+        )
     return values if values.is_floating_point() else values.float()

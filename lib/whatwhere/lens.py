@@ -4,7 +4,8 @@
     maps.words[-1]          # (rows, columns): the word each patch decodes to, with the whole ViT
     maps.show()             # a slider over depth
 
-Method of *Reading Images Like Texts* (arXiv 2509.19191, section 3), with the final norm applied before the
+Method of *Reading Images Like Texts* (arXiv 2509.19191, section 3), with the final norm applied
+before the
 unembedding: without it the last layer would not give the model's own logits.
 """
 
@@ -50,13 +51,16 @@ class Reading(NamedTuple):
 
 
 def forms(vlm: VLM, words: str | Iterable[str]) -> Forms:
-    """The tokens by which words can show in a token map of this model: `forms(vlm, "candle")["candle"]` are their ids.
+    """The tokens by which words can show in a token map of this model: `forms(vlm,
+    "candle")["candle"]` are their ids.
 
-    A word shows as a token that spells it, in any case, with or without the blank before it; as its regular plural; and, where
-    the tokenizer has no token that spells it, as the first piece that it is split into, of three letters at least and half of
-    the word's ("cand" for "candle"). A piece is weaker evidence than a word: others may begin alike. So compare with chance, on
-    shuffled maps or those of other pictures (`stages.Readings`), and give all words at once, so that `collisions` between them
-    are found. A word that has no such token is `missing`, and so are phrases ("traffic light").
+    A word shows as a token that spells it, in any case, with or without the blank before it; as its
+    regular plural; and, where the tokenizer has no token that spells it, as the first piece that it
+    is split into, of three letters at least and half of the word's ("cand" for "candle"). A piece
+    is weaker evidence than a word: others may begin alike. So compare with chance, on shuffled maps
+    or those of other pictures (`stages.Readings`), and give all words at once, so that `collisions`
+    between them are found. A word that has no such token is `missing`, and so are phrases ("traffic
+    light").
     """
     return _forms(vlm.words, words, vlm.tokenizer)
 
@@ -86,9 +90,17 @@ def logit_lens(
     """
     words = (decoder or vlm).words
     if isinstance(top_k, bool) or not isinstance(top_k, Integral) or not 1 <= top_k <= len(words):
-        raise ValueError(f"top_k is a whole number from 1 to {len(words)}, the size of the vocabulary, not {top_k!r}.")
-    found = [(ids.cpu(), best.exp().cpu()) for ids, best, _ in log_probabilities(vlm, hidden, top_k, (), norm, decoder)]
-    ids, probabilities = (torch.cat(each).reshape(*hidden.shape[:-1], top_k).numpy() for each in zip(*found))
+        raise ValueError(
+            f"top_k is a whole number from 1 to {len(words)}, the size of the vocabulary, not "
+            f"{top_k!r}."
+        )
+    found = [
+        (ids.cpu(), best.exp().cpu())
+        for ids, best, _ in log_probabilities(vlm, hidden, top_k, (), norm, decoder)
+    ]
+    ids, probabilities = (
+        torch.cat(each).reshape(*hidden.shape[:-1], top_k).numpy() for each in zip(*found)
+    )
     return Reading(ids, words[ids], probabilities)
 
 
@@ -100,11 +112,13 @@ def log_probabilities(
     norm: bool = True,
     decoder: Decoder | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Yields, for some rows of hidden (…, hidden) at a time, their `top_k` best ids (rows, top_k), the log-probabilities of
-    these, and those of the ids `asked` (rows, asked); other arguments as for `logit_lens`.
+    """Yields, for some rows of hidden (…, hidden) at a time, their `top_k` best ids (rows, top_k),
+    the log-probabilities of these, and those of the ids `asked` (rows, asked); other arguments as
+    for `logit_lens`.
 
-    All logits are computed, but not kept: some thousand words are unembedded at a time, their best and their sum noted, and the
-    next take their place. So memory grows neither with depths nor with the vocabulary, and a CPU works within its caches.
+    All logits are computed, but not kept: some thousand words are unembedded at a time, their best
+    and their sum noted, and the next take their place. So memory grows neither with depths nor with
+    the vocabulary, and a CPU works within its caches.
     """
     reader: Any = decoder or vlm.unembedding
     weight, bias = reader.weight, getattr(reader, "bias", None)
@@ -120,20 +134,25 @@ def log_probabilities(
             part = slice(start, start + n_words)
             logits = F.linear(rows, weight[part], None if bias is None else bias[part]).float()
             most = logits.amax(-1, keepdim=True)
-            better = (most > best[:, -1:]).nonzero()[:, 0]  # the further on, the fewer rows have a better word to sort in
+            # the further on, the fewer rows have a better word to sort in
+            better = (most > best[:, -1:]).nonzero()[:, 0]
             found = logits[better].topk(min(top_k, logits.shape[-1]))
             best[better], at = torch.cat((best[better], found.values), -1).topk(top_k)
             ids[better] = torch.cat((ids[better], found.indices + start), -1).gather(-1, at)
             total = total.logaddexp(logits.sub_(most).exp_().sum(-1, keepdim=True).log() + most)
             del logits  # before the next take their place
         if not total.isfinite().all():  # one such number in a state, and all its logits are none
-            raise not_finite("the logits" if hidden.isfinite().all() else "the states given to the lens", rows.dtype)
+            raise not_finite(
+                "the logits" if hidden.isfinite().all() else "the states given to the lens",
+                rows.dtype,
+            )
         own = F.linear(rows, weight[wanted], None if bias is None else bias[wanted]).float()
         yield ids, best - total, own - total
 
 
 def _tile(weight):
-    """(rows, words) of the logits made at once: 4 MiB of float32 on a CPU, whose caches hold little, and 128 MiB elsewhere."""
+    """(rows, words) of the logits made at once: 4 MiB of float32 on a CPU, whose caches hold
+    little, and 128 MiB elsewhere."""
     on_cpu = weight.device.type == "cpu"
     words = min(len(weight), 1024) if on_cpu else len(weight)
     return max(1, (2**20 if on_cpu else 2**25) // words), words
@@ -195,20 +214,33 @@ def token_maps(
     if isinstance(image, (list, tuple)):
         grids = {vlm.patch_grid(each) for each in image}
         if len(grids) > 1:  # unequal lengths: one at a time
-            return [token_maps(vlm, each, prompt, layer, depths, top_k, norm, batch_size, decoder) for each in image]
-        return _token_maps(vlm, list(image), prompt, layer, depths, top_k, norm, batch_size, decoder)
+            return [
+                token_maps(vlm, each, prompt, layer, depths, top_k, norm, batch_size, decoder)
+                for each in image
+            ]
+        return _token_maps(
+            vlm, list(image), prompt, layer, depths, top_k, norm, batch_size, decoder
+        )
     return _token_maps(vlm, [image], prompt, layer, depths, top_k, norm, batch_size, decoder)[0]
 
 
 def _token_maps(vlm, images, prompt, layer, depths: Any, top_k, norm, batch_size, decoder):
     layer = read_at(vlm, layer, decoder)
-    depths = list(range(vlm.depths + 1)) if depths is None else [depths] if isinstance(depths, Integral) else list(depths)
+    depths = (
+        list(range(vlm.depths + 1))
+        if depths is None
+        else [depths]
+        if isinstance(depths, Integral)
+        else list(depths)
+    )
     found = []
     for batch, grid, hidden in visual_states(vlm, images, prompt, layer, depths, batch_size):
         ids, _, probabilities = logit_lens(vlm, hidden, top_k, norm, decoder)
         shape = (len(batch), len(depths), *grid, top_k)
         found += [
-            TokenMaps(i, p, list(depths), layer, vlm.seen(picture), (decoder or vlm).words, vlm.tokenizer)
+            TokenMaps(
+                i, p, list(depths), layer, vlm.seen(picture), (decoder or vlm).words, vlm.tokenizer
+            )
             for i, p, picture in zip(ids.reshape(shape), probabilities.reshape(shape), batch)
         ]
     return found
@@ -217,7 +249,10 @@ def _token_maps(vlm, images, prompt, layer, depths: Any, top_k, norm, batch_size
 def read_at(vlm: VLM, layer: int | None, decoder: Decoder | None) -> int:
     """The LM layer that is read: `layer`, else the model's own, else 0 where a decoder reads."""
     if decoder and layer not in (None, 0):
-        raise ValueError(f"A decoder reads visual tokens before the LM, at layer 0; it cannot read layer {layer!r}.")
+        raise ValueError(
+            "A decoder reads visual tokens before the LM, at layer 0; it cannot read layer "
+            f"{layer!r}."
+        )
     if decoder:
         decoder.check_fits(vlm)
         return 0
@@ -233,10 +268,11 @@ def visual_states(
     depths: Sequence[int],
     batch_size: int | None = None,
 ) -> Iterator[tuple[Several, tuple[int, int], torch.Tensor]]:
-    """The states that a lens at LM layer `layer` reads, some images at a time; arguments as for `token_maps`.
+    """The states that a lens at LM layer `layer` reads, some images at a time; arguments as for
+    `token_maps`.
 
-    Yields (images, (rows, columns), hidden), where hidden is (images, depths, rows × columns, hidden). Images of one
-    grid only.
+    Yields (images, (rows, columns), hidden), where hidden is (images, depths, rows × columns,
+    hidden). Images of one grid only.
     """
     check_range("layer", layer, vlm.n_layers)
     if not images or not depths:
@@ -248,7 +284,8 @@ def visual_states(
         inputs = vlm.prepare(batch, [prompt] * len(batch))
         found = places.find(vlm, inputs["input_ids"])
         at, end = found.whole[0], found.end[0]  # the same in all: images of one grid, one prompt
-        visual = torch.stack(vlm.visual(inputs, depths)).flatten(0, 1)  # (images × depths, tokens, hidden)
+        # (images × depths, tokens, hidden)
+        visual = torch.stack(vlm.visual(inputs, depths)).flatten(0, 1)
         ids = inputs["input_ids"][:, :end].repeat_interleave(len(depths), 0)
         mask = inputs["attention_mask"][:, :end].repeat_interleave(len(depths), 0)
         positions = vlm.position_ids(inputs)[..., :end].repeat_interleave(len(depths), -2)
@@ -257,14 +294,19 @@ def visual_states(
             embeddings = vlm.embed({"input_ids": ids[rows]}, visual[rows])
             hidden = vlm.lm_hidden(embeddings, mask[rows], positions[..., rows, :], layer)
             if hidden.shape[1] != end:
-                raise ValueError("A token map needs every visual token: make it outside of `with compress.compressed(…)`.")
-            visual[rows, :, :width] = hidden[:, at]  # what is read takes the place of what was given, to save memory
+                raise ValueError(
+                    "A token map needs every visual token: make it outside of `with "
+                    "compress.compressed(…)`."
+                )
+            # what is read takes the place of what was given, to save memory
+            visual[rows, :, :width] = hidden[:, at]
         states = visual[:, vlm.adapter.leading :, :width]
         yield batch, vlm.adapter.grids(inputs)[0], states.unflatten(0, (len(batch), len(depths)))
 
 
 def _at_once(vlm, image):
-    """How many such images the LM is given at once: few where it is wide, and one keeps the processor busy and takes memory."""
+    """How many such images the LM is given at once: few where it is wide, and one keeps the
+    processor busy and takes memory."""
     rows, columns = vlm.patch_grid(image)
     enough = 2**27 if vlm.device.type == "cpu" else 2**35
     return min(max(1, enough // (rows * columns * vlm.unembedding.weight.shape[1] ** 2)), MOST)
@@ -294,7 +336,10 @@ class TokenMaps:
 
     def __repr__(self):
         depths, rows, columns, ranks = self.top_ids.shape
-        return f"TokenMaps({depths} ViT depths, {rows} × {columns} patches, top {ranks}, LM layer {self.layer})"
+        return (
+            f"TokenMaps({depths} ViT depths, {rows} × {columns} patches, top {ranks}, LM "
+            f"layer {self.layer})"
+        )
 
     @property
     def ids(self) -> np.ndarray:
@@ -318,11 +363,13 @@ class TokenMaps:
         return self.words[:, row, column]
 
     def hits(self, words: str | Iterable[str], k: int = 1) -> np.ndarray:
-        """(depth, row, column) true where one of the patch's `k` best tokens is one by which one of `words` can show.
+        """(depth, row, column) true where one of the patch's `k` best tokens is one by which one of
+        `words` can show.
 
-        Whole words, in any case: "b" does not hit "bear". A word that the tokenizer splits is hit by its first piece, if that
-        is long enough; `forms(vlm, words)` tells by which tokens each word can show, and which words have none. Tokens are
-        compared as strings, so that a piece inside a longer word is a hit if it is spelled like the word.
+        Whole words, in any case: "b" does not hit "bear". A word that the tokenizer splits is hit
+        by its first piece, if that is long enough; `forms(vlm, words)` tells by which tokens each
+        word can show, and which words have none. Tokens are compared as strings, so that a piece
+        inside a longer word is a hit if it is spelled like the word.
         """
         ids = _forms(self.vocabulary, words, self.tokenizer).ids
         hit = np.isin(self.top_ids[..., :k], np.concatenate([[], *ids.values()]))
@@ -354,7 +401,9 @@ class TokenMaps:
                 self-contained HTML one, which works in Jupyter, in Colab and in the built book.
         """
         make = slider.widget if widget else Slider
-        return make(self.image, self.top_words, self.probabilities, self.depths, [self.layer], kinds)
+        return make(
+            self.image, self.top_words, self.probabilities, self.depths, [self.layer], kinds
+        )
 
 
 def explore(
@@ -374,6 +423,12 @@ def explore(
     layers = list(range(vlm.n_layers + 1)) if layers is None else list(layers)
     if not layers:
         raise ValueError("A token map needs at least one LM layer.")
-    maps = [token_maps(vlm, image, layer=layer, depths=depths, top_k=slider.SHOWN) for layer in layers]
-    words, probabilities = (np.concatenate([getattr(m, what) for m in maps]) for what in ("top_words", "probabilities"))
-    return (slider.widget if widget else Slider)(maps[0].image, words, probabilities, maps[0].depths, layers, kinds)
+    maps = [
+        token_maps(vlm, image, layer=layer, depths=depths, top_k=slider.SHOWN) for layer in layers
+    ]
+    words, probabilities = (
+        np.concatenate([getattr(m, what) for m in maps]) for what in ("top_words", "probabilities")
+    )
+    return (slider.widget if widget else Slider)(
+        maps[0].image, words, probabilities, maps[0].depths, layers, kinds
+    )

@@ -14,7 +14,13 @@ from typing import Any
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, logging
 
 from . import checkpoints, hub, images
@@ -83,7 +89,9 @@ def load_parts(
     """(model, tokenizer, image_processor) of an organism, a folder or a hub id; see `load`."""
     name, source = str(name), find(name)
     if revision is not None and Path(source).is_dir():
-        raise ValueError(f"'{name}' is a folder on this machine, and only the hub's models have revisions.")
+        raise ValueError(
+            f"'{name}' is a folder on this machine, and only the hub's models have revisions."
+        )
     config = checkpoints.read_config(source, name, revision)
     family = checkpoints.family_of(config, name)
     device = _device(device)
@@ -91,10 +99,15 @@ def load_parts(
     checkpoints.check_readers(source, name, revision)
     telling = partial(told, name, family, device)
     model = _model(family.model_class, source, name, config, device, dtype, revision, telling)
-    damage = f"The tokenizer or the image processor of '{name}' could not be read: a file is cut short or damaged. {AGAIN}"
+    damage = (
+        f"The tokenizer or the image processor of '{name}' could not be read: a file is "
+        f"cut short or damaged. {AGAIN}"
+    )
     lacks = "lacks its tokenizer or image processor"
     with telling(damage, lacks), checkpoints.unmarked(source) as folder:
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, revision=revision, trust_remote_code=False
+        )
         image_processor = family.image_processor_class.from_pretrained(folder, revision=revision)
     tokenizer.chat_template = chat_template(source, name, tokenizer.chat_template, revision)
     parts = model.eval().requires_grad_(False), tokenizer, image_processor
@@ -103,13 +116,16 @@ def load_parts(
 
 
 def _try_out(parts, name, family, telling):
-    """Ask it something about a grey square: files that are damaged, or of different models, show it here, in a sentence."""
+    """Ask it something about a grey square: files that are damaged, or of different models, show it
+    here, in a sentence."""
     model = parts[0]
     for part, weight in model.named_parameters():
-        whole = weight.is_floating_point() and weight.dtype.itemsize > 1  # torch has no minimum of 8-bit floats
+        # torch has no minimum of 8-bit floats
+        whole = weight.is_floating_point() and weight.dtype.itemsize > 1
         if whole and weight.numel() and not torch.stack(torch.aminmax(weight)).isfinite().all():
             raise ValueError(
-                f"The weights of '{name}' hold what is no finite number in {weight.dtype}, '{part}' for one. Take another dtype; "
+                f"The weights of '{name}' hold what is no finite number in {weight.dtype}, "
+                f"'{part}' for one. Take another dtype; "
                 "or, if they are damaged, fetch or train them again."
             )
     grey = Image.new("RGB", (64, 64), "grey")
@@ -120,7 +136,8 @@ def _try_out(parts, name, family, telling):
         why = f"damaged, or not of one model{mistaken}: {what} on a first question"
         return telling(f"The files of '{name}' are {why}. {AGAIN}", **named)
 
-    with trying("parts are missing", own=ValueError):  # with which it refuses, in sentences, what it does not know
+    # with which it refuses, in sentences, what it does not know
+    with trying("parts are missing", own=ValueError):
         vlm = VLM(*parts, name=name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a grey square is none of an organism's scenes
@@ -130,7 +147,11 @@ def _try_out(parts, name, family, telling):
         with trying("its tokenizer and chat template fail"):
             # added tokens may have come after training
             words = vlm.tokenizer.get_vocab().items() - vlm.tokenizer.get_added_vocab().items()
-            check_range("highest id of a word", max(each for _, each in words), len(vlm.unembedding.weight) - 1)
+            check_range(
+                "highest id of a word",
+                max(each for _, each in words),
+                len(vlm.unembedding.weight) - 1,
+            )
             for question in (QUESTION, ""):  # in which no word can pass for the image's own token
                 vlm.after_image(question)
         with trying("its image processor fails"):
@@ -148,14 +169,20 @@ def find(name: str | Path) -> str:
     """The folder of an organism or a path, as a string; a hub id is returned as it is."""
     name = str(name)
     if name in ORGANISMS:
-        # of a clone, wherever the package was installed to: the notebooks run inside the clone; else those in the package
-        clones = [root / "data/models" for root in (Path(__file__).parents[2], Path.cwd(), *Path.cwd().parents)]
+        # of a clone, wherever the package was installed to: the notebooks run inside the clone;
+        # else those in the package
+        clones = [
+            root / "data/models"
+            for root in (Path(__file__).parents[2], Path.cwd(), *Path.cwd().parents)
+        ]
         places = [*clones, Path(__file__).parent / "organisms"]
         folder = next((place / name for place in places if (place / name).is_dir()), None)
         if folder is None:
             raise FileNotFoundError(
-                f"The organism '{name}' is neither in this installation of whatwhere nor in a clone around "
-                f"{Path.cwd()}, under data/models/. Install the package anew, or work inside a clone of the book's repository."
+                f"The organism '{name}' is neither in this installation of whatwhere nor in a "
+                "clone around "
+                f"{Path.cwd()}, under data/models/. Install the package anew, or work inside a "
+                "clone of the book's repository."
             )
         return _complete(folder)
     try:
@@ -183,7 +210,9 @@ def _complete(folder):
 def _model(model_class, source, name, config, device, dtype, revision, telling):
     method, here = checkpoints.quantisation(config), Path(source).is_dir()
     how = _how(device, dtype, method, name)
-    with telling(f"The config.json of '{name}' is damaged: no model of its kind can be made of it. {AGAIN}"):
+    with telling(
+        f"The config.json of '{name}' is damaged: no model of its kind can be made of it. {AGAIN}"
+    ):
         settings = model_class.config_class.from_dict(deepcopy(config))
     path = hub.part_of(source, name, "generation_config.json", revision)
     written = read_json(path) if path else config | {"_from_model_config": True}
@@ -197,28 +226,36 @@ def _model(model_class, source, name, config, device, dtype, revision, telling):
                 wanted, held = _sizes(model_class, settings, source)
             if wanted > 2 * held:  # what the weights lack would be made, however much it is
                 raise ValueError(
-                    f"The config.json of '{name}' describes {wanted:,} parameters, and the weights are {held:,}: one of "
+                    f"The config.json of '{name}' describes {wanted:,} parameters, and the "
+                    f"weights are {held:,}: one of "
                     f"the two is damaged, or of another model. {AGAIN}"
                 )
         with telling(unread, "has no safetensors that could be had"):
             model, report = model_class.from_pretrained(
-                source, config=settings, generation_config=generation, **how, revision=revision, use_safetensors=True,
-                output_loading_info=True,
+                source, config=settings, generation_config=generation, **how, revision=revision,
+                use_safetensors=True, output_loading_info=True,
             )  # fmt: skip
             if "device_map" not in how:
                 model = model.to(device)
-            if dtype == "auto" and not method and model.dtype == torch.bfloat16 and not _has_bfloat16(device):
+            if (
+                dtype == "auto"
+                and not method
+                and model.dtype == torch.bfloat16
+                and not _has_bfloat16(device)
+            ):
                 model = model.half()
     missing = sorted(report["missing_keys"])
     if any("lora_" in key for key in report["unexpected_keys"]):
         raise ValueError(
-            f"The weights of '{name}' hold a LoRA that is not merged: merge it with peft's `merge_and_unload()`."
+            f"The weights of '{name}' hold a LoRA that is not merged: merge it with peft's "
+            "`merge_and_unload()`."
         )
     if missing and method:
         raise ValueError(unread(None))
     if missing:  # transformers would go on with random numbers in their place
         raise ValueError(
-            f"The weights of '{name}' lack {len(missing)} of the model's tensors, '{missing[0]}' for one; "
+            f"The weights of '{name}' lack {len(missing)} of the model's tensors, "
+            f"'{missing[0]}' for one; "
             "the file does not belong to this config.json."
         )
     return model
@@ -227,17 +264,27 @@ def _model(model_class, source, name, config, device, dtype, revision, telling):
 def _unread(name, method, error):
     """Why weights could not be read, as a sentence."""
     if method:
-        return f"'{name}' is quantised by {method}, and cannot be read here: take one that is not quantised."
+        return (
+            f"'{name}' is quantised by {method}, and cannot be read here: take one that is "
+            "not quantised."
+        )
     if "attn_implementation" in str(error):
-        return f"The config.json of '{name}' names an attention that transformers lacks: take that line out."
+        return (
+            f"The config.json of '{name}' names an attention that transformers lacks: take "
+            "that line out."
+        )
     if isinstance(error, SafetensorError):
         return f"The weights of '{name}' could not be read: a file is cut short or damaged. {AGAIN}"
-    return f"The weights of '{name}' could not be read: damaged, or of another shape than config.json says. {AGAIN}"
+    return (
+        f"The weights of '{name}' could not be read: damaged, or of another shape than "
+        f"config.json says. {AGAIN}"
+    )
 
 
 @contextmanager
 def _quiet(without_bar):
-    """What transformers warns of, our sentences say; a progress bar over a folder would only litter the page."""
+    """What transformers warns of, our sentences say; a progress bar over a folder would only litter
+    the page."""
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     if without_bar:
@@ -251,15 +298,22 @@ def _quiet(without_bar):
 
 
 def _check_index(source, name, revision):
-    """Of weights in several files, refuse an index that names any but safetensors beside it: others would be unpickled."""
+    """Of weights in several files, refuse an index that names any but safetensors beside it: others
+    would be unpickled."""
     path = hub.part_of(source, name, SAFE_WEIGHTS_INDEX_NAME, revision)
     index = read_json(path) if path else {"weight_map": {}}
     files = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(files, dict):
         raise ValueError(f"'{path}' names no files of weights: it is damaged. {AGAIN}")
     for file in files.values():
-        if not isinstance(file, str) or not file.endswith(".safetensors") or Path(file).name != file:
-            raise ValueError(f"'{path}' names {str(file)[:99]!r}, which is no safetensors file beside it.")
+        if (
+            not isinstance(file, str)
+            or not file.endswith(".safetensors")
+            or Path(file).name != file
+        ):
+            raise ValueError(
+                f"'{path}' names {str(file)[:99]!r}, which is no safetensors file beside it."
+            )
 
 
 def _sizes(model_class, settings, folder):
@@ -283,30 +337,46 @@ def _how(device, dtype, method, name):
 
 
 def _four_bit(device):
-    """What loads a model's matrices as NF4, the unembedding excepted: a quarter of the memory of half precision."""
+    """What loads a model's matrices as NF4, the unembedding excepted: a quarter of the memory of
+    half precision."""
     lacking = [package for package in ("bitsandbytes", "accelerate") if find_spec(package) is None]
     if lacking:
         needed, install = " and ".join(lacking), " ".join(lacking)
-        raise ValueError(f"dtype='4-bit' needs {needed}: `pip install {install}`, or take 'float16' or 'bfloat16'.")
+        raise ValueError(
+            f"dtype='4-bit' needs {needed}: `pip install {install}`, or take 'float16' or "
+            "'bfloat16'."
+        )
     half = torch.bfloat16 if _has_bfloat16(device) else torch.float16
-    settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=half)
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=half
+    )
     return {"quantization_config": settings, "dtype": half, "device_map": {"": device}}
 
 
 def _device(device):
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        device = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     try:
         found = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"The device is 'auto', 'cpu', 'cuda' or another torch device, not {device!r}.") from cause(error)
+        raise ValueError(
+            f"The device is 'auto', 'cpu', 'cuda' or another torch device, not {device!r}."
+        ) from cause(error)
     try:
         if found.type == "meta":
             raise ValueError("it holds no numbers")
         torch.empty(1, device=found)
-    except Exception as error:  # torch raises AssertionError, RuntimeError or NotImplementedError, by device
+    # torch raises AssertionError, RuntimeError or NotImplementedError, by device
+    except Exception as error:
         raise ValueError(
-            f"The device '{found}' cannot be used here: take device='auto' or 'cpu'. ({first_line(error)})"
+            f"The device '{found}' cannot be used here: take device='auto' or 'cpu'. "
+            f"({first_line(error)})"
         ) from cause(error)
     return found
 
@@ -315,22 +385,33 @@ def _dtype(dtype, device, config):
     if dtype == "auto":
         if device.type == "cpu":  # half precision is many times slower there
             return torch.float32
-        named = [part.get(key) for part in checkpoints.parts(config) for key in ("dtype", "torch_dtype")]
+        named = [
+            part.get(key) for part in checkpoints.parts(config) for key in ("dtype", "torch_dtype")
+        ]
         said = next((each for each in named if each not in (None, "auto")), None)
         if said is None:
             return "auto"  # that of the weights
         own = getattr(torch, str(said).removeprefix("torch."), None)
         if not isinstance(own, torch.dtype) or not own.is_floating_point:
-            raise ValueError(f"The config.json names the dtype {said!r}, which is none; give one, such as dtype='float32'.")
+            raise ValueError(
+                f"The config.json names the dtype {said!r}, which is none; give one, such as "
+                "dtype='float32'."
+            )
         return torch.float16 if own == torch.bfloat16 and not _has_bfloat16(device) else own
     if dtype == FOUR_BIT:
         return FOUR_BIT
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f"The dtype is 'auto', 'float32', 'bfloat16', 'float16' or '4-bit', not {dtype!r}.")
+        raise ValueError(
+            f"The dtype is 'auto', 'float32', 'bfloat16', 'float16' or '4-bit', not {dtype!r}."
+        )
     return found
 
 
 def _has_bfloat16(device):
     """A T4, for one, computes in it only by detours."""
-    return device.type == "cpu" or device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return (
+        device.type == "cpu"
+        or device.type == "cuda"
+        and torch.cuda.is_bf16_supported(including_emulation=False)
+    )

@@ -1,16 +1,17 @@
 """One set of names for every vision-language model in the book.
 
-    vlm = load("toy-llava")                      # or a folder, or "llava-hf/llava-1.5-7b-hf"
+    vlm = load("toy-llava")  # or a folder, or "llava-hf/llava-1.5-7b-hf"
     vlm.answer("photo.jpg", "what is on the table?")
-    vlm.visual_tokens("photo.jpg", depth=3)      # connector outputs, with the ViT cut after three blocks
+    vlm.visual_tokens("photo.jpg", depth=3)  # connector outputs; the ViT is cut after three blocks
 
-A `VLM` holds an untouched Hugging Face model (`vlm.model`) and runs its own modules; `families` says where
-they are. *Depth* counts ViT blocks (0 is the patch embedding), *layer* counts language-model blocks (0 is
-the connector's output). Nothing here changes a weight or leaves a hook behind.
+A `VLM` holds an untouched Hugging Face model (`vlm.model`) and runs its own modules; `families`
+says where they are. *Depth* counts ViT blocks (0 is the patch embedding), *layer* counts
+language-model blocks (0 is the connector's output). Nothing here changes a weight or leaves a hook
+behind.
 
-What is to be read (logits, visual tokens, states, positions) is handed out on the CPU, and in float32 where the
-model computes in half precision: numpy takes it, whatever the model runs on. What runs the model (`prepare`,
-`visual`, `embed`, `lm_hidden`) stays on `vlm.device`, in `vlm.dtype`.
+What is to be read (logits, visual tokens, states, positions) is handed out on the CPU, and in
+float32 where the model computes in half precision: numpy takes it, whatever the model runs on. What
+runs the model (`prepare`, `visual`, `embed`, `lm_hidden`) stays on `vlm.device`, in `vlm.dtype`.
 """
 
 from __future__ import annotations
@@ -102,7 +103,10 @@ class VLM:
         self._grids, self._views = {}, {}
 
     def __repr__(self):
-        return f"VLM({self.name}: {self.family}, ViT depth {self.depths}, {self.n_layers} LM layers, {self.dtype}, {self.device})"
+        return (
+            f"VLM({self.name}: {self.family}, ViT depth {self.depths}, {self.n_layers} LM "
+            f"layers, {self.dtype}, {self.device})"
+        )
 
     @property
     def device(self) -> torch.device:
@@ -121,28 +125,37 @@ class VLM:
 
     @cached_property
     def texts(self) -> np.ndarray:
-        """(vocabulary,) array of strings: what each token adds to a text, where `words` makes its blanks visible."""
+        """(vocabulary,) array of strings: what each token adds to a text, where `words` makes its
+        blanks visible."""
         return spelt(self._pieces())
 
     def _pieces(self):
         n = self.unembedding.weight.shape[0]
-        known = min(n, 1 + max(self.tokenizer.get_vocab().values()))  # either may have ids that the other lacks
+        # either may have ids that the other lacks
+        known = min(n, 1 + max(self.tokenizer.get_vocab().values()))
         return self.tokenizer.convert_ids_to_tokens(list(range(known))) + [None] * (n - known)
 
     def save(self, folder: str | Path) -> Path:
-        """Write a checkpoint folder that `load` opens: weights as safetensors, tokenizer, image processor. Returns its path."""
+        """Write a checkpoint folder that `load` opens: weights as safetensors, tokenizer, image
+        processor. Returns its path."""
         with together(folder) as new:
             for part in (self.model, self.tokenizer):
                 part.save_pretrained(new)
-            own = _images.bounded(self, max_pixels=self._own_most) if self._bounded_by_default else nullcontext()
+            own = (
+                _images.bounded(self, max_pixels=self._own_most)
+                if self._bounded_by_default
+                else nullcontext()
+            )
             with own:  # the bound that `load` sets by default is no part of the checkpoint
                 self.image_processor.save_pretrained(new)
         return Path(folder)
 
-    # -- images and prompts in --------------------------------------------------------------------------------
+    # -- images and prompts in
+    # --------------------------------------------------------------------------------
 
     def patch_grid(self, image: ImageLike) -> tuple[int, int]:
-        """(rows, columns) of the visual tokens of `image`; where patches are merged, after merging."""
+        """(rows, columns) of the visual tokens of `image`; where patches are merged, after
+        merging."""
         image = self._read(image)
         asked = image.size, str(vars(self.image_processor))  # all that it depends on
         if asked not in self._grids:
@@ -150,7 +163,8 @@ class VLM:
         return self._grids[asked]
 
     def viewed(self, image: ImageLike) -> _images.View:
-        """What of `image` reaches the patches, where the model resizes, crops or pads: an `images.View`."""
+        """What of `image` reaches the patches, where the model resizes, crops or pads: an
+        `images.View`."""
         size = self._read(image).size
         asked = size, str(vars(self.image_processor))
         if asked not in self._views:
@@ -158,18 +172,22 @@ class VLM:
         return self._views[asked]
 
     def cover(self, scene: Scene, grid: tuple[int, int] | None = None) -> np.ndarray:
-        """(things + 1, rows, columns) what each thing of a scene covers of each visual token's field, and last the ground.
+        """(things + 1, rows, columns) what each thing of a scene covers of each visual token's
+        field, and last the ground.
 
-        It is taken of what the model really sees, after its resizing and cropping; see `scenes.cover`.
+        It is taken of what the model really sees, after its resizing and cropping; see
+        `scenes.cover`.
 
         Args:
-            grid: (rows, columns) of another grid over the same, such as the ViT's patches (`geometry.grids`).
+            grid: (rows, columns) of another grid over the same, such as the ViT's patches
+                (`geometry.grids`).
         """
         return cover(scene, grid or self.patch_grid(scene.image), self.viewed(scene.image))
 
     @property
     def max_pixels(self) -> int | None:
-        """The most pixels of a picture that reaches the ViT; larger ones are reduced. None where all are shown at one size."""
+        """The most pixels of a picture that reaches the ViT; larger ones are reduced. None where
+        all are shown at one size."""
         bounds = self.adapter.bounds()
         return bounds and bounds[1]
 
@@ -182,18 +200,21 @@ class VLM:
         return self.adapter.seen(self._read(image))
 
     def positions(self, image: ImageLike, prompt: str = "") -> Positions:
-        """Where the visual tokens of `image` stand in the sequence and in the ViT: a `Positions`."""
+        """Where the visual tokens of `image` stand in the sequence and in the ViT: a
+        `Positions`."""
         inputs = self.prepare(image, prompt)
         index = places.find(self, inputs["input_ids"]).index[0]
         lm, vit = self.position_ids(inputs)[..., 0, index], self.adapter.patch_positions(inputs)
         return Positions(index.cpu(), lm.cpu(), vit.cpu())
 
     def image_places(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """(batch, length) true where a token stands for a piece of the image; `places.find` has more of it."""
+        """(batch, length) true where a token stands for a piece of the image; `places.find` has
+        more of it."""
         return places.find(self, inputs["input_ids"]).mask
 
     def position_ids(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """What the LM's rotary embedding is given: (batch, length), or (3, batch, length) with M-RoPE."""
+        """What the LM's rotary embedding is given: (batch, length), or (3, batch, length) with
+        M-RoPE."""
         return self.adapter.position_ids(inputs)
 
     def prepare(
@@ -220,19 +241,34 @@ class VLM:
         if answers is not None:
             ids = [prompt + answer for prompt, answer in zip(ids, self._answers(answers, len(ids)))]
         length = max(map(len, ids))
-        padded = torch.tensor([[self._pad] * (length - len(each)) + each for each in ids], device=self.device)
-        mask = torch.tensor([[0] * (length - len(each)) + [1] * len(each) for each in ids], device=self.device)
+        padded = torch.tensor(
+            [[self._pad] * (length - len(each)) + each for each in ids], device=self.device
+        )
+        mask = torch.tensor(
+            [[0] * (length - len(each)) + [1] * len(each) for each in ids], device=self.device
+        )
         return self.adapter.model_inputs(padded, mask, pixels)
 
-    # -- running ------------------------------------------------------------------------------------------------
+    # -- running
+    # ----------------------------------------------------------------------------------------------
 
     @overload
     def answer(
-        self, image: ImageLike, question: str, max_new_tokens: int = 40, batch_size: int = 16, plain: bool = True
+        self,
+        image: ImageLike,
+        question: str,
+        max_new_tokens: int = 40,
+        batch_size: int = 16,
+        plain: bool = True,
     ) -> str: ...
     @overload
     def answer(
-        self, image: Any, question: Any, max_new_tokens: int = 40, batch_size: int = 16, plain: bool = True
+        self,
+        image: Any,
+        question: Any,
+        max_new_tokens: int = 40,
+        batch_size: int = 16,
+        plain: bool = True,
     ) -> list[str]: ...
     @torch.no_grad()
     def answer(
@@ -245,9 +281,10 @@ class VLM:
     ) -> str | list[str]:
         """The model's own answer, decoded greedily: a string, or a list where a list was given.
 
-        Each token is the likeliest one, up to the first that ends an answer. What else the checkpoint's generation_config
-        asks for (a penalty on repetition in Qwen2.5-VL, words that are forced or forbidden, a least length) is left aside;
-        plain=False does as it asks, but for sampling and beams.
+        Each token is the likeliest one, up to the first that ends an answer. What else the
+        checkpoint's generation_config asks for (a penalty on repetition in Qwen2.5-VL, words that
+        are forced or forbidden, a least length) is left aside; plain=False does as it asks, but for
+        sampling and beams.
         """
         images, questions, many = _pair(image, question)
         _check_prompts(questions)
@@ -255,29 +292,47 @@ class VLM:
         check_count("batch_size", batch_size)
         answers = []
         for start in range(0, len(images), batch_size):
-            inputs = self.prepare(images[start : start + batch_size], questions[start : start + batch_size])
+            inputs = self.prepare(
+                images[start : start + batch_size], questions[start : start + batch_size]
+            )
             watch = Watch()
-            greedy = {"do_sample": False, "num_beams": 1, "max_new_tokens": max_new_tokens, "pad_token_id": self._pad}
+            greedy = {
+                "do_sample": False,
+                "num_beams": 1,
+                "max_new_tokens": max_new_tokens,
+                "pad_token_id": self._pad,
+            }
             with _by_likelihood_alone(self.model) if plain else nullcontext():
                 ids = self.model.generate(
-                    **inputs, **greedy, temperature=None, top_p=None, top_k=None, logits_processor=[watch]
+                    **inputs,
+                    **greedy,
+                    temperature=None,
+                    top_p=None,
+                    top_k=None,
+                    logits_processor=[watch],
                 )
             watch.check()
             new = ids[:, inputs["input_ids"].shape[1] :].tolist()
             said = [list(takewhile(lambda token: token not in self.ends, row)) for row in new]
-            answers += [text.strip() for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)]
+            answers += [
+                text.strip() for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)
+            ]
         return answers if many else answers[0]
 
     @torch.no_grad()
     def logits(self, image: ImageLike | Several, prompt: str | Sequence[str]) -> torch.Tensor:
-        """(length, vocabulary) logits at every position of the prompt; (batch, length, vocabulary) for lists.
+        """(length, vocabulary) logits at every position of the prompt; (batch, length, vocabulary)
+        for lists.
 
-        Computed part by part, by the names above; the tests hold it to the model's own forward pass.
+        Computed part by part, by the names above; the tests hold it to the model's own forward
+        pass.
         """
         images, prompts, many = _pair(image, prompt)
         _check_prompts(prompts)
         inputs = self.prepare(images, prompts)
-        hidden = self.lm_hidden(self.embed(inputs), inputs["attention_mask"], self.position_ids(inputs))
+        hidden = self.lm_hidden(
+            self.embed(inputs), inputs["attention_mask"], self.position_ids(inputs)
+        )
         logits = off_device(check_finite(self.unembedding(self.final_norm(hidden)), "the logits"))
         return logits if many else logits[0]
 
@@ -314,9 +369,11 @@ class VLM:
     def visual_tokens_by_depth(
         self, image: ImageLike | Several, depths: Iterable[int] | None = None
     ) -> torch.Tensor | list[torch.Tensor]:
-        """(depths, rows × columns, hidden) visual tokens from one pass through the ViT; a list gives a list.
+        """(depths, rows × columns, hidden) visual tokens from one pass through the ViT; a list
+        gives a list.
 
-        This is the paper's truncated-ViT family: the connector reads the residual stream after each depth.
+        This is the paper's truncated-ViT family: the connector reads the residual stream after each
+        depth.
         """
         images = list(image) if isinstance(image, (list, tuple)) else [image]
         leading, width = self.adapter.leading, self.unembedding.weight.shape[1]
@@ -327,15 +384,20 @@ class VLM:
     def visual(
         self, inputs: dict[str, Any], depths: Iterable[int] | None = None
     ) -> list[torch.Tensor]:
-        """What the LM is given to see, for prepared inputs: per image (depths, leading + rows × columns, width).
+        """What the LM is given to see, for prepared inputs: per image (depths, leading + rows ×
+        columns, width).
 
-        The width is that of the LM; where the LM is given several ViT depths (`vlm.adapter.extra_depths`, in Qwen3-VL), it is
-        a multiple of that: what is added later lies beside the connector's output, zeros where it comes of a depth beyond the
-        one asked for. A LLaVA that keeps CLIP's class token has one leading token before the patches (`vlm.adapter.leading`).
+        The width is that of the LM; where the LM is given several ViT depths
+        (`vlm.adapter.extra_depths`, in Qwen3-VL), it is a multiple of that: what is added later
+        lies beside the connector's output, zeros where it comes of a depth beyond the one asked
+        for. A LLaVA that keeps CLIP's class token has one leading token before the patches
+        (`vlm.adapter.leading`).
         """
         depths = self._checked(depths)
         read = {*depths, *(depth for depth in self.adapter.extra_depths if depth <= max(depths))}
-        by_depth = self._vit(inputs, sorted(read), lambda state, depth: self._connected(state, inputs, depth))
+        by_depth = self._vit(
+            inputs, sorted(read), lambda state, depth: self._connected(state, inputs, depth)
+        )
         by_depth = self._joined(dict(zip(sorted(read), by_depth)), depths)
         bad = first_bad([torch.stack([extremes(each) for each in tokens]) for tokens in by_depth])
         if bad is not None:
@@ -344,23 +406,30 @@ class VLM:
         return [torch.stack(tokens) for tokens in zip(*by_depth)]
 
     def _connected(self, state, inputs, depth):
-        """What the connector makes of a ViT state, and what is added later because it is one of the `extra_depths`; or None."""
+        """What the connector makes of a ViT state, and what is added later because it is one of the
+        `extra_depths`; or None."""
         extra = depth in self.adapter.extra_depths
-        return self.adapter.connect(state, inputs), self.adapter.connect_extra(state, inputs, depth) if extra else None
+        return self.adapter.connect(state, inputs), self.adapter.connect_extra(
+            state, inputs, depth
+        ) if extra else None
 
     def _joined(self, connected, depths):
-        """For each depth a list of (tokens, width) for each image; connected: {depth: what `_connected` gave}."""
+        """For each depth a list of (tokens, width) for each image; connected: {depth: what
+        `_connected` gave}."""
         extra, by_depth = self.adapter.extra_depths, []
         for depth in depths:
             tokens, _ = connected[depth]
-            added = [connected[each][1] if each <= depth else map(torch.zeros_like, tokens) for each in extra]
-            by_depth.append([torch.cat(parts, -1) for parts in zip(tokens, *added)] if extra else tokens)
+            added = [
+                connected[each][1] if each <= depth else map(torch.zeros_like, tokens)
+                for each in extra
+            ]
+            by_depth.append(
+                [torch.cat(parts, -1) for parts in zip(tokens, *added)] if extra else tokens
+            )
         return by_depth
 
     @overload
-    def vit_states(
-        self, image: ImageLike, depths: Iterable[int] | None = None
-    ) -> torch.Tensor: ...
+    def vit_states(self, image: ImageLike, depths: Iterable[int] | None = None) -> torch.Tensor: ...
     @overload
     def vit_states(
         self, image: Several, depths: Iterable[int] | None = None
@@ -369,14 +438,18 @@ class VLM:
     def vit_states(
         self, image: ImageLike | Several, depths: Iterable[int] | None = None
     ) -> torch.Tensor | list[torch.Tensor]:
-        """(depths, rows × columns, features) the ViT's residual stream as the connector finds it; a list gives a list.
+        """(depths, rows × columns, features) the ViT's residual stream as the connector finds it; a
+        list gives a list.
 
-        One row for each visual token, in raster order: the state of its patch, or of its patches one after the other
-        where the connector merges them. Depth 0 is the patch embedding; all depths by default.
+        One row for each visual token, in raster order: the state of its patch, or of its patches
+        one after the other where the connector merges them. Depth 0 is the patch embedding; all
+        depths by default.
         """
         images = list(image) if isinstance(image, (list, tuple)) else [image]
         inputs = self._pixels(images)
-        by_depth = self._vit(inputs, depths, lambda state, depth: self.adapter.patches(state, inputs))
+        by_depth = self._vit(
+            inputs, depths, lambda state, depth: self.adapter.patches(state, inputs)
+        )
         states = [off_device(torch.stack(tokens)) for tokens in zip(*by_depth)]
         return states if isinstance(image, (list, tuple)) else states[0]
 
@@ -385,7 +458,13 @@ class VLM:
         depths = self._checked(depths)
         arguments, named = self.adapter.vision_arguments(inputs)
         return residual_stream(
-            self.adapter.vision, self.vision_blocks, depths, *arguments, **named, take=take, what="ViT depth"
+            self.adapter.vision,
+            self.vision_blocks,
+            depths,
+            *arguments,
+            **named,
+            take=take,
+            what="ViT depth",
         )
 
     def _checked(self, depths):
@@ -414,15 +493,18 @@ class VLM:
         width = embeddings.shape[-1]
         if any(tokens.shape[-1] != width for tokens in visual):
             raise ValueError(
-                f"{self.name} is given visual tokens of width {width}, as `vlm.visual` makes them (`visual_tokens` leaves out "
-                f"what is added later in the LM); not {', '.join(str(tokens.shape[-1]) for tokens in visual)}."
+                f"{self.name} is given visual tokens of width {width}, as `vlm.visual` makes "
+                "them (`visual_tokens` leaves out "
+                "what is added later in the LM); not "
+                f"{', '.join(str(tokens.shape[-1]) for tokens in visual)}."
             )
         at = self.image_places(inputs)[..., None]
         return embeddings.masked_scatter(at, torch.cat([each.to(embeddings) for each in visual]))
 
     @torch.no_grad()
     def embed_with_states(self, inputs: dict[str, Any]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """(embeddings, states): what `embed` gives, and for each image what `vit_states` gives at all depths, from one pass."""
+        """(embeddings, states): what `embed` gives, and for each image what `vit_states` gives at
+        all depths, from one pass."""
         needed = {self.depths, *self.adapter.extra_depths}
 
         def take(state, depth):
@@ -447,10 +529,15 @@ class VLM:
         width = self.unembedding.weight.shape[1] * (1 + len(self.adapter.extra_depths))
         if embeddings.shape[-1] != width:
             raise ValueError(
-                f"The language model of {self.name} takes embeddings as `vlm.embed` makes them, of width {width}, not "
+                f"The language model of {self.name} takes embeddings as `vlm.embed` makes them, "
+                f"of width {width}, not "
                 f"{embeddings.shape[-1]}."
             )
-        return {**self.adapter.unpack(embeddings), "attention_mask": attention_mask, "position_ids": position_ids}
+        return {
+            **self.adapter.unpack(embeddings),
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+        }
 
     @overload
     def lm_hidden(
@@ -494,7 +581,8 @@ class VLM:
         for each in layers:
             check_range("layer", each, self.n_layers)
         found = residual_stream(
-            self.lm, self.lm_layers, layers, **self.lm_inputs(inputs_embeds, attention_mask, position_ids), use_cache=False,
+            self.lm, self.lm_layers, layers,
+            **self.lm_inputs(inputs_embeds, attention_mask, position_ids), use_cache=False,
             what="LM layer", real=attention_mask,
         )  # fmt: skip
         return found if isinstance(layer, (list, tuple)) else found[0]
@@ -557,7 +645,8 @@ class VLM:
         found = _attention.read(self, images, questions, answers, layers, depths, take)
         return found if many else found[0]
 
-    # -- inside -------------------------------------------------------------------------------------------------
+    # -- inside
+    # ----------------------------------------------------------------------------------------------
 
     def _read(self, image):
         given, image = image, _images.read(image)
@@ -565,7 +654,8 @@ class VLM:
         self._say_that_it_is_reduced(image)
         if max(image.size) > 200 * min(image.size):
             raise ValueError(
-                f"The image is {image.width} × {image.height} pixels: longer than 200 times its other "
+                f"The image is {image.width} × {image.height} pixels: longer than 200 times its "
+                "other "
                 "side, more a line than a picture. Crop it first."
             )
         return image
@@ -576,24 +666,38 @@ class VLM:
         if len(once) < len(images):
             order = list(once)
             pixels = self.adapter.pick(pixels, [order.index(id(image)) for image in images])
-        return {name: value.to(self.device, self.dtype if value.is_floating_point() else None) for name, value in pixels.items()}
+        return {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            for name, value in pixels.items()
+        }
 
     def _encode(self, prompt, n):
-        """Token ids of `prompt` in the chat template, its one image placeholder repeated `n` times."""
+        """Token ids of `prompt` in the chat template, its one image placeholder repeated `n`
+        times."""
         if not isinstance(prompt, str) or any("\ud800" <= c <= "\udfff" for c in prompt):
-            raise ValueError(f"A prompt is a question in words, and of whole characters, not {prompt!r}.")
+            raise ValueError(
+                f"A prompt is a question in words, and of whole characters, not {prompt!r}."
+            )
         image = self.model.config.image_token_id
         text = self.as_chat(prompt)
-        start = self.tokenizer.bos_token  # some templates write it, others leave it to the tokenizer
-        ids = self._with_rows(self.tokenizer(text, add_special_tokens=not (start and text.startswith(start)))["input_ids"])
+        # some templates write it, others leave it to the tokenizer
+        start = self.tokenizer.bos_token
+        ids = self._with_rows(
+            self.tokenizer(text, add_special_tokens=not (start and text.startswith(start)))[
+                "input_ids"
+            ]
+        )
         if image not in ids:
             raise ValueError(
-                f"The chat template writes no {self.tokenizer.decode([image])!r}, so that an image has no place in it."
+                f"The chat template writes no {self.tokenizer.decode([image])!r}, so that an "
+                "image has no place in it."
             )
         if ids.count(image) > 1:
             raise ValueError(
-                f"A prompt holds words only; the image's own token {self.tokenizer.decode([image])!r} is "
-                f"put in by the chat template, and after it this prompt has {ids.count(image)} of them."
+                "A prompt holds words only; the image's own token "
+                f"{self.tokenizer.decode([image])!r} is "
+                f"put in by the chat template, and after it this prompt has {ids.count(image)} "
+                "of them."
             )
         at = ids.index(image)
         before, after = self.token_ids(self.adapter.around) or ([], [])
@@ -611,40 +715,51 @@ class VLM:
         return ids
 
     def as_chat(self, prompt: str) -> str:
-        """The text of a question about one image, as the chat template writes it; the image is one placeholder there."""
+        """The text of a question about one image, as the chat template writes it; the image is one
+        placeholder there."""
         message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
-        return self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+        return self.tokenizer.apply_chat_template(
+            [message], tokenize=False, add_generation_prompt=True
+        )
 
     def token_ids(self, texts: Iterable[str]) -> list[list[int]]:
         """Token ids of each text as it is, without the chat template: a list of lists."""
-        return [self._with_rows(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+        return [
+            self._with_rows(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            for text in texts
+        ]
 
     def _with_rows(self, ids):
-        """The ids, if the model has an embedding for all of them: a tokenizer may know tokens that were added after training."""
+        """The ids, if the model has an embedding for all of them: a tokenizer may know tokens that
+        were added after training."""
         rows = len(self.model.get_input_embeddings().weight)
         strange = next((each for each in ids if each >= rows), None)
         if strange is not None:
             raise ValueError(
                 f"A prompt holds only what the model has an embedding for; its tokenizer knows "
-                f"{self.tokenizer.decode([strange])!r} (id {strange}), and its embeddings end at id {rows - 1}. "
+                f"{self.tokenizer.decode([strange])!r} (id {strange}), and its embeddings end "
+                f"at id {rows - 1}. "
                 "Leave that token out."
             )
         return ids
 
     def after_image(self, prompt: str) -> list[int]:
-        """Token ids of what comes after the image in a prompt: the question, and what calls for an answer."""
+        """Token ids of what comes after the image in a prompt: the question, and what calls for an
+        answer."""
         ids, image = self._encode(prompt, 1), self.model.config.image_token_id
         return ids[ids.index(image) + 1 :]
 
     @property
     def ends(self) -> set[int]:
-        """The ids of the tokens that end an answer, by the checkpoint's generation_config: a set."""
+        """The ids of the tokens that end an answer, by the checkpoint's generation_config: a
+        set."""
         named = self.model.generation_config.eos_token_id
         return set(named if isinstance(named, (list, tuple)) else () if named is None else [named])
 
     @property
     def _pad(self):
-        """What rows are filled up with, and masked: of the tokens made for it, the first that has an embedding."""
+        """What rows are filled up with, and masked: of the tokens made for it, the first that has
+        an embedding."""
         rows = len(self.model.get_input_embeddings().weight)
         named = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
         return next((each for each in named if each is not None and each < rows), 0)
@@ -656,13 +771,16 @@ class VLM:
         if foreign and self.about.get("organism") and not self._warned:
             self._warned = True
             warnings.warn(
-                f"{self.name} has only ever seen the {self.about.get('world', 'small')} world it was trained "
-                "on. It will answer about any picture, in that world's words, whether they fit or not.",
+                f"{self.name} has only ever seen the {self.about.get('world', 'small')} world "
+                "it was trained "
+                "on. It will answer about any picture, in that world's words, whether they fit "
+                "or not.",
                 stacklevel=2,
             )
 
     def _bound_by_default(self):
-        """Reduce pictures to what fits into a small GPU, where the checkpoint itself would take larger ones."""
+        """Reduce pictures to what fits into a small GPU, where the checkpoint itself would take
+        larger ones."""
         own = self.max_pixels
         if own is not None and own > _images.MOST_PIXELS:
             self.max_pixels, self._own_most = _images.MOST_PIXELS, own
@@ -673,39 +791,51 @@ class VLM:
 
     def _say_that_it_is_reduced(self, image):
         """What `load` does to large pictures by default is said once, with what it comes to."""
-        if self._reduced or image.width * image.height <= _images.MOST_PIXELS or not self._bounded_by_default:
+        if (
+            self._reduced
+            or image.width * image.height <= _images.MOST_PIXELS
+            or not self._bounded_by_default
+        ):
             return
         self._reduced = True
         rows, columns = self.patch_grid(image)
         warnings.warn(
-            f"A picture of {image.width} × {image.height} pixels is reduced for {self.name}: to {rows} × {columns} visual "
-            "tokens, since more take memory that a free GPU lacks. So are other large ones, unless you set vlm.max_pixels, or "
+            f"A picture of {image.width} × {image.height} pixels is reduced for {self.name}: to "
+            f"{rows} × {columns} visual "
+            "tokens, since more take memory that a free GPU lacks. So are other large ones, "
+            "unless you set vlm.max_pixels, or "
             f"load(…, max_pixels=…); the checkpoint itself allows {self._own_most} pixels.",
             stacklevel=2,
         )
 
 
 def _check_is_here(model, name):
-    """Refuse a model some of whose weights are offloaded, or whose unembedding holds no plain numbers."""
+    """Refuse a model some of whose weights are offloaded, or whose unembedding holds no plain
+    numbers."""
     away = next((part for part, each in model.named_parameters() if each.is_meta), None)
     if away is not None:
         raise ValueError(
-            f"'{away}' of '{name}' is offloaded, to the disk or another memory, and whatwhere reads all "
-            "weights: load it without device_map. Where it is too large, take dtype='float16' or '4-bit'."
+            f"'{away}' of '{name}' is offloaded, to the disk or another memory, and whatwhere "
+            "reads all "
+            "weights: load it without device_map. Where it is too large, take dtype='float16' "
+            "or '4-bit'."
         )
     weight = getattr(model.get_output_embeddings(), "weight", None)
     if weight is None or not weight.is_floating_point():
         raise ValueError(
-            f"The unembedding of '{name}' (lm_head) is quantised, and words are read through it: take a "
+            f"The unembedding of '{name}' (lm_head) is quantised, and words are read through "
+            "it: take a "
             "checkpoint that leaves it whole, as dtype='4-bit' does."
         )
 
 
 @contextmanager
 def _by_likelihood_alone(model):
-    """Within this context nothing of the model's generation_config counts but the tokens that end an answer.
+    """Within this context nothing of the model's generation_config counts but the tokens that end
+    an answer.
 
-    `generate` fills in from it whatever its caller leaves open, so that a config that is given as well would not do.
+    `generate` fills in from it whatever its caller leaves open, so that a config that is given as
+    well would not do.
     """
     own = model.generation_config
     model.generation_config = GenerationConfig(eos_token_id=own.eos_token_id)
@@ -728,5 +858,8 @@ def _pair(images: Any, prompts: Any) -> tuple[list[Any], list[str], bool]:
     prompts = list(prompts) if isinstance(prompts, (list, tuple)) else [prompts]
     n = max(len(images), len(prompts))
     if not images or not prompts or {len(images), len(prompts)} - {1, n}:
-        raise ValueError(f"{len(images)} images do not pair with {len(prompts)} prompts: give as many of each, or one of either.")
+        raise ValueError(
+            f"{len(images)} images do not pair with {len(prompts)} prompts: give as many of "
+            "each, or one of either."
+        )
     return images * (n // len(images)), prompts * (n // len(prompts)), many

@@ -1,11 +1,13 @@
-"""Where the image stands in a prompt: the one place that finds it, for all that reads or changes visual tokens.
+"""Where the image stands in a prompt: the one place that finds it, for all that reads or changes
+visual tokens.
 
     found = places.find(vlm, vlm.prepare(images, questions)["input_ids"])
-    found.index[0]                        # (tokens,): the first prompt's visual tokens, in raster order
-    found.mask, found.patches             # (batch, length): with and without CLIP's class token
+    found.index[0]             # (tokens,): the first prompt's visual tokens, in raster order
+    found.mask, found.patches  # (batch, length): with and without CLIP's class token
 
-A language model is called with embeddings, in which an image's tokens look like any others: `Running` notes the ids where
-they are embedded, so that a hook on the LM knows where the image stands, however the model is run.
+A language model is called with embeddings, in which an image's tokens look like any others:
+`Running` notes the ids where they are embedded, so that a hook on the LM knows where the image
+stands, however the model is run.
 """
 
 from collections.abc import Iterable
@@ -37,12 +39,14 @@ class Places:
 
     @cached_property
     def whole(self) -> list[torch.Tensor]:
-        """For each prompt (leading + tokens,) indices in its sequence, what comes before the patches included."""
+        """For each prompt (leading + tokens,) indices in its sequence, what comes before the
+        patches included."""
         return [row.nonzero()[:, 0] for row in self.mask]
 
     @cached_property
     def index(self) -> list[torch.Tensor]:
-        """For each prompt (tokens,) indices in its sequence, in raster order, without what comes before the patches."""
+        """For each prompt (tokens,) indices in its sequence, in raster order, without what comes
+        before the patches."""
         return [index[self.leading :] for index in self.whole]
 
     @cached_property
@@ -52,13 +56,15 @@ class Places:
 
     @cached_property
     def start(self) -> list[int]:
-        """For each prompt the index of its first visual token, what comes before the patches included."""
+        """For each prompt the index of its first visual token, what comes before the patches
+        included."""
         self.check_held()
         return [int(index[0]) for index in self.whole]
 
     @cached_property
     def end(self) -> list[int]:
-        """For each prompt the index after its last visual token: nothing from there on can change what the LM makes of these."""
+        """For each prompt the index after its last visual token: nothing from there on can change
+        what the LM makes of these."""
         self.check_held()
         return [int(index[-1]) + 1 for index in self.whole]
 
@@ -83,7 +89,8 @@ class Places:
         for n, (index, (rows, columns)) in enumerate(zip(self.index, grids)):
             if len(index) != rows * columns:
                 raise ValueError(
-                    f"Prompt {n} of this batch holds {len(index)} visual tokens, where one whole image has {rows} × {columns}: "
+                    f"Prompt {n} of this batch holds {len(index)} visual tokens, where one "
+                    f"whole image has {rows} × {columns}: "
                     "ask about one image at a time, and leave its tokens together."
                 )
 
@@ -146,7 +153,8 @@ def grids(vlm: "VLM", found: Places, positions: torch.Tensor | None) -> list[tup
 
 
 def plain(positions: torch.Tensor | None) -> torch.Tensor | None:
-    """An LM's `position_ids` as `VLM.position_ids` makes them: (batch, length), or (3, batch, length) with M-RoPE.
+    """An LM's `position_ids` as `VLM.position_ids` makes them: (batch, length), or (3, batch,
+    length) with M-RoPE.
 
     Where transformers hands the LM a fourth axis, that one counts the text, for the mask alone.
     """

@@ -1,8 +1,9 @@
-"""Scenes: pictures with a truth about them, whoever made them, as all statistics of things take them.
+"""Scenes: pictures with a truth about them, whoever made them, as all statistics of things take
+them.
 
     class Photograph:                        # a class of your own: nothing has to be inherited
         id, image, things = …
-        def cover(self, rows, columns):      # what each thing covers, from masks (things, height, width)
+        def cover(self, rows, columns):  # (things, rows, columns), here from masks of the things
             return scenes.cover_of(self.masks, self.image.size, rows, columns)
         def relation(self, a, b): …
 
@@ -73,7 +74,8 @@ class Scene(Protocol):
         ...
 
     def relation(self, a: int, b: int) -> str | None:
-        """Where thing `a` is relative to thing `b`, by index, as a word; None where none is clear."""
+        """Where thing `a` is relative to thing `b`, by index, as a word; None where none is
+        clear."""
         ...
 
 
@@ -95,7 +97,9 @@ def checked(scenes: Iterable[Scene], about: Iterable[int] = ()) -> list[Scene]:
     scenes = list(scenes)
     for scene in scenes:
         # of the class first: to read `image` may be to draw the picture
-        lacking = [name for name in USED if not (hasattr(type(scene), name) or hasattr(scene, name))]
+        lacking = [
+            name for name in USED if not (hasattr(type(scene), name) or hasattr(scene, name))
+        ]
         if lacking:
             raise TypeError(
                 f"A scene has {', '.join(USED)}; this {type(scene).__name__} has no "
@@ -104,7 +108,9 @@ def checked(scenes: Iterable[Scene], about: Iterable[int] = ()) -> list[Scene]:
         for n, thing in enumerate(scene.things):
             words = [getattr(thing, "category", None), *(getattr(thing, "words", None) or [None])]
             if isinstance(getattr(thing, "words", None), str):
-                raise ValueError(f"The words of thing {n} of scene {scene.id} are a list, not a string.")
+                raise ValueError(
+                    f"The words of thing {n} of scene {scene.id} are a list, not a string."
+                )
             if not all(isinstance(word, str) and word.strip() for word in words):
                 raise ValueError(
                     f"Thing {n} of scene {scene.id} has no words: a thing has a `category`, "
@@ -138,7 +144,11 @@ def cover(scene: Scene, grid: tuple[int, int], view: View | None = None) -> np.n
     left, top, right, bottom = view.box
     pixels = _shares(scene, height, width)  # of the resized picture, whose pixels are cropped
     inside = pixels[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-    padding = (0, 0), (max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0))
+    padding = (
+        (0, 0),
+        (max(-top, 0), max(bottom - height, 0)),
+        (max(-left, 0), max(right - width, 0)),
+    )
     lost = np.flatnonzero(pixels[:-1].any((1, 2)) & ~inside[:-1].any((1, 2)))
     for n in lost.tolist():
         warnings.warn(
@@ -154,11 +164,14 @@ def _shares(scene, rows, columns):
     expected = (len(scene.things) + 1, rows, columns)
     if shares.shape != expected:
         raise ValueError(
-            f"`cover({rows}, {columns})` of scene {scene.id} gives an array of shape {shares.shape}; with "
+            f"`cover({rows}, {columns})` of scene {scene.id} gives an array of shape "
+            f"{shares.shape}; with "
             f"{_number(scene.things, 'thing')} and the ground it is of shape {expected}."
         )
     if not ((shares >= 0) & (shares <= 1 + 1e-6)).all():  # not a number is refused as well
-        raise ValueError(f"`cover` of scene {scene.id} gives shares of cells, from 0 to 1; some are not.")
+        raise ValueError(
+            f"`cover` of scene {scene.id} gives shares of cells, from 0 to 1; some are not."
+        )
     return shares
 
 
@@ -179,28 +192,36 @@ def cover_of(
     for n, mask in enumerate(masks):
         if mask.shape != (height, width):
             raise ValueError(
-                f"A mask is of the picture's size, {height} rows of {width} pixels; that of thing {n} has the "
+                f"A mask is of the picture's size, {height} rows of {width} pixels; that of "
+                f"thing {n} has the "
                 f"shape {mask.shape}. Resize it, or take the picture that it was made for."
             )
         if mask.dtype != bool:
-            raise ValueError(f"A mask is booleans, true where the thing is; that of thing {n} is {mask.dtype}.")
+            raise ValueError(
+                f"A mask is booleans, true where the thing is; that of thing {n} is {mask.dtype}."
+            )
     ground = ~np.any(masks, axis=0) if masks else np.ones((height, width), bool)
     return covered([*masks, ground], rows, columns)
 
 
 def covered(masks: Sequence | np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """(masks, rows, columns) what share of each cell of a grid laid over them masks (masks, height, width) fill, by area."""
+    """(masks, rows, columns) what share of each cell of a grid laid over them masks (masks, height,
+    width) fill, by area."""
     if not (_whole(rows) and _whole(columns) and min(rows, columns) >= 1):
-        raise ValueError(f"A grid has a whole number of rows and of columns, 1 or more; got {rows!r} x {columns!r}.")
+        raise ValueError(
+            f"A grid has a whole number of rows and of columns, 1 or more; got {rows!r} x "
+            f"{columns!r}."
+        )
     height, width = np.shape(masks[0])
     down, across = _overlaps(height, rows), _overlaps(width, columns).T
-    # whole numbers as long as they are added up, so that the shares are exact: an even grid gives plain means, bit for bit;
-    # and one mask at a time, since photographs are large
+    # whole numbers as long as they are added up, so that the shares are exact: an even grid gives
+    # plain means, bit for bit; and one mask at a time, since photographs are large
     return np.stack([down @ np.asarray(mask, float) @ across for mask in masks]) / (height * width)
 
 
 def _overlaps(side, cells):
-    """(cells, side) how much of each of `side` pixels is in each cell, where a pixel is `cells` long and a cell `side`."""
+    """(cells, side) how much of each of `side` pixels is in each cell, where a pixel is `cells`
+    long and a cell `side`."""
     cell, pixel = np.arange(cells)[:, None] * side, np.arange(side) * cells
     return (np.minimum(cell + side, pixel + cells) - np.maximum(cell, pixel)).clip(0).astype(float)
 
@@ -210,19 +231,24 @@ def _whole(number):
 
 
 def relation(scene: Scene, a: int, b: int) -> str | None:
-    """`scene.relation(a, b)`, where thing `a` is relative to thing `b`; None where no word is clearly right.
+    """`scene.relation(a, b)`, where thing `a` is relative to thing `b`; None where no word is
+    clearly right.
 
     Raises:
         ValueError: for a thing that is not there, and for a scene that knows of no relations.
     """
     checked([scene], (a, b))
     if not hasattr(scene, "relation"):
-        raise ValueError(f"Scene {scene.id} does not know where its things are to each other: it has no `relation(a, b)`.")
+        raise ValueError(
+            f"Scene {scene.id} does not know where its things are to each other: it has no "
+            "`relation(a, b)`."
+        )
     return scene.relation(a, b)
 
 
 def vocabulary(scenes: Iterable[Scene]) -> dict[str, tuple[str, ...]]:
-    """{kind: words} of scenes: their own `vocabulary`, or the categories and attributes of their things ("attribute")."""
+    """{kind: words} of scenes: their own `vocabulary`, or the categories and attributes of their
+    things ("attribute")."""
     words: dict[str, dict[str, None]] = {}  # dictionaries for sets that keep their order
     for scene in scenes:
         own: Mapping[str, Iterable[str]] = getattr(scene, "vocabulary", None) or {
@@ -235,12 +261,15 @@ def vocabulary(scenes: Iterable[Scene]) -> dict[str, tuple[str, ...]]:
 
 
 def existence(scenes: Iterable[Scene], kind: str = "random") -> list[list[tuple[str, bool]]]:
-    """For each scene what to ask for: (a word, whether it is there), once for a thing that is there, once for none.
+    """For each scene what to ask for: (a word, whether it is there), once for a thing that is
+    there, once for none.
 
-    A scene's own questions where it has some (`Scene.existence`). Otherwise by POPE's rule, of the categories of the scenes
-    given: an absentee is any that is not there ("random"), one of the three commonest ("popular"), or one of the three that
-    are most often seen together with what is there ("adversarial"). The same scenes are asked the same. Of a scene without
-    things, or with things of all categories, nothing is asked.
+    A scene's own questions where it has some (`Scene.existence`). Otherwise by POPE's rule, of the
+    categories of the scenes
+    given: an absentee is any that is not there ("random"), one of the three commonest ("popular"),
+        or one of the three that are most often seen together with what is there ("adversarial").
+        The same scenes are asked the same. Of a scene without things, or with things of all
+        categories, nothing is asked.
 
     Raises:
         ValueError: for another kind.
@@ -267,7 +296,9 @@ def existence(scenes: Iterable[Scene], kind: str = "random") -> list[list[tuple[
         absent = sorted(set(common) - set(there), key=lambda word: (-rank[word], word))
         if kind != "random":
             absent = absent[:3]
-        asked.append([(rnd.choice(there), True), (rnd.choice(absent), False)] if there and absent else [])
+        asked.append(
+            [(rnd.choice(there), True), (rnd.choice(absent), False)] if there and absent else []
+        )
     return asked
 
 

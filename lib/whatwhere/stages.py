@@ -1,12 +1,14 @@
-"""What token maps say at each depth of the ViT: attributes and objects, segments, and things that are not there.
+"""What token maps say at each depth of the ViT: attributes and objects, segments, and things that
+are not there.
 
     read = stages.read(vlm, scenes, asked=ww.world.words_of("category"))
     table = stages.counts(read, scenes)                # a row for each scene and depth
     ww.stats.share(*table.query("depth == 3")[["attribute, own", "object patches"]].T.values)
 
-Section 3 of *Reading Images Like Texts* (arXiv 2509.19191) counts words from a list over five images, by substring. Here
-words are whole, scenes are hundreds with the truth known for each patch, and every count can be made again on maps
-that cannot know the scene (`Readings.of_other_scenes`, `Readings.shuffled`).
+Section 3 of *Reading Images Like Texts* (arXiv 2509.19191) counts words from a list over five
+images, by substring. Here words are whole, scenes are hundreds with the truth known for each patch,
+and every count can be made again on maps that cannot know the scene (`Readings.of_other_scenes`,
+`Readings.shuffled`).
 """
 
 from __future__ import annotations
@@ -70,7 +72,10 @@ class Readings:
 
     def __repr__(self):
         images, depths, rows, columns = self.ids.shape
-        return f"Readings({images} images, {depths} ViT depths, {rows} × {columns} patches, LM layer {self.layer})"
+        return (
+            f"Readings({images} images, {depths} ViT depths, {rows} × {columns} patches, LM "
+            f"layer {self.layer})"
+        )
 
     @property
     def words(self) -> np.ndarray:
@@ -87,14 +92,20 @@ class Readings:
         return self.views.get(size, View(size, (0, 0, *size)))
 
     def of_other_scenes(self) -> Readings:
-        """Each image is given the maps of the image before it: same model, same words, wrong picture."""
+        """Each image is given the maps of the image before it: same model, same words, wrong
+        picture."""
         return replace(self, ids=np.roll(self.ids, 1, 0), scores=np.roll(self.scores, 1, 0))
 
     def shuffled(self, seed: int = 0) -> Readings:
-        """The patches of each map in another order, the same at all depths: right picture, wrong places."""
+        """The patches of each map in another order, the same at all depths: right picture, wrong
+        places."""
         rng, flat = np.random.default_rng(seed), self.ids.reshape(*self.ids.shape[:2], -1)
-        order = rng.permuted(np.broadcast_to(np.arange(flat.shape[-1]), (len(flat), flat.shape[-1])), axis=1)
-        return replace(self, ids=np.take_along_axis(flat, order[:, None], -1).reshape(self.ids.shape))
+        order = rng.permuted(
+            np.broadcast_to(np.arange(flat.shape[-1]), (len(flat), flat.shape[-1])), axis=1
+        )
+        return replace(
+            self, ids=np.take_along_axis(flat, order[:, None], -1).reshape(self.ids.shape)
+        )
 
 
 @torch.no_grad()
@@ -127,27 +138,48 @@ def read(
     _refuse_missing(found, vlm.name)
     wanted = [found[word] for word in asked]
     of_any, sizes = np.concatenate([[], *wanted]).astype(int), list(map(len, wanted))
-    views = {size: vlm.viewed(image) for size, image in {image.size: image for image in images}.items()}
+    views = {
+        size: vlm.viewed(image) for size, image in {image.size: image for image in images}.items()
+    }
     ids, scores = [], []
     with tqdm(total=len(images), desc=f"{vlm.name}, token maps", leave=False) as bar:
         for batch, _, hidden in lens.visual_states(vlm, images, "", layer, depths, batch_size):
             best, found = [], []
             for said, _, own in lens.log_probabilities(vlm, hidden, 1, of_any, norm, decoder):
                 best.append(said)
-                found += [torch.stack([each.amax(-1) for each in own.split(sizes, -1)], -1)] if wanted else []
+                found += (
+                    [torch.stack([each.amax(-1) for each in own.split(sizes, -1)], -1)]
+                    if wanted
+                    else []
+                )
             shape = (len(batch), len(depths), *grid)
             ids.append(torch.cat(best).reshape(shape).cpu().numpy())
-            scores.append(torch.cat(found).reshape(*shape[:2], -1, len(wanted)).amax(2).cpu().numpy() if wanted else
-                          np.zeros((*shape[:2], 0)))  # fmt: skip
+            scores.append(
+                torch.cat(found).reshape(*shape[:2], -1, len(wanted)).amax(2).cpu().numpy()
+                if wanted
+                else np.zeros((*shape[:2], 0))
+            )
             bar.update(len(batch))
-    return Readings(np.concatenate(ids), np.concatenate(scores), tuple(asked), vocabulary, depths, layer, vlm.tokenizer, views)
+    return Readings(
+        np.concatenate(ids),
+        np.concatenate(scores),
+        tuple(asked),
+        vocabulary,
+        depths,
+        layer,
+        vlm.tokenizer,
+        views,
+    )
 
 
 def _one_grid(vlm, images):
     """(rows, columns) of the visual tokens of all of these images."""
     grids = {vlm.patch_grid(each) for each in images}
     if len(grids) != 1:
-        raise ValueError(f"Maps are read of images of one patch grid; these have {sorted(grids) or 'no image among them'}.")
+        raise ValueError(
+            "Maps are read of images of one patch grid; these have "
+            f"{sorted(grids) or 'no image among them'}."
+        )
     return next(iter(grids))
 
 
@@ -155,14 +187,20 @@ FUNCTION = tuple(". , ? : a an the is are does there what where how many to".spl
 
 
 def by_kind(vocabulary: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
-    """{kind: words} as `counts` counts them, of a `scenes.vocabulary` or `world.vocabulary()`; other words count as "other".
+    """{kind: words} as `counts` counts them, of a `scenes.vocabulary` or `world.vocabulary()`;
+    other words count as "other".
 
-    A "category" is an "object", what is neither that nor a "background" an "attribute", and "function" words are added. A word
-    that is listed twice, as an orange fruit and an orange mug, counts as the first of these.
+    A "category" is an "object", what is neither that nor a "background" an "attribute", and
+    "function" words are added. A word that is listed twice, as an orange fruit and an orange mug,
+    counts as the first of these.
     """
-    words: dict[str, dict[str, str]] = {kind: {} for kind in ("object", "background", "attribute", "function")}
+    words: dict[str, dict[str, str]] = {
+        kind: {} for kind in ("object", "background", "attribute", "function")
+    }
     for kind, listed in [*vocabulary.items(), ("function", FUNCTION)]:
-        kind = {"category": "object", "background": "background", "function": "function"}.get(kind, "attribute")
+        kind = {"category": "object", "background": "background", "function": "function"}.get(
+            kind, "attribute"
+        )
         words[kind] |= {word.lower(): word for word in listed}
     counted: set[str] = set()
     for listed in words.values():
@@ -207,7 +245,8 @@ def kinds_of(
 def _refuse_missing(found, name):
     if found.missing:
         raise ValueError(
-            f"{', '.join(map(repr, found.missing))}: no token of {name}, nor a first piece that is long enough, so that no patch "
+            f"{', '.join(map(repr, found.missing))}: no token of {name}, nor a first piece that "
+            "is long enough, so that no patch "
             "can decode to it. Leave it out, or list a word that can show (see lens.forms)."
         )
 
@@ -215,7 +254,9 @@ def _refuse_missing(found, name):
 def _say_missing(found, what):
     if found.missing:
         warnings.warn(
-            f"No token of this model can stand for {', '.join(map(repr, found.missing))} (see lens.forms): {what}", stacklevel=3
+            f"No token of this model can stand for {', '.join(map(repr, found.missing))} (see "
+            f"lens.forms): {what}",
+            stacklevel=3,
         )
 
 
@@ -234,7 +275,9 @@ def owners(scene: Scene, grid: tuple[int, int], view: View | None = None) -> np.
 def _pairs(maps, scenes):
     scenes = checked(scenes)
     if len(maps) != len(scenes):
-        raise ValueError(f"{len(maps)} maps do not belong to {len(scenes)} scenes: give one for each.")
+        raise ValueError(
+            f"{len(maps)} maps do not belong to {len(scenes)} scenes: give one for each."
+        )
     return zip(maps, scenes)
 
 
@@ -259,7 +302,9 @@ def counts(
     if words is None:
         words = by_kind(vocabulary(scenes))
         known = readings.forms([word for own in words.values() for word in own])
-        _say_missing(known, "it counts nowhere, and what shows it counts as saying nothing of its own.")
+        _say_missing(
+            known, "it counts nowhere, and what shows it counts as saying nothing of its own."
+        )
         words = {kind: [word for word in own if word in known.ids] for kind, own in words.items()}
     kind_of = kinds_of(readings.vocabulary, words, readings.tokenizer)
     said_by = _forms_of_things(readings, scenes, words)
@@ -272,11 +317,16 @@ def counts(
         on_things = whose >= 0
         for at, depth in enumerate(readings.depths):
             row = {"scene": n, "depth": depth, "patches": whose.size}
-            row |= {kind: int((kinds[at] == k).sum()) for k, kind in enumerate(KINDS)} | {"other": int((kinds[at] < 0).sum())}
+            row |= {kind: int((kinds[at] == k).sum()) for k, kind in enumerate(KINDS)} | {
+                "other": int((kinds[at] < 0).sum())
+            }
             row |= {"object patches": int(on_things.sum()), "own word": int(own[at].sum())}
             for k, kind in enumerate(KINDS[:2]):
                 said = (kinds[at] == k) & on_things
-                row |= {f"{kind}, own": int((said & own[at]).sum()), f"{kind}, other's": int((said & ~own[at]).sum())}
+                row |= {
+                    f"{kind}, own": int((said & own[at]).sum()),
+                    f"{kind}, other's": int((said & ~own[at]).sum()),
+                }
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -284,19 +334,23 @@ def counts(
 def segments(readings: Readings, scenes: Iterable[Scene]) -> np.ndarray:
     """(images, depths, rows, columns) the thing that each patch's word names: its index, or -1.
 
-    A word names a thing if it is a word of that thing and of no other in the scene; it is said by any of its `lens.forms`.
+    A word names a thing if it is a word of that thing and of no other in the scene; it is said by
+    any of its `lens.forms`.
     """
     scenes = checked(scenes)
     said_by, found = _forms_of_things(readings, scenes), np.full(readings.ids.shape, -1)
     for (maps, scene), names in zip(_pairs(readings.ids, scenes), found):
         for i, thing in enumerate(scene.things):
-            others = {word for j, other in enumerate(scene.things) if j != i for word in other.words}
+            others = {
+                word for j, other in enumerate(scene.things) if j != i for word in other.words
+            }
             names[np.isin(maps, _any_of(said_by, set(thing.words) - others))] = i
     return found
 
 
 def _forms_of_things(readings, scenes, words=None):
-    """The forms of all words of all things, told apart from each other and from other `words`, {kind: words}."""
+    """The forms of all words of all things, told apart from each other and from other `words`,
+    {kind: words}."""
     of_things = [word for scene in scenes for thing in scene.things for word in thing.words]
     return readings.forms([*of_things, *(word for own in (words or {}).values() for word in own)])
 
@@ -332,7 +386,9 @@ def overlap(
                 things[n] += 1
                 sums[n] += ((maps == i) & true).sum((1, 2)) / ((maps == i) | true).sum((1, 2))
     if not things.any():
-        raise ValueError("No thing of these scenes covers half of any patch: there are no masks to compare with.")
+        raise ValueError(
+            "No thing of these scenes covers half of any patch: there are no masks to compare with."
+        )
     return sums, things
 
 
@@ -354,13 +410,20 @@ def existence(readings: Readings, scenes: Iterable[Scene], kind: str = "random")
     """
     rows, pairs = [], list(_pairs(readings.ids, scenes))
     questions = asked_for([scene for _, scene in pairs], kind)
-    asked = [(n, maps, *question) for n, ((maps, _), own) in enumerate(zip(pairs, questions)) for question in own]
+    asked = [
+        (n, maps, *question)
+        for n, ((maps, _), own) in enumerate(zip(pairs, questions))
+        for question in own
+    ]
     found = readings.forms([*readings.asked, *(word for *_, word, _ in asked)])
     _say_missing(found, "the questions about it are left out.")
     for n, maps, word, there in asked:
         if word in found.ids:
             if word not in readings.asked:
-                raise ValueError(f"The maps were read without asking for {word!r}: read(…, asked={(*readings.asked, word)}).")
+                raise ValueError(
+                    f"The maps were read without asking for {word!r}: read(…, "
+                    f"asked={(*readings.asked, word)})."
+                )
             hit = np.asarray(np.isin(maps, found[word]).any((1, 2)))
             score = readings.scores[n, :, readings.asked.index(word)]
             rows += [
@@ -369,22 +432,30 @@ def existence(readings: Readings, scenes: Iterable[Scene], kind: str = "random")
             ]
     if not rows:
         raise ValueError(
-            "There is nothing to ask of these scenes: no thing in any, none that another lacks, or no word that a token can show."
+            "There is nothing to ask of these scenes: no thing in any, none that another lacks, "
+            "or no word that a token can show."
         )
     return pd.DataFrame(rows)
 
 
 def by_depth(table: pd.DataFrame, hits: str, of: str = "object patches") -> np.ndarray:
-    """(3, depths): value, low and high of the share of patches that say what the column `hits` of a table of `counts` counts."""
+    """(3, depths): value, low and high of the share of patches that say what the column `hits` of a
+    table of `counts` counts."""
     of_depths = [(d[hits].to_numpy(), d[of].to_numpy()) for _, d in table.groupby("depth")]
     return np.array([share(*each) for each in of_depths]).T
 
 
 def change(table: pd.DataFrame, hits: str, start: int) -> np.ndarray:
-    """(3,): by how much that share of object patches changes from depth `start` to the last, with its interval."""
-    said, n = (table.pivot(index="scene", columns="depth", values=values) for values in (hits, "object patches"))
+    """(3,): by how much that share of object patches changes from depth `start` to the last, with
+    its interval."""
+    said, n = (
+        table.pivot(index="scene", columns="depth", values=values)
+        for values in (hits, "object patches")
+    )
     if start not in said:
-        raise ValueError(f"The table has no depth {start!r}; it has {', '.join(map(str, said.columns))}.")
+        raise ValueError(
+            f"The table has no depth {start!r}; it has {', '.join(map(str, said.columns))}."
+        )
     gained = said.iloc[:, -1] - said[start]
     return np.array(interval(lambda gained, n: gained.sum() / n.sum(), gained, n.iloc[:, -1]))
 
@@ -392,19 +463,26 @@ def change(table: pd.DataFrame, hits: str, start: int) -> np.ndarray:
 def labelled(
     vlm: VLM, scenes: Iterable[Scene], batch_size: int = 50
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """What a linear probe learns from: states (depths, scenes, patches, features), and {kind: truth (scenes, patches)}.
+    """What a linear probe learns from: states (depths, scenes, patches, features), and {kind: truth
+    (scenes, patches)}.
 
-    The kinds are "category" and those of attributes in the `scenes.vocabulary`, such as "colour". The truth is the word of that
-    kind of the thing that covers half of a patch (the first, where it has several), "" where there is none.
+    The kinds are "category" and those of attributes in the `scenes.vocabulary`, such as "colour".
+    The truth is the word of that kind of the thing that covers half of a patch (the first, where it
+    has several), "" where there is none.
     """
     check_count("batch_size", batch_size)
     scenes = checked(scenes)
     known = {kind: set(words) for kind, words in vocabulary(scenes).items() if kind != "background"}
-    truth, states, grid = {kind: [] for kind in known}, [], _one_grid(vlm, [scene.image for scene in scenes])
+    truth, states, grid = (
+        {kind: [] for kind in known},
+        [],
+        _one_grid(vlm, [scene.image for scene in scenes]),
+    )
     for scene in scenes:
         whose = owners(scene, grid, vlm.viewed(scene.image)).ravel()
         for kind, words in known.items():
-            names = [_word_of(thing, kind, words) for thing in scene.things] + ["", ""]  # -1 is the ground, -2 a bit of each
+            # -1 is the ground, -2 a bit of each
+            names = [_word_of(thing, kind, words) for thing in scene.things] + ["", ""]
             truth[kind].append(np.array(names)[whose])
     for start in range(0, len(scenes), batch_size):
         states += vlm.vit_states([scene.image for scene in scenes[start : start + batch_size]])
@@ -412,7 +490,11 @@ def labelled(
 
 
 def _word_of(thing, kind, words):
-    return thing.category if kind == "category" else next((word for word in thing.attributes if word in words), "")
+    return (
+        thing.category
+        if kind == "category"
+        else next((word for word in thing.attributes if word in words), "")
+    )
 
 
 def clustered(
@@ -433,8 +515,13 @@ def clustered(
     true, n = owners(scene, grid, view), len(scene.things) + 1
     means: Any = KMeans
     found = means(n, n_init=1, random_state=0).fit_predict(states).reshape(grid)
-    iou = [[((found == c) & (true == i)).sum() / max(1, ((found == c) | (true == i)).sum()) for i in range(-1, n - 1)]
-           for c in range(n)]  # fmt: skip
+    iou = [
+        [
+            ((found == c) & (true == i)).sum() / max(1, ((found == c) | (true == i)).sum())
+            for i in range(-1, n - 1)
+        ]
+        for c in range(n)
+    ]
     return (linear_sum_assignment(iou, maximize=True)[1] - 1)[found]
 
 
@@ -454,11 +541,17 @@ def says(
     """
     for probe in probes:
         if not vlm.viewed(probe.image).whole:
-            raise ValueError(f"{vlm.name} does not see all of a picture of {probe.image.width} × {probe.image.height} pixels.")
+            raise ValueError(
+                f"{vlm.name} does not see all of a picture of {probe.image.width} × "
+                f"{probe.image.height} pixels."
+            )
     readings = read(vlm, probes, depths=depths)
     cells = np.array([probe.cells(which, readings.ids.shape[2:]) for probe in probes])[:, None]
     listed = [words(probe.thing) for probe in probes]
     found = readings.forms([word for own in listed for word in own])
     _say_missing(found, "no patch can say it.")
-    said = np.array([np.isin(maps, _any_of(found, own)) for maps, own in zip(readings.ids, listed)]) & cells
+    said = (
+        np.array([np.isin(maps, _any_of(found, own)) for maps, own in zip(readings.ids, listed)])
+        & cells
+    )
     return np.array([share(hits, cells.sum((1, 2, 3))) for hits in said.sum((2, 3)).T]).T

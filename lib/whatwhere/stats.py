@@ -1,4 +1,5 @@
-"""Shares and their 95% intervals, by bootstrap over scenes; and the interval of a mean over models."""
+"""Shares and their 95% intervals, by bootstrap over scenes; and the interval of a mean over
+models."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,7 +27,10 @@ def share(
     hits = np.asarray(hits, float)
     counts = np.ones_like(hits) if counts is None else np.asarray(counts, float)
     if hits.ndim != 1 or hits.shape != counts.shape or not len(hits):
-        raise ValueError(f"share() takes one number a scene in hits and in counts; got shapes {hits.shape} and {counts.shape}.")
+        raise ValueError(
+            f"share() takes one number a scene in hits and in counts; got shapes {hits.shape} "
+            f"and {counts.shape}."
+        )
     if not (np.isfinite(hits).all() and np.isfinite(counts).all()) or counts.min() < 0:
         raise ValueError("share() counts: its numbers are finite, and counts are zero or more.")
     if counts.sum() <= 0:
@@ -39,8 +43,8 @@ def share(
         return h.sum(axis) / np.maximum(c.sum(axis), 1e-12)
 
     found = bootstrap(
-        (hits, counts), ratio, paired=True, vectorized=True, n_resamples=resamples, batch=200, method="percentile",
-        rng=np.random.default_rng(seed),
+        (hits, counts), ratio, paired=True, vectorized=True, n_resamples=resamples, batch=200,
+        method="percentile", rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
     return value, float(found.low), float(found.high)
 
@@ -64,18 +68,26 @@ def interval(
     """
     samples = [np.asarray(each) for each in arrays]
     if len({len(each) for each in samples}) != 1 or not len(samples[0]):
-        raise ValueError(f"interval() takes arrays of as many scenes each; got {[len(each) for each in samples]}.")
+        raise ValueError(
+            "interval() takes arrays of as many scenes each; got "
+            f"{[len(each) for each in samples]}."
+        )
     rng, n = np.random.default_rng(seed), len(samples[0])
     draws = (rng.integers(n, size=n) for _ in range(resamples))
     found = np.array([statistic(*(each[drawn] for each in samples)) for drawn in draws])
     value = statistic(*samples)
     if not np.isfinite(value).all():
-        raise ValueError(f"interval() takes a statistic that is a finite number; of these {n} scenes it is {value}.")
+        raise ValueError(
+            f"interval() takes a statistic that is a finite number; of these {n} scenes it is "
+            f"{value}."
+        )
     if not np.isfinite(found).all():
         bad = (~np.isfinite(found.reshape(resamples, -1)).all(1)).sum()
         raise ValueError(
-            f"interval() draws scenes anew {resamples} times, and in {bad} of these the statistic is no finite number: it may "
-            "divide by what a draw can lack. Give it more scenes, or a statistic that is one for every draw."
+            f"interval() draws scenes anew {resamples} times, and in {bad} of these the "
+            "statistic is no finite number: it may "
+            "divide by what a draw can lack. Give it more scenes, or a statistic that is one "
+            "for every draw."
         )
     return value, *np.quantile(found, (0.025, 0.975), axis=0)
 
@@ -89,6 +101,9 @@ def over_models(values: Sequence[float] | np.ndarray) -> tuple[float, float, flo
     """
     values = np.asarray(values, float)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
-        raise ValueError(f"over_models() takes one finite number from each of two or more models; got {values.tolist()}.")
+        raise ValueError(
+            "over_models() takes one finite number from each of two or more models; got "
+            f"{values.tolist()}."
+        )
     half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)

@@ -53,7 +53,9 @@ def residual_stream(
         return lambda _, args, output: keep(at, output[0] if isinstance(output, tuple) else output)
 
     handles = [blocks[0].register_forward_pre_hook(before, with_kwargs=True)]
-    handles += [block.register_forward_hook(after(at)) for at, block in enumerate(blocks[:last], start=1)]
+    handles += [
+        block.register_forward_hook(after(at)) for at, block in enumerate(blocks[:last], start=1)
+    ]
     try:
         module(*args, **kwargs)
     except _Enough:
@@ -70,12 +72,14 @@ def residual_stream(
 
 
 def _of(state, real, ends):
-    """What counts of a state when it is asked whether it is finite: of padding, which nobody reads, nothing."""
+    """What counts of a state when it is asked whether it is finite: of padding, which nobody reads,
+    nothing."""
     return state[real.bool()] if real is not None and real.shape == state.shape[:-1] else ends
 
 
 def off_device(tensor: torch.Tensor) -> torch.Tensor:
-    """What a reader is handed: on the CPU, and in float32 where the model computes in half precision, which numpy lacks."""
+    """What a reader is handed: on the CPU, and in float32 where the model computes in half
+    precision, which numpy lacks."""
     tensor = tensor.cpu()
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
@@ -83,7 +87,9 @@ def off_device(tensor: torch.Tensor) -> torch.Tensor:
 def check_range(what: str, value: int, highest: int) -> None:
     """Refuse a depth or layer that the model does not have."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value <= highest:
-        raise ValueError(f"The {what} is a whole number from 0 to {highest} in this model, not {value!r}.")
+        raise ValueError(
+            f"The {what} is a whole number from 0 to {highest} in this model, not {value!r}."
+        )
 
 
 def check_count(what: str, value: int, least: int = 1) -> None:

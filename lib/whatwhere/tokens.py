@@ -14,29 +14,35 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 VISIBLE = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍", "": "∅"}
-# What Python calls printable and is drawn as nothing: fillers, selectors of variants (Unicode's Default_Ignorable_Code_Point)
-# and the blank pattern of Braille
-UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+# What Python calls printable and is drawn as nothing: fillers, selectors of variants (Unicode's
+# Default_Ignorable_Code_Point) and the blank pattern of Braille
+UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 CIRCLE = "◌"  # what Unicode puts under a combining mark that stands alone
 
 
 def readable(pieces: Iterable[str | bytes | None]) -> np.ndarray:
     """(vocabulary,) array of strings from a tokenizer's raw pieces.
 
-    The mark of a word's start is dropped ("▁bear", "Ġbear" → "bear"), bytes become the characters they spell
-    or, where they are part of one, their hexadecimal value ("‹E4›"), and blanks are made visible ("⏎"). Whatever nobody
-    would see is named by its number ("‹U+200B›"): spaces of other widths, characters of control and of format (such as those
-    that turn the direction of reading), selectors of variants, and what is assigned to no character. A combining mark that
-    has nothing to combine with gets a circle ("◌́"). None stands for an id that has a row in the unembedding but no token.
+    The mark of a word's start is dropped ("▁bear", "Ġbear" → "bear"), bytes become the characters
+    they spell or, where they are part of one, their hexadecimal value ("‹E4›"), and blanks are made
+    visible ("⏎"). Whatever nobody would see is named by its number ("‹U+200B›"): spaces of other
+    widths, characters of control and of format (such as those that turn the direction of reading),
+    selectors of variants, and what is assigned to no character. A combining mark that has nothing
+    to combine with gets a circle ("◌́"). None stands for an id that has a row in the unembedding
+    but no token.
     """
     words = [f"‹{i}›" if word is None else _show(word) for i, word in enumerate(_spelt(pieces))]
     return np.array(words, dtype=object)
 
 
 def spelt(pieces: list[str | None]) -> np.ndarray:
-    """(vocabulary,) array of strings from a tokenizer's raw pieces: what each adds to a text, blanks and all.
+    """(vocabulary,) array of strings from a tokenizer's raw pieces: what each adds to a text,
+    blanks and all.
 
-    The mark of a word's start is a blank ("▁bear", "Ġbear" → " bear"), bytes are as in `readable`. None becomes "‹id›".
+    The mark of a word's start is a blank ("▁bear", "Ġbear" → " bear"), bytes are as in `readable`.
+    None becomes "‹id›".
     """
     texts = [f"‹{i}›" if text is None else text for i, text in enumerate(_spelt(pieces))]
     return np.array(texts, dtype=object)
@@ -48,7 +54,8 @@ def _spelt(pieces):
 
 
 def columns(word: str) -> int:
-    """How wide a word is drawn, in letters: characters of Chinese, Japanese, Korean and emoji count two, marks on others none."""
+    """How wide a word is drawn, in letters: characters of Chinese, Japanese, Korean and emoji count
+    two, marks on others none."""
     return len(word) if word.isascii() else sum(_columns(c) for c in word)
 
 
@@ -59,7 +66,8 @@ def _columns(char):
 
 
 def _is_byte_level(pieces):
-    """By what most words begin with: Llama's SentencePiece has a piece "Ġ" too, a letter of Maltese."""
+    """By what most words begin with: Llama's SentencePiece has a piece "Ġ" too, a letter of
+    Maltese."""
     blank = [sum(piece is not None and piece.startswith(mark) for piece in pieces) for mark in "Ġ▁"]
     return blank[0] > blank[1]
 
@@ -94,7 +102,8 @@ def _sentencepiece(piece):
 
 
 def _byte_level(piece):
-    if piece is None or any(c not in _BYTES for c in piece):  # an added token, kept as it is written
+    # an added token, kept as it is written
+    if piece is None or any(c not in _BYTES for c in piece):
         return piece
     data = bytes(_BYTES[c] for c in piece)
     try:
@@ -113,7 +122,9 @@ def _byte_alphabet():
 _BYTES = _byte_alphabet()
 
 
-LONG = 3  # letters of the shortest first piece that may stand for its word, and of the shortest word that has a plural
+# letters of the shortest first piece that may stand for its word, and of the shortest word that has
+# a plural
+LONG = 3
 
 
 @dataclass(frozen=True)
@@ -151,11 +162,16 @@ def forms(
     words = list(dict.fromkeys([words] if isinstance(words, str) else words))
     lower = [token.lower() for token in vocabulary]
     known = set(lower)
-    spelled: dict[str, dict[str, int]] = {}  # {token: {word: how near it is to the word: itself 0, plural 1, piece 2}}
+    # {token: {word: how near it is to the word: itself 0, plural 1, piece 2}}
+    spelled: dict[str, dict[str, int]] = {}
     for word in words:
         for token, distance in _spellings(word.lower(), known, tokenizer).items():
             spelled.setdefault(token, {})[word] = distance
-    collisions = {token: tuple(whose) for token, whose in spelled.items() if len({word.lower() for word in whose}) > 1}
+    collisions = {
+        token: tuple(whose)
+        for token, whose in spelled.items()
+        if len({word.lower() for word in whose}) > 1
+    }
     counts_for = {}  # {token: words}
     for token, near in spelled.items():
         nearest = [word for word, distance in near.items() if distance == min(near.values())]
@@ -169,13 +185,15 @@ def forms(
 
 
 def _spellings(word, known, tokenizer):
-    """{token: 0, 1 or 2}: the word itself and its plurals, where they are tokens; or else the first pieces it is split into."""
+    """{token: 0, 1 or 2}: the word itself and its plurals, where they are tokens; or else the first
+    pieces it is split into."""
     tokens = {each: n for each, n in ((_plural(word), 1), (word, 0)) if each in known}
     if word in tokens or tokenizer is None or not word.isalpha():
         return tokens
     for ids in tokenizer([word, " " + word], add_special_tokens=False)["input_ids"]:
         pieces = (tokenizer.decode([n]).strip().lower() for n in ids)
-        piece = next((each for each in pieces if each), "")  # the blank before a word may be a token of its own
+        # the blank before a word may be a token of its own
+        piece = next((each for each in pieces if each), "")
         if len(piece) >= max(LONG, len(word) / 2) and word.startswith(piece) and piece in known:
             tokens.setdefault(piece, 2)
     return tokens

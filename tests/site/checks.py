@@ -1,4 +1,5 @@
-"""What is looked at in every page. Each check takes a page in a browser, and returns complaints: a list of sentences.
+"""What is looked at in every page. Each check takes a page in a browser, and returns complaints: a
+list of sentences.
 
 `test_the_checks.py` shows of each that it finds what it is for.
 """
@@ -6,9 +7,12 @@
 from axe_playwright_python.sync_playwright import Axe
 
 MOST_SHIFT = 0.1  # beyond it, web.dev calls a page's layout unstable
-DARK, READABLE = 0.05, 4.5  # the luminance of a dark ground at most; WCAG's contrast for text at least
-OF_COLOUR = ("color-contrast", "link-in-text-block")  # the rules of axe-core whose answer a theme can change
-OF_WIDTH = ("scrollable-region-focusable", "aria-hidden-focus")  # and those whose answer a width can
+# the luminance of a dark ground at most; WCAG's contrast for text at least
+DARK, READABLE = 0.05, 4.5
+# the rules of axe-core whose answer a theme can change
+OF_COLOUR = ("color-contrast", "link-in-text-block")
+# and those whose answer a width can
+OF_WIDTH = ("scrollable-region-focusable", "aria-hidden-focus")
 
 OVERFLOW = """() => {
     const view = document.scrollingElement, width = view.clientWidth;
@@ -97,8 +101,9 @@ THEME = """([theme, dark, readable]) => {
     return found;
 }"""
 
-# every text that is seen, with WCAG's contrast to what lies behind it: colours are laid over each other from the first opaque
-# ground on, and where a picture is that ground, the worse of a white and a black one counts
+# every text that is seen, with WCAG's contrast to what lies behind it: colours are laid over each
+# other from the first opaque ground on, and where a picture is that ground, the worse of a white
+# and a black one counts
 CONTRASTS = """([readable, within]) => {
     const canvas = Object.assign(document.createElement('canvas'), { width: 1, height: 1 });
     const pen = canvas.getContext('2d', { willReadFrequently: true });
@@ -214,19 +219,26 @@ def shifts(page):
 
 
 def theme(page, name):
-    """The page is in another theme, on a wrong ground, or its text cannot be told from the ground."""
+    """The page is in another theme, on a wrong ground, or its text cannot be told from the
+    ground."""
     return page.evaluate(THEME, [name, DARK, READABLE])
 
 
 def contrasts(page, within=""):
-    """([complaints], how many texts were looked at): texts that cannot be told from their ground. within: a selector."""
+    """([complaints], how many texts were looked at): texts that cannot be told from their ground.
+    within: a selector."""
     return page.evaluate(CONTRASTS, [READABLE, within])
 
 
 def flash(page):
-    """At first the page is drawn in another theme than in the end, and code is not coloured before it has one."""
+    """At first the page is drawn in another theme than in the end, and code is not coloured before
+    it has one."""
     drawn = page.evaluate("[...new Set([...window.drawn, document.documentElement.dataset.theme])]")
-    return [] if len(drawn) < 2 else [f"the page is drawn in the theme {drawn[0]!r} first, then in {drawn[-1]!r}"]
+    return (
+        []
+        if len(drawn) < 2
+        else [f"the page is drawn in the theme {drawn[0]!r} first, then in {drawn[-1]!r}"]
+    )
 
 
 def barriers(page, only=None):
@@ -241,10 +253,12 @@ def not_to_copy(page):
 
 
 def quiz(page):
-    """A question of the quiz has no right answer or several, or its answers do not begin with Yes or No."""
+    """A question of the quiz has no right answer or several, or its answers do not begin with Yes
+    or No."""
     return page.evaluate(QUIZ)
 
 
 def printed(page, left_out):
-    """Paper shows what is for screens, or not what is folded. left_out: a selector of what no paper shows."""
+    """Paper shows what is for screens, or not what is folded. left_out: a selector of what no paper
+    shows."""
     return page.evaluate(PRINTED, left_out)

@@ -1,6 +1,7 @@
 """The built book in a real browser: `python -m pytest tests/site`, after `make book`.
 
-This suite is asked for by name, so it fails where there is no browser or no book. Other runs of pytest pass it by.
+This suite is asked for by name, so it fails where there is no browser or no book. Other runs of
+pytest pass it by.
 """
 
 import shutil
@@ -18,7 +19,9 @@ expect.set_options(timeout=PATIENCE)
 def chromium():
     """One browser for all tests; names of other machines mean nothing to it."""
     if not CHROMIUM:
-        pytest.fail("There is no Chromium on this machine, and these tests need one: apt install chromium.")
+        pytest.fail(
+            "There is no Chromium on this machine, and these tests need one: apt install chromium."
+        )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield browser
@@ -29,7 +32,9 @@ def chromium():
 def folder(tmp_path_factory):
     """A copy of the built book, so that a build which goes on meanwhile disturbs nothing."""
     if not (HTML / "index.html").exists():
-        pytest.fail(f"There is no built book in {HTML}: run make book first, or wait for it to end.")
+        pytest.fail(
+            f"There is no built book in {HTML}: run make book first, or wait for it to end."
+        )
     return shutil.copytree(HTML, tmp_path_factory.mktemp("book") / "html")
 
 
@@ -42,7 +47,8 @@ def book(folder):
 
 @pytest.fixture
 def visit(chromium):
-    """visit(address, width, theme, …) opens a page in a window of its own, which knows nothing of earlier visits."""
+    """visit(address, width, theme, …) opens a page in a window of its own, which knows nothing of
+    earlier visits."""
     windows = []
 
     def open_page(address, width=1440, theme="light", scripts=True, slowed=1, **options):

@@ -1,4 +1,5 @@
-"""What can be said of built pages without a browser: where their links lead, what they weigh, what they offer."""
+"""What can be said of built pages without a browser: where their links lead, what they weigh, what
+they offer."""
 
 from collections import Counter
 from html.parser import HTMLParser
@@ -18,16 +19,21 @@ class Parts(HTMLParser):
 
     def handle_starttag(self, tag, pairs):
         given = {name: value or "" for name, value in pairs}
-        self.ids.update(given[name] for name in ("id", "name") if name in given and (name == "id" or tag == "a"))
+        self.ids.update(
+            given[name] for name in ("id", "name") if name in given and (name == "id" or tag == "a")
+        )
         if tag == "a" and "href" in given:
             self.links.append(given)
         if tag == "meta" and given.get("http-equiv", "").lower() == "refresh":
             self.links.append({"href": given["content"].partition("url=")[2]})
-        if "src" in given or (tag == "link" and given.get("rel") not in ("canonical", "next", "prev")):
+        if "src" in given or (
+            tag == "link" and given.get("rel") not in ("canonical", "next", "prev")
+        ):
             self.sources.append((tag, given.get("src") or given.get("href") or ""))
 
     def file(self, address):
-        """The file that an address on this page names, or None where it names no file of the book."""
+        """The file that an address on this page names, or None where it names no file of the
+        book."""
         parts = urlsplit(address)
         if parts.scheme or parts.netloc:
             return None
@@ -49,11 +55,16 @@ class Parsed(dict):
 def all_pages(folder):
     """The paths of the pages below a folder, resolved, without the theme's static files."""
     folder = Path(folder).resolve()
-    return [path for path in sorted(folder.rglob("*.html")) if path.relative_to(folder).parts[0] != "_static"]
+    return [
+        path
+        for path in sorted(folder.rglob("*.html"))
+        if path.relative_to(folder).parts[0] != "_static"
+    ]
 
 
 def dead_links(folder, parsed=None):
-    """Each link, image, script or style sheet of a page that leads to no file, or to a place not on the page, or to two."""
+    """Each link, image, script or style sheet of a page that leads to no file, or to a place not on
+    the page, or to two."""
     parsed, found = Parsed() if parsed is None else parsed, []
     for path in all_pages(folder):
         page, name = parsed[path], path.relative_to(Path(folder).resolve()).as_posix()
@@ -65,7 +76,11 @@ def dead_links(folder, parsed=None):
                 found.append(f"{name} links to {link['href']}, and there is no such file")
             elif place and target.suffix == ".html" and place not in parsed[target].ids:
                 found.append(f"{name} links to {link['href']}, and that page has no such place")
-        found += [f"{name} has the id {each} {times} times" for each, times in page.ids.items() if times > 1]
+        found += [
+            f"{name} has the id {each} {times} times"
+            for each, times in page.ids.items()
+            if times > 1
+        ]
         for _, address in page.sources:
             target = page.file(address)
             if target is not None and not target.is_file():

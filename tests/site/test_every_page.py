@@ -1,10 +1,12 @@
-"""Every page of the book, on a phone, a tablet and a desktop, in the light and in the dark theme."""
+"""Every page of the book, on a phone, a tablet and a desktop, in the light and in the dark
+theme."""
 
 import checks
 import pytest
 from visits import THEMES, WIDTHS, nothing, pages
 
-# axe-core's rules: all of them at the width at which the side bars are there too, elsewhere those whose answer may differ
+# axe-core's rules: all of them at the width at which the side bars are there too, elsewhere those
+# whose answer may differ
 RULES = {(1440, "light"): None, (1440, "dark"): checks.OF_COLOUR, (390, "light"): checks.OF_WIDTH}
 
 

@@ -19,14 +19,19 @@ def parts(folder, name):
 
 @pytest.fixture(scope="module")
 def meanings(folder):
-    """meanings(page, id): what the glossary or the page of symbols says there, or "" where it says nothing."""
-    pages = {name: BeautifulSoup((folder / "book" / name).read_text(encoding="utf-8"), "html.parser") for name in MEANINGS}
+    """meanings(page, id): what the glossary or the page of symbols says there, or "" where it says
+    nothing."""
+    pages = {
+        name: BeautifulSoup((folder / "book" / name).read_text(encoding="utf-8"), "html.parser")
+        for name in MEANINGS
+    }
 
     def say(page, place):
         found = pages[page].find(id=place)
         if page == "glossary.html":
             return found.find_next("dd").get_text().strip()
-        row = found if found.name == "tr" else found.find_parent("tr")  # a row has one id, further symbols of it have spans
+        # a row has one id, further symbols of it have spans
+        row = found if found.name == "tr" else found.find_parent("tr")
         return row.find_all("td")[-1].get_text().strip()
 
     return say
@@ -43,17 +48,28 @@ def test_the_front_door_leads_to_a_page(folder):
 
 def test_no_page_is_heavy(folder):
     weights = {path.name: weight(path, PARSED) for path in all_pages(folder)}
-    heavy = [f"{name} weighs {size / 1e6:.2f} MB with its images" for name, size in weights.items() if size > HEAVIEST]
+    heavy = [
+        f"{name} weighs {size / 1e6:.2f} MB with its images"
+        for name, size in weights.items()
+        if size > HEAVIEST
+    ]
     nothing(heavy, f"more than {HEAVIEST / 1e6:.0f} MB")
 
 
 @pytest.mark.parametrize("name", chapters())
 def test_a_chapter_opens_in_colab(name, folder):
-    links = [link for link in parts(folder, name).links if "colab.research.google.com" in link["href"]]
+    links = [
+        link for link in parts(folder, name).links if "colab.research.google.com" in link["href"]
+    ]
     notebook = re.escape(name.replace(".html", ".ipynb"))
-    assert len(links) >= 2, f"{name} has a badge and a button for Colab, and {len(links)} such links"
+    assert len(links) >= 2, (
+        f"{name} has a badge and a button for Colab, and {len(links)} such links"
+    )
     for link in links:
-        assert re.fullmatch(rf"https://colab\.research\.google\.com/github/[\w.-]+/[\w.-]+/blob/[\w.-]+/{notebook}", link["href"])
+        assert re.fullmatch(
+            rf"https://colab\.research\.google\.com/github/[\w.-]+/[\w.-]+/blob/[\w.-]+/{notebook}",
+            link["href"],
+        )
 
 
 @pytest.mark.parametrize("name", chapters())

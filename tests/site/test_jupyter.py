@@ -1,4 +1,5 @@
-"""The widgets where people run the chapters: in JupyterLab and in Notebook 7, in the light and in the dark."""
+"""The widgets where people run the chapters: in JupyterLab and in Notebook 7, in the light and in
+the dark."""
 
 import json
 import os
@@ -28,21 +29,46 @@ display(maps.show(), Phases(), maps.show(widget=True), maps.to_pandas().head())
 
 @contextmanager
 def jupyter(program, folder, theme):
-    """The address of a Jupyter server that shows one notebook, to a user who has chosen this theme."""
-    chosen = folder / "JUPYTER_CONFIG_DIR" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    """The address of a Jupyter server that shows one notebook, to a user who has chosen this
+    theme."""
+    chosen = (
+        folder
+        / "JUPYTER_CONFIG_DIR"
+        / "lab"
+        / "user-settings"
+        / "@jupyterlab"
+        / "apputils-extension"
+    )
     chosen.mkdir(parents=True)
-    (chosen / "themes.jupyterlab-settings").write_text(json.dumps({"theme": f"JupyterLab {theme.title()}"}), encoding="utf-8")
+    (chosen / "themes.jupyterlab-settings").write_text(
+        json.dumps({"theme": f"JupyterLab {theme.title()}"}), encoding="utf-8"
+    )
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    nbformat.write(v4.new_notebook(cells=[v4.new_code_cell(CODE)], metadata=kernel), folder / "trial.ipynb")
+    nbformat.write(
+        v4.new_notebook(cells=[v4.new_code_cell(CODE)], metadata=kernel), folder / "trial.ipynb"
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    home = {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
-    options = [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.port={port}", "--ServerApp.open_browser=False"]
-    options += ["--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True", "--allow-root"]
+    home = {
+        name: str(folder / name)
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    }
+    options = [
+        f"--IdentityProvider.token={TOKEN}",
+        f"--ServerApp.port={port}",
+        "--ServerApp.open_browser=False",
+    ]
+    options += [
+        "--LabApp.expose_app_in_browser=True",
+        "--JupyterNotebookApp.expose_app_in_browser=True",
+        "--allow-root",
+    ]
     command = [sys.executable, "-m", "jupyter", program, *options]
     with open(folder / "log", "w") as log:
-        server = subprocess.Popen(command, cwd=folder, env=os.environ | home, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            command, cwd=folder, env=os.environ | home, stdout=log, stderr=log
+        )
         try:
             for _ in range(240):
                 try:
@@ -51,7 +77,9 @@ def jupyter(program, folder, theme):
                 except OSError:
                     time.sleep(0.5)
             else:
-                pytest.fail(f"jupyter {program} did not start: {(folder / 'log').read_text()[-2000:]}")
+                pytest.fail(
+                    f"jupyter {program} did not start: {(folder / 'log').read_text()[-2000:]}"
+                )
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
@@ -63,11 +91,15 @@ def jupyter(program, folder, theme):
 def test_widgets_work_in_jupyter(program, path, theme, tmp_path, chromium):
     other = THEMES[theme == THEMES[0]]  # what the system likes
     sight = {"viewport": {"width": 1300, "height": 1400}, "color_scheme": other}
-    with jupyter(program, tmp_path, theme) as address, closing(chromium.new_context(**sight)) as window:
+    with (
+        jupyter(program, tmp_path, theme) as address,
+        closing(chromium.new_context(**sight)) as window,
+    ):
         page = window.new_page()
         page.set_default_timeout(60_000)
         page.goto(f"{address}/{path}/trial.ipynb?token={TOKEN}")
-        page.wait_for_function(IDLE)  # JupyterLab drops what it is told to run before its kernel is there (jupyterlab issue 8490)
+        # JupyterLab drops what it is told to run before its kernel is there (jupyterlab issue 8490)
+        page.wait_for_function(IDLE)
         page.locator(".jp-Cell .cm-content").first.click()
         page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         words, told = page.locator("figure.ww-map .ww-grid"), page.locator("figure.ww-map .ww-told")
@@ -76,7 +108,9 @@ def test_widgets_work_in_jupyter(program, path, theme, tmp_path, chromium):
         slider = page.locator("figure.ww-map input[type=range]").first
         for _ in range(3):
             slider.press("ArrowLeft")
-        assert words.first.inner_text() != deepest and told.first.inner_text() != said, "the token map does not move"
+        assert words.first.inner_text() != deepest and told.first.inner_text() != said, (
+            "the token map does not move"
+        )
         phases = page.locator("figure.ww-phases")
         before = phases.locator("figcaption").inner_text()
         phases.locator("input[name=distance]").press("ArrowRight")
@@ -88,7 +122,10 @@ def test_widgets_work_in_jupyter(program, path, theme, tmp_path, chromium):
         widget.focus()
         widget.press("ArrowLeft")
         expect(picture).not_to_have_text(drawn)
-        assert page.locator("body").get_attribute("data-jp-theme-light") == str(theme == "light").lower()
+        assert (
+            page.locator("body").get_attribute("data-jp-theme-light")
+            == str(theme == "light").lower()
+        )
         page.locator("table.dataframe").wait_for()
         found, looked = checks.contrasts(page, ".jp-OutputArea")
         assert looked > 300, "the words of two maps are among what was looked at"

@@ -30,7 +30,10 @@ def small(tmp_path_factory):
 
 
 def choose(page, text):
-    option = page.locator("section#quiz > details", has=page.locator("summary", has_text=re.compile(f"^{re.escape(text)}$")))
+    option = page.locator(
+        "section#quiz > details",
+        has=page.locator("summary", has_text=re.compile(f"^{re.escape(text)}$")),
+    )
     option.locator("summary").click()
     return option
 
@@ -45,8 +48,11 @@ def test_a_choice_is_judged_and_counted(small, visit):
     expect(score).to_have_text("Right at the first choice: 0 of 1 answered, 2 in all.")
     right = choose(page, "seven")
     expect(right).to_have_class("ww-right")
-    assert right.get_attribute("open") is not None and wrong.get_attribute("open") is None, "one answer at a time is open"
-    expect(score).to_have_text("Right at the first choice: 0 of 1 answered, 2 in all.")  # the first choice is what counts
+    assert right.get_attribute("open") is not None and wrong.get_attribute("open") is None, (
+        "one answer at a time is open"
+    )
+    # the first choice is what counts
+    expect(score).to_have_text("Right at the first choice: 0 of 1 answered, 2 in all.")
     choose(page, "blue")
     expect(score).to_have_text("Right at the first choice: 1 of 2 answered, 2 in all.")
     assert right.get_attribute("open") is not None, "the other question keeps its answer open"
@@ -58,16 +64,22 @@ def test_the_quiz_of_a_chapter_can_be_answered(name, book, visit):
     here = visit(book + name)
     nothing(checks.quiz(here.page), name)
     options = here.page.locator("section#quiz > details")
-    judged = [text.strip().startswith("Yes.") for text in options.locator(":scope > :nth-child(2)").all_text_contents()]
+    judged = [
+        text.strip().startswith("Yes.")
+        for text in options.locator(":scope > :nth-child(2)").all_text_contents()
+    ]
     for option, right in zip(options.all(), judged):
         expect(option).not_to_have_attribute("open", "")
         option.locator("summary").click()
         expect(option).to_have_class("ww-right" if right else "ww-wrong")
         expect(option.locator(":scope > :nth-child(2)")).to_be_visible()
-    answered, questions = sum(judged), sum(judged)  # each question has one right answer, and all have been opened
+    # each question has one right answer, and all have been opened
+    answered, questions = sum(judged), sum(judged)
     score = rf"Right at the first choice: \d+ of {answered} answered, {questions} in all\."
     expect(here.page.locator("p.ww-score")).to_have_text(re.compile(score))
-    assert here.page.locator("section#quiz > details[open]").count() == questions, "of each question one option is open"
+    assert here.page.locator("section#quiz > details[open]").count() == questions, (
+        "of each question one option is open"
+    )
     nothing(here.wrong, name)
 
 

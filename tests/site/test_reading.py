@@ -19,8 +19,11 @@ def formulas(name):
 @pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("name", [max(CHAPTERS, key=formulas)])
 def test_a_place_far_down_stays_where_it_is(name, width, book, visit):
-    far = visit(book + name, width).page.eval_on_selector_all("article section[id]", "all => all.at(-1).id")
-    here = visit(f"{book}{name}#{far}", width, slowed=4)  # so that the page is drawn before its scripts have run
+    far = visit(book + name, width).page.eval_on_selector_all(
+        "article section[id]", "all => all.at(-1).id"
+    )
+    # so that the page is drawn before its scripts have run
+    here = visit(f"{book}{name}#{far}", width, slowed=4)
     nothing(here.wrong + checks.shifts(here.page), f"{name}#{far}")
     expect(here.page.locator(f"[id='{far}']")).to_be_in_viewport()
 
@@ -28,7 +31,11 @@ def test_a_place_far_down_stays_where_it_is(name, width, book, visit):
 def test_a_symbol_has_its_place_in_its_row(book, visit):
     here = visit(book + "book/notation.html")
     places = "all => all.map(each => [each.id, Boolean(each.closest('tr'))])"
-    astray = [name for name, in_a_row in here.page.eval_on_selector_all("[id^='symbol-']", places) if not in_a_row]
+    astray = [
+        name
+        for name, in_a_row in here.page.eval_on_selector_all("[id^='symbol-']", places)
+        if not in_a_row
+    ]
     nothing(here.wrong + astray, "places of symbols that a browser takes out of their rows")
 
 
@@ -36,14 +43,19 @@ def test_a_symbol_has_its_place_in_its_row(book, visit):
 def test_arrow_keys_scroll_a_wide_formula(name, book, visit):
     here = visit(book + name, 390)
     wide = "each => [each, ...each.children].some(part => part.scrollWidth > part.clientWidth + 9)"
-    found = [each for each in here.page.locator("div.math[tabindex='0']").all() if each.evaluate(wide)]
+    found = [
+        each for each in here.page.locator("div.math[tabindex='0']").all() if each.evaluate(wide)
+    ]
     assert found, f"{name} has no formula that is too wide for a phone"
     for each in found:
         each.press("ArrowRight")
-        with contextlib.suppress(Error):  # scrolling is smooth, and a jump to another page takes its time as well
+        # scrolling is smooth, and a jump to another page takes its time as well
+        with contextlib.suppress(Error):
             here.page.wait_for_function("each => each.scrollLeft > 0", arg=each.element_handle())
         assert here.page.url == book + name, "an arrow key on a formula led away from the page"
-        assert each.evaluate("each => each.scrollLeft"), "an arrow key does not scroll the formula: is it what scrolls?"
+        assert each.evaluate("each => each.scrollLeft"), (
+            "an arrow key does not scroll the formula: is it what scrolls?"
+        )
     nothing(here.wrong, name)
 
 
@@ -51,9 +63,14 @@ def test_arrow_keys_scroll_a_wide_formula(name, book, visit):
 def test_exercises_open_and_close(name, book, visit):
     here = visit(book + name)
     folded = here.page.locator("article details:not(section#quiz details)").all()
-    assert len(folded) >= 3, f"{name} has exercises with hints and solutions, and {len(folded)} parts to open"
+    assert len(folded) >= 3, (
+        f"{name} has exercises with hints and solutions, and {len(folded)} parts to open"
+    )
     for part in folded:
-        summary, text = part.locator(":scope > summary"), part.locator(":scope > :not(summary)").first
+        summary, text = (
+            part.locator(":scope > summary"),
+            part.locator(":scope > :not(summary)").first,
+        )
         expect(text, "closed at first").not_to_be_visible()
         summary.click()
         expect(text, "opened by a click").to_be_visible()
@@ -70,7 +87,9 @@ def test_the_search_page_finds_a_word(book, visit):
     here = visit(book + "search.html?q=lens")
     results = here.page.locator("#search-results ul.search > li > a")
     expect(results.first).to_be_visible()
-    expect(here.page.locator("#search-results a[href*='02_reading_patches_as_words']").first).to_be_visible()
+    expect(
+        here.page.locator("#search-results a[href*='02_reading_patches_as_words']").first
+    ).to_be_visible()
     field = here.page.locator(".bd-search-container input[name=q]")
     field.fill("xylophonist")
     field.press("Enter")
@@ -128,7 +147,10 @@ def test_the_notebook_is_behind_the_download_button(name, book, visit):
     nothing(here.wrong, name)
 
 
-NOT_PRINTED = ".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header, .bd-header-article, .prev-next-footer, .copybtn, .ww-bar"
+NOT_PRINTED = (
+    ".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header, .bd-header-article, "
+    ".prev-next-footer, .copybtn, .ww-bar"
+)
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -143,8 +165,12 @@ def test_on_paper_there_is_the_text_and_all_of_it(name, book, visit):
 
 
 @pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("name", [CHAPTERS[0], max(CHAPTERS, key=formulas), pages("book/*.html")[0]])
+@pytest.mark.parametrize(
+    "name", [CHAPTERS[0], max(CHAPTERS, key=formulas), pages("book/*.html")[0]]
+)
 def test_a_page_opens_from_a_file(name, theme, folder, visit):
     here = visit((folder / name).as_uri(), theme=theme)
-    found = here.wrong + checks.overflow(here.page) + checks.images(here.page) + checks.maths(here.page)
+    found = (
+        here.wrong + checks.overflow(here.page) + checks.images(here.page) + checks.maths(here.page)
+    )
     nothing(found + checks.theme(here.page, theme) + checks.flash(here.page), name)

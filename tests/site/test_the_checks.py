@@ -1,4 +1,5 @@
-"""Each check finds what it is for, on a page made to have that fault, and finds nothing on a page that has none."""
+"""Each check finds what it is for, on a page made to have that fault, and finds nothing on a page
+that has none."""
 
 import re
 
@@ -24,7 +25,9 @@ def show(tmp_path, visit):
     with served(tmp_path) as address:
 
         def open_page(body="", head="", **options):
-            (tmp_path / "page.html").write_text(PAGE.replace("{head}", head).replace("{body}", body), encoding="utf-8")
+            (tmp_path / "page.html").write_text(
+                PAGE.replace("{head}", head).replace("{body}", body), encoding="utf-8"
+            )
             return visit(address + "page.html", **options)
 
         yield open_page
@@ -57,21 +60,27 @@ FAULTS = [
     (f"<img src='{BEYOND}a.png' alt='a picture'>", r"a\.png could not be had"),
     (f"<script>new WebSocket('ws{BEYOND[4:]}')</script>", "a socket was opened to ws://203"),
     (f"<script>fetch('{BEYOND}').catch(() => 0)</script>", "was asked for, which is elsewhere"),
-    ("<div id='broad' style='width: 3000px'>a line</div>", r"3\d+ pixels wide .* too wide: .*div#broad \(\d+ too many, .a line"),
+    ("<div id='broad' style='width: 3000px'>a line</div>",
+     r"3\d+ pixels wide .* too wide: .*div#broad \(\d+ too many, .a line"),
     ("<img src='missing.png' alt='a picture'>", r"an image has not loaded: missing\.png"),
     (f"<img src='{PIXEL}'>", r"an image has no alt text that tells anything \(\"\"\)"),
-    ("<img src='a/dot.png' alt='dot.png'>", r"an image has no alt text that tells anything \(\"dot\.png\"\)"),
+    ("<img src='a/dot.png' alt='dot.png'>",
+     r"an image has no alt text that tells anything \(\"dot\.png\"\)"),
     ("<img src='a/dot.png' alt='dot'>", "an image has no alt text that tells anything"),
     ("<p>so $$x^2$$ is typed</p>", r"a formula was left as it is typed: so \$\$x"),
     ("<p>so \\(x\\) is typed</p>", "a formula was left as it is typed"),
     ("<span class='math'>x^2</span>", r"a formula is not set: x\^2"),
-    ("<span class='math'><span class='katex katex-error'>\\frc</span></span>", "a formula is wrong"),
-    ("<span class='math'><span class='katex'>x</span></span>", "the fonts for mathematics are not loaded"),
+    ("<span class='math'><span class='katex katex-error'>\\frc</span></span>",
+     "a formula is wrong"),
+    ("<span class='math'><span class='katex'>x</span></span>",
+     "the fonts for mathematics are not loaded"),
     ("<p style='color: #ccc'>faint words</p>", "the text \"faint words\" has contrast 1.6"),
     ("<p>a <span style='color: #ccc'>faint</span> word</p>", r"color-contrast \(serious"),
-    ("<div class='cell_input'><div class='highlight'>x = 1</div></div>", "a code cell has no button to copy it: x = 1"),
+    ("<div class='cell_input'><div class='highlight'>x = 1</div></div>",
+     "a code cell has no button to copy it: x = 1"),
     ("<button></button>", r"button-name \(critical"),
-    ("<div style='overflow: auto; height: 3em'><pre>" + "one\n" * 99 + "</pre></div>", r"scrollable-region-focusable \(serious"),
+    ("<div style='overflow: auto; height: 3em'><pre>" + "one\n" * 99 + "</pre></div>",
+     r"scrollable-region-focusable \(serious"),
 ]  # fmt: skip
 
 
@@ -112,8 +121,14 @@ ANSWER = "<details><summary>a word</summary><p>{}. That is so.</p></details>"
         (ASKED.format(1) + ANSWER.format("Yes"), "1 options are too few"),
         (ASKED.format(1) + ANSWER.format("No") * 2, "0 options are right"),
         (ASKED.format(1) + ANSWER.format("Yes") * 2, "2 options are right"),
-        (ASKED.format(1) + ANSWER.format("Yes") + ANSWER.format("Perhaps"), "an answer says neither Yes nor No"),
-        (ASKED.format(2) + ANSWER.format("Yes") + ANSWER.format("No"), "question 1 has another number"),
+        (
+            ASKED.format(1) + ANSWER.format("Yes") + ANSWER.format("Perhaps"),
+            "an answer says neither Yes nor No",
+        ),
+        (
+            ASKED.format(2) + ANSWER.format("Yes") + ANSWER.format("No"),
+            "question 1 has another number",
+        ),
         (ANSWER.format("Yes"), "an option comes before the first question"),
     ],
 )
@@ -124,7 +139,9 @@ def test_a_faulty_quiz_is_found(quiz, found, show):
 
 
 def test_what_paper_should_not_show_or_hide_is_found(show):
-    page = show("<nav class='bar'>go on</nav><details><summary>more</summary><p>folded words</p></details>").page
+    page = show(
+        "<nav class='bar'>go on</nav><details><summary>more</summary><p>folded words</p></details>"
+    ).page
     page.emulate_media(media="print")
     assert checks.printed(page, ".bar") == [
         "this belongs to the screen and is printed: nav.bar",
@@ -133,13 +150,21 @@ def test_what_paper_should_not_show_or_hide_is_found(show):
 
 
 def test_dead_links_and_heavy_pages_are_found(tmp_path):
-    (tmp_path / "other.html").write_text("<p id='there'>here</p><a href='https://example.org/#x'>afar</a>", encoding="utf-8")
+    (tmp_path / "other.html").write_text(
+        "<p id='there'>here</p><a href='https://example.org/#x'>afar</a>", encoding="utf-8"
+    )
     (tmp_path / "dot.png").write_bytes(b"0" * 1000)
-    sound = "<p id=top><a href='#top'>up</a> <a href='other.html#there'>other</a> <a href='#'>here</a> <img src='dot.png'>"
+    sound = (
+        "<p id=top><a href='#top'>up</a> <a href='other.html#there'>other</a> <a "
+        "href='#'>here</a> <img src='dot.png'>"
+    )
     (tmp_path / "page.html").write_text(sound, encoding="utf-8")
     assert files.dead_links(tmp_path) == []
     assert files.weight(tmp_path / "page.html") == 1000 + len(sound)
-    dead = "<a href='#nowhere'>a</a> <a href='other.html#nowhere'>b</a> <a href='none.html'>c</a> <img src='none.png'>"
+    dead = (
+        "<a href='#nowhere'>a</a> <a href='other.html#nowhere'>b</a> <a "
+        "href='none.html'>c</a> <img src='none.png'>"
+    )
     (tmp_path / "page.html").write_text(dead + "<p id=one><p id=one>", encoding="utf-8")
     assert files.dead_links(tmp_path) == [
         "page.html links to #nowhere, and that page has no such place",
@@ -153,7 +178,8 @@ def test_dead_links_and_heavy_pages_are_found(tmp_path):
 PICTURE = f"<div style='background: url({PIXEL})'>"
 FAINT = {  # HTML: the contrast of its text, or None where it can be read
     "<p style='color: #ccc'>words</p>": "1.6",
-    "<div style='background: #000c'><p style='color: #333'>words</p></div>": "1.0",  # over white, #333
+    # over white, #333
+    "<div style='background: #000c'><p style='color: #333'>words</p></div>": "1.0",
     "<div style='background: #000c'><p style='color: #fff'>words</p></div>": None,
     "<p style='color: rgb(0 0 0 / .3)'>words</p>": "2.1",
     f"{PICTURE}<p style='color: #fff'>words</p></div>": "1.0",  # which may be a white one
@@ -167,9 +193,13 @@ FAINT = {  # HTML: the contrast of its text, or None where it can be read
 def test_contrast_is_that_of_what_is_seen(html, show):
     found, looked = checks.contrasts(show(html).page)
     assert looked == 2 + ("hidden" not in html), "the heading, the words of every page, and these"
-    assert [re.search(r"has contrast (\d+\.\d)", each)[1] for each in found] == [FAINT[html]] * (FAINT[html] is not None)
+    assert [re.search(r"has contrast (\d+\.\d)", each)[1] for each in found] == [FAINT[html]] * (
+        FAINT[html] is not None
+    )
 
 
 def test_there_are_pages_to_look_at(folder):
     names = pages()
-    assert {"search.html", "genindex.html", "book/intro.html"} <= set(names) and not any("_static" in name for name in names)
+    assert {"search.html", "genindex.html", "book/intro.html"} <= set(names) and not any(
+        "_static" in name for name in names
+    )

@@ -1,7 +1,8 @@
-"""What we show can be read wherever notebooks are shown, in the light and in the dark, whatever the system likes.
+"""What we show can be read wherever notebooks are shown, in the light and in the dark, whatever the
+system likes.
 
-Each page here is what one program puts around an output: the attributes by which it announces its theme, and the rules of its
-own that reach into outputs. Needs no built book.
+Each page here is what one program puts around an output: the attributes by which it announces its
+theme, and the rules of its own that reach into outputs. Needs no built book.
 """
 
 from functools import cache
@@ -18,11 +19,13 @@ from whatwhere.book.doses import Doses
 from whatwhere.book.phases import Phases
 from whatwhere.views.slider import WIDGET_STYLE, Slider
 
-GROUND = {"light": ("#ffffff", "#1f1f1f"), "dark": ("#181818", "#cccccc")}  # of the page, and of its text
+# of the page, and of its text
+GROUND = {"light": ("#ffffff", "#1f1f1f"), "dark": ("#181818", "#cccccc")}
 
 
 def jupyter(theme, output):
-    """JupyterLab 4 and Notebook 7: an attribute of the body, variables, and rules for HTML in outputs."""
+    """JupyterLab 4 and Notebook 7: an attribute of the body, variables, and rules for HTML in
+    outputs."""
     ground, ink = GROUND[theme]
     return f"""<html><body data-jp-theme-light="{str(theme == "light").lower()}" data-jp-theme-name="JupyterLab {theme}"><style>
         :root {{ --jp-layout-color0: {ground}; --jp-content-font-color1: {ink}; --jp-ui-font-color1: {ink};
@@ -35,7 +38,8 @@ def jupyter(theme, output):
 
 
 def vscode(theme, output, kind="vscode-{}"):
-    """A webview: classes and an attribute of the body, variables of the root, widgets in black where no theme is set for them."""
+    """A webview: classes and an attribute of the body, variables of the root, widgets in black
+    where no theme is set for them."""
     ground, ink = GROUND[theme]
     kind = kind.format(theme)
     return f"""<html style="--vscode-editor-background: {ground}; --vscode-foreground: {ink}; --vscode-editor-foreground: {ink}">
@@ -47,11 +51,16 @@ def vscode(theme, output, kind="vscode-{}"):
 
 
 def contrast(theme, output):
-    return vscode(theme, output, {"dark": "vscode-high-contrast", "light": "vscode-high-contrast-light"}[theme])
+    return vscode(
+        theme,
+        output,
+        {"dark": "vscode-high-contrast", "light": "vscode-high-contrast-light"}[theme],
+    )
 
 
 def colab(theme, output):
-    """An iframe whose html has an attribute; widgets have ipywidgets' own colours, which are for light pages."""
+    """An iframe whose html has an attribute; widgets have ipywidgets' own colours, which are for
+    light pages."""
     ground, ink = GROUND[theme]
     return f"""<html theme="{theme}"><body><style>
         html[theme={theme}] {{ background: {ground}; color: {ink}; --colab-primary-text-color: {ink} }}
@@ -70,8 +79,8 @@ def marimo(theme, output):
 
 
 def sphinx(theme, output):
-    """pydata-sphinx-theme: a card behind HTML in the dark, and an ink for paragraphs. Where it follows the system, it sets
-    the same attribute."""
+    """pydata-sphinx-theme: a card behind HTML in the dark, and an ink for paragraphs. Where it
+    follows the system, it sets the same attribute."""
     ground, ink = GROUND[theme]
     if not output.startswith("<section"):  # a quiz is no output, but part of the text
         output = f'<div class="cell_output"><div class="output text_html">{output}</div></div>'
@@ -83,15 +92,23 @@ def sphinx(theme, output):
         </style><main class="bd-content">{output}</main>"""
 
 
-PROGRAMS = {"JupyterLab and Notebook": jupyter, "VS Code": vscode, "VS Code, high contrast": contrast, "Colab": colab,
-            "marimo": marimo, "Sphinx": sphinx}  # fmt: skip
+PROGRAMS = {
+    "JupyterLab and Notebook": jupyter,
+    "VS Code": vscode,
+    "VS Code, high contrast": contrast,
+    "Colab": colab,
+    "marimo": marimo,
+    "Sphinx": sphinx,
+}
 
 
 @cache
 def outputs():
     """{what: HTML} of each kind of output, on the brightest and the darkest picture."""
     rng = np.random.default_rng(0)
-    words = np.array(["red", "cup", "‹U+200B›", "中文", "שלום"], dtype=object)[rng.integers(0, 5, (2, 3, 4, 3))]
+    words = np.array(["red", "cup", "‹U+200B›", "中文", "שלום"], dtype=object)[
+        rng.integers(0, 5, (2, 3, 4, 3))
+    ]
     kinds = {"red": "colour", "cup": "category", "中文": "language"}
     white, black = (Image.new("RGB", (48, 36), colour) for colour in ("white", "black"))
     maps = {name: Slider(image, words, np.full(words.shape, 0.5), [0, 1], [3], kinds).html()
@@ -100,13 +117,28 @@ def outputs():
     widget = f"""<div class="widget-box jupyter-widgets ww-widget"><div class="widget-hslider jupyter-widgets">
         <label class="widget-label">ViT depth</label><div class="widget-readout">3</div></div>
         <div class="widget-html"><style>{WIDGET_STYLE}</style>{maps["map, white"]}</div></div>"""
-    doses = Doses(white, "Is it red?", ["yes", "no"], [0, 1], {"steered": np.full((2, 2), 0.5)})._repr_html_()
-    still = figures.html(figures.word_map([["red", "cup"]], white, kinds), "A map of two words, red and cup, in a row.")
+    doses = Doses(
+        white, "Is it red?", ["yes", "no"], [0, 1], {"steered": np.full((2, 2), 0.5)}
+    )._repr_html_()
+    still = figures.html(
+        figures.word_map([["red", "cup"]], white, kinds),
+        "A map of two words, red and cup, in a row.",
+    )
     table = pd.DataFrame({"word": ["red", "中文"], "share": [0.5, 0.25]})._repr_html_()
-    quiz = "<p><strong>1. What?</strong></p><details open><summary>This</summary><p>No. Because.</p></details>"
+    quiz = (
+        "<p><strong>1. What?</strong></p><details open><summary>This</summary><p>No. "
+        "Because.</p></details>"
+    )
     quiz = f'<section id="quiz">{quiz}</section>'
     phases = Phases()._repr_html_()
-    return maps | {"widget": widget, "doses": doses, "phases": phases, "figure": still, "table": table, "quiz": quiz}
+    return maps | {
+        "widget": widget,
+        "doses": doses,
+        "phases": phases,
+        "figure": still,
+        "table": table,
+        "quiz": quiz,
+    }
 
 
 @pytest.mark.parametrize("system", THEMES)
@@ -117,9 +149,13 @@ def test_everything_can_be_read(program, theme, system, chromium):
     page = window.new_page()
     wrong = []
     for what, output in outputs().items():
-        page.set_content("<!doctype html><meta charset=utf-8>" + PROGRAMS[program](theme, output), wait_until="load")
+        page.set_content(
+            "<!doctype html><meta charset=utf-8>" + PROGRAMS[program](theme, output),
+            wait_until="load",
+        )
         found, looked = checks.contrasts(page)
-        assert looked or what == "figure", f"no text was found in {what}"  # a figure is opaque: test_figures.py
+        # a figure is opaque: test_figures.py
+        assert looked or what == "figure", f"no text was found in {what}"
         wrong += [f"{what}: {each}" for each in found]
     window.close()
     nothing(wrong, f"{program}, {theme}, and the system likes {system}")
@@ -135,16 +171,31 @@ BEGINS = """line => [...line.childNodes].filter(piece => piece.textContent.trim(
 
 def test_words_from_right_to_left_leave_everything_else_in_its_order(chromium):
     """Hebrew, Arabic, and a sign that would turn all that follows."""
-    words = np.array(["שלום", "مرحبا", "\u202eabc", "cup"], dtype=object).reshape(1, 2, 2, 1)[..., [0, 0, 0]]
+    words = np.array(["שלום", "مرحبا", "\u202eabc", "cup"], dtype=object).reshape(1, 2, 2, 1)[
+        ..., [0, 0, 0]
+    ]
     made = Slider(Image.new("RGB", (60, 60)), words, np.full(words.shape, 0.5), [0], [3]).html()
-    doses = Doses(Image.new("RGB", (9, 9)), "?", ["שלום", "مرحبا"], [0, 1], {"none": np.full((2, 2), 0.5)})._repr_html_()
+    doses = Doses(
+        Image.new("RGB", (9, 9)), "?", ["שלום", "مرحبا"], [0, 1], {"none": np.full((2, 2), 0.5)}
+    )._repr_html_()
     window = context(chromium)
     page = window.new_page()
-    page.set_content("<!doctype html><meta charset=utf-8><style>p, figcaption { white-space: nowrap }</style>" + made + doses)
+    page.set_content(
+        "<!doctype html><meta charset=utf-8><style>p, figcaption { white-space: nowrap }</style>"
+        + made
+        + doses
+    )
     page.locator("[role=cell]").nth(0).click()
-    lines = [page.locator(line).evaluate(BEGINS) for line in (".ww-told", ".ww-patch", ".ww-doses figcaption")]
-    cells = page.locator("[role=cell]").evaluate_all("all => all.map(each => each.getBoundingClientRect().left)")
+    lines = [
+        page.locator(line).evaluate(BEGINS)
+        for line in (".ww-told", ".ww-patch", ".ww-doses figcaption")
+    ]
+    cells = page.locator("[role=cell]").evaluate_all(
+        "all => all.map(each => each.getBoundingClientRect().left)"
+    )
     window.close()
-    assert [len(line) for line in lines] == [9, 7, 7], "words and what stands between them are pieces of their own"
+    assert [len(line) for line in lines] == [9, 7, 7], (
+        "words and what stands between them are pieces of their own"
+    )
     assert all(line == sorted(line) for line in lines), "from left to right"
     assert cells[0] == cells[2] < cells[1] == cells[3], "a word is in the patch that it belongs to"

@@ -1,4 +1,5 @@
-"""What moves in the chapters: token maps, phases, doses. A reader with a keyboard moves them, and so do these tests."""
+"""What moves in the chapters: token maps, phases, doses. A reader with a keyboard moves them, and
+so do these tests."""
 
 import pytest
 from visits import chapters, nothing
@@ -31,12 +32,20 @@ def test_a_slider_of_a_token_map_changes_its_words(name, book, visit):
             before, words, value = told.inner_text(), figure.evaluate(SHOWN), slider.input_value()
             slider.focus()
             slider.press("ArrowLeft")
-            assert int(slider.input_value()) == int(value) - 1, "an arrow key moves the slider by one"
+            assert int(slider.input_value()) == int(value) - 1, (
+                "an arrow key moves the slider by one"
+            )
             assert told.inner_text() != before, "the sentence below the map tells of the new place"
-            assert figure.evaluate(SHOWN) == figure.evaluate(DUE), "the words are those of the new place"
+            assert figure.evaluate(SHOWN) == figure.evaluate(DUE), (
+                "the words are those of the new place"
+            )
             slider.press("Home")
-            assert figure.evaluate(SHOWN) == figure.evaluate(DUE) != words, "at the other end other words are read"
-            assert slider.get_attribute("aria-valuetext"), "a screen reader says where the slider is"
+            assert figure.evaluate(SHOWN) == figure.evaluate(DUE) != words, (
+                "at the other end other words are read"
+            )
+            assert slider.get_attribute("aria-valuetext"), (
+                "a screen reader says where the slider is"
+            )
             slider.press("End")
             assert (told.inner_text(), figure.evaluate(SHOWN)) == (before, words), "and back again"
     assert here.page.url == book + name, "no arrow key has led to another page"
@@ -49,7 +58,12 @@ def test_arrow_keys_walk_over_a_token_map(name, book, visit):
     for figure in each(here.page, "figure.ww-map"):
         grid, patch = figure.locator(".ww-grid"), figure.locator(".ww-patch")
         grid.focus()
-        for key, row, column in (("ArrowRight", 0, 0), ("ArrowRight", 0, 1), ("ArrowDown", 1, 1), ("ArrowLeft", 1, 0)):
+        for key, row, column in (
+            ("ArrowRight", 0, 0),
+            ("ArrowRight", 0, 1),
+            ("ArrowDown", 1, 1),
+            ("ArrowLeft", 1, 0),
+        ):
             grid.press(key)
             assert here.page.url == book + name, f"{key} on the map led away from the page"
             assert patch.inner_text().startswith(f"Row {row}, column {column}: ")
@@ -65,7 +79,9 @@ def test_a_token_map_without_scripts_is_a_figure(name, book, visit):
     for figure in each(here.page, "figure.ww-map"):
         assert figure.evaluate(SHOWN) == figure.evaluate(DUE), "the words are there"
         assert figure.locator(".ww-grid").is_visible() and figure.locator(".ww-told").is_visible()
-        assert not figure.locator(".ww-bar").is_visible(), "a slider that moves nothing is not shown"
+        assert not figure.locator(".ww-bar").is_visible(), (
+            "a slider that moves nothing is not shown"
+        )
     nothing(here.wrong, name)
 
 
@@ -87,7 +103,11 @@ def test_the_sliders_of_the_phases_change_what_is_said(name, book, visit):
         assert figure.locator("svg[role=img][aria-label]").count() == 3
         for slider in each(figure, "input[type=range]"):
             # p is an exponent of what α scales, which is nothing at first
-            moves(figure, slider, {"alpha": "End", "p": "Home"}.get(slider.get_attribute("name"), "ArrowRight"))
+            moves(
+                figure,
+                slider,
+                {"alpha": "End", "p": "Home"}.get(slider.get_attribute("name"), "ArrowRight"),
+            )
     nothing(here.wrong, name)
 
 
@@ -95,7 +115,11 @@ def test_the_sliders_of_the_phases_change_what_is_said(name, book, visit):
 def test_the_dose_changes_what_is_said(name, book, visit):
     here = visit(book + name)
     for figure in each(here.page, "figure.ww-doses"):
-        slider, caption, kinds = figure.locator("input[type=range]"), figure.locator("figcaption"), figure.locator("select")
+        slider, caption, kinds = (
+            figure.locator("input[type=range]"),
+            figure.locator("figcaption"),
+            figure.locator("select"),
+        )
         moves(figure, slider, "End")
         widths = "figure => [...figure.querySelectorAll('b')].map(bar => bar.style.width)"
         far = figure.evaluate(widths)
@@ -107,7 +131,9 @@ def test_the_dose_changes_what_is_said(name, book, visit):
     nothing(here.wrong, name)
 
 
-@pytest.mark.parametrize(("name", "figure"), [(n, "ww-phases") for n in PHASES] + [(n, "ww-doses") for n in DOSES])
+@pytest.mark.parametrize(
+    ("name", "figure"), [(n, "ww-phases") for n in PHASES] + [(n, "ww-doses") for n in DOSES]
+)
 def test_what_a_script_draws_says_so_without_scripts(name, figure, book, visit):
     here = visit(book + name, scripts=False)
     for each_figure in each(here.page, f"figure.{figure}"):

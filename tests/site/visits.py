@@ -1,4 +1,5 @@
-"""Opening pages: a server on this machine, a browser that is cut off from all others, and what goes wrong on the way."""
+"""Opening pages: a server on this machine, a browser that is cut off from all others, and what goes
+wrong on the way."""
 
 import os
 import re
@@ -15,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 HTML = Path(os.environ.get("WHATWHERE_HTML") or ROOT / "_build" / "html")
 WIDTHS = {390: 844, 820: 1180, 1440: 900}  # of a phone, a tablet and a desktop, with their heights
 THEMES = ("light", "dark")
-PATIENCE = 30_000  # milliseconds to wait for what should happen at once, for machines that have other work
+# milliseconds to wait for what should happen at once, for machines that have other work
+PATIENCE = 30_000
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -27,7 +29,8 @@ QUIET = [
 ]
 FOREIGN = re.compile(r"^(?!http://127\.0\.0\.1:|file:|data:|blob:|about:)")
 
-# kept from the first moment on: each shift of the layout that nobody's click has caused, and each theme that is drawn
+# kept from the first moment on: each shift of the layout that nobody's click has caused, and each
+# theme that is drawn
 WATCH = """
     window.shifts = [];
     new PerformanceObserver(list => window.shifts.push(...list.getEntries().filter(each => !each.hadRecentInput)))
@@ -38,7 +41,8 @@ WATCH = """
         if (document.readyState !== 'complete') requestAnimationFrame(frame);
     })();
 """
-# pictures and fonts have come, scripts that wait for an idle moment have had one, and two frames have been drawn
+# pictures and fonts have come, scripts that wait for an idle moment have had one, and two frames
+# have been drawn
 SETTLED = """async () => {
     await Promise.all([...document.images].map(image => {
         image.loading = 'eager';
@@ -51,12 +55,20 @@ SETTLED = """async () => {
 
 
 def pages(pattern="*.html", holding=""):
-    """Names of built pages, those of the theme's own static files and the page that only leads on to the first left out."""
-    paths = [path for path in sorted(HTML.rglob(pattern)) if path.relative_to(HTML).parts[0] not in ("_static", "index.html")]
+    """Names of built pages, those of the theme's own static files and the page that only leads on
+    to the first left out."""
+    paths = [
+        path
+        for path in sorted(HTML.rglob(pattern))
+        if path.relative_to(HTML).parts[0] not in ("_static", "index.html")
+    ]
     if holding:
         paths = [path for path in paths if re.search(holding, path.read_text(encoding="utf-8"))]
-    # a name that no page has: the test fails with the sentence of the fixture `folder`, or for want of such a page
-    return [path.relative_to(HTML).as_posix() for path in paths] or [f"no page with {holding}" if holding else "no page"]
+    # a name that no page has: the test fails with the sentence of the fixture `folder`, or for want
+    # of such a page
+    return [path.relative_to(HTML).as_posix() for path in paths] or [
+        f"no page with {holding}" if holding else "no page"
+    ]
 
 
 def chapters(holding=""):
@@ -94,7 +106,9 @@ def served(folder):
 
 
 def context(chromium, width=1440, theme="light", **options):
-    window = chromium.new_context(viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme, **options)
+    window = chromium.new_context(
+        viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme, **options
+    )
     window.set_default_timeout(PATIENCE)
     window.add_init_script(WATCH)
     window.route(FOREIGN, lambda route: route.abort())
@@ -116,7 +130,9 @@ class Visit:
         page.on("request", self.asked)
         page.on("requestfailed", self.lost)
         page.on("response", self.answered)
-        page.on("websocket", lambda socket: self.wrong.append(f"a socket was opened to {socket.url}"))
+        page.on(
+            "websocket", lambda socket: self.wrong.append(f"a socket was opened to {socket.url}")
+        )
         if slowed > 1:
             window.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": slowed})
         page.goto(address, wait_until="load")

@@ -30,7 +30,9 @@ def measured(part, only):
         return {"rows": dict(checks.shares(NAMES))}, {}
     if part == "scaling":
         rows = dict(scaling.overhead(NAMES))
-        return {"rows": rows}, {f"{name}: unscaled over scaled": 1 / row["times"] for name, row in rows.items()}
+        return {"rows": rows}, {
+            f"{name}: unscaled over scaled": 1 / row["times"] for name, row in rows.items()
+        }
     if part == "compression":
         tables, more = compression.tables(NAMES), dict(compression.shares(NAMES))
         for what, table in (tables | more).items():
@@ -39,10 +41,18 @@ def measured(part, only):
         crossing = {what: compression.crossing(table) for what, table in more.items()}
         if compression.PUBLISHED in tables:
             crossing[compression.PUBLISHED] = compression.crossing(tables[compression.PUBLISHED])
-        ratios = {f"{what}, {way}: of the ideal": value for what, each in reached.items() for way, value in each.items()}
+        ratios = {
+            f"{what}, {way}: of the ideal": value
+            for what, each in reached.items()
+            for way, value in each.items()
+        }
         listed = {what: as_rows(table) for what, table in tables.items()}
-        return {"reached": reached, "crossing": crossing, "shares": {what: as_rows(table) for what, table in more.items()},
-                "tables": listed}, ratios  # fmt: skip
+        return {
+            "reached": reached,
+            "crossing": crossing,
+            "shares": {what: as_rows(table) for what, table in more.items()},
+            "tables": listed,
+        }, ratios
     steps, chapters, slow = book.measure()
     return {"seconds": steps, "chapters": chapters, "slowest tests": slow}, {}
 
@@ -54,7 +64,8 @@ def as_rows(table):
 def shown(row):
     """A row of the lens's table, for the eye."""
     times = ", ".join(
-        f"{way} {each['times']:.2f} ({each['least']:.2f} to {each['most']:.2f})" for way, each in row["times"].items()
+        f"{way} {each['times']:.2f} ({each['least']:.2f} to {each['most']:.2f})"
+        for way, each in row["times"].items()
     )
     peaks = ", ".join(f"{way} {mib:.0f}" for way, mib in row["peak"].items())
     ours = f"{row['seconds']['ours']:.3f} s, {row['above the floor']:.2f} times the floor"
@@ -71,7 +82,9 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"({' '.join(PARTS)})")
     parser.add_argument("--save", action="store_true", help=f"write the figures to {KEPT.name}")
-    parser.add_argument("--only", nargs="+", metavar="ROW", help="rows of the lens's table, such as '24 ViT blocks'")
+    parser.add_argument(
+        "--only", nargs="+", metavar="ROW", help="rows of the lens's table, such as '24 ViT blocks'"
+    )
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
@@ -88,7 +101,10 @@ def main(arguments=None):
             here[part] = {"date": date.today().isoformat(), "ratios": ratios} | found
             write(KEPT, json.dumps(record | {machine(): here}, indent=1, ensure_ascii=False) + "\n")
             if part == "compression" and compression.PUBLISHED in found["tables"]:
-                write(COMPRESSION, json.dumps({"machine": machine(), "rows": found["tables"]}, indent=1) + "\n")
+                write(
+                    COMPRESSION,
+                    json.dumps({"machine": machine(), "rows": found["tables"]}, indent=1) + "\n",
+                )
     print("\n".join(said) or "Nothing is slower than on record by more than a fifth.")
     return len(said) > 0
 

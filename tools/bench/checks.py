@@ -1,4 +1,5 @@
-"""What it costs to look for numbers that are none: the checks' own time, within a token map at all depths."""
+"""What it costs to look for numbers that are none: the checks' own time, within a token map at all
+depths."""
 
 import time
 from contextlib import contextmanager
@@ -15,7 +16,12 @@ def shares(names, repeats=20):
     for name in names:
         yield name, share(ww.load(name), ww.world.scene(seed=7).image, repeats)
     vlm = sizes.half(vocabulary=4096)
-    yield vlm.name, share(vlm, ww.world.scene(seed=7).image.resize((16 * sizes.TOKEN,) * 2), max(1, repeats // 10))
+    yield (
+        vlm.name,
+        share(
+            vlm, ww.world.scene(seed=7).image.resize((16 * sizes.TOKEN,) * 2), max(1, repeats // 10)
+        ),
+    )
 
 
 def share(vlm, image, repeats):
@@ -30,7 +36,8 @@ def share(vlm, image, repeats):
 
 @contextmanager
 def timed():
-    """Within it, what the checks of states take, in seconds, call by call. On a CPU, where a call returns when it is done."""
+    """Within it, what the checks of states take, in seconds, call by call. On a CPU, where a call
+    returns when it is done."""
     spent = []
 
     def clocked(check):
@@ -43,7 +50,11 @@ def timed():
         return run
 
     with (
-        mock.patch.multiple(streams, extremes=clocked(finite.extremes), first_bad=clocked(finite.first_bad)),
-        mock.patch.multiple(models, extremes=clocked(finite.extremes), first_bad=clocked(finite.first_bad)),
+        mock.patch.multiple(
+            streams, extremes=clocked(finite.extremes), first_bad=clocked(finite.first_bad)
+        ),
+        mock.patch.multiple(
+            models, extremes=clocked(finite.extremes), first_bad=clocked(finite.first_bad)
+        ),
     ):
         yield spent

@@ -1,9 +1,11 @@
-"""The least that token maps at all depths can cost: multiplications and bytes that no exact method can do without.
+"""The least that token maps at all depths can cost: multiplications and bytes that no exact method
+can do without.
 
-Each ViT block once, the connector and the LM up to the layer that is read for every depth, what stands before the picture in the
-prompt once, and the logits of visual tokens. Only products of matrices are counted, two operations for a product and its sum, and
-attention looks back only in the LM. Norms, activations, softmax and the sorting out of the best words come on top: they are
-what a distance from this floor may be made of.
+Each ViT block once, the connector and the LM up to the layer that is read for every depth, what
+stands before the picture in the prompt once, and the logits of visual tokens. Only products of
+matrices are counted, two operations for a product and its sum, and attention looks back only in the
+LM. Norms, activations, softmax and the sorting out of the best words come on top: they are what a
+distance from this floor may be made of.
 """
 
 import time
@@ -24,10 +26,16 @@ def operations(asked):
     width = vlm.unembedding.weight.shape[1]
     sight = vlm.model.config.vision_config
     seeing = getattr(sight, "embed_dim", None) or sight.hidden_size
-    pairs = n * (tokens * (tokens + 1) / 2 + tokens * before) + before * (before + 1) / 2  # who looks at whom
-    embedding = next(each for each in vlm.adapter.vision.modules() if isinstance(each, (torch.nn.Conv2d, torch.nn.Conv3d)))
+    # who looks at whom
+    pairs = n * (tokens * (tokens + 1) / 2 + tokens * before) + before * (before + 1) / 2
+    embedding = next(
+        each
+        for each in vlm.adapter.vision.modules()
+        if isinstance(each, (torch.nn.Conv2d, torch.nn.Conv3d))
+    )
     return {
-        "ViT": 2 * patches * (_matrices(blocks) + embedding.weight.numel()) + 4 * len(blocks) * patches**2 * seeing,
+        "ViT": 2 * patches * (_matrices(blocks) + embedding.weight.numel())
+        + 4 * len(blocks) * patches**2 * seeing,
         "connector": 2 * n * tokens * _matrices(vlm.connector),
         "LM": 2 * (n * tokens + before) * _matrices(layers) + 4 * len(layers) * pairs * width,
         "logits": 2 * n * tokens * vlm.unembedding.weight.numel(),
@@ -37,8 +45,16 @@ def operations(asked):
 def numbers(asked):
     """{stage: bytes} of the weights, each read once."""
     vlm = asked.vlm
-    parts = (vlm.vision_blocks[: max(asked.depths)], vlm.connector, vlm.lm_layers[: asked.layer], vlm.unembedding)
-    return {stage: sum(each.numel() * each.element_size() for each in part.parameters()) for stage, part in zip(STAGES, parts)}
+    parts = (
+        vlm.vision_blocks[: max(asked.depths)],
+        vlm.connector,
+        vlm.lm_layers[: asked.layer],
+        vlm.unembedding,
+    )
+    return {
+        stage: sum(each.numel() * each.element_size() for each in part.parameters())
+        for stage, part in zip(STAGES, parts)
+    }
 
 
 def _matrices(module):
@@ -47,7 +63,8 @@ def _matrices(module):
 
 
 class Machine:
-    """What this machine does at its best: operations a second in a product of large matrices, and bytes a second in a copy."""
+    """What this machine does at its best: operations a second in a product of large matrices, and
+    bytes a second in a copy."""
 
     def __init__(self, device, dtype, size=2048):
         self.a, self.b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
@@ -72,6 +89,7 @@ class Machine:
 
 
 def seconds(asked, rate, bandwidth):
-    """{stage: seconds}: of multiplying at `rate` or of fetching the weights, whichever is longer."""
+    """{stage: seconds}: of multiplying at `rate` or of fetching the weights, whichever is
+    longer."""
     doing, fetching = operations(asked), numbers(asked)
     return {stage: max(doing[stage] / rate, fetching[stage] / bandwidth) for stage in STAGES}

@@ -9,7 +9,12 @@ import whatwhere as ww
 from . import floor, models, timing, ways
 
 DEPTH, GRID = 24, 8  # of the model in whose neighbourhood one thing at a time is changed
-DEPTHS, GRIDS, VOCABULARIES, LAYERS = (8, 16, 32), (16, 32), (1024, 8192, 32768, models.WORDS), (0, 6)
+DEPTHS, GRIDS, VOCABULARIES, LAYERS = (
+    (8, 16, 32),
+    (16, 32),
+    (1024, 8192, 32768, models.WORDS),
+    (0, 6),
+)
 ROUNDS = {8: 3, 16: 2, 32: 1}  # by grid: the largest takes minutes
 
 
@@ -29,7 +34,8 @@ def settings(names):
 
 
 def measure(names, only=None):
-    """One row for each setting: what it is, {way: median seconds}, {way: how many times ours}, {way: MiB at most}, the floor."""
+    """One row for each setting: what it is, {way: median seconds}, {way: how many times ours},
+    {way: MiB at most}, the floor."""
     for what, make, grid, layer in settings(names):
         if only is None or what in only:
             yield row(what, make(), grid, layer)
@@ -40,22 +46,33 @@ def row(what, vlm, grid=None, layer=None):
     image = ww.world.scene(seed=7).image
     image = image.resize((grid * models.TOKEN,) * 2) if grid else image
     every = ways.Asked(vlm, image, layer)
-    few = ways.Asked(vlm, image, layer, [vlm.depths // 4, vlm.depths // 2, 3 * vlm.depths // 4] if grid else None)
+    few = ways.Asked(
+        vlm, image, layer, [vlm.depths // 4, vlm.depths // 2, 3 * vlm.depths // 4] if grid else None
+    )
     agree(few)  # and warm
     best = floor.Machine(vlm.device, vlm.dtype)
-    acts = {way: lambda act=act, way=way: act(few if way in ways.BY_DEPTH else every) for way, act in ways.WAYS.items()}
+    acts = {
+        way: lambda act=act, way=way: act(few if way in ways.BY_DEPTH else every)
+        for way, act in ways.WAYS.items()
+    }
     acts["product"] = best.multiply
     took = timing.interleaved(acts, ROUNDS.get(grid, 30), vlm.device, what)
     share = len(every.depths) / len(few.depths)
-    took = {way: [each * (share if way in ways.BY_DEPTH else 1) for each in seconds] for way, seconds in took.items()}
+    took = {
+        way: [each * (share if way in ways.BY_DEPTH else 1) for each in seconds]
+        for way, seconds in took.items()
+    }
     rate = best.operations / min(took.pop("product"))
     least = floor.seconds(every, rate, best.bandwidth())
     return {
-        "what": what, "model": vlm.name, "depths": len(every.depths), "tokens": len(every.prepared()[1]), "layer": every.layer,
+        "what": what, "model": vlm.name, "depths": len(every.depths),
+        "tokens": len(every.prepared()[1]), "layer": every.layer,
         "words": len(vlm.unembedding.weight), "timed depths": len(few.depths),
         "seconds": {way: statistics.median(seconds) for way, seconds in took.items()},
-        "times": {way: timing.ratio(seconds, took["ours"]) for way, seconds in took.items() if way != "ours"},
-        "peak": {way: timing.peak(lambda act=act: act(few), vlm.device) for way, act in ways.WAYS.items() if way != "ours"}
+        "times": {way: timing.ratio(seconds, took["ours"]) for way,
+            seconds in took.items() if way != "ours"},
+        "peak": {way: timing.peak(lambda act=act: act(few), vlm.device) for way,
+            act in ways.WAYS.items() if way != "ours"}
         | {"ours": timing.peak(lambda: ways.ours(every), vlm.device)},
         "operations": floor.operations(every), "floor": least, "rate": rate,
         "above the floor": statistics.median(took["ours"]) / sum(least.values()),
@@ -67,12 +84,16 @@ def agree(asked):
     ours = ways.ours(asked)
     for way, act in ways.WAYS.items():
         ids, probabilities = act(asked)
-        if not torch.allclose(probabilities, ours[1], rtol=1e-2, atol=1e-4) or (ids == ours[0]).float().mean() < 0.99:
+        if (
+            not torch.allclose(probabilities, ours[1], rtol=1e-2, atol=1e-4)
+            or (ids == ours[0]).float().mean() < 0.99
+        ):
             raise ValueError(f"{way} and ours do not say the same words.")
 
 
 def ratios(rows):
-    """(name, number) of what must not become worse: how many times as fast as each way, as small, and how near to the floor."""
+    """(name, number) of what must not become worse: how many times as fast as each way, as small,
+    and how near to the floor."""
     for row in rows:
         for way, each in row["times"].items():
             yield f"{row['what']}: {way} over ours", each["times"]

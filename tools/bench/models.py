@@ -11,9 +11,17 @@ TOKEN = 28  # pixels along the side of one of its visual tokens
 
 
 def half(depth=24, vocabulary=WORDS, layers=6):
-    """Qwen2-VL-2B at half its widths, with fewer blocks: some 300M numbers with all of its vocabulary, and all of them random."""
-    language = {"hidden_size": 768, "intermediate_size": 4480, "num_attention_heads": 6, "num_hidden_layers": layers,
-                "vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 1}  # fmt: skip
+    """Qwen2-VL-2B at half its widths, with fewer blocks: some 300M numbers with all of its
+    vocabulary, and all of them random."""
+    language = {
+        "hidden_size": 768,
+        "intermediate_size": 4480,
+        "num_attention_heads": 6,
+        "num_hidden_layers": layers,
+        "vocab_size": vocabulary,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
     config = published.config(NAME, language, {"depth": depth, "embed_dim": 640, "num_heads": 8})
     less = WORDS - vocabulary  # special tokens are the last ones, there and here
     marks = {mark: n - less for mark, n in rehearse.MARKS["qwen2_vl"].items()}

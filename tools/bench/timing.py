@@ -1,4 +1,5 @@
-"""Seconds and bytes of things that are to be compared: they take turns, so that a slow minute of the machine is everybody's."""
+"""Seconds and bytes of things that are to be compared: they take turns, so that a slow minute of
+the machine is everybody's."""
 
 import gc
 import statistics
@@ -13,7 +14,8 @@ MIB = 2**20
 
 
 def interleaved(acts, repeats, device, name=""):
-    """{what: seconds of each go} of acts {what: a function}, in turns, and every round begins with another."""
+    """{what: seconds of each go} of acts {what: a function}, in turns, and every round begins with
+    another."""
     took = {what: [] for what in acts}
     order = list(acts)
     for n in tqdm(range(repeats), desc=name, leave=False):
@@ -33,8 +35,8 @@ def ratio(slow, fast):
 def peak(act, device):
     """The most memory that tensors hold while `act()` runs, above what they held before, in MiB.
 
-    On a CPU every allocation of PyTorch's is noted and summed: what the process has resident says little where the system takes
-    memory away from it that it has not used for a while.
+    On a CPU every allocation of PyTorch's is noted and summed: what the process has resident says
+    little where the system takes memory away from it that it has not used for a while.
     """
     gc.collect()
     if device.type == "cuda":
@@ -43,7 +45,9 @@ def peak(act, device):
         before = torch.cuda.memory_allocated(device)
         act()
         return (torch.cuda.max_memory_allocated(device) - before) / MIB
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as noted:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as noted:
         act()
     events = [each for each in noted.profiler.kineto_results.events() if each.name() == "[memory]"]
     sizes = [each.nbytes() for each in sorted(events, key=lambda each: each.start_ns())]

@@ -1,6 +1,8 @@
-"""Token maps of a Qwen2-VL or LLaVA in the ways that a reader might otherwise take. All of them give the same words.
+"""Token maps of a Qwen2-VL or LLaVA in the ways that a reader might otherwise take. All of them
+give the same words.
 
-Each way is a function of `Asked`, from the picture on, that gives (ids, probabilities), both (depths, tokens, 5).
+Each way is a function of `Asked`, from the picture on, that gives (ids, probabilities), both
+(depths, tokens, 5).
 """
 
 from contextlib import contextmanager
@@ -22,25 +24,32 @@ class Asked:
         self.depths = list(range(vlm.depths + 1)) if depths is None else list(depths)
 
     def prepared(self):
-        """(what the model takes, the places of the visual tokens): every way begins with it, as ours does."""
+        """(what the model takes, the places of the visual tokens): every way begins with it, as
+        ours does."""
         inputs = self.vlm.prepare(self.image, "")
         return inputs, self.vlm.image_places(inputs)[0].nonzero()[self.vlm.adapter.leading :, 0]
 
 
 def ours(asked):
     """`lens.token_maps`: it prepares the prompt itself, and that counts."""
-    maps = ww.lens.token_maps(asked.vlm, asked.image, layer=asked.layer, depths=asked.depths, top_k=TOP)
-    return torch.from_numpy(maps.top_ids).flatten(1, 2), torch.from_numpy(maps.probabilities).flatten(1, 2)
+    maps = ww.lens.token_maps(
+        asked.vlm, asked.image, layer=asked.layer, depths=asked.depths, top_k=TOP
+    )
+    return torch.from_numpy(maps.top_ids).flatten(1, 2), torch.from_numpy(
+        maps.probabilities
+    ).flatten(1, 2)
 
 
 def whole(asked):
-    """transformers alone: for each depth a forward pass of the whole model, with all hidden states and the logits of the whole
-    prompt, in which the connector is given the ViT's state of that depth; and the lens on top of it."""
+    """transformers alone: for each depth a forward pass of the whole model, with all hidden states
+    and the logits of the whole prompt, in which the connector is given the ViT's state of that
+    depth; and the lens on top of it."""
     return _passes(asked, _swapped)
 
 
 def cut(asked):
-    """The same with the ViT cut short after that depth: half of its work on average, and surgery on the model."""
+    """The same with the ViT cut short after that depth: half of its work on average, and surgery on
+    the model."""
     return _passes(asked, _cut)
 
 
@@ -51,13 +60,16 @@ def _passes(asked, changed):
     for depth in asked.depths:
         with changed(vlm, depth) as named:
             out = vlm.model(**inputs, **named, output_hidden_states=True)
-        found.append(_read(vlm, out.hidden_states[asked.layer], places, normed=asked.layer == vlm.n_layers))
+        found.append(
+            _read(vlm, out.hidden_states[asked.layer], places, normed=asked.layer == vlm.n_layers)
+        )
     return _stacked(found)
 
 
 @torch.no_grad()
 def hooks(asked):
-    """Forward hooks, as one would write them for oneself: the ViT once, then the LM for each depth."""
+    """Forward hooks, as one would write them for oneself: the ViT once, then the LM for each
+    depth."""
     vlm, states, found = asked.vlm, {}, []
     inputs, places = asked.prepared()
 
@@ -68,7 +80,9 @@ def hooks(asked):
         return lambda _, args, out: states.update({n: _first(out)})
 
     handles = [vlm.vision_blocks[0].register_forward_pre_hook(before, with_kwargs=True)]
-    handles += [block.register_forward_hook(after(n)) for n, block in enumerate(vlm.vision_blocks, start=1)]
+    handles += [
+        block.register_forward_hook(after(n)) for n, block in enumerate(vlm.vision_blocks, start=1)
+    ]
     try:
         arguments, named = vlm.adapter.vision_arguments(inputs)
         vlm.adapter.vision(*arguments, **named)
@@ -78,13 +92,16 @@ def hooks(asked):
     for depth in asked.depths:
         given = _embedded(vlm, inputs, states[depth])
         out = vlm.lm(**given, output_hidden_states=True, use_cache=False)
-        found.append(_read(vlm, out.hidden_states[asked.layer], places, normed=asked.layer == vlm.n_layers))
+        found.append(
+            _read(vlm, out.hidden_states[asked.layer], places, normed=asked.layer == vlm.n_layers)
+        )
     return _stacked(found)
 
 
 @torch.no_grad()
 def nnsight(asked):
-    """nnsight: one trace of the ViT that saves every block, then one of the LM for each depth, stopped where it is read."""
+    """nnsight: one trace of the ViT that saves every block, then one of the LM for each depth,
+    stopped where it is read."""
     from nnsight import NNsight
 
     vlm, found = asked.vlm, []
@@ -102,7 +119,11 @@ def nnsight(asked):
     for depth in asked.depths:
         given = _embedded(vlm, inputs, _first(states[depth]))
         with lm.trace(**given, use_cache=False) as tracer:
-            hidden = lm.layers[asked.layer - 1].output.save() if asked.layer else lm.layers[0].input.save()
+            hidden = (
+                lm.layers[asked.layer - 1].output.save()
+                if asked.layer
+                else lm.layers[0].input.save()
+            )
             tracer.stop()
         found.append(_read(vlm, _first(hidden), places))
     return _stacked(found)
@@ -111,7 +132,8 @@ def nnsight(asked):
 WAYS = {"ours": ours, "whole forward passes": whole, "with the ViT cut": cut, "hooks": hooks}
 if find_spec("nnsight"):  # make bench installs it
     WAYS["nnsight"] = nnsight
-BY_DEPTH = ("whole forward passes", "with the ViT cut")  # whose work is the same for each depth, or on average: some can be timed
+# whose work is the same for each depth, or on average: some can be timed
+BY_DEPTH = ("whole forward passes", "with the ViT cut")
 
 
 def _first(given):
@@ -126,22 +148,32 @@ def _blocks(tower, vlm):
 def _embedded(vlm, inputs, state):
     """What the LM is given where the ViT's state is this one."""
     embeddings = vlm.embed(inputs, vlm.adapter.connect(state, inputs))
-    return {"inputs_embeds": embeddings, "attention_mask": inputs["attention_mask"], "position_ids": vlm.position_ids(inputs)}
+    return {
+        "inputs_embeds": embeddings,
+        "attention_mask": inputs["attention_mask"],
+        "position_ids": vlm.position_ids(inputs),
+    }
 
 
 def _read(vlm, hidden, places, normed=False):
-    """The lens on one depth. normed: the last of `transformers`' hidden states has gone through the final norm."""
+    """The lens on one depth. normed: the last of `transformers`' hidden states has gone through the
+    final norm."""
     hidden = hidden[0, places]
-    return vlm.unembedding(hidden if normed else vlm.final_norm(hidden)).float().softmax(-1).topk(TOP)
+    return (
+        vlm.unembedding(hidden if normed else vlm.final_norm(hidden)).float().softmax(-1).topk(TOP)
+    )
 
 
 def _stacked(found):
-    return torch.stack([each.indices for each in found]).cpu(), torch.stack([each.values for each in found]).cpu()
+    return torch.stack([each.indices for each in found]).cpu(), torch.stack(
+        [each.values for each in found]
+    ).cpu()
 
 
 @contextmanager
 def _swapped(vlm, depth):
-    """The connector is given the state after `depth` blocks. LLaVA has an argument for that, Qwen2-VL needs two hooks."""
+    """The connector is given the state after `depth` blocks. LLaVA has an argument for that,
+    Qwen2-VL needs two hooks."""
     if vlm.family == "llava":
         yield {"vision_feature_layer": [depth]}  # a list, since 0 alone is taken for nothing
         return
@@ -157,7 +189,10 @@ def _swapped(vlm, depth):
     if depth:
         heard.remove()
         heard = blocks[depth - 1].register_forward_hook(after)
-    handles = [heard, vlm.connector.register_forward_pre_hook(lambda _, args: (seen["state"], *args[1:]))]
+    handles = [
+        heard,
+        vlm.connector.register_forward_pre_hook(lambda _, args: (seen["state"], *args[1:])),
+    ]
     try:
         yield {}
     finally:
@@ -167,7 +202,8 @@ def _swapped(vlm, depth):
 
 @contextmanager
 def _cut(vlm, depth):
-    """Only so many blocks in the ViT, for as long as the context lasts. Yields what the model has to be told besides."""
+    """Only so many blocks in the ViT, for as long as the context lasts. Yields what the model has
+    to be told besides."""
     inner = getattr(vlm.adapter.vision, "encoder", vlm.adapter.vision)
     name = "layers" if hasattr(inner, "layers") else "blocks"
     whole = getattr(inner, name)

@@ -1,11 +1,12 @@
 """What tests and tools need to know of a chapter: its parts and its exercises.
 
 An exercise is, in this order:
-  a Markdown cell that starts with "### Exercise N: title", then a line such as "*Warm-up · easy · 5 min.*",
-  a code cell tagged `exercise` whose metadata has {"exercise": N}: the stub,
-  a code cell tagged `check`, which calls whatwhere.book.exercises.check,
-  a Markdown cell with <details><summary>Hint… and <details><summary>Solution… around a ```python block.
-One that no check can mark has neither stub nor check, and in the place of a solution what a good answer holds, with points.
+  a Markdown cell that starts with "### Exercise N: title", then a line such as "*Warm-up · easy · 5
+  min.*", a code cell tagged `exercise` whose metadata has {"exercise": N}: the stub, a code cell
+  tagged `check`, which calls whatwhere.book.exercises.check, a Markdown cell with
+  <details><summary>Hint… and <details><summary>Solution… around a ```python block.
+One that no check can mark has neither stub nor check, and in the place of a solution what a good
+answer holds, with points.
 """
 
 import ast
@@ -42,7 +43,8 @@ def label(text):
 
 
 def exercises(notebook):
-    """A list of {number, title, text, stub, checks, answer, solution}; a missing part is None or empty."""
+    """A list of {number, title, text, stub, checks, answer, solution}; a missing part is None or
+    empty."""
     found = []
     for cell in notebook.cells:
         heading = HEADING.match(cell.source) if cell.cell_type == "markdown" else None
@@ -71,9 +73,12 @@ def exercises(notebook):
 
 
 def offers(code):
-    """What a cell offers to those after it: {function: its parameters} and {assigned name: its statement}."""
+    """What a cell offers to those after it: {function: its parameters} and {assigned name: its
+    statement}."""
     body = ast.parse(code).body
-    functions = {part.name: ast.unparse(part.args) for part in body if isinstance(part, ast.FunctionDef)}
+    functions = {
+        part.name: ast.unparse(part.args) for part in body if isinstance(part, ast.FunctionDef)
+    }
     assigned = {
         name.id: part
         for part in body
@@ -86,7 +91,8 @@ def offers(code):
 
 
 def answered(exercise):
-    """The stub with its solution: what the stub gives, such as an example to try, and then the solution."""
+    """The stub with its solution: what the stub gives, such as an example to try, and then the
+    solution."""
     stub, solution = exercise["stub"].source, exercise["solution"].strip()
     _, given = offers(stub)
     _, found = offers(solution)
@@ -96,5 +102,7 @@ def answered(exercise):
 
 def marks(cell):
     """The ✓ and ✗ lines that an executed cell printed."""
-    text = "".join(out.get("text", "") for out in cell.get("outputs", []) if out.output_type == "stream")
+    text = "".join(
+        out.get("text", "") for out in cell.get("outputs", []) if out.output_type == "stream"
+    )
     return [line for line in text.splitlines() if line[:1] in "✓✗" and line]

@@ -1,7 +1,9 @@
-"""Install the book's package on Colab: without its dependencies, then only the ones that are missing.
+"""Install the book's package on Colab: without its dependencies, then only the ones that are
+missing.
 
-Colab brings torch, numpy and most of the rest. Those two are never touched: exchanging them would cost
-minutes and a restart. Run by the setup cell; `--show` says what would be installed and installs nothing.
+Colab brings torch, numpy and most of the rest. Those two are never touched: exchanging them would
+cost minutes and a restart. Run by the setup cell; `--show` says what would be installed and
+installs nothing.
 """
 
 import re
@@ -44,7 +46,8 @@ def commands(root=ROOT, installed=version):
     yield [*pip, "--no-deps", "--editable", str(root)]
     packages = missing(wanted(root), installed)
     if packages:
-        # pinning these two to what is installed keeps pip from exchanging them on a dependency's behalf
+        # pinning these two to what is installed keeps pip from exchanging them on a dependency's
+        # behalf
         pins = [f"{name}=={installed(name)}" for name in sorted(LEAVE_ALONE)]
         yield [*pip, "--upgrade-strategy", "only-if-needed", *packages, *pins]
 

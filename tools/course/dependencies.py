@@ -1,8 +1,10 @@
-"""What an execution of a chapter depended on, and whether it is still so: an edit re-executes the chapters that it can touch.
+"""What an execution of a chapter depended on, and whether it is still so: an edit re-executes the
+chapters that it can touch.
 
 `tools/course/watch.py` hears, in the kernel, of all that a chapter uses. Kept of that are
-- of each module of the package that ran: its text without comments and without the bodies of functions that were never called,
-  so that such a body may change, and any new or renamed function counts;
+- of each module of the package that ran: its text without comments and without the bodies of
+  functions that were never called, so that such a body may change, and any new or renamed function
+  counts;
 - every file and folder of the book that was opened or listed, a checkpoint as a whole;
 - the versions of Python and of the packages that were imported;
 - the chapter itself, and the tools that execute it.
@@ -17,23 +19,42 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
-TOOLS = [Path(__file__).with_name(name) for name in ("execute.py", "chapters.py", "dependencies.py", "watch.py")]
-OTHERS = (".venv", ".git", "_build", "lib", "tools", "notebooks")  # the environment; what was built; what is known in other ways
+TOOLS = [
+    Path(__file__).with_name(name)
+    for name in ("execute.py", "chapters.py", "dependencies.py", "watch.py")
+]
+# the environment; what was built; what is known in other ways
+OTHERS = (".venv", ".git", "_build", "lib", "tools", "notebooks")
 
 
 def found(path, watched, root):
-    """The dependencies of a chapter's execution that has just ended, ready for JSON. watched: what `watch.py` wrote."""
-    ran = {Path(each).relative_to(root / "lib").as_posix(): names for each, names in watched["ran"].items()}
-    inside = [Path(each).relative_to(root) for each in watched["opened"] + watched["listed"] if Path(each).is_relative_to(root)]
-    files = {_whole(each).as_posix() for each in inside if each.parts and each.parts[0] not in OTHERS}
-    files |= {each.as_posix() for each in inside if each.parts[:1] == ("lib",) and each.suffix not in (".py", ".pyc", "")}
+    """The dependencies of a chapter's execution that has just ended, ready for JSON. watched: what
+    `watch.py` wrote."""
+    ran = {
+        Path(each).relative_to(root / "lib").as_posix(): names
+        for each, names in watched["ran"].items()
+    }
+    inside = [
+        Path(each).relative_to(root)
+        for each in watched["opened"] + watched["listed"]
+        if Path(each).is_relative_to(root)
+    ]
+    files = {
+        _whole(each).as_posix() for each in inside if each.parts and each.parts[0] not in OTHERS
+    }
+    files |= {
+        each.as_posix()
+        for each in inside
+        if each.parts[:1] == ("lib",) and each.suffix not in (".py", ".pyc", "")
+    }
     packages = packages_distributions()
     used = {each for name in watched["imported"] for each in packages.get(name, [])} - {"whatwhere"}
     return now(path, {"ran": ran, "files": sorted(files), "packages": sorted(used)}, root)
 
 
 def now(path, known, root):
-    """The same names as in `known`, with what they stand for at this moment: equal to `known` while nothing has changed."""
+    """The same names as in `known`, with what they stand for at this moment: equal to `known` while
+    nothing has changed."""
     return {
         "python": sys.version,
         "chapter": _digest(path.read_bytes()),
@@ -41,7 +62,9 @@ def now(path, known, root):
         "packages": {name: _version(name) for name in known["packages"]},
         "files": {name: _contents(root / name) for name in known["files"]},
         "ran": known["ran"],
-        "code": {name: _code(root / "lib" / name, tuple(ran)) for name, ran in known["ran"].items()},
+        "code": {
+            name: _code(root / "lib" / name, tuple(ran)) for name, ran in known["ran"].items()
+        },
     }
 
 
@@ -50,12 +73,17 @@ def changed(path, known, root):
     fresh = now(path, known, root)
     said = [what for what in ("python", "chapter") if fresh[what] != known[what]]
     for what in ("tools", "packages", "files", "code"):
-        said += [name for name in fresh[what].keys() | known[what].keys() if fresh[what].get(name) != known[what].get(name)]
+        said += [
+            name
+            for name in fresh[what].keys() | known[what].keys()
+            if fresh[what].get(name) != known[what].get(name)
+        ]
     return sorted(said)
 
 
 def edited(path, known, since, root):
-    """What was changed after the moment `since`, such as the start of an execution, of all that it depended on."""
+    """What was changed after the moment `since`, such as the start of an execution, of all that it
+    depended on."""
     files = [path, *TOOLS, *(root / "lib" / name for name in known["ran"])]
     for name in known["files"]:
         files += [root / name, *(root / name).glob("*")]
@@ -79,7 +107,8 @@ def _whole(path):
 
 
 def _contents(path):
-    """A digest of a file, of a folder's list of names, or of all that a checkpoint holds; None where there is nothing."""
+    """A digest of a file, of a folder's list of names, or of all that a checkpoint holds; None
+    where there is nothing."""
     if path.is_file():
         return _of_file(path, path.stat().st_mtime_ns)
     if not path.is_dir():
@@ -95,7 +124,8 @@ def _of_file(path, changed):
 
 
 def functions(tree, prefix=""):
-    """(name, node) of every function in a tree; of several with one name, as a property's getter and setter, each is numbered."""
+    """(name, node) of every function in a tree; of several with one name, as a property's getter
+    and setter, each is numbered."""
     counts = {}
     for node in ast.iter_child_nodes(tree):
         inner = prefix
@@ -119,7 +149,8 @@ def _reduced(path, changed, ran):
 
 
 def _code(path, ran):
-    """A digest of a module without comments and the bodies of all functions but these; None where it is gone or broken."""
+    """A digest of a module without comments and the bodies of all functions but these; None where
+    it is gone or broken."""
     try:
         return _reduced(path, path.stat().st_mtime_ns, ran)
     except (OSError, SyntaxError):

@@ -1,9 +1,11 @@
-"""Execute chapters, two at a time, and remember what came of it: the tests and the book use the same executions.
+"""Execute chapters, two at a time, and remember what came of it: the tests and the book use the
+same executions.
 
-    python -m tools.course.execute [notebook …]       # those whose inputs changed; all chapters by default
+    python -m tools.course.execute [notebook …]  # those whose inputs changed, of all by default
 
-An execution is the chapter run from top to bottom and, after that and in the same kernel, each exercise's solution and checks.
-It is kept in `_build/executed`, with all that it depended on (see `dependencies.py`), and counts until one of those changes.
+An execution is the chapter run from top to bottom and, after that and in the same kernel, each
+exercise's solution and checks. It is kept in `_build/executed`, with all that it depended on (see
+`dependencies.py`), and counts until one of those changes.
 """
 
 import json
@@ -27,16 +29,20 @@ from tools.course.chapters import NOTEBOOKS, ROOT, exercises, marks, read
 
 STORE = ROOT / "_build" / "executed"
 TIMEOUT = 600  # seconds a cell may take
-WATCH, LAST_BITS = ROOT / "tools" / "course" / "watch.py", ROOT / "tools" / "trials" / "last_bits.py"
+WATCH, LAST_BITS = (
+    ROOT / "tools" / "course" / "watch.py",
+    ROOT / "tools" / "trials" / "last_bits.py",
+)
 DEPENDENCIES = "dependencies.json"
 
 
 @dataclass(frozen=True)
 class Execution:
-    """`notebook`: the executed chapter. `claims`: a folder with its rows. `seconds`, `when`, `machine`: how long, and on what.
+    """`notebook`: the executed chapter. `claims`: a folder with its rows. `seconds`, `when`,
+    `machine`: how long, and on what.
 
-    `marks`: {exercise: {"stub": [✓ and ✗ of its checks], "solution": [the same]}}. `wrote`: files and folders that were made,
-    changed or removed.
+    `marks`: {exercise: {"stub": [✓ and ✗ of its checks], "solution": [the same]}}. `wrote`: files
+    and folders that were made, changed or removed.
     """
 
     notebook: nbformat.NotebookNode
@@ -49,9 +55,11 @@ class Execution:
 
 
 def run(path, folder, threads=None, variables=None, timeout=TIMEOUT):
-    """Execute one notebook into `folder`, whole or not at all. Raises CellExecutionError where a cell fails.
+    """Execute one notebook into `folder`, whole or not at all. Raises CellExecutionError where a
+    cell fails.
 
-    threads: that PyTorch may use. variables: more of the kernel's environment. timeout: seconds a cell may take.
+    threads: that PyTorch may use. variables: more of the kernel's environment. timeout: seconds a
+        cell may take.
     """
     notebook, start = read(path), time.time()
     count, found = len(notebook.cells), [each for each in exercises(notebook) if each["checks"]]
@@ -62,7 +70,10 @@ def run(path, folder, threads=None, variables=None, timeout=TIMEOUT):
     shutil.rmtree(part, ignore_errors=True)
     (part / "claims").mkdir(parents=True)
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    environment |= {"WHATWHERE_CLAIMS": str(part / "claims"), "WHATWHERE_WATCHED": str(part / "watched.json")}
+    environment |= {
+        "WHATWHERE_CLAIMS": str(part / "claims"),
+        "WHATWHERE_WATCHED": str(part / "watched.json"),
+    }
     environment |= {"TQDM_DISABLE": "1"}  # progress is for someone who waits
     if threads:
         environment |= {"OMP_NUM_THREADS": str(threads)}
@@ -70,10 +81,13 @@ def run(path, folder, threads=None, variables=None, timeout=TIMEOUT):
     files = [WATCH, LAST_BITS] if environment.get("WHATWHERE_LAST_BITS") else [WATCH]
     watch = [f"--IPKernelApp.exec_files={[str(file) for file in files]}"]
     place = {"metadata": {"path": str(ROOT / "notebooks")}}
-    NotebookClient(notebook, timeout=timeout, resources=place, extra_arguments=watch).execute(env=environment)
+    NotebookClient(notebook, timeout=timeout, resources=place, extra_arguments=watch).execute(
+        env=environment
+    )
     watched = json.loads((part / "watched.json").read_text(encoding="utf-8"))
     depended = dependencies.found(path, watched, ROOT)
-    if not dependencies.edited(path, depended, start, ROOT):  # else it is not known what this came of
+    # else it is not known what this came of
+    if not dependencies.edited(path, depended, start, ROOT):
         (part / DEPENDENCIES).write_text(json.dumps(depended), encoding="utf-8")
     results, last = {}, count
     for exercise in found:
@@ -86,7 +100,11 @@ def run(path, folder, threads=None, variables=None, timeout=TIMEOUT):
     notebook.cells = notebook.cells[:count]
     notebook.metadata["mystnb"] = {"execution_mode": "off"}  # for Sphinx: it is executed
     nbformat.write(notebook, part / "notebook.ipynb")
-    facts = {"marks": results, "wrote": watched["written"], "seconds": round(time.time() - start, 1)}
+    facts = {
+        "marks": results,
+        "wrote": watched["written"],
+        "seconds": round(time.time() - start, 1),
+    }
     facts |= {"when": date.today().isoformat(), "machine": machine()}
     (part / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
@@ -115,12 +133,17 @@ def opened(folder):
 def machine():
     """The machine and the versions that count, in words."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "numpy"))
-    return f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}, {packages}"
+    return (
+        f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python "
+        f"{platform.python_version()}, {packages}"
+    )
 
 
 def ensure(paths=NOTEBOOKS, store=STORE, workers=2):
-    """Execute those of the chapters that have changed, `workers` at a time. Returns {path: its CellExecutionError}."""
-    due = [path for path in paths if kept(path, store) is None][::-1]  # later chapters take longer: nobody waits for one alone
+    """Execute those of the chapters that have changed, `workers` at a time. Returns {path: its
+    CellExecutionError}."""
+    # later chapters take longer: nobody waits for one alone
+    due = [path for path in paths if kept(path, store) is None][::-1]
     threads = max(1, (os.cpu_count() or 1) // workers)
 
     def one(path):

@@ -1,13 +1,15 @@
 """Add a chapter from the template, and renumber the chapters after it.
 
-    python -m tools.course.new_chapter which_lens --after 02    # make chapter NAME=which_lens AFTER=02
-    python -m tools.course.new_chapter which_lens               # make chapter NAME=which_lens: it comes last
+    python -m tools.course.new_chapter which_lens --after 02  # make chapter NAME=… AFTER=02
+    python -m tools.course.new_chapter which_lens             # make chapter NAME=…: it comes last
 
-The new notebook (from `template.ipynb`) has all that tests/test_notebooks.py asks of a chapter; what is still to be written in it
-says TODO, and `make test` fails until none is left. The table of contents and the page of notes for teachers get an entry.
+The new notebook (from `template.ipynb`) has all that tests/test_notebooks.py asks of a chapter;
+what is still to be written in it says TODO, and `make test` fails until none is left. The table of
+contents and the page of notes for teachers get an entry.
 
-The number of a chapter is that of its file. Wherever else it is written, it is rewritten here: stems such as 07_deriving_2d_rope,
-"chapter 7" and "chapters 3 to 5" in prose and comments, the catalogue of claims, and tables with a column "chapters".
+The number of a chapter is that of its file. Wherever else it is written, it is rewritten here:
+stems such as 07_deriving_2d_rope, "chapter 7" and "chapters 3 to 5" in prose and comments, the
+catalogue of claims, and tables with a column "chapters".
 """
 
 import argparse
@@ -27,7 +29,8 @@ EXCEPT = ("tests/test_new_chapter.py", "tools/course/new_chapter.py", "data/mode
 
 STEM = re.compile(r"[0-9]{2}_[a-z][a-z0-9]*(_[a-z0-9]+)*")
 NUMBER = re.compile(r"[0-9]+")
-# Between words of a sentence, which may go on in the next line of a page, of a comment or of a notebook's JSON.
+# Between words of a sentence, which may go on in the next line of a page, of a comment or of a
+# notebook's JSON.
 GAP = r'(?:&nbsp;| |\n[ #>]*|\\n",\n\s*")'
 AND = (
     rf"(?:,?{GAP}(?:and|or|to){GAP}|,{GAP}|–|-|{GAP}(?=[0-9]{{2}}\b))"  # the last: --chapters 07 08
@@ -73,13 +76,15 @@ def add(name: str, after: str | None = None, root: Path = ROOT) -> Path:
         The new notebook.
 
     Raises:
-        ValueError: for a name that cannot be one, or is one already; for an `after` that is no chapter; where files
-            that would be rewritten hold changes that are not committed. Then nothing is written.
+        ValueError: for a name that cannot be one, or is one already; for an `after` that is no
+            chapter; where files that would be rewritten hold changes that are not committed. Then
+            nothing is written.
     """
     stems = sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
     if not STEM.fullmatch(f"00_{name}"):
         raise ValueError(
-            f"A chapter's name is of small letters, digits and underscores, such as which_lens, not {name!r}."
+            "A chapter's name is of small letters, digits and underscores, such as which_lens, "
+            f"not {name!r}."
         )
     if name in [stem[3:] for stem in stems]:
         raise ValueError(f"There is a chapter '{name}' already: choose another name.")
@@ -87,7 +92,8 @@ def add(name: str, after: str | None = None, root: Path = ROOT) -> Path:
     before = max(known) if after is None else int(after) if NUMBER.fullmatch(after) else 0
     if before not in known:
         raise ValueError(
-            f"There is no chapter {after!r} to come after: AFTER is one of {', '.join(s[:2] for s in stems)}."
+            f"There is no chapter {after!r} to come after: AFTER is one of "
+            f"{', '.join(s[:2] for s in stems)}."
         )
     numbers = {number: number + 1 for number in known if number > before}
     renamed = {known[number]: f"{number + 1:02d}{known[number][2:]}" for number in numbers}
@@ -127,7 +133,8 @@ def renumbered(text: str, renamed: dict[str, str], name: str = "") -> str:
     Args:
         text: of a page, a notebook's JSON, code or data.
         renamed: {old stem: new stem} of the chapters that move.
-        name: of the file, relative to the root: some have numbers that stand without the word "chapter".
+        name: of the file, relative to the root: some have numbers that stand without the word
+            "chapter".
     """
     if not renamed:
         return text
@@ -150,7 +157,8 @@ def renumbered(text: str, renamed: dict[str, str], name: str = "") -> str:
 
 
 def _columns(text, renumber):
-    """The text with the columns of its tables that are headed "chapter" or "chapters" renumbered."""
+    """The text with the columns of its tables that are headed "chapter" or "chapters"
+    renumbered."""
     lines, here = text.split("\n"), None
     for n, line in enumerate(lines):
         cells = re.split(r"(?<!\\)\|", line)
@@ -225,8 +233,10 @@ def _refuse_uncommitted(root, paths):
     unsaved = sorted(names & {state[3:] for state in states})
     if unsaved:
         raise ValueError(
-            f"Changes that are not committed would be mixed with new numbers, in {', '.join(unsaved[:5])}"
-            f"{', …' if len(unsaved) > 5 else ''}: commit them first, so that the renumbering can be taken back."
+            "Changes that are not committed would be mixed with new numbers, in "
+            f"{', '.join(unsaved[:5])}"
+            f"{', …' if len(unsaved) > 5 else ''}: commit them first, so that the renumbering "
+            "can be taken back."
         )
 
 
@@ -244,10 +254,12 @@ def main() -> None:
     except ValueError as error:
         sys.exit(str(error))
     print(
-        f"Wrote {new.relative_to(ROOT)}, an entry in _toc.yml and a section in book/teaching_notes.md;"
+        f"Wrote {new.relative_to(ROOT)}, an entry in _toc.yml and a section in "
+        "book/teaching_notes.md;"
     )
     print(
-        "git diff shows what was renumbered. What is still to be written says TODO: make test finds it."
+        "git diff shows what was renumbered. What is still to be written says TODO: make test "
+        "finds it."
     )
 
 

@@ -1,8 +1,10 @@
-"""The first thing that a chapter's kernel runs: notes what the chapter uses, for `dependencies.py`, and keeps it off the network.
+"""The first thing that a chapter's kernel runs: notes what the chapter uses, for `dependencies.py`,
+and keeps it off the network.
 
-At the kernel's end a JSON file (WHATWHERE_WATCHED) says which functions of the package ran, which files were opened, which
-folders listed, what was written, and which packages were imported. What is opened from outside Python is not heard of: a
-checkpoint's weights are known by the config.json beside them.
+At the kernel's end a JSON file (WHATWHERE_WATCHED) says which functions of the package ran, which
+files were opened, which folders listed, what was written, and which packages were imported. What is
+opened from outside Python is not heard of: a checkpoint's weights are known by the config.json
+beside them.
 """
 
 import ast
@@ -24,7 +26,8 @@ noted = {"ran": {}, "opened": set(), "listed": set(), "written": set()}
 
 
 class Loader(SourceFileLoader):
-    """Compiles a module of the package with one statement more at the start of each function: that it has run."""
+    """Compiles a module of the package with one statement more at the start of each function: that
+    it has run."""
 
     def get_code(self, fullname):
         path = self.get_filename(fullname)
@@ -41,23 +44,33 @@ class Finder(PathFinder):
 
     @classmethod
     def find_spec(cls, fullname, path=None, target=None):
-        spec = super().find_spec(fullname, path, target) if fullname.partition(".")[0] == PACKAGE else None
+        spec = (
+            super().find_spec(fullname, path, target)
+            if fullname.partition(".")[0] == PACKAGE
+            else None
+        )
         if spec is not None and spec.origin:
             spec.loader = Loader(fullname, spec.origin)
         return spec
 
 
 def note(event, args):
-    """An audit hook: it hears of every file that Python opens, and of every address that it would reach."""
+    """An audit hook: it hears of every file that Python opens, and of every address that it would
+    reach."""
     if event == "open" and isinstance(args[0], (str, os.PathLike)):
         writes = args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         noted["written" if writes else "opened"].add(os.path.abspath(args[0]))
-    elif event in ("os.listdir", "os.scandir") and isinstance(args[0], (str, os.PathLike, type(None))):
+    elif event in ("os.listdir", "os.scandir") and isinstance(
+        args[0], (str, os.PathLike, type(None))
+    ):
         noted["listed"].add(os.path.abspath(args[0] or "."))
-    elif event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir") and args[-1] == -1:  # else in a folder opened before
+    # else in a folder opened before
+    elif event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir") and args[-1] == -1:
         noted["written"].add(os.path.abspath(args[1] if event == "os.rename" else args[0]))
     elif event == "socket.getaddrinfo" and args[0] not in HERE:
-        raise OSError(f"a chapter runs offline here, and this one asked for the address of {args[0]}")
+        raise OSError(
+            f"a chapter runs offline here, and this one asked for the address of {args[0]}"
+        )
     elif event == "socket.connect" and isinstance(args[1], tuple) and args[1][0] not in HERE:
         raise OSError(f"a chapter runs offline here, and this one tried to reach {args[1][0]}")
 

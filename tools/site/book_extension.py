@@ -1,11 +1,12 @@
 """A small Sphinx extension that keeps the built book true to what it was computed from.
 
-Sphinx reads a page again when the page itself changes. Our pages also depend on the package, on
-the organisms and on these tools, so those are hashed into a configuration value: when it changes, Sphinx reads, and so
-executes, every page again. The ledger and the status page depend on what the notebooks write, and the page for teachers on the
-notebooks' text: they are read last, and always.
+Sphinx reads a page again when the page itself changes. Our pages also depend on the package, on the
+organisms and on these tools, so those are hashed into a configuration value: when it changes,
+Sphinx reads, and so executes, every page again. The ledger and the status page depend on what the
+notebooks write, and the page for teachers on the notebooks' text: they are read last, and always.
 
-Chapters that `tools/course/execute.py` has executed are not executed again: Sphinx is given what came of it.
+Chapters that `tools/course/execute.py` has executed are not executed again: Sphinx is given what
+came of it.
 """
 
 import hashlib
@@ -19,13 +20,22 @@ LAST = ("book/claims", "book/status", "book/teaching")
 
 
 def key(root=ROOT, folders=("lib", "data", "tools")):
-    """One hash over every file that an executed page may read, except the claim rows it may write."""
+    """One hash over every file that an executed page may read, except the claim rows it may
+    write."""
     digest = hashlib.sha256()
     for folder in folders:
         for path in sorted((root / folder).rglob("*")):
             name = path.relative_to(root).as_posix()
-            hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts[len(root.parts) :])
-            if path.is_file() and not hidden and not name.startswith("data/claims/") and "egg-info" not in name:
+            hidden = any(
+                part.startswith(".") or part == "__pycache__"
+                for part in path.parts[len(root.parts) :]
+            )
+            if (
+                path.is_file()
+                and not hidden
+                and not name.startswith("data/claims/")
+                and "egg-info" not in name
+            ):
                 digest.update(name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
@@ -53,17 +63,25 @@ def _executed(app, docname, source):
 
 
 def _buttons(app, pagename, templatename, context, doctree):
-    """Colab opens notebooks: no such button on the executed pages that are Markdown. And every page says how to cite."""
+    """Colab opens notebooks: no such button on the executed pages that are Markdown. And every page
+    says how to cite."""
     buttons = context.get("header_buttons", [])
     if not pagename.startswith("notebooks/"):
         buttons = [b for b in buttons if b.get("label") != "launch-buttons"]
     address = context["pathto"](CITE)
-    cite = {"type": "link", "url": address, "icon": "fas fa-quote-right", "tooltip": "How to cite", "label": "cite-button"}
+    cite = {
+        "type": "link",
+        "url": address,
+        "icon": "fas fa-quote-right",
+        "tooltip": "How to cite",
+        "label": "cite-button",
+    }
     context["header_buttons"] = [cite, *buttons]
 
 
-# Before the first stroke is drawn: light or dark, as the theme's own script would set it after that, and the fonts of formulas,
-# which otherwise come late and push lines about. (A preload link would do for the fonts, but not in a book opened as a file.)
+# Before the first stroke is drawn: light or dark, as the theme's own script would set it after
+# that, and the fonts of formulas, which otherwise come late and push lines about. (A preload link
+# would do for the fonts, but not in a book opened as a file.)
 FIRST = (
     '{const d=document.documentElement.dataset;if(d.theme!=="light"&&d.theme!=="dark")'
     'd.theme=matchMedia("(prefers-color-scheme: dark)").matches?"dark":"light";'
@@ -72,7 +90,8 @@ FIRST = (
 
 
 def _mended(app, pagename, templatename, context, doctree):
-    """What the theme and docutils leave to mend: a script written twice, that nothing here uses; a list without list items."""
+    """What the theme and docutils leave to mend: a script written twice, that nothing here uses; a
+    list without list items."""
     context["script_files"] = [
         each for each in context.get("script_files", [])
         if "thebe" not in (each.filename or "") and "THEBE" not in each.attributes.get("body", "")

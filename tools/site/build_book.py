@@ -1,4 +1,5 @@
-"""Build the book into _build/html: execute the chapters that changed, warnings are errors, then check the built pages."""
+"""Build the book into _build/html: execute the chapters that changed, warnings are errors, then
+check the built pages."""
 
 import os
 import shutil
@@ -31,7 +32,8 @@ def main():
     print("Building the book: jupyter-book", *command[1:], flush=True)
     quiet = {**os.environ, "TQDM_DISABLE": "1"}  # progress is for someone who waits, not for a page
     if subprocess.run(command, cwd=ROOT, env=quiet).returncode:
-        # Sphinx remembers the pages it has read, warnings or not: forget them, or the next build would pass.
+        # Sphinx remembers the pages it has read, warnings or not: forget them, or the next build
+        # would pass.
         shutil.rmtree(ROOT / "_build" / ".doctrees", ignore_errors=True)
         sys.exit("The book was not built: see the first warning or error above.")
     if check_site.main() != 0:

@@ -1,8 +1,10 @@
-"""Check the built pages: no failed cell, no image without alt text, no dead link, nothing fetched from afar.
+"""Check the built pages: no failed cell, no image without alt text, no dead link, nothing fetched
+from afar.
 
     python -m tools.site.check_site [folder]        # the folder defaults to _build/html
 
-Also checks what the book is built from: committed notebooks hold no outputs, claim rows are well formed.
+Also checks what the book is built from: committed notebooks hold no outputs, claim rows are well
+formed.
 """
 
 import json
@@ -16,7 +18,14 @@ from whatwhere.book import ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 # A page may link anywhere; it may not need anything from elsewhere in order to be read.
-FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
+FETCHED = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+}
 FETCHED_LINKS = {"stylesheet", "preload", "modulepreload", "icon", "shortcut icon"}
 # Sphinx's own pages, made of no source of ours.
 OWN_PAGES = {"genindex.html", "search.html"}
@@ -39,7 +48,9 @@ class Page(HTMLParser):
             alt = (attributes.get("alt") or "").strip()
             source = attributes.get("src") or ""
             # Sphinx fills a missing alt text with the file's name, which tells a reader nothing.
-            if attributes.get("aria-hidden") != "true" and (not alt or alt == source or Path(source).name == alt):
+            if attributes.get("aria-hidden") != "true" and (
+                not alt or alt == source or Path(source).name == alt
+            ):
                 self.complaints.append(f"{where}: an image has no alt text ({source[:80]})")
         if tag == "a":
             link = urlsplit(attributes.get("href") or "")
@@ -69,21 +80,33 @@ def check_page(path, folder):
 def check_site(folder):
     """Complaints about every page under folder, and how many pages and images were looked at."""
     folder = Path(folder)
-    paths = [p for p in sorted(folder.rglob("*.html")) if "_static" not in p.parts and p.name not in OWN_PAGES]
+    paths = [
+        p
+        for p in sorted(folder.rglob("*.html"))
+        if "_static" not in p.parts and p.name not in OWN_PAGES
+    ]
     if not paths:
         return [f"{folder} holds no built page: run make book first"], 0, 0
     pages = [check_page(path, folder) for path in paths]
-    return [c for page in pages for c in page.complaints], len(pages), sum(page.images for page in pages)
+    return (
+        [c for page in pages for c in page.complaints],
+        len(pages),
+        sum(page.images for page in pages),
+    )
 
 
 def check_sources(root=ROOT):
     """Complaints about what the book is built from."""
     complaints = []
     for path in sorted((root / "notebooks").glob("*.ipynb")):
-        for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"], start=1):
+        for number, cell in enumerate(
+            json.loads(path.read_text(encoding="utf-8"))["cells"], start=1
+        ):
             if cell["cell_type"] == "code" and (cell.get("outputs") or cell.get("execution_count")):
                 if "skip-execution" not in cell["metadata"].get("tags", []):
-                    complaints.append(f"{path.name}, cell {number}: stored outputs; make sync removes them")
+                    complaints.append(
+                        f"{path.name}, cell {number}: stored outputs; make sync removes them"
+                    )
     try:
         ledger.rows()
     except ValueError as error:

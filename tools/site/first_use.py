@@ -1,7 +1,9 @@
-"""A Sphinx extension that links each term and each symbol to its meaning, where a page uses it first.
+"""A Sphinx extension that links each term and each symbol to its meaning, where a page uses it
+first.
 
-Terms are the entries of `book/glossary.md`, symbols the first column of the tables in `book/notation.md`. Nothing is written in
-the chapters for it: on Colab such links would lead nowhere. Hovering shows the meaning.
+Terms are the entries of `book/glossary.md`, symbols the first column of the tables in
+`book/notation.md`. Nothing is written in the chapters for it: on Colab such links would lead
+nowhere. Hovering shows the meaning.
 """
 
 import re
@@ -10,12 +12,22 @@ from docutils import nodes
 
 GLOSSARY, NOTATION = "book/glossary", "book/notation"
 # where a link would be in the way, or is none of the page's own prose
-NOT_IN = (nodes.title, nodes.reference, nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw, nodes.term)
+NOT_IN = (
+    nodes.title,
+    nodes.reference,
+    nodes.literal,
+    nodes.literal_block,
+    nodes.math,
+    nodes.math_block,
+    nodes.raw,
+    nodes.term,
+)
 LONGEST = 220  # characters of a meaning that hovering shows
 
 
 def symbol(latex):
-    """What a formula introduces, without blanks: `N_V = h\\,w` gives `N_V`; None for a place such as `(-m, 0)`."""
+    """What a formula introduces, without blanks: `N_V = h\\,w` gives `N_V`; None for a place such
+    as `(-m, 0)`."""
     latex = re.sub(r"\\[,;:! ]|\s", "", latex.split("=")[0])
     return None if latex.startswith("(") or not latex else latex
 
@@ -27,7 +39,8 @@ def row_id(latex):
 
 
 def read_notation(app, doctree):
-    """Give the rows of the notation's tables an id for each symbol, and keep {(symbol, chapter or None): (id, meaning)}.
+    """Give the rows of the notation's tables an id for each symbol, and keep {(symbol, chapter or
+    None): (id, meaning)}.
 
     A table whose second column is called "chapters" holds letters that mean something else there.
     """
@@ -46,7 +59,8 @@ def read_notation(app, doctree):
                 if name and (name, chapter) not in found:
                     ident = row_id(name) + (f"-in-{chapter}" if lent else "")
                     found[name, chapter] = (ident, shortened(last.astext()))
-                    first["ids"].append(ident)  # of the cell: browsers move further ids of a row out of the table
+                    # of the cell: browsers move further ids of a row out of the table
+                    first["ids"].append(ident)
     app.env.whatwhere_symbols = found
 
 
@@ -65,7 +79,8 @@ def shortened(text):
 
 
 def meanings(env):
-    """{term: (id, meaning)} of the glossary. "step (of steering)" is used as "step of steering": a step alone is any step."""
+    """{term: (id, meaning)} of the glossary. "step (of steering)" is used as "step of steering": a
+    step alone is any step."""
     found = {}
     for item in env.get_doctree(GLOSSARY).findall(nodes.definition_list_item):
         meaning = shortened(next(item.findall(nodes.definition)).astext())
@@ -82,7 +97,9 @@ def pattern(terms):
 
 def link(builder, page, target, child, said):
     uri = builder.get_relative_uri(page, target[0]) + "#" + target[1]
-    return nodes.reference("", "", child, refuri=uri, internal=True, reftitle=said, classes=["ww-first-use"])
+    return nodes.reference(
+        "", "", child, refuri=uri, internal=True, reftitle=said, classes=["ww-first-use"]
+    )
 
 
 def link_first_uses(app, doctree, page):
@@ -97,13 +114,16 @@ def link_first_uses(app, doctree, page):
             name = symbol(node.astext())
             if name in symbols:
                 target, said = symbols.pop(name)
-                node.parent.replace(node, link(app.builder, page, (NOTATION, target), node.deepcopy(), said))
+                node.parent.replace(
+                    node, link(app.builder, page, (NOTATION, target), node.deepcopy(), said)
+                )
         elif lower:
             node.parent.replace(node, list(linked(node.astext(), terms, lower, app.builder, page)))
 
 
 def linked(text, terms, lower, builder, page):
-    """The text as nodes, each term in it that is still in `lower` linked and taken out of `lower`."""
+    """The text as nodes, each term in it that is still in `lower` linked and taken out of
+    `lower`."""
     at = 0
     while lower and (match := pattern(lower).search(text, at)):
         target, said = terms[lower.pop(match[1].lower())]

@@ -1,8 +1,10 @@
-"""A Sphinx extension that sets mathematics while the book is built, so that a page is read without a script.
+"""A Sphinx extension that sets mathematics while the book is built, so that a page is read without
+a script.
 
-Formulas that a browser sets after it has drawn a page push the text about, and need two megabytes of script. KaTeX, the same
-one everywhere (`tools/site/katex`, MIT licence), is run here instead; the page gets its HTML, and MathML for screen readers. Its
-style sheet and fonts lie in `book/_static/katex`.
+Formulas that a browser sets after it has drawn a page push the text about, and need two megabytes
+of script. KaTeX, the same one everywhere (`tools/site/katex`, MIT licence), is run here instead;
+the page gets its HTML, and MathML for screen readers. Its style sheet and fonts lie in
+`book/_static/katex`.
 """
 
 from pathlib import Path
@@ -19,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 
 class Setter:
-    """A JavaScript engine that holds KaTeX; it has to be closed, or Python waits for it at its end."""
+    """A JavaScript engine that holds KaTeX; it has to be closed, or Python waits for it at its
+    end."""
 
     def __init__(self):
         self.engine = MiniRacer()
@@ -36,16 +39,21 @@ class Setter:
 def set_formula(translator, node, display):
     latex = node.astext().strip()
     if display and r"\\" in latex and r"\begin" not in latex:
-        latex = rf"\begin{{gathered}}{latex}\end{{gathered}}"  # bare line breaks, as sphinx.ext.mathjax takes them
+        # bare line breaks, as sphinx.ext.mathjax takes them
+        latex = rf"\begin{{gathered}}{latex}\end{{gathered}}"
     try:
         return translator.builder.app.maths.html(latex, display)
     except Exception as error:
-        logger.warning("a formula cannot be set: %s", str(error).split("ParseError: ")[-1], location=node)
+        logger.warning(
+            "a formula cannot be set: %s", str(error).split("ParseError: ")[-1], location=node
+        )
         return f"<code>{translator.encode(latex)}</code>"
 
 
 def inline(translator, node):
-    translator.body.append(f'<span class="math notranslate">{set_formula(translator, node, display=False)}</span>')
+    translator.body.append(
+        f'<span class="math notranslate">{set_formula(translator, node, display=False)}</span>'
+    )
     raise nodes.SkipNode
 
 

@@ -1,9 +1,12 @@
-"""A Sphinx extension for the reference pages (book/api*.md): our docstrings and annotations, as autodoc needs them.
+"""A Sphinx extension for the reference pages (book/api*.md): our docstrings and annotations, as
+autodoc needs them.
 
-Docstrings are plain text for a reader of the code, with the sections Args, Attributes, Returns, Yields and Raises. Here they
-become reStructuredText: what is between single backticks is code (`default_role` in _config.yml), indented examples and tables
-stand as they are, and no star or underscore means anything. Types that are imported for checkers alone are imported here too.
-References into the package must resolve; to other packages there are none, since a book is also read without a network.
+Docstrings are plain text for a reader of the code, with the sections Args, Attributes, Returns,
+Yields and Raises. Here they become reStructuredText: what is between single backticks is code
+(`default_role` in _config.yml), indented examples and tables stand as they are, and no star or
+underscore means anything. Types that are imported for checkers alone are imported here too.
+References into the package must resolve; to other packages there are none, since a book is also
+read without a network.
 """
 
 import ast
@@ -17,10 +20,13 @@ from sphinx.ext.napoleon import Config, GoogleDocstring
 import whatwhere
 
 # names stand in bold, as they are: one field may speak of several
-SECTIONS = Config(napoleon_use_param=False, napoleon_custom_sections=[("Attributes", "params_style")])
+SECTIONS = Config(
+    napoleon_use_param=False, napoleon_custom_sections=[("Attributes", "params_style")]
+)
 NAMES = "Args|Attributes|Returns|Yields|Raises"
 ALIASES = {name: f"whatwhere.types.{name}" for name in ("ImageLike", "Several")}
-NOT_HERE = ("whatwhere.lmms", "whatwhere.__main__", "whatwhere.book.training.__main__")  # cannot be imported, or run something
+# cannot be imported, or run something
+NOT_HERE = ("whatwhere.lmms", "whatwhere.__main__", "whatwhere.book.training.__main__")
 
 
 def restructured(lines):
@@ -45,7 +51,8 @@ def restructured(lines):
 
 
 def _escaped(line):
-    """Stars, bars and underscores mean something in reStructuredText; within backticks they do not."""
+    """Stars, bars and underscores mean something in reStructuredText; within backticks they do
+    not."""
     parts = line.split("`")
     parts[::2] = [re.sub(r"([*|\\]|_\b)", r"\\\1", part) for part in parts[::2]]
     return "`".join(parts)
@@ -65,7 +72,8 @@ def _skipped(app, what, name, obj, skip, options):
 
 
 def import_types(module):
-    """Import what a module imports under `if TYPE_CHECKING`, so that its annotations have a meaning."""
+    """Import what a module imports under `if TYPE_CHECKING`, so that its annotations have a
+    meaning."""
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             imports = [each for each in node.body if isinstance(each, ast.Import | ast.ImportFrom)]
@@ -83,7 +91,8 @@ def _elsewhere(app, env, node, contnode):
     target = node.get("reftarget", "")
     if node.get("refdomain") == "py" and not target.startswith("whatwhere"):
         return contnode
-    if target in ALIASES.values():  # to Sphinx a name for a type is data, and an annotation asks for a class
+    # to Sphinx a name for a type is data, and an annotation asks for a class
+    if target in ALIASES.values():
         return env.get_domain("py").resolve_xref(
             env, node["refdoc"], env.app.builder, "data", target, node, contnode
         )

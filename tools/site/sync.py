@@ -1,11 +1,12 @@
 """Write what stands in one place into everything that quotes it.
 
-    python -m tools.site.sync            # write
-    python -m tools.site.sync --check    # only say what differs; the exit code is 1 if anything does
+    python -m tools.site.sync          # write
+    python -m tools.site.sync --check  # only say what differs; the exit code is 1 if anything does
 
-The repository's public address (`repository.url` in _config.yml) goes into the README, the citation file,
-pyproject.toml and the how-to-run page, and the address of its pages into the README and _config.yml; the setup
-cell and the badge row go into every notebook, and the notebooks' outputs are removed.
+The repository's public address (`repository.url` in _config.yml) goes into the README, the citation
+file, pyproject.toml and the how-to-run page, and the address of its pages into the README and
+_config.yml; the setup cell and the badge row go into every notebook, and the notebooks' outputs are
+removed.
 """
 
 import json
@@ -100,12 +101,17 @@ def plan(root=ROOT):
             out[path] = quoted(out.get(path) or path.read_text(encoding="utf-8"), pattern, text)
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        out[path] = json.dumps(synced(notebook, path.name, url, branch), indent=1, ensure_ascii=False) + "\n"
+        out[path] = (
+            json.dumps(synced(notebook, path.name, url, branch), indent=1, ensure_ascii=False)
+            + "\n"
+        )
     return out
 
 
 def main(root=ROOT, check=False):
-    differing = [path for path, text in plan(root).items() if path.read_text(encoding="utf-8") != text]
+    differing = [
+        path for path, text in plan(root).items() if path.read_text(encoding="utf-8") != text
+    ]
     for path in differing:
         print(f"{'differs' if check else 'rewritten'}: {path.relative_to(root)}")
         if not check:

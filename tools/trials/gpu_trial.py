@@ -1,14 +1,16 @@
-"""Try the chapters and the commands on a GPU that is not there: under the stand-in for CUDA (see `standin.py`).
+"""Try the chapters and the commands on a GPU that is not there: under the stand-in for CUDA (see
+`standin.py`).
 
-    python -m tools.trials.gpu_trial                          # make gpu: everything, in both precisions (an hour on two cores)
+    python -m tools.trials.gpu_trial  # make gpu: everything, in both precisions (an hour on two cores)
     python -m tools.trials.gpu_trial --precision float32 --chapters 06 11
     python -m tools.trials.gpu_trial --chapters none          # the commands alone
 
-Every chapter is executed with all exercises' solutions and checks, cell by cell: a cell that fails is noted, and the next one is
-tried. In float32 its claim rows are compared with the committed ones. In bfloat16 the chapter meets organisms whose config.json
-says bfloat16, as hub checkpoints do, so that `ww.load` takes it by itself on a GPU; rows may differ there, which is counted
-and not judged. Results go to data/results/gpu.json, chapter by chapter, as the status page shows them; the exit code is 1 where a
-cell or a command fails, or where a float32 row differs.
+Every chapter is executed with all exercises' solutions and checks, cell by cell: a cell that fails
+is noted, and the next one is tried. In float32 its claim rows are compared with the committed ones.
+In bfloat16 the chapter meets organisms whose config.json says bfloat16, as hub checkpoints do, so
+that `ww.load` takes it by itself on a GPU; rows may differ there, which is counted and not judged.
+Results go to data/results/gpu.json, chapter by chapter, as the status page shows them; the exit
+code is 1 where a cell or a command fails, or where a float32 row differs.
 """
 
 import argparse
@@ -36,14 +38,20 @@ from whatwhere.files import alone, write
 
 RESULTS = ROOT / "data" / "results" / "gpu.json"
 PRECISIONS = ("float32", "bfloat16")
-ENTER = "import sys; sys.path.append({root!r}); from tools.trials import standin; _gpu = standin.cuda(); _gpu.__enter__()"
+ENTER = (
+    "import sys; sys.path.append({root!r}); from tools.trials import standin; _gpu = "
+    "standin.cuda(); _gpu.__enter__()"
+)
 FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "internvl")
 
 
 def book(folder, precision):
-    """A copy of what the chapters and commands use, its organisms in this precision; and the environment that uses it."""
+    """A copy of what the chapters and commands use, its organisms in this precision; and the
+    environment that uses it."""
     for name in ("lib", "data", "notebooks"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+        )
     shutil.copy(ROOT / "_config.yml", folder)
     for path in (folder / "data" / "models").glob("*/config.json"):
         said(path, precision)
@@ -61,17 +69,21 @@ def said(path, precision):
 
 
 def chapter(path, folder, environment):
-    """Execute one chapter cell by cell. Returns {seconds, cells, rows, moved, differences, failures}."""
+    """Execute one chapter cell by cell. Returns {seconds, cells, rows, moved, differences,
+    failures}."""
     notebook = read(path)
     for exercise in exercises(notebook):
         if exercise["checks"]:
             notebook.cells.append(nbformat.v4.new_code_cell(exercise["solution"] or ""))
-            notebook.cells += [nbformat.v4.new_code_cell(check.source) for check in exercise["checks"]]
+            notebook.cells += [
+                nbformat.v4.new_code_cell(check.source) for check in exercise["checks"]
+            ]
     claims = folder / "claims" / path.stem
     claims.mkdir(parents=True)
     enter = ENTER.format(root=str(ROOT))
     client = NotebookClient(
-        notebook, timeout=execute.TIMEOUT, resources={"metadata": {"path": str(folder / "notebooks")}},
+        notebook, timeout=execute.TIMEOUT,
+        resources={"metadata": {"path": str(folder / "notebooks")}},
         extra_arguments=[f"--IPKernelApp.exec_lines={[enter]}"],
     )  # fmt: skip
     start, failures, cells = time.monotonic(), [], 0
@@ -97,14 +109,21 @@ def last_line(error):
 
 
 def commands(folder, precision, environment):
-    """{command: "" or what it said when it failed}, on the organisms and on a rehearsal checkpoint of each family."""
+    """{command: "" or what it said when it failed}, on the organisms and on a rehearsal checkpoint
+    of each family."""
     given = json.dumps({"families": FAMILIES, "precision": precision})
-    subprocess.run([sys.executable, "-m", "tools.trials.gpu_trial", "--inside", given], check=True, env=environment, cwd=folder)
+    subprocess.run(
+        [sys.executable, "-m", "tools.trials.gpu_trial", "--inside", given],
+        check=True,
+        env=environment,
+        cwd=folder,
+    )
     return json.loads((folder / "commands.json").read_text(encoding="utf-8"))
 
 
 def inside(families, precision):
-    """In a process of its own, in the copy's folder: all commands, one after another, under the stand-in."""
+    """In a process of its own, in the copy's folder: all commands, one after another, under the
+    stand-in."""
     import whatwhere as ww
     from tools.trials import standin
     from whatwhere.__main__ import main as whatwhere
@@ -121,14 +140,19 @@ def inside(families, precision):
         for name, model in models.items():
             for arguments in asked(name, model):
                 told = io.StringIO()
-                with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()) as shown:
+                with (
+                    contextlib.redirect_stderr(told),
+                    contextlib.redirect_stdout(io.StringIO()) as shown,
+                ):
                     try:
                         failed = whatwhere(arguments)
                     except Exception as error:  # none should leave a command
                         failed = True
                         print(f"{type(error).__name__}: {error}", file=told)
                 lines = (told.getvalue() or shown.getvalue()).strip().splitlines()
-                found["whatwhere " + " ".join(arguments)] = (lines or ["failed"])[-1] if failed else ""
+                found["whatwhere " + " ".join(arguments)] = (
+                    (lines or ["failed"])[-1] if failed else ""
+                )
     Path("commands.json").write_text(json.dumps(found), encoding="utf-8")
 
 
@@ -140,18 +164,25 @@ def asked(name, model):
     yield bench
     yield [*bench, "--blind"]
     yield from ([*bench, "--compress", n, "--decoder", decoder] for n in "123")
-    yield from ([*bench, "--compress", way, "--keep", "0.5"] for way in ("random", "grid", "tome-like", "fastv-rank"))
+    yield from (
+        [*bench, "--compress", way, "--keep", "0.5"]
+        for way in ("random", "grid", "tome-like", "fastv-rank")
+    )
     if "qwen" in name:
         yield [*bench, "--scale", "9", "2"]
 
 
 def main(arguments=None):
     """Returns what the shell is told: 0, or 1 where anything failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--chapters", nargs="+", metavar="NN", help="such as 07 08, or none")
     parser.add_argument("--no-commands", action="store_true")
-    parser.add_argument("--trace", action="store_true", help="show what a failing cell said in full")
+    parser.add_argument(
+        "--trace", action="store_true", help="show what a failing cell said in full"
+    )
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.inside:
@@ -163,14 +194,24 @@ def main(arguments=None):
             environment = book(Path(folder), precision)
             for path in paths:
                 row = chapter(path, Path(folder), environment)
-                print(f"{precision}: {path.stem} in {row['seconds']:.0f} s, {len(row['failures'])} cells failed, "
-                      f"{len(row['differences'])} differences of rows", flush=True)  # fmt: skip
+                print(
+                    f"{precision}: {path.stem} in {row['seconds']:.0f} s, "
+                    f"{len(row['failures'])} cells failed, "
+                    f"{len(row['differences'])} differences of rows",
+                    flush=True,
+                )
                 for failure in row["failures"]:
-                    print(f"    cell {failure['cell']}: {failure['trace' if chosen.trace else 'error']}", flush=True)
+                    print(
+                        f"    cell {failure['cell']}: "
+                        f"{failure['trace' if chosen.trace else 'error']}",
+                        flush=True,
+                    )
                     failure.pop("trace")
                 for difference in row["differences"]:
                     print(f"    {difference}", flush=True)
-                failed |= bool(row["failures"]) or precision == "float32" and bool(row["differences"])
+                failed |= (
+                    bool(row["failures"]) or precision == "float32" and bool(row["differences"])
+                )
                 keep(precision, "chapters", {path.stem: row})
             if not chosen.no_commands:
                 found = commands(Path(folder), precision, environment)

@@ -2,12 +2,12 @@
 
     python -m tools.trials.lmms_strings [how many of each, 100000]
 
-The first half of `make agreement`. It needs lmms-eval, but no model. The answers are made to be hard
-to read: letters in all surroundings, options within sentences, markdown, several letters,
-contractions, number words, punctuation, other scripts, nothing at all, long chatter, thinking aloud.
-The counts go to data/results/lmms_eval_reading.json. Some hundred answers of each benchmark, with
-what lmms-eval makes of them, go to tests/lmms_eval_reading.json: by these the tests hold us to it
-where it is not installed.
+The first half of `make agreement`. It needs lmms-eval, but no model. The answers are made to be
+hard to read: letters in all surroundings, options within sentences, markdown, several letters,
+contractions, number words, punctuation, other scripts, nothing at all, long chatter, thinking
+aloud. The counts go to data/results/lmms_eval_reading.json. Some hundred answers of each benchmark,
+with what lmms-eval makes of them, go to tests/lmms_eval_reading.json: by these the tests hold us to
+it where it is not installed.
 """
 
 import json
@@ -38,7 +38,8 @@ THOUGHTS = [
     ["<analysis>", "</analysis>"],
 ]  # what its command strips unless told otherwise
 
-# -- answers that are hard to read -----------------------------------------------------------------------------------
+# -- answers that are hard to read
+# -----------------------------------------------------------------------------------
 
 BLANKS = [" ", " ", " ", "\n", "\n\n", "\t", "  ", "\u00a0", "\u3000", "\r\n", "\x0b", "\x1c", ""]
 JOINTS = [" ", " ", " ", *", |. |; |: | or | and |/| - | — |? ".split("|"), "\n", "", ".\n"]
@@ -97,12 +98,16 @@ def noise(rnd):
 def mangled(rnd, text):
     """The same words, written otherwise."""
     changes = [
-        str.upper, str.lower, str.title, str.swapcase, lambda t: t + rnd.choice(MARKS), lambda t: rnd.choice(MARKS) + t,
-        lambda t: rnd.choice(["a ", "an ", "the ", "The "]) + t, lambda t: t.replace("'", ""), lambda t: t.replace(" ", "  "),
-        lambda t: rnd.choice(BLANKS) + t + rnd.choice(BLANKS), lambda t: t.replace(" ", rnd.choice(BLANKS)),
-        lambda t: t + rnd.choice(BLANKS) + rnd.choice(MARKS), lambda t: t[: rnd.randint(0, len(t))], lambda t: f"**{t}**",
-        lambda t: t + " " + rnd.choice(WORDS), lambda t: t + "." * rnd.choice([1, 2, 3, 33, 40]), lambda t: "'".join(t),
-        lambda t: t[: len(t) // 2] + rnd.choice(MARKS) + t[len(t) // 2 :], lambda t: f"{t}'s", lambda t: f"{t}\n{t}",
+        str.upper, str.lower, str.title, str.swapcase, lambda t: t + rnd.choice(MARKS),
+        lambda t: rnd.choice(MARKS) + t, lambda t: rnd.choice(["a ", "an ", "the ", "The "]) + t,
+        lambda t: t.replace("'", ""), lambda t: t.replace(" ", "  "),
+        lambda t: rnd.choice(BLANKS) + t + rnd.choice(BLANKS),
+        lambda t: t.replace(" ", rnd.choice(BLANKS)),
+        lambda t: t + rnd.choice(BLANKS) + rnd.choice(MARKS), lambda t: t[: rnd.randint(0, len(t))],
+        lambda t: f"**{t}**", lambda t: t + " " + rnd.choice(WORDS),
+        lambda t: t + "." * rnd.choice([1, 2, 3, 33, 40]), lambda t: "'".join(t),
+        lambda t: t[: len(t) // 2] + rnd.choice(MARKS) + t[len(t) // 2 :], lambda t: f"{t}'s",
+        lambda t: f"{t}\n{t}",
     ]  # fmt: skip
     for change in rnd.choices(changes, k=rnd.choice([0, 0, 1, 1, 1, 2, 3])):
         text = change(text)
@@ -118,8 +123,8 @@ def wrapped(rnd, answer):
         thought = f"{start}{chatter(rnd, 8)}{end}"
         answer = rnd.choice([
             thought + answer, thought + "\n\n" + answer, answer + thought, thought * 2 + answer,
-            thought[len(start) :] + answer, answer + start, end + answer + end, start + thought + answer,
-            thought[:-1] + answer, thought.upper() + answer,
+            thought[len(start) :] + answer, answer + start, end + answer + end,
+            start + thought + answer, thought[:-1] + answer, thought.upper() + answer,
         ])  # fmt: skip
     return rnd.choice(BLANKS) + answer + rnd.choice(BLANKS) if chance(rnd, 0.1) else answer
 
@@ -135,14 +140,29 @@ def by_letter(rnd):
     def text():
         return mangled(rnd, rnd.choice(list(options.values())))
 
-    how = rnd.choice(["letter", "sure", "letters", "text", "letter and text", "letter and chatter", "text and chatter", "chatter",
-                      "noise", "everything"])  # fmt: skip
+    how = rnd.choice(
+        [
+            "letter",
+            "sure",
+            "letters",
+            "text",
+            "letter and text",
+            "letter and chatter",
+            "text and chatter",
+            "chatter",
+            "noise",
+            "everything",
+        ]
+    )
     makers = {
-        "letter": one, "sure": lambda: rnd.choice(SURE).format(one()), "text": text, "chatter": lambda: chatter(rnd),
+        "letter": one, "sure": lambda: rnd.choice(SURE).format(one()), "text": text,
+        "chatter": lambda: chatter(rnd),
         "letters": lambda: rnd.choice(JOINTS).join(one() for _ in range(rnd.randint(2, 4))),
         "letter and text": lambda: one() + rnd.choice(JOINTS) + text(),
-        "letter and chatter": lambda: rnd.choice([chatter(rnd, 6), ""]) + one() + rnd.choice(JOINTS) + chatter(rnd),
-        "text and chatter": lambda: chatter(rnd, 6) + text() + rnd.choice(JOINTS) + chatter(rnd, 6), "noise": lambda: noise(rnd),
+        "letter and chatter": lambda: rnd.choice([chatter(rnd, 6),
+            ""]) + one() + rnd.choice(JOINTS) + chatter(rnd),
+        "text and chatter": lambda: chatter(rnd, 6) + text() + rnd.choice(JOINTS) + chatter(rnd, 6),
+        "noise": lambda: noise(rnd),
     }  # fmt: skip
     if how == "everything":
         parts = rnd.choices(list(makers), k=rnd.randint(2, 5))
@@ -161,9 +181,10 @@ def by_ten(rnd):
     people = [mangled(rnd, rnd.choice(others)) for _ in range(10)]
     how = rnd.choice(["one of them", "as they meant", "nothing left", "other", "chatter", "noise"])
     answer = {
-        "one of them": lambda: rnd.choice(people), "as they meant": lambda: mangled(rnd, said), "other": lambda: phrase(rnd),
-        "nothing left": lambda: mangled(rnd, rnd.choice(["a", "An", "the", ".", "?", ""])), "chatter": lambda: chatter(rnd),
-        "noise": lambda: noise(rnd),
+        "one of them": lambda: rnd.choice(people), "as they meant": lambda: mangled(rnd, said),
+        "other": lambda: phrase(rnd),
+        "nothing left": lambda: mangled(rnd, rnd.choice(["a", "An", "the", ".", "?", ""])),
+        "chatter": lambda: chatter(rnd), "noise": lambda: noise(rnd),
     }[how]()  # fmt: skip
     return how, people, wrapped(rnd, answer)
 
@@ -175,9 +196,10 @@ def by_yes_or_no(rnd):
         ["yes", "no", "Yes", "No", "YES", "NO", "yEs", "not", "nope", "y", "n", "none", "ye\u017f"]
     )
     answer = {
-        "word": lambda: word, "mangled": lambda: mangled(rnd, word), "form": lambda: rnd.choice(FORMS).format(word),
-        "sentence": lambda: word + rnd.choice(JOINTS) + chatter(rnd, 8), "chatter": lambda: chatter(rnd, 20),
-        "noise": lambda: noise(rnd),
+        "word": lambda: word, "mangled": lambda: mangled(rnd, word),
+        "form": lambda: rnd.choice(FORMS).format(word),
+        "sentence": lambda: word + rnd.choice(JOINTS) + chatter(rnd, 8),
+        "chatter": lambda: chatter(rnd, 20), "noise": lambda: noise(rnd),
     }[how]()  # fmt: skip
     return how, rnd.choice(["yes", "no"]), wrapped(rnd, answer)
 
@@ -189,34 +211,39 @@ def by_word(rnd):
     )
     how = rnd.choice(["mangled", "mangled", "form", "other", "chatter", "noise"])
     answer = {
-        "mangled": lambda: mangled(rnd, gold), "form": lambda: rnd.choice(FORMS).format(gold), "other": lambda: phrase(rnd),
-        "chatter": lambda: gold + rnd.choice(JOINTS) + chatter(rnd, 10), "noise": lambda: noise(rnd),
+        "mangled": lambda: mangled(rnd, gold), "form": lambda: rnd.choice(FORMS).format(gold),
+        "other": lambda: phrase(rnd),
+        "chatter": lambda: gold + rnd.choice(JOINTS) + chatter(rnd, 10),
+        "noise": lambda: noise(rnd),
     }[how]()  # fmt: skip
     return how, gold, wrapped(rnd, answer)
 
 
-# Answers that were once read otherwise than by lmms-eval, or that one rule alone decides: the sample
-# holds all of them
+# Answers that were once read otherwise than by lmms-eval, or that one rule alone decides: the
+# sample holds all of them
 THREE = {"A": "The magnets attract.", "B": "The magnets repel.", "C": "banana"}
 FOUR = {"A": "10", "B": "20", "C": "30", "D": "40"}
 ONCE = {
     "mmbench": [(THREE, answer) for answer in (
-        "Answer: B", "The answer is B.", "B. The magnets repel.", "Option B", "**B**", "B or C", "E",
-        "the magnets repel. Or so", "A and B", "(B) or E", "A magnet is what it is", "D", "**D**",
-        "A. or so I think now", "I say (B).", "Both", "b", "", "The answer is B, Definitely", "CD",
-        "banana", "I choose banana or The magnets repel. B", "<think>C or A</think>B", "It is\nB",
-        "A</think>B", ":B).", "[B]",
+        "Answer: B", "The answer is B.", "B. The magnets repel.", "Option B", "**B**", "B or C",
+        "E", "the magnets repel. Or so", "A and B", "(B) or E", "A magnet is what it is", "D",
+        "**D**", "A. or so I think now", "I say (B).", "Both", "b", "",
+        "The answer is B, Definitely", "CD", "banana", "I choose banana or The magnets repel. B",
+        "<think>C or A</think>B", "It is\nB", "A</think>B", ":B).", "[B]",
     )] + [(FOUR, answer) for answer in (
         "A is B.", "A is for B.", ":A) :B).", "the answer is A* C* D*A", "(B)* the answer is D*q",
-        "A1 and B*", "(A)* or CAB", '(C)* "B"', "(C)* B.;", '"B* (C)*', "(C)* 옵션 B*q", "(C)* 选 B*q",
-        "(C)* an answer is B*q", "an answer is B* D*, an answer is B*q", "*C *B", "B: (C)*", "B) C:*",
+        "A1 and B*", "(A)* or CAB", '(C)* "B"', "(C)* B.;", '"B* (C)*',
+        "(C)* 옵션 B*q", "(C)* 选 B*q",
+        "(C)* an answer is B*q", "an answer is B* D*, an answer is B*q", "*C *B", "B: (C)*",
+        "B) C:*",
     )],
     "textvqa": [
         (["a"] * 10, "A"), (["a"] * 10, ""), (["the"] * 4 + ["x"] * 6, "an"),
         (["somebodyd"] * 10, "somebody'd"), (["x" + "." * 8] * 10, "x" + "." * 40),
         (["2"] * 10, "two"), (["don't"] * 3 + ["x"] * 7, "DONT"), (["e mail"] * 10, "e-mail"),
         (["email"] * 10, "e- mail"), (["x"] * 10, "<think>y</think> x"), (["0"] * 10, "none"),
-        (["john 's"] * 10, "John's"), (["ab"] * 10, "a?b"), (["a b"] * 10, "a\tb"), (["5"] * 10, "5."),
+        (["john 's"] * 10, "John's"), (["ab"] * 10, "a?b"), (["a b"] * 10, "a\tb"),
+        (["5"] * 10, "5."),
         (["3.5"] * 10, "3.5"), (["ab"] * 10, "a -b"), (["a b"] * 10, "a\nb"),
         (["x yz"] * 10, "x\t-y-z"),
     ],
@@ -226,7 +253,8 @@ ONCE = {
     )],
     "gqa": [
         ("woman", " Woman. "), ("woman", "woman ."), ("t-shirt", "tshirt"), ("woman", "the woman"),
-        ("?", "!"), ("no", "..."), ("İ", "i̇"), ("i", "İ"), ("a", "a\0"), ("cafe", "café"), ("two", "2"),
+        ("?", "!"), ("no", "..."), ("İ", "i̇"), ("i", "İ"), ("a", "a\0"), ("cafe", "café"),
+        ("two", "2"),
         ("left", "<think>right</think>left"), ("bthinkathink", "b</think>a<think>"),
         ("b", "<think>a</think>b<think>c</think>"), ("athink", "b</think>a<think>"),
     ],
@@ -234,11 +262,13 @@ ONCE = {
 MAKERS = {"mmbench": by_letter, "textvqa": by_ten, "pope": by_yes_or_no, "gqa": by_word}
 KINDS = {"mmbench": "choice", "textvqa": "soft", "pope": "yes/no", "gqa": "word"}
 
-# -- both readings ---------------------------------------------------------------------------------------------------
+# -- both readings
+# --------------------------------------------------------------------------------------------------
 
 
 def ours(benchmark, gold, answer):
-    """MMBench: the letter that is read; TextVQA: [what is left, how right]; else how right it is."""
+    """MMBench: the letter that is read; TextVQA: [what is left, how right]; else how right it
+    is."""
     options, gold = (gold, "A") if benchmark == "mmbench" else ({}, gold)
     row = {"kind": KINDS[benchmark], "gold": gold, "answer": answer, "options": options}
     parsed, right = read(row)
@@ -255,7 +285,8 @@ def alike(due, found):
 
 
 def theirs():
-    """{benchmark: a function of gold (or options) and answer}, of lmms-eval's functions and files."""
+    """{benchmark: a function of gold (or options) and answer}, of lmms-eval's functions and
+    files."""
     from lmms_eval.api.metrics import exact_match_hf_evaluate
     from lmms_eval.api.reasoning import strip_reasoning_tags
     from lmms_eval.tasks._task_utils.mcq_extract import extract_mcq_answer
@@ -341,8 +372,8 @@ def whole(made):
 
 
 def lacking(score, made):
-    """Options that a question lacks are the text "nan" in lmms-eval's files: do we read those alike,
-    and how many answers would it matter to, had we not left such options out?"""
+    """Options that a question lacks are the text "nan" in lmms-eval's files: do we read those
+    alike, and how many answers would it matter to, had we not left such options out?"""
     fewer = [(dict.fromkeys("ABCD", "nan") | options, answer, letter)
              for options, answer, letter in made if len(options) < 4]  # fmt: skip
     read_by_us = [ours("mmbench", options, answer) for options, answer, _ in fewer]
@@ -354,7 +385,8 @@ def lacking(score, made):
     }
 
 
-# -- the comparison --------------------------------------------------------------------------------------------------
+# -- the comparison
+# --------------------------------------------------------------------------------------------------
 
 
 def naive(benchmark, gold, answer):

@@ -1,12 +1,15 @@
-"""The field's benchmarks, in their official formats and by their official rules, on any model that `load` opens.
+"""The field's benchmarks, in their official formats and by their official rules, on any model that
+`load` opens.
 
-    result = benchmarks.run("Qwen/Qwen2-VL-2B-Instruct", "whatsup-b", scale=(99, 8), out="results/scaled")
+    model = "Qwen/Qwen2-VL-2B-Instruct"
+    result = benchmarks.run(model, "whatsup-b", scale=(99, 8), out="results/scaled")
     result.accuracy, result.table(), result.rows
 
-The same from a shell: `whatwhere bench Qwen/Qwen2-VL-2B-Instruct whatsup-b --scale 99 8 --out results/scaled`. Killed, it goes on
-where it was; under `accelerate launch` it is split over all GPUs; the rows are the same in any case. No pictures come with the
-book: they are fetched from the hub, or read from a folder in the benchmark's original layout. A benchmark is one record, a
-`Benchmark`; `register` makes one of your own known.
+The same from a shell: `whatwhere bench Qwen/Qwen2-VL-2B-Instruct whatsup-b --scale 99 8 --out
+results/scaled`. Killed, it goes on where it was; under `accelerate launch` it is split over all
+GPUs; the rows are the same in any case. No pictures come with the
+book: they are fetched from the hub, or read from a folder in the benchmark's original layout. A
+    benchmark is one record, a `Benchmark`; `register` makes one of your own known.
 """
 
 from collections.abc import Callable
@@ -34,7 +37,8 @@ __all__ = [
     "Score", "compare", "gain", "items", "load", "paper", "processes", "records", "register",
     "run", "scores", "tabletop",
 ]  # fmt: skip
-PROTOCOLS = {"ours": prompts, "paper": paper}  # whose words, samples, reading of answers, pixels and decoding
+# whose words, samples, reading of answers, pixels and decoding
+PROTOCOLS = {"ours": prompts, "paper": paper}
 
 
 def items(
@@ -64,25 +68,37 @@ def items(
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed is a whole number from 0 up, not {seed!r}.")
     if data is not None and revision is not None:
-        raise ValueError("A revision is one of the hub's data sets: give either data, a folder of your own, or a revision.")
+        raise ValueError(
+            "A revision is one of the hub's data sets: give either data, a folder of your own, "
+            "or a revision."
+        )
     theirs = record.paper if protocol == "paper" else None
     if protocol == "paper" and theirs is None:
         raise ValueError(f"The paper has no protocol for {benchmark}: leave protocol out.")
     if record.draw is not None:
         if data is not None or revision is not None:
-            raise ValueError(f"{benchmark} is drawn on the spot: it takes neither data nor a revision.")
+            raise ValueError(
+                f"{benchmark} is drawn on the spot: it takes neither data nor a revision."
+            )
         found = record.draw()
     else:
         if data is None:
             if not record.hub:
                 files = record.layout or "its files"
-                raise ValueError(f"{benchmark} is not on the hub: give data, the folder that holds {files}.")
+                raise ValueError(
+                    f"{benchmark} is not on the hub: give data, the folder that holds {files}."
+                )
             data, revision = hub.dataset(record.hub, record.patterns, revision or record.revision)
         order = None if theirs and not theirs.shuffled else seed
         assert record.read is not None  # a record that draws no items reads them: `register` looks
-        found = check_pictures(record.read(Folder(data, benchmark), order, (theirs or record).ask), benchmark)
+        found = check_pictures(
+            record.read(Folder(data, benchmark), order, (theirs or record).ask), benchmark
+        )
     if not isinstance(found, list) or not all(isinstance(item, Item) for item in found):
-        raise ValueError(f"The items of {benchmark} are not a list of benchmarks.Item, as its record should give them.")
+        raise ValueError(
+            f"The items of {benchmark} are not a list of benchmarks.Item, as its record should "
+            "give them."
+        )
     if not found:
         raise ValueError(f"The files of {benchmark} hold no question.")
     names = [item.id for item in found]
@@ -144,16 +160,31 @@ def run(
     """
     mine = processes()
     if mine.count > 1 and out is None:
-        raise ValueError("A run that is split over several processes needs out=, the folder in which their rows come together.")
+        raise ValueError(
+            "A run that is split over several processes needs out=, the folder in which their "
+            "rows come together."
+        )
     check_count("batch_size", batch_size)
     if max_pixels != "auto" and isinstance(model, VLM):
-        raise ValueError("A model that is loaded has its bound already: set vlm.max_pixels, or use `with images.bounded(…)`.")
+        raise ValueError(
+            "A model that is loaded has its bound already: set vlm.max_pixels, or use `with "
+            "images.bounded(…)`."
+        )
     if max_pixels != "auto" and protocol == "paper":
-        raise ValueError("The paper's protocol has its own bounds of pixels: leave max_pixels out, or take protocol='ours'.")
-    scaling, compressed = _scaling(scale), _compression(compress, decoder, keep, ways, out is not None)
-    asked, found = items(benchmark, data, seed, limit, revision, protocol)  # before the model, which may be large
-    vlm = model if isinstance(model, VLM) else loading.load(
-        model, device=mine.device or "auto", dtype=dtype, max_pixels=max_pixels
+        raise ValueError(
+            "The paper's protocol has its own bounds of pixels: leave max_pixels out, or take "
+            "protocol='ours'."
+        )
+    scaling, compressed = (
+        _scaling(scale),
+        _compression(compress, decoder, keep, ways, out is not None),
+    )
+    # before the model, which may be large
+    asked, found = items(benchmark, data, seed, limit, revision, protocol)
+    vlm = (
+        model
+        if isinstance(model, VLM)
+        else loading.load(model, device=mine.device or "auto", dtype=dtype, max_pixels=max_pixels)
     )
     if isinstance(decoder, (str, Path)):
         decoder = _compress.load_decoder(decoder, vlm)
@@ -165,25 +196,35 @@ def run(
             changes.enter_context(paper.bounded(vlm))
             asked = paper.asked_of(vlm.family, asked)
         settings = {
-            "benchmark": benchmark, "protocol": protocol, "model": vlm.name, **identity.of(vlm, plain), "compress": compressed,
+            "benchmark": benchmark, "protocol": protocol, "model": vlm.name,
+            **identity.of(vlm, plain), "compress": compressed,
             "decoder": None if decoder is None else identity.decoder(decoder),
             "blind": blind, "limit": limit, "seed": seed, "batch_size": batch_size,
             "max_new_tokens": paper.WORDS if protocol == "paper" else known(benchmark).words,
-            "revision": found, "questions": len(asked), "data": digest(asked), "device": str(vlm.device),
+            "revision": found, "questions": len(asked), "data": digest(asked),
+            "device": str(vlm.device),
         }  # fmt: skip
         if blind:
             asked = blinded(asked, seed)
-        how = None if compress is None else {"which": compress, "decoder": decoder, "keep": keep, **ways}
-        runner = running.Runner(vlm, asked, batch_size, settings["max_new_tokens"], how, seed, plain)
+        how = (
+            None
+            if compress is None
+            else {"which": compress, "decoder": decoder, "keep": keep, **ways}
+        )
+        runner = running.Runner(
+            vlm, asked, batch_size, settings["max_new_tokens"], how, seed, plain
+        )
         runner.try_first()
         hooks = identity.changing(vlm.model)
         if hooks and out is not None:
             raise ValueError(
-                f"{vlm.name} is being changed by {', '.join(hooks)}, and a folder could not say what that does: leave its "
+                f"{vlm.name} is being changed by {', '.join(hooks)}, and a folder could not say "
+                "what that does: leave its "
                 "context first, say the same by compress= or scale=, or keep nothing (out=None)."
             )
         settings |= {"hooks": hooks} if hooks else {}
-        with runner.shortened(0):  # what cannot be asked for is refused before there is a folder that says it was
+        # what cannot be asked for is refused before there is a folder that says it was
+        with runner.shortened(0):
             pass
         folder = running.begin(out, settings) if out is not None else None
         rows = runner.run(folder, mine, progress)
@@ -200,34 +241,55 @@ def _scaling(scale: Any) -> dict[str, Any] | None:
         return None
     known = isinstance(named, dict) and set(named) in ({"alpha", "p"}, {"alpha", "k", "c"})
     if not known or not all(isinstance(each, Real) for each in named.values()):
-        raise ValueError(f"scale is two numbers, alpha and p, or a dictionary of alpha, k and c, the sigmoid's; not {scale!r}.")
+        raise ValueError(
+            "scale is two numbers, alpha and p, or a dictionary of alpha, k and c, the "
+            f"sigmoid's; not {scale!r}."
+        )
     return named
 
 
 def _compression(compress, decoder, keep, ways, kept):
-    """What a run's settings say of its compression, everything that was left open included; None for none.
+    """What a run's settings say of its compression, everything that was left open included; None
+    for none.
 
     kept: are its rows? Then a function needs a checksum.
     """
     unknown = [name for name in ways if name not in running.WAYS]
     if unknown:
-        raise TypeError(f"run takes no {unknown[0]!r}; what it hands on to compress.compressed is {', '.join(running.WAYS)}.")
+        raise TypeError(
+            f"run takes no {unknown[0]!r}; what it hands on to compress.compressed is "
+            f"{', '.join(running.WAYS)}."
+        )
     if compress is None and (keep is not None or decoder is not None or ways):
-        raise ValueError(f"keep, decoder, {', '.join(running.WAYS)} belong to a way of compressing: say which by compress.")
+        raise ValueError(
+            f"keep, decoder, {', '.join(running.WAYS)} belong to a way of compressing: say "
+            "which by compress."
+        )
     if compress is None:
         return None
     if callable(compress):
         if decoder is not None or keep is not None:
-            raise ValueError("A function of a Sight takes neither decoder nor keep: what it needs, it brings along.")
+            raise ValueError(
+                "A function of a Sight takes neither decoder nor keep: what it needs, it brings "
+                "along."
+            )
         name = fingerprint.of(compress) if kept else fingerprint.label(compress)
         return {"method": name, "keep": None, **running.WAYS, **ways}
     try:
         name = _compress.named(compress)
     except ValueError:
         known_ones = ", ".join((*_compress.WORDS, *_compress.BASELINES))
-        raise ValueError(f"compress is {known_ones}, or a function of a compress.Sight, not {compress!r}.") from None
+        raise ValueError(
+            f"compress is {known_ones}, or a function of a compress.Sight, not {compress!r}."
+        ) from None
     if name in _compress.WORDS and decoder is None:
-        raise ValueError(f"Method {compress} reads with a visual decoder: give decoder=, a folder that `whatwhere distil` wrote.")
+        raise ValueError(
+            f"Method {compress} reads with a visual decoder: give decoder=, a folder that "
+            "`whatwhere distil` wrote."
+        )
     if name in _compress.BASELINES and keep is None:
-        raise ValueError(f"'{compress}' needs keep=, how many visual tokens are to be left: a number, or a share such as 0.5.")
+        raise ValueError(
+            f"'{compress}' needs keep=, how many visual tokens are to be left: a number, or a "
+            "share such as 0.5."
+        )
     return {"method": name, "keep": keep, **running.WAYS, **ways}

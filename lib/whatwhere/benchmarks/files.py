@@ -1,4 +1,5 @@
-"""A folder of a benchmark's files, and what can be wrong with them, in sentences that name the file."""
+"""A folder of a benchmark's files, and what can be wrong with them, in sentences that name the
+file."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ class Folder:
         except (OSError, RuntimeError):  # a name too long for a folder, the home of nobody
             there = False
         if not there:
-            raise FileNotFoundError(f"There is no folder '{self.path}' for {benchmark} (looked from {Path.cwd()}).")
+            raise FileNotFoundError(
+                f"There is no folder '{self.path}' for {benchmark} (looked from {Path.cwd()})."
+            )
 
     def find(self, pattern: str) -> list[Path]:
         """The paths of all files whose name matches, in order."""
@@ -37,10 +40,14 @@ class Folder:
         """The path of the one file of that name."""
         found = self.find(pattern)
         if len(found) > 1:
-            raise ValueError(f"'{self.path}' holds {len(found)} files {pattern}, such as '{found[0]}'; give the folder of one.")
+            raise ValueError(
+                f"'{self.path}' holds {len(found)} files {pattern}, such as '{found[0]}'; give "
+                "the folder of one."
+            )
         if not found:
             raise FileNotFoundError(
-                f"'{self.path}' holds no {pattern}, which {self.benchmark} needs; give the folder that holds it in its original "
+                f"'{self.path}' holds no {pattern}, which {self.benchmark} needs; give the "
+                "folder that holds it in its original "
                 "layout, or none, and it is fetched from the hub."
             )
         return found[0]
@@ -50,7 +57,9 @@ class Folder:
         try:
             return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
         except UnicodeDecodeError:
-            raise ValueError(f"'{path}' is not UTF-8 text, so it is no file of {self.benchmark}.") from None
+            raise ValueError(
+                f"'{path}' is not UTF-8 text, so it is no file of {self.benchmark}."
+            ) from None
         except OSError as error:
             raise ValueError(f"'{path}' cannot be read ({error.strerror}).") from None
 
@@ -59,13 +68,20 @@ class Folder:
         path = self.only(name)
         value = parsed(self.text(path), f"'{path}'")
         if not isinstance(value, kind):
-            raise ValueError(f"'{path}' holds a {type(value).__name__} where {self.benchmark} has a {kind.__name__}.")
+            raise ValueError(
+                f"'{path}' holds a {type(value).__name__} where {self.benchmark} has a "
+                f"{kind.__name__}."
+            )
         return value
 
     def lines(self, name: str) -> list[tuple[str, dict[str, Any]]]:
         """[(place, dictionary)] of a file of JSON lines."""
         path = self.only(name)
-        places = ((f"'{path}', line {n}", line) for n, line in enumerate(self.text(path).split("\n"), 1) if line.strip())
+        places = (
+            (f"'{path}', line {n}", line)
+            for n, line in enumerate(self.text(path).split("\n"), 1)
+            if line.strip()
+        )
         return [(at, parsed(line, at)) for at, line in places]
 
     def parquet(
@@ -78,32 +94,45 @@ class Folder:
                 table = pd.read_parquet(path)
                 found = table.to_dict("records")  # texts are decoded only here
             except ImportError:
-                raise ImportError("The hub's files are parquet, which pandas reads with pyarrow: pip install pyarrow.") from None
+                raise ImportError(
+                    "The hub's files are parquet, which pandas reads with pyarrow: pip install "
+                    "pyarrow."
+                ) from None
             except Exception as error:  # pyarrow has many, for files cut short or of another kind
-                raise ValueError(f"'{path}' is no parquet file that can be read ({first_line(error)}).") from None
+                raise ValueError(
+                    f"'{path}' is no parquet file that can be read ({first_line(error)})."
+                ) from None
             lacking = [name for name in columns if name not in table]
             if lacking:
                 raise ValueError(
-                    f"'{path}' has no column '{lacking[0]}', which {self.benchmark} needs; it has {', '.join(map(str, table))}."
+                    f"'{path}' has no column '{lacking[0]}', which {self.benchmark} needs; it "
+                    f"has {', '.join(map(str, table))}."
                 )
             rows += [(f"'{path}', row {n}", row) for n, row in enumerate(found)]
         return rows
 
     def picture(self, *names: str) -> Path:
-        """The path of a picture, by the first of these names that is there; else the first, and `check_pictures` will say so."""
+        """The path of a picture, by the first of these names that is there; else the first, and
+        `check_pictures` will say so."""
         for name in names:
             if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise ValueError(f"{self.benchmark} names a picture {str(name)[:200]!r}, which does not lie in '{self.path}'.")
+                raise ValueError(
+                    f"{self.benchmark} names a picture {str(name)[:200]!r}, which does not lie "
+                    f"in '{self.path}'."
+                )
         paths = [self.path / name for name in names]
         return next((path for path in paths if _is_file(path)), paths[0])
 
 
 def check_pictures(items: list[Item], benchmark: str) -> list[Item]:
     """Refuse a benchmark some of whose pictures are missing, before a model is asked anything."""
-    lacking = {item.image for item in items if isinstance(item.image, Path) and not _is_file(item.image)}
+    lacking = {
+        item.image for item in items if isinstance(item.image, Path) and not _is_file(item.image)
+    }
     if lacking:
         raise FileNotFoundError(
-            f"{len(lacking)} of the pictures of {benchmark} are missing, '{min(lacking)}' for one; nothing was asked. "
+            f"{len(lacking)} of the pictures of {benchmark} are missing, '{min(lacking)}' for "
+            "one; nothing was asked. "
             "Unpack its images beside its questions."
         )
     return items
@@ -123,9 +152,14 @@ def field(row: Any, name: str, kind: Any, at: str) -> Any:
         at: where the row stands.
     """
     if not isinstance(row, dict) or name not in row:
-        raise ValueError(f"{at} has no '{name}'; it has {', '.join(map(str, row)) if isinstance(row, dict) else repr(row)[:80]}.")
+        raise ValueError(
+            f"{at} has no '{name}'; it has "
+            f"{', '.join(map(str, row)) if isinstance(row, dict) else repr(row)[:80]}."
+        )
     if kind is not None and (not isinstance(row[name], kind) or isinstance(row[name], bool)):
-        raise ValueError(f"{at}: '{name}' is {str(row[name])[:80]!r}, which is not what it should be.")
+        raise ValueError(
+            f"{at}: '{name}' is {str(row[name])[:80]!r}, which is not what it should be."
+        )
     return row[name]
 
 
@@ -135,7 +169,10 @@ def from_column(image: Any, at: str) -> bytes:
         image = image[0]
     data = image.get("bytes") if isinstance(image, dict) else None
     if not isinstance(data, bytes) or not data:
-        raise ValueError(f"{at} holds no picture: its column has {str(image)[:60]!r} where the bytes of one should be.")
+        raise ValueError(
+            f"{at} holds no picture: its column has {str(image)[:60]!r} where the bytes of one "
+            "should be."
+        )
     return data
 
 

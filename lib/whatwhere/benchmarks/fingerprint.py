@@ -1,9 +1,12 @@
-"""What a function is called and a checksum of all that it does, so that answers of two functions never share a folder.
+"""What a function is called and a checksum of all that it does, so that answers of two functions
+never share a folder.
 
-A name would not do: `alike(0.9)` and `alike(0.5)` of one closure have one name and one source. So the checksum is of its byte
-code and constants, of its defaults and what it closes over, and of the globals that it reads: numbers, texts, arrays, tensors,
-decoders, models, objects of plain classes, and other functions, each in the same way. What was installed counts by its name,
-and another module of one's own by its file. What may hide something, such as a generator of random numbers, is refused.
+A name would not do: `alike(0.9)` and `alike(0.5)` of one closure have one name and one source. So
+the checksum is of its byte code and constants, of its defaults and what it closes over, and of the
+globals that it reads: numbers, texts, arrays, tensors, decoders, models, objects of plain classes,
+and other functions, each in the same way. What was installed counts by its name, and another module
+of one's own by its file. What may hide something, such as a generator of random numbers, is
+refused.
 """
 
 import hashlib
@@ -22,13 +25,14 @@ from . import identity
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 # of a class what says nothing of what its objects do
 ASIDE = {
-    "__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__match_args__",
-    "__dataclass_params__", "__dataclass_fields__", "__static_attributes__", "__firstlineno__",
+    "__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__",
+    "__match_args__", "__dataclass_params__", "__dataclass_fields__", "__static_attributes__",
+    "__firstlineno__",
 }  # fmt: skip
 
 
 def of(function: Any) -> str:
-    """"alike.<locals>.way 0f3a…": a name and a checksum.
+    """ "alike.<locals>.way 0f3a…": a name and a checksum.
 
     Raises:
         ValueError: for a function that holds on to what has none.
@@ -45,7 +49,8 @@ def label(function: Any) -> str:
 
 
 def _told(value, home, within):
-    """A value of JSON that is another one for every other value. home: the module that the function is from."""
+    """A value of JSON that is another one for every other value. home: the module that the function
+    is from."""
     kind = type(value)
     if kind in PLAIN:
         return [kind.__name__, repr(value)]
@@ -108,8 +113,10 @@ def _told(value, home, within):
     if state is not None:
         return ["object", also(kind), also(state)]
     raise ValueError(
-        f"A run's folder says by which function tokens were chosen, and this one holds on to a {kind.__qualname__}, which no "
-        "checksum can tell from another: let it hold numbers, texts, arrays and functions only, or keep nothing (out=None)."
+        "A run's folder says by which function tokens were chosen, and this one holds on to a "
+        f"{kind.__qualname__}, which no "
+        "checksum can tell from another: let it hold numbers, texts, arrays and functions only, "
+        "or keep nothing (out=None)."
     )
 
 
@@ -125,7 +132,8 @@ def _held(function):
 
 
 def _state(value):
-    """[arguments, attributes] that make an object of a class written in Python alone; None of one that may hide something."""
+    """[arguments, attributes] that make an object of a class written in Python alone; None of one
+    that may hide something."""
     kind = type(value)
     own = (kind.__reduce_ex__, kind.__reduce__, kind.__getstate__)
     if own != (object.__reduce_ex__, object.__reduce__, object.__getstate__):
@@ -155,7 +163,8 @@ def _names(code):
 
 
 def _module(name):
-    """What tells a module: its name if it was installed, with a checksum of its file if it was not."""
+    """What tells a module: its name if it was installed, with a checksum of its file if it was
+    not."""
     name = name or "builtins"
     path, top = getattr(sys.modules.get(name), "__file__", None), name.partition(".")[0]
     ours = top in sys.stdlib_module_names or top == __name__.partition(".")[0]

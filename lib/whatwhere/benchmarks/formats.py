@@ -1,8 +1,9 @@
 """The benchmarks' own files → items: their original layout in a folder, or the hub's parquet files.
 
-Each reader takes a `Folder`, the seed of the options' order (None: as they stand), and what makes a question: a function of
-`prompts`, whose words are lmms-eval's, or of `paper`. It finds out which of the two layouts lies there, and refuses what it
-does not understand with a sentence that names the file. Nothing is downloaded here.
+Each reader takes a `Folder`, the seed of the options' order (None: as they stand), and what makes a
+question: a function of `prompts`, whose words are lmms-eval's, or of `paper`. It finds out which of
+the two layouts lies there, and refuses what it does not understand with a sentence that names the
+file. Nothing is downloaded here.
 """
 
 import re
@@ -39,12 +40,17 @@ def whatsup(
         for n, row in enumerate(folder.json(f"{stem}_dataset.json", list)):
             at = f"entry {n} of {stem}_dataset.json"
             path = field(row, "image_path", str, at)
-            image = folder.picture(path.removeprefix("data/"), path, f"{stem}/{Path(path).name}", Path(path).name)
+            image = folder.picture(
+                path.removeprefix("data/"), path, f"{stem}/{Path(path).name}", Path(path).name
+            )
             yield at, image, field(row, "caption_options", list, at)
 
     rows = _captioned(folder, split)
     rows = original() if rows is None else rows
-    return [controlled(f"{split}/{n}", image, captions, seed, at, ask) for n, (at, image, captions) in enumerate(rows)]
+    return [
+        controlled(f"{split}/{n}", image, captions, seed, at, ask)
+        for n, (at, image, captions) in enumerate(rows)
+    ]
 
 
 def controlled(
@@ -59,10 +65,18 @@ def controlled(
     captions = _captions(captions, 4, at)
     (first, relation, second), *others = [_related(caption, at) for caption in captions]
     if len({relation, *(each[1] for each in others)}) < 4:
-        raise ValueError(f"{at} has two captions of one relation, of which only one can be right: {str(captions)[:200]}.")
+        raise ValueError(
+            f"{at} has two captions of one relation, of which only one can be right: "
+            f"{str(captions)[:200]}."
+        )
     about: dict[str, Any] = {"relation": relation}
-    if name.startswith("Controlled_Images_A") and (first, second) == ("pillow", "chair") and relation in ("left", "right"):
-        about["swapped"] = True  # these two pictures carry each other's label: amitakamath/whatsup_vlms, issue 4
+    if (
+        name.startswith("Controlled_Images_A")
+        and (first, second) == ("pillow", "chair")
+        and relation in ("left", "right")
+    ):
+        # these two pictures carry each other's label: amitakamath/whatsup_vlms, issue 4
+        about["swapped"] = True
     return by_letter(name, image, captions, seed, ask, group=f"{first} and {second}", about=about)
 
 
@@ -88,7 +102,10 @@ def spatial(
         for n, row in enumerate(folder.json(f"{stem}_{part}_obj.json", list)):
             at = f"entry {n} of {stem}_{part}_obj.json"
             if not isinstance(row, list) or len(row) != 3:
-                raise ValueError(f"The {at} is not [image id, right caption, wrong caption], but {str(row)[:80]!r}.")
+                raise ValueError(
+                    f"The {at} is not [image id, right caption, wrong caption], but "
+                    f"{str(row)[:80]!r}."
+                )
             name = f"{str(row[0]).zfill(digits)}.jpg"
             yield at, folder.picture(f"{pictures}/{name}", name), row[1:]
 
@@ -96,7 +113,10 @@ def spatial(
     for part in ("one", "two"):
         rows = _captioned(folder, f"{split}_{part}_obj")
         rows = enumerate(original(part) if rows is None else rows)
-        items += [placed(f"{split}_{part}_obj/{n}", image, captions, seed, at, ask) for n, (at, image, captions) in rows]
+        items += [
+            placed(f"{split}_{part}_obj/{n}", image, captions, seed, at, ask)
+            for n, (at, image, captions) in rows
+        ]
     return items
 
 
@@ -109,24 +129,34 @@ def placed(
     ask: Callable[..., str] = prompts.captions,
 ) -> Item:
     """The item of one picture of COCO- or GQA-spatial, from its right and its wrong caption."""
-    group = getattr(image, "stem", name)  # questions about one picture are drawn together, where its name is known
+    # questions about one picture are drawn together, where its name is known
+    group = getattr(image, "stem", name)
     part = "one object" if "_one_obj/" in name else "two objects"
-    return by_letter(name, image, _captions(captions, 2, at), seed, ask, group=group, about={"part": part})
+    return by_letter(
+        name, image, _captions(captions, 2, at), seed, ask, group=group, about={"part": part}
+    )
 
 
 def _captioned(folder, split):
     """(place, picture, captions) of the hub's files of a split; None where there are none."""
     paths = folder.find(f"*{split}*.parquet")
     rows = folder.parquet(paths, ["image_options", "caption_options"])
-    return [(at, from_column(row["image_options"], at), row["caption_options"]) for at, row in rows] if paths else None
+    return (
+        [(at, from_column(row["image_options"], at), row["caption_options"]) for at, row in rows]
+        if paths
+        else None
+    )
 
 
 def pope(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]:
-    """POPE: is it there? Half the things asked about are; the others are random, popular or adversarial."""
+    """POPE: is it there? Half the things asked about are; the others are random, popular or
+    adversarial."""
     pictures = {}  # each is asked about many times
 
     def hub(paths, part=None):
-        columns = ["question_id", "question", "answer", "image_source", "image"] + ["category"] * (part is None)
+        columns = ["question_id", "question", "answer", "image_source", "image"] + ["category"] * (
+            part is None
+        )
         for at, row in folder.parquet(paths, columns):
             source = field(row, "image_source", str, at)
             image = pictures.setdefault(source, from_column(row["image"], at))
@@ -137,9 +167,20 @@ def pope(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item
         for at, row in folder.lines(f"coco_pope_{part}.json"):
             number, name = field(row, "question_id", (str, int), at), field(row, "image", str, at)
             image = folder.picture(f"val2014/{name}", f"images/{name}", name)
-            yield at, part, number, image, image.stem, field(row, "text", None, at), field(row, "label", None, at)
+            yield (
+                at,
+                part,
+                number,
+                image,
+                image.stem,
+                field(row, "text", None, at),
+                field(row, "label", None, at),
+            )
 
-    found, mixed = {part: folder.find(f"*{part}*.parquet") for part in POPE}, folder.find("test-*.parquet")
+    found, mixed = (
+        {part: folder.find(f"*{part}*.parquet") for part in POPE},
+        folder.find("test-*.parquet"),
+    )
     if all(found.values()):
         rows = [row for part in POPE for row in hub(found[part], part)]
     else:
@@ -148,9 +189,16 @@ def pope(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item
     for at, part, number, image, source, question, label in rows:
         gold = str(label).strip().lower()
         if gold not in ("yes", "no") or part not in POPE:
-            raise ValueError(f"{at}: a label is yes or no, in one of {', '.join(POPE)}; not {label!r} in {part!r}.")
+            raise ValueError(
+                f"{at}: a label is yes or no, in one of {', '.join(POPE)}; not {label!r} in "
+                f"{part!r}."
+            )
         asked = ask(_text(question, "question", at))
-        items.append(Item(f"{part}/{number}", image, asked, "yes/no", gold, group=source, about={"part": part}))
+        items.append(
+            Item(
+                f"{part}/{number}", image, asked, "yes/no", gold, group=source, about={"part": part}
+            )
+        )
     return items
 
 
@@ -164,15 +212,26 @@ def gqa(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]
         rows = [(at, field(row, "id", (str, int), at), row) for at, row in rows]
     else:
         pictures = None
-        rows = [(f"question {n} of testdev_balanced_questions.json", n, row)
-                for n, row in folder.json("testdev_balanced_questions.json", dict).items()]  # fmt: skip
+        rows = [
+            (f"question {n} of testdev_balanced_questions.json", n, row)
+            for n, row in folder.json("testdev_balanced_questions.json", dict).items()
+        ]
     items = []
     for at, number, row in rows:
         name = str(field(row, "imageId", (str, int), at))
-        image = folder.picture(f"images/{name}.jpg", f"{name}.jpg") if pictures is None else pictures.get(name)
+        image = (
+            folder.picture(f"images/{name}.jpg", f"{name}.jpg")
+            if pictures is None
+            else pictures.get(name)
+        )
         if image is None:
-            raise ValueError(f"{at}: the picture '{name}' is not among those of the hub's files; fetch them again.")
-        question, gold = (_text(field(row, each, str, at), each, at) for each in ("question", "answer"))
+            raise ValueError(
+                f"{at}: the picture '{name}' is not among those of the hub's files; fetch them "
+                "again."
+            )
+        question, gold = (
+            _text(field(row, each, str, at), each, at) for each in ("question", "answer")
+        )
         items.append(Item(str(number), image, ask(question), "word", gold, group=name))
     return items
 
@@ -181,26 +240,51 @@ def textvqa(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[I
     """TextVQA, validation: ten people's answers each."""
     parquet = folder.find("validation-*.parquet")
     if parquet:
-        rows = [(at, row, from_column(row["image"], at))
-                for at, row in folder.parquet(parquet, ["question_id", "image_id", "question", "answers", "image"])]  # fmt: skip
+        rows = [
+            (at, row, from_column(row["image"], at))
+            for at, row in folder.parquet(
+                parquet, ["question_id", "image_id", "question", "answers", "image"]
+            )
+        ]
     else:
-        data = field(folder.json("TextVQA_0.5.1_val.json", dict), "data", list, "TextVQA_0.5.1_val.json")
+        data = field(
+            folder.json("TextVQA_0.5.1_val.json", dict), "data", list, "TextVQA_0.5.1_val.json"
+        )
         rows = [(f"entry {n} of TextVQA_0.5.1_val.json", row, None) for n, row in enumerate(data)]
     items = []
     for at, row, image in rows:
-        name, answers = str(field(row, "image_id", (str, int), at)), _strings(field(row, "answers", None, at))
+        name, answers = (
+            str(field(row, "image_id", (str, int), at)),
+            _strings(field(row, "answers", None, at)),
+        )
         if answers is None or len(answers) != 10:
-            raise ValueError(f"{at} has not the ten people's answers that TextVQA has, but {str(row['answers'])[:80]!r}.")
+            raise ValueError(
+                f"{at} has not the ten people's answers that TextVQA has, but "
+                f"{str(row['answers'])[:80]!r}."
+            )
         if image is None:
             image = folder.picture(f"train_images/{name}.jpg", f"images/{name}.jpg", f"{name}.jpg")
         question = ask(_text(row.get("question"), "question", at))
-        items.append(Item(str(field(row, "question_id", (str, int), at)), image, question, "soft", answers, group=name))
+        items.append(
+            Item(
+                str(field(row, "question_id", (str, int), at)),
+                image,
+                question,
+                "soft",
+                answers,
+                group=name,
+            )
+        )
     return items
 
 
 def mmbench(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]:
-    """MMBench-EN, dev: options in the given order, each question also with its options rotated (index + millions)."""
-    parquet, needed = folder.find("dev-*.parquet"), ["index", "question", "hint", "answer", "A", "B", "C", "D", "image"]
+    """MMBench-EN, dev: options in the given order, each question also with its options rotated
+    (index + millions)."""
+    parquet, needed = (
+        folder.find("dev-*.parquet"),
+        ["index", "question", "hint", "answer", "A", "B", "C", "D", "image"],
+    )
     if parquet:
         rows = folder.parquet(parquet, needed)
     else:
@@ -208,53 +292,97 @@ def mmbench(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[I
         try:
             table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
         except Exception as error:  # pandas has many
-            raise ValueError(f"'{path}' is no table that can be read ({first_line(error)}).") from None
+            raise ValueError(
+                f"'{path}' is no table that can be read ({first_line(error)})."
+            ) from None
         lacking = [name for name in needed if name not in table]
         if lacking:
-            raise ValueError(f"'{path}' has no column '{lacking[0]}', which {folder.benchmark} needs; it has {', '.join(table)}.")
+            raise ValueError(
+                f"'{path}' has no column '{lacking[0]}', which {folder.benchmark} needs; it has "
+                f"{', '.join(table)}."
+            )
         rows = [(f"'{path}', row {n}", row) for n, row in enumerate(table.to_dict("records"))]
     pictures = {str(row["index"]): row["image"] for _, row in rows}
     items = []
     for at, row in rows:
         if not re.fullmatch("[0-9]{1,18}", str(row["index"])):
             raise ValueError(f"{at}: an index is a whole number, not {row['index']!r}.")
-        options = {letter: _text(row[letter], f"option {letter}", at) for letter in "ABCD" if not empty(row[letter])}
+        options = {
+            letter: _text(row[letter], f"option {letter}", at)
+            for letter in "ABCD"
+            if not empty(row[letter])
+        }
         gold = str(row["answer"]).strip()
         if gold not in options:
-            raise ValueError(f"{at}: the answer {row['answer']!r} is none of its options ({', '.join(options)}).")
+            raise ValueError(
+                f"{at}: the answer {row['answer']!r} is none of its options ({', '.join(options)})."
+            )
         image = row["image"]
         if isinstance(image, str):
             if image.isdecimal() and image not in pictures:
-                raise ValueError(f"{at} has no picture of its own, and names row {image!r} for it, which is not in the file.")
-            image = from_base64(pictures.get(image, image), at)  # a rotated copy may name the row that has the picture
+                raise ValueError(
+                    f"{at} has no picture of its own, and names row {image!r} for it, which is "
+                    "not in the file."
+                )
+            # a rotated copy may name the row that has the picture
+            image = from_base64(pictures.get(image, image), at)
         else:
             image = from_column(image, at)
         hint = "" if empty(row["hint"]) else _text(row["hint"], "hint", at)
-        question, index = ask(_text(row["question"], "question", at), options, hint), int(row["index"])
+        question, index = (
+            ask(_text(row["question"], "question", at), options, hint),
+            int(row["index"]),
+        )
         about = {"part": str(row.get("category", ""))}
-        items.append(Item(str(index), image, question, "choice", gold, options, group=str(index % 1_000_000), about=about))
+        items.append(
+            Item(
+                str(index),
+                image,
+                question,
+                "choice",
+                gold,
+                options,
+                group=str(index % 1_000_000),
+                about=about,
+            )
+        )
     return items
 
 
 def _related(caption, at):
     """("beer bottle", "left", "armchair") of "A beer bottle to the left of a armchair"."""
-    found = re.fullmatch(rf"an? (.+?) ({'|'.join(_RELATIONS)}) an? (.+?)\.?", caption.strip(), flags=re.IGNORECASE)
+    found = re.fullmatch(
+        rf"an? (.+?) ({'|'.join(_RELATIONS)}) an? (.+?)\.?", caption.strip(), flags=re.IGNORECASE
+    )
     if not found:
-        raise ValueError(f"{at}: {caption!r} is no caption of What's Up, such as 'A mug to the left of a plate'.")
+        raise ValueError(
+            f"{at}: {caption!r} is no caption of What's Up, such as 'A mug to the left of a plate'."
+        )
     return found[1].lower(), _RELATIONS[found[2].lower()], found[3].lower()
 
 
 def _captions(captions, n, at):
     found = _strings(captions)
-    if found is None or len(found) != n or len(set(found)) != n or not all(each.strip() for each in found):
-        raise ValueError(f"{at} has not {n} different captions to choose from, but {str(captions)[:120]}.")
+    if (
+        found is None
+        or len(found) != n
+        or len(set(found)) != n
+        or not all(each.strip() for each in found)
+    ):
+        raise ValueError(
+            f"{at} has not {n} different captions to choose from, but {str(captions)[:120]}."
+        )
     return found
 
 
 def _strings(value):
     """A list of strings, of a list or of a parquet file's array of them; None of anything else."""
     value = value.tolist() if hasattr(value, "tolist") else value
-    return list(value) if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value) else None
+    return (
+        list(value)
+        if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
+        else None
+    )
 
 
 def _text(value, what, at):

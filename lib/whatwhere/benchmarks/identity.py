@@ -1,8 +1,10 @@
-"""What a run is of: everything that can change an answer, in short, so that answers of two kinds are not mixed.
+"""What a run is of: everything that can change an answer, in short, so that answers of two kinds
+are not mixed.
 
-What stands in WORDS is compared. A folder's spelling, a device, the number of processes and the time are not among it, and what
-the model is called is only a label: `models/m`, `./models/m` and a copy of that folder hold one model. Pictures have names of
-their own, in the rows (`picture`): one that is not asked about yet may still be mended.
+What stands in WORDS is compared. A folder's spelling, a device, the number of processes and the
+time are not among it, and what the model is called is only a label: `models/m`, `./models/m` and a
+copy of that folder hold one model. Pictures have names of their own, in the rows (`picture`): one
+that is not asked about yet may still be mended.
 """
 
 from __future__ import annotations
@@ -26,25 +28,32 @@ if TYPE_CHECKING:
     from ..models import VLM
 
 PIECE = 2**18  # 32-bit numbers in a piece of a tensor, which has a checksum of its own
-# The arithmetic; models and image processors; a prompt's tokens; a picture's pixels, decoded and resized; and 4-bit matrices.
-# Of their versions the first two numbers count: a release that only mends faults should not end a run that is half done.
+# The arithmetic; models and image processors; a prompt's tokens; a picture's pixels, decoded and
+# resized; and 4-bit matrices. Of their versions the first two numbers count: a release that only
+# mends faults should not end a run that is half done.
 LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "bitsandbytes")
 # {what is compared: (in words, from which other differences it would follow)}
 WORDS = {
-    "benchmark": ("the benchmark", ()), "protocol": ("the protocol", ()), "questions": ("the number of questions", ()),
+    "benchmark": ("the benchmark", ()), "protocol": ("the protocol", ()),
+    "questions": ("the number of questions", ()),
     "blind": ("whether each question is put beside another scene's picture (blind)", ()),
-    "seed": ("the seed", ()), "data": ("the questions, options or right answers", ("benchmark", "protocol", "questions", "seed")),
+    "seed": ("the seed", ()),
+    "data": ("the questions, options or right answers",
+        ("benchmark", "protocol", "questions", "seed")),
     "family": ("the model's family", ()), "dtype": ("the precision (dtype)", ()),
     "arithmetic": ("how exactly matrices are multiplied (float32 matmul precision, autocast)", ()),
     "quantisation": ("the quantisation", ()), "attention": ("the implementation of attention", ()),
-    "scale": ("RoPE scaling (scale)", ()), "frequencies": ("the rotary frequencies", ("scale", "family")),
+    "scale": ("RoPE scaling (scale)", ()),
+    "frequencies": ("the rotary frequencies", ("scale", "family")),
     "config": ("the model's config", ("family", "quantisation", "versions")),
     "weights": ("the model's weights", ("family", "dtype", "quantisation")),
     "image processor": ("the image processor's settings", ("protocol", "family", "versions")),
-    "tokenizer": ("the tokenizer", ("family", "versions")), "chat template": ("the chat template", ("family",)),
+    "tokenizer": ("the tokenizer", ("family", "versions")),
+    "chat template": ("the chat template", ("family",)),
     "decoding": ("how answers are decoded", ("protocol", "family")),
     "max_new_tokens": ("the most tokens of an answer", ("benchmark", "protocol")),
-    "batch_size": ("the number of questions at once", ()), "compress": ("the compression (compress)", ()),
+    "batch_size": ("the number of questions at once", ()),
+    "compress": ("the compression (compress)", ()),
     "decoder": ("the visual decoder", ("compress",)), "versions": ("the versions of libraries", ()),
 }  # fmt: skip
 
@@ -62,7 +71,9 @@ def of(vlm: VLM, plain: bool = True) -> dict[str, Any]:
     model, tokenizer = vlm.model, vlm.tokenizer
     config = model.config.to_dict()
     quantisation = config.pop("quantization_config", None)
-    parts = {"model": model.config} | {name: getattr(model.config, name, None) for name in model.config.sub_configs}
+    parts = {"model": model.config} | {
+        name: getattr(model.config, name, None) for name in model.config.sub_configs
+    }
     buffers = dict(model.named_buffers())
     tensors = buffers | model.state_dict()  # which has the scales of quantised matrices as well
     rotary = {name: tensors.pop(name) for name in buffers if name.endswith("inv_freq")}
@@ -92,18 +103,25 @@ def of(vlm: VLM, plain: bool = True) -> dict[str, Any]:
 
 
 def _numbers(tensor):
-    """Rotary frequencies, which each device computes for itself, and which may differ in their last bit."""
+    """Rotary frequencies, which each device computes for itself, and which may differ in their last
+    bit."""
     return " ".join(f"{number:.9g}" for number in tensor.flatten().tolist())
 
 
 def _without(settings):
     """Settings less what is no more than a label, or stands elsewhere, at any depth."""
-    labels = {"_name_or_path", "name_or_path", "transformers_version", "whatwhere", "dtype", "torch_dtype", "architectures",
-              "_attn_implementation", "attn_implementation", "_commit_hash", "_processor_class", "processor_class",
+    labels = {"_name_or_path", "name_or_path", "transformers_version", "whatwhere", "dtype",
+        "torch_dtype", "architectures",
+              "_attn_implementation", "attn_implementation", "_commit_hash", "_processor_class",
+              "processor_class",
               "_attn_implementation_internal", "_attn_implementation_autoset"}  # fmt: skip
     if isinstance(settings, dict):
-        return {str(name): _without(value) for name, value in settings.items() if name not in labels}
-    return [_without(value) for value in settings] if isinstance(settings, (list, tuple)) else settings
+        return {
+            str(name): _without(value) for name, value in settings.items() if name not in labels
+        }
+    return (
+        [_without(value) for value in settings] if isinstance(settings, (list, tuple)) else settings
+    )
 
 
 def _tokenizer(tokenizer):
@@ -113,7 +131,8 @@ def _tokenizer(tokenizer):
     if backend is None:  # one in Python
         return [special, tokenizer.get_vocab(), str(tokenizer.init_kwargs)]
     made = json.loads(backend.to_str())
-    rest = {name: value for name, value in made.items() if name not in ("padding", "truncation")}  # those of the last call
+    # those of the last call
+    rest = {name: value for name, value in made.items() if name not in ("padding", "truncation")}
     return [special, getattr(tokenizer, "clean_up_tokenization_spaces", None), rest]
 
 
@@ -132,16 +151,19 @@ def short(value: Any) -> str:
 
 @torch.no_grad()
 def checksum(tensors: Mapping[str, torch.Tensor]) -> str:
-    """A short name for {name: tensor}: of every bit of them, wherever they are. Any one number changed gives another name.
+    """A short name for {name: tensor}: of every bit of them, wherever they are. Any one number
+    changed gives another name.
 
-    Each piece is summed up, every 32 bits times an odd number of their own, modulo 2³²: a change of one of them, times an odd
-    number, is not zero. That is several times faster than a cryptographic checksum, and on a GPU nothing need be copied.
+    Each piece is summed up, every 32 bits times an odd number of their own, modulo 2³²: a change of
+    one of them, times an odd number, is not zero. That is several times faster than a cryptographic
+    checksum, and on a GPU nothing need be copied.
     """
     found, odd = hashlib.sha256(), _odd()
     for name, tensor in sorted(tensors.items()):
         if tensor.is_meta:
             raise ValueError(
-                f"'{name}' is not in memory (offloaded), so that it cannot be said which model's answers these are."
+                f"'{name}' is not in memory (offloaded), so that it cannot be said which "
+                "model's answers these are."
             )
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {_sums(tensor, odd)}".encode())
     return found.hexdigest()[:16]
@@ -179,7 +201,8 @@ def _odd():
 
 
 def decoder(made: Decoder) -> str:
-    """A short name for a visual decoder: its weights, and its words, which say what is equal and what is punctuation."""
+    """A short name for a visual decoder: its weights, and its words, which say what is equal and
+    what is punctuation."""
     return short(
         [checksum({"weight": made.weight}), list(map(str, getattr(made, "texts", made.words)))]
     )
@@ -210,7 +233,8 @@ def picture(image: Any) -> str:
 
 
 def changing(model: torch.nn.Module) -> list[str]:
-    """The names of functions that others hung into the model, and that may change what it answers."""
+    """The names of functions that others hung into the model, and that may change what it
+    answers."""
     hooks = [
         hook
         for part in model.modules()
@@ -229,12 +253,15 @@ def changing(model: torch.nn.Module) -> list[str]:
 
 
 def refusal(before: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """Why answers with settings `now` may not join those that were begun with `before`, and what to do; None if they may."""
+    """Why answers with settings `now` may not join those that were begun with `before`, and what to
+    do; None if they may."""
     lacking = [WORDS[name][0] for name in WORDS if name in now and name not in before]
     if lacking:
         return (
-            f"a run that an earlier version of this package began, which did not write down {', '.join(lacking)}: it cannot be "
-            "said whether this one would go on with it. Its answers are all there, for `benchmarks.load` and `whatwhere table`; "
+            "a run that an earlier version of this package began, which did not write down "
+            f"{', '.join(lacking)}: it cannot be "
+            "said whether this one would go on with it. Its answers are all there, for "
+            "`benchmarks.load` and `whatwhere table`; "
             "name another folder for new ones."
         )
     other = [name for name in WORDS if not _alike(name, before.get(name), now.get(name))]
@@ -256,7 +283,8 @@ def refusal(before: dict[str, Any], now: dict[str, Any]) -> str | None:
         else ""
     )
     return (
-        f"a run of something else, and answers that do not belong together are not mixed. What differs: {differ}.{hint} Name "
+        "a run of something else, and answers that do not belong together are not mixed. What "
+        f"differs: {differ}.{hint} Name "
         f"another folder, delete that one{back}; `whatwhere table` shows what it holds."
     )
 
@@ -292,8 +320,11 @@ def _values(name, before, now):
     """What was and what is, where a reader can do something with it."""
     if name == "versions":
         was, is_ = _series(before), _series(now)
-        return ", ".join(f"{each} {before.get(each)} then, {now.get(each)} now" for each in {**was, **is_}
-                         if was.get(each) != is_.get(each))  # fmt: skip
+        return ", ".join(
+            f"{each} {before.get(each)} then, {now.get(each)} now"
+            for each in {**was, **is_}
+            if was.get(each) != is_.get(each)
+        )
     if name == "frequencies":
         return "not those of then"
     if all(

@@ -38,19 +38,33 @@ class Item:
 
     def row(self, answer: str) -> dict[str, Any]:
         """What a results file keeps of the question and its answer: all but the picture."""
-        kept = {name: getattr(self, name) for name in ("id", "question", "kind", "gold", "options", "group", "about")}
+        kept = {
+            name: getattr(self, name)
+            for name in ("id", "question", "kind", "gold", "options", "group", "about")
+        }
         return {**kept, "answer": answer}
 
 
 def is_row(row: Any) -> bool:
     """Is this a row as `Item.row` makes it? What a results file holds is scored only if it is."""
-    if not isinstance(row, dict) or not _texts(row.get(name) for name in ("id", "question", "kind", "group", "answer")):
+    if not isinstance(row, dict) or not _texts(
+        row.get(name) for name in ("id", "question", "kind", "group", "answer")
+    ):
         return False
     gold, options, kept, given = (row.get(name) for name in ("gold", "options", "kept", "given"))
-    if not isinstance(row.get("about"), dict) or not isinstance(options, dict) or not _texts(options.values()):
+    if (
+        not isinstance(row.get("about"), dict)
+        or not isinstance(options, dict)
+        or not _texts(options.values())
+    ):
         return False
     if "kept" in row or "given" in row:  # of a run with compression
-        if type(kept) is not int or type(given) is not int or not 0 <= kept <= given < 2**53 or not given:
+        if (
+            type(kept) is not int
+            or type(given) is not int
+            or not 0 <= kept <= given < 2**53
+            or not given
+        ):
             return False
     if row["kind"] == "soft":
         return isinstance(gold, list) and bool(gold) and _texts(gold)
@@ -83,11 +97,14 @@ def by_letter(
         random.Random(f"{id}/{seed}").shuffle(order)
     texts = [texts[i] for i in order]
     options = dict(zip(prompts.LETTERS, texts))
-    return Item(id, image, ask(texts), "letter", prompts.LETTERS[order.index(right)], options, **more)
+    return Item(
+        id, image, ask(texts), "letter", prompts.LETTERS[order.index(right)], options, **more
+    )
 
 
 def read(row: dict) -> tuple[str | None, float]:
-    """(parsed, right) of a row: what the answer says, None if it says nothing that counts, and how right that is in [0, 1].
+    """(parsed, right) of a row: what the answer says, None if it says nothing that counts, and how
+    right that is in [0, 1].
 
     By the rules of `scoring`, each kind by its own.
     """
@@ -100,7 +117,8 @@ def read(row: dict) -> tuple[str | None, float]:
     else:
         parsed = _READERS[kind](answer, row["options"])
         right = float(parsed == gold)
-    return (parsed if parsed or right else None), right  # "A" is read as nothing, and right where people say "a"
+    # "A" is read as nothing, and right where people say "a"
+    return (parsed if parsed or right else None), right
 
 
 _READERS = {
@@ -125,7 +143,9 @@ def blinded(items: Sequence[Item], seed: int) -> list[Item]:
     """
     groups = [item.group or item.id for item in items]
     if len(set(groups)) < 2:
-        raise ValueError("Questions about one scene alone cannot be put to another's picture: take more of them.")
+        raise ValueError(
+            "Questions about one scene alone cannot be put to another's picture: take more of them."
+        )
     rnd, made = random.Random(f"blind/{seed}"), []
     for item, own in zip(items, groups):
         other = rnd.randrange(len(items))
@@ -136,7 +156,8 @@ def blinded(items: Sequence[Item], seed: int) -> list[Item]:
 
 
 def sample(items: Sequence[Item], limit: int, seed: int) -> list[Item]:
-    """About `limit` of the items, in their order: whole groups, drawn by the seed, as many as go into the limit, one at least."""
+    """About `limit` of the items, in their order: whole groups, drawn by the seed, as many as go
+    into the limit, one at least."""
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ValueError(f"limit is a whole number of questions from 1 up, not {limit!r}.")
     groups = {}

@@ -1,21 +1,22 @@
-"""The paper's own protocol, and its figures: how *Reading Images Like Texts* (arXiv 2509.19191) asks, reads, draws and bounds.
+"""The paper's own protocol, and its figures: how *Reading Images Like Texts* (arXiv 2509.19191)
+asks, reads, draws and bounds.
 
     benchmarks.run("Qwen/Qwen2-VL-2B-Instruct", "whatsup-b", protocol="paper", scale=(99, 8))
 
-Written from what its public code does (`Siriuslala/vlm_interp`, commit 1b502c6); the text of the paper says nothing of this.
-It is here to be compared with, and is not how we would ask: see `prompts` and `scoring`.
+Written from what its public code does (`Siriuslala/vlm_interp`, commit 1b502c6); the text of the
+paper says nothing of this. It is here to be compared with, and is not how we would ask: see
+`prompts` and `scoring`.
 
-| what | the paper's |
-|---|---|
-| prompts | indented by blanks, empty lines between the options; another last line for LLaVA (`asked_of`) |
-| COCO-spatial | the right caption is always option A: whoever says "A" has all points, and a row of the table says so |
-| reading | what was said is the right answer, to the letter, or it is wrong (`read`) |
-| samples | GQA: 1,000 questions; TextVQA: the last one about each picture; MMBench: without hint, options in one order |
-| pictures | of Qwen's families, 256 to 1,280 visual tokens (`bounded`) |
-| decoding | greedy, with the rest of the checkpoint's generation_config (a penalty on repetition, say); ten tokens at most |
+| what | the paper's | |---|---| | prompts | indented by blanks, empty lines between the options;
+another last line for LLaVA (`asked_of`) | | COCO-spatial | the right caption is always option A:
+whoever says "A" has all points, and a row of the table says so | | reading | what was said is the
+right answer, to the letter, or it is wrong (`read`) | | samples | GQA: 1,000 questions; TextVQA:
+the last one about each picture; MMBench: without hint, options in one order | | pictures | of
+Qwen's families, 256 to 1,280 visual tokens (`bounded`) | | decoding | greedy, with the rest of the
+checkpoint's generation_config (a penalty on repetition, say); ten tokens at most |
 
-What cannot be repeated: which 1,000 questions and which order of options were drawn (there is no seed), and how the figures
-for one object and for two became one.
+What cannot be repeated: which 1,000 questions and which order of options were drawn (there is no
+seed), and how the figures for one object and for two became one.
 """
 
 from __future__ import annotations
@@ -39,11 +40,13 @@ TOKENS = (256, 1280)  # least and most visual tokens of a picture
 LETTERS = "ABCDEFGHIJ"
 PLAIN = False  # what `VLM.answer` is told
 
-# -- prompts ---------------------------------------------------------------------------------------------------------
+# -- prompts
+# --------------------------------------------------------------------------------------------------
 
 IN_A_WORD = "Please answer with a single word in lowercase."
 YES_OR_NO = "Please answer with either 'yes' or 'no'. Your answer is:"
-WHICH_CAPTION = "Please choose the best decription for the image from the following {} options:"  # as it is spelt there
+# as it is spelt there
+WHICH_CAPTION = "Please choose the best decription for the image from the following {} options:"
 OF_LLAVA = (
     "Please select the correct option and return only the letter of the option.\nYour choice is:"
 )
@@ -92,7 +95,8 @@ def _by_letter(options):
 
 
 def asked_of(family: str, items: list[Item]) -> list[Item]:
-    """The items as a family of models is asked: by letter, LLaVA is told otherwise what to answer."""
+    """The items as a family of models is asked: by letter, LLaVA is told otherwise what to
+    answer."""
     if family != "llava":
         return items
     return [
@@ -103,7 +107,8 @@ def asked_of(family: str, items: list[Item]) -> list[Item]:
     ]
 
 
-# -- samples, pictures -----------------------------------------------------------------------------------------------
+# -- samples, pictures
+# -----------------------------------------------------------------------------------------------
 
 
 def some(n: int, items: list[Item], seed: int) -> list[Item]:
@@ -126,8 +131,10 @@ def first_of_each_group(items: list[Item], seed: int) -> list[Item]:
 
 @contextmanager
 def bounded(vlm: VLM) -> Iterator[None]:
-    """Within this context the pictures of Qwen's families become 256 to 1,280 visual tokens; afterwards all is as it was."""
-    if vlm.max_pixels is None or vlm.adapter.token_area is None:  # it shows all pictures at one size
+    """Within this context the pictures of Qwen's families become 256 to 1,280 visual tokens;
+    afterwards all is as it was."""
+    # it shows all pictures at one size
+    if vlm.max_pixels is None or vlm.adapter.token_area is None:
         yield
         return
     least, most = (tokens * vlm.adapter.token_area for tokens in TOKENS)
@@ -135,19 +142,21 @@ def bounded(vlm: VLM) -> Iterator[None]:
         yield
 
 
-# -- reading ---------------------------------------------------------------------------------------------------------
+# -- reading
+# --------------------------------------------------------------------------------------------------
 
 
 def reader(family: str | None) -> Callable[[dict], tuple[str | None, float]]:
-    """What reads a row, as `items.read` does, of a model of this family: (parsed, right in [0, 1])."""
+    """What reads a row, as `items.read` does, of a model of this family: (parsed, right in [0,
+    1])."""
     return lambda row: read(row, family)
 
 
 def read(row: dict, family: str | None = None) -> tuple[str | None, float]:
     """(parsed, right) of a row: right is what was said if it is what was to be said, to the letter.
 
-    LLaVA's words are made lower case first; of LLaVA's and InternVL's letters "A: …" is read as "A". (Outer blanks are gone
-    before, which in the public code they are not.)
+    LLaVA's words are made lower case first; of LLaVA's and InternVL's letters "A: …" is read as
+    "A". (Outer blanks are gone before, which in the public code they are not.)
     """
     said, gold = row["answer"], row["gold"]
     if row["options"]:
@@ -161,13 +170,16 @@ def read(row: dict, family: str | None = None) -> tuple[str | None, float]:
     return parsed or None, float(said == gold)
 
 
-# -- figures ---------------------------------------------------------------------------------------------------------
+# -- figures
+# --------------------------------------------------------------------------------------------------
 
-POWERS, ALPHA = (6, 8, 10), 99  # of table 2: its code has these powers, and the text does not say which gave which figure
-# the hub's names of its models, of which any other with such a beginning is a relative: fine-tuned, rounded, …
+# of table 2: its code has these powers, and the text does not say which gave which figure
+POWERS, ALPHA = (6, 8, 10), 99
+# the hub's names of its models, of which any other with such a beginning is a relative: fine-tuned,
+# rounded, …
 MODELS = {
-    "LLaVA-1.5-7B": "llava-1.5-7b-hf", "Qwen2.5-VL-7B": "Qwen2.5-VL-7B-Instruct", "Qwen2-VL-2B": "Qwen2-VL-2B-Instruct",
-    "Qwen2-VL-7B": "Qwen2-VL-7B-Instruct",
+    "LLaVA-1.5-7B": "llava-1.5-7b-hf", "Qwen2.5-VL-7B": "Qwen2.5-VL-7B-Instruct",
+    "Qwen2-VL-2B": "Qwen2-VL-2B-Instruct", "Qwen2-VL-7B": "Qwen2-VL-7B-Instruct",
 }  # fmt: skip
 COMPRESSED = {
     "shape": "raster",
@@ -180,14 +192,27 @@ COMPRESSED = {
 
 
 def figure(settings: dict) -> tuple[float | None, list[str]]:
-    """(the paper's accuracy in percent, what is otherwise there) of the run that is nearest to this one; (None, []) if none is.
+    """(the paper's accuracy in percent, what is otherwise there) of the run that is nearest to this
+    one; (None, []) if none is.
 
-    The figure is of the same thing only where nothing is otherwise: model, scaling, compression, training and protocol.
+    The figure is of the same thing only where nothing is otherwise: model, scaling, compression,
+    training and protocol.
     """
     own = settings["model"].replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
     model = next((each for each in MODELS if each.lower() in own), None)
-    theirs, scale, compressed = known(settings["benchmark"]).paper, settings["scale"], settings["compress"]
-    if model is None or theirs is None or settings["blind"] or scale and compressed or settings.get("hooks"):
+    theirs, scale, compressed = (
+        known(settings["benchmark"]).paper,
+        settings["scale"],
+        settings["compress"],
+    )
+    if (
+        model is None
+        or theirs is None
+        or settings["blind"]
+        or scale
+        and compressed
+        or settings.get("hooks")
+    ):
         return None, []
     change = identity.method(compressed) if compressed else "scaled" if scale else None
     value = theirs.figures.get((model, change))
@@ -219,7 +244,8 @@ def figure(settings: dict) -> tuple[float | None, list[str]]:
 
 
 def beside(settings: dict) -> str:
-    """The paper's figure in words, with all that is otherwise there: "58.25 with p 6, 8 or 10 (not said which)"; "" if none."""
+    """The paper's figure in words, with all that is otherwise there: "58.25 with p 6, 8 or 10 (not
+    said which)"; "" if none."""
     value, otherwise = figure(settings)
     return (
         ""

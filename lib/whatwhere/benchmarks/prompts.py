@@ -1,6 +1,7 @@
 """How every benchmark asks: the one place where the words of a prompt are chosen.
 
-The wordings are those of lmms-eval, the field's own engine, so that its figures and ours are of the same questions.
+The wordings are those of lmms-eval, the field's own engine, so that its figures and ours are of the
+same questions.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,5 @@
-"""What is known of a benchmark, in one record: how it is read, asked and scored, and what the paper reports.
+"""What is known of a benchmark, in one record: how it is read, asked and scored, and what the paper
+reports.
 
     benchmarks.register(Benchmark(
         name="mine", title="what stands where", layout="questions.json, images/",
@@ -89,24 +90,29 @@ class Benchmark:
     def __post_init__(self):
         if not isinstance(self.name, str) or not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", self.name):
             raise ValueError(
-                f"A benchmark's name is of small letters, digits and hyphens, such as 'whatsup-b', not {self.name!r}."
+                "A benchmark's name is of small letters, digits and hyphens, such as "
+                f"'whatsup-b', not {self.name!r}."
             )
         if not callable(self.score):
             raise ValueError(
-                f"The benchmark '{self.name}' has no score, so that its answers would count for nothing: give score=, a function "
+                f"The benchmark '{self.name}' has no score, so that its answers would count for "
+                "nothing: give score=, a function "
                 "of its rows, such as `scores.accuracy`."
             )
         if (self.read is None) == (self.draw is None) or not callable(self.read or self.draw):
             raise ValueError(
-                f"The benchmark '{self.name}' has its items from files, by read=, or draws them, by draw=: one of the two."
+                f"The benchmark '{self.name}' has its items from files, by read=, or draws "
+                "them, by draw=: one of the two."
             )
         if self.hub and not self.patterns:
             raise ValueError(
-                f"The benchmark '{self.name}' names no files of the hub's '{self.hub}': give patterns=."
+                f"The benchmark '{self.name}' names no files of the hub's '{self.hub}': give "
+                "patterns=."
             )
         if isinstance(self.words, bool) or not isinstance(self.words, int) or self.words < 1:
             raise ValueError(
-                f"An answer to '{self.name}' has at most so many new tokens, from 1 up; not words={self.words!r}."
+                f"An answer to '{self.name}' has at most so many new tokens, from 1 up; not "
+                f"words={self.words!r}."
             )
 
 
@@ -142,7 +148,8 @@ def known(name: str) -> Benchmark:
     """
     if not isinstance(name, str) or name not in BENCHMARKS:
         raise ValueError(
-            f"There is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}. One of your own is known once it is "
+            f"There is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}. One of your "
+            "own is known once it is "
             "registered (benchmarks.register)."
         )
     return BENCHMARKS[name]

@@ -14,7 +14,14 @@ from .record import known
 from .scores import Score, headline, macro
 
 # what an earlier version did not write down
-UNSAID = {"model": "a model", "scale": None, "compress": None, "blind": False, "protocol": "ours", "limit": None}
+UNSAID = {
+    "model": "a model",
+    "scale": None,
+    "compress": None,
+    "blind": False,
+    "protocol": "ours",
+    "limit": None,
+}
 
 
 class Result:
@@ -44,7 +51,9 @@ class Result:
         self.scores = score(self.rows)
         if "accuracy" not in self.scores:
             named = ", ".join(self.scores) or "nothing"
-            raise ValueError(f"The score of '{settings['benchmark']}' names no \"accuracy\", but {named}.")
+            raise ValueError(
+                f"The score of '{settings['benchmark']}' names no \"accuracy\", but {named}."
+            )
         if theirs and any(self.rows["options"]):
             always = self.rows.assign(parsed="A", right=(self.rows["gold"] == "A").astype(float))
             self.scores["who always says A"] = score(always)["accuracy"]
@@ -69,7 +78,8 @@ class Result:
 
     @property
     def paper(self) -> float | None:
-        """The paper's accuracy, in percent, where it is of the very same thing; None where it has none, or something differs."""
+        """The paper's accuracy, in percent, where it is of the very same thing; None where it has
+        none, or something differs."""
         value, otherwise = paper.figure(self.settings)
         return None if otherwise else value
 
@@ -91,20 +101,31 @@ class Result:
     def __repr__(self):
         """What `whatwhere bench` prints."""
         s, said = self.settings, []
-        changes = {"scaled: ": identity.plainly(s["scale"]), "compressed: ": _compressed(s["compress"])}
+        changes = {
+            "scaled: ": identity.plainly(s["scale"]),
+            "compressed: ": _compressed(s["compress"]),
+        }
         changes = {what: words for what, words in changes.items() if words != "none"}
-        changes |= {"": "blind" * s["blind"], "protocol: ": s["protocol"] * (s["protocol"] != "ours")}
+        changes |= {
+            "": "blind" * s["blind"],
+            "protocol: ": s["protocol"] * (s["protocol"] != "ours"),
+        }
         changes |= {"changed by: ": ", ".join(s.get("hooks", ()))}
         how = [f", {what}{words}" for what, words in changes.items() if words]
         said.append(f"{s['model']} on {s['benchmark']}{''.join(how)}")
         if not self.complete:
             said.append(f"unfinished: {len(self.rows)} of {s['questions']} questions are answered")
-        said += [self.table().to_string(), f"unparsed answers: {self.unparsed:.1%} (counted as their benchmark does)"]
+        said += [
+            self.table().to_string(),
+            f"unparsed answers: {self.unparsed:.1%} (counted as their benchmark does)",
+        ]
         if s["compress"]:
             said.append(f"visual tokens removed: {self.removed:.1%}")
         if "decoding" in s:
             plain = s["decoding"].get("greedy") == "plain"
-            said.append(f"decoded greedily{'' if plain else ', by what else the checkpoint asks for'}")
+            said.append(
+                f"decoded greedily{'' if plain else ', by what else the checkpoint asks for'}"
+            )
         if self.beside:
             said.append(f"the paper has {self.beside}")
         return "\n".join(said)
@@ -116,19 +137,23 @@ def load(folder: str | Path) -> Result:
     try:
         known(settings["benchmark"])
     except ValueError as error:
-        raise ValueError(f"'{Path(folder) / running.SETTINGS}' cannot be scored. {error}") from error
+        raise ValueError(
+            f"'{Path(folder) / running.SETTINGS}' cannot be scored. {error}"
+        ) from error
     return Result(settings, running.rows(folder))
 
 
 def compare(folders: Iterable[str | Path]) -> pd.DataFrame:
-    """One table of several runs: model, benchmark, what was changed, our accuracy with its interval, the paper's, in percent."""
+    """One table of several runs: model, benchmark, what was changed, our accuracy with its
+    interval, the paper's, in percent."""
     lines = []
     for folder in folders:
         result = load(folder)
         s, score = result.settings, result.scores["accuracy"]
         lines.append({
             "model": s["model"], "benchmark": s["benchmark"],
-            "scaled": identity.plainly(s["scale"] or ""), "compressed": _compressed(s["compress"]).replace("none", ""),
+            "scaled": identity.plainly(s["scale"] or ""),
+            "compressed": _compressed(s["compress"]).replace("none", ""),
             "protocol": s["protocol"],
             "questions": score.n if result.complete else f"{len(result.rows)} of {s['questions']}",
             "accuracy": round(100 * score.value, 2),
@@ -144,9 +169,19 @@ def _interval(score):
 
 
 def _compressed(settings):
-    """What a run's settings say of its compression, in words, less what `compress.compressed` does unless told otherwise."""
-    named = {**(settings or {}), **({"method": identity.method(settings)} if settings else {})}.items()
-    return identity.plainly({name: value for name, value in named if name not in running.WAYS or value != running.WAYS[name]})
+    """What a run's settings say of its compression, in words, less what `compress.compressed` does
+    unless told otherwise."""
+    named = {
+        **(settings or {}),
+        **({"method": identity.method(settings)} if settings else {}),
+    }.items()
+    return identity.plainly(
+        {
+            name: value
+            for name, value in named
+            if name not in running.WAYS or value != running.WAYS[name]
+        }
+    )
 
 
 def gain(before: Result, after: Result) -> Score:
@@ -156,9 +191,16 @@ def gain(before: Result, after: Result) -> Score:
     Raises:
         ValueError: where the two results are not of the same questions.
     """
-    if list(before.rows["id"]) != list(after.rows["id"]) or before.settings["benchmark"] != after.settings["benchmark"]:
-        raise ValueError("A gain is between two results of the same questions; these differ in what was asked.")
+    if (
+        list(before.rows["id"]) != list(after.rows["id"])
+        or before.settings["benchmark"] != after.settings["benchmark"]
+    ):
+        raise ValueError(
+            "A gain is between two results of the same questions; these differ in what was asked."
+        )
     record = known(before.settings["benchmark"])
-    (was, n), (now, _) = (headline(each.rows, bool(record.parts), record.counted) for each in (before, after))
+    (was, n), (now, _) = (
+        headline(each.rows, bool(record.parts), record.counted) for each in (before, after)
+    )
     value, low, high = stats.interval(lambda b, a, c: macro(a, c) - macro(b, c), was, now, n)
     return Score(float(value), float(low), float(high), len(after.rows))

@@ -1,8 +1,10 @@
-"""Asking a model every question of a benchmark, on as many processes as there are, so that being killed costs nothing.
+"""Asking a model every question of a benchmark, on as many processes as there are, so that being
+killed costs nothing.
 
-A run is a folder: `run.json` says what is asked of whom, `rows-0.jsonl`, `rows-1.jsonl`, … hold a line for every question, as
-it is answered, one file for each process. Questions go in batches that are the same whoever answers them, in whatever order:
-a run that was killed, or is split over several processes, ends in the very rows of one that was not.
+A run is a folder: `run.json` says what is asked of whom, `rows-0.jsonl`, `rows-1.jsonl`, … hold a
+line for every question, as it is answered, one file for each process. Questions go in batches that
+are the same whoever answers them, in whatever order: a run that was killed, or is split over
+several processes, ends in the very rows of one that was not.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ except ImportError:
     fcntl = None
 
 SETTINGS = "run.json"
-PATIENCE = 1800  # seconds without a new answer from any process, after which the others are taken for dead
+# seconds without a new answer from any process, after which the others are taken for dead
+PATIENCE = 1800
 # how `compress.compressed` does what a run leaves open, by name
 WAYS = {name: each.default for name, each in signature(compress.compressed).parameters.items()
         if each.kind == each.KEYWORD_ONLY and name not in ("keep", "seed")}  # fmt: skip
@@ -49,9 +52,11 @@ class Processes(NamedTuple):
 
 
 def processes() -> Processes:
-    """What `accelerate launch` or torchrun made of this process, by the variables that they set; one of one without them.
+    """What `accelerate launch` or torchrun made of this process, by the variables that they set;
+    one of one without them.
 
-    The processes need not speak to each other: each writes its own file, and all look into the folder.
+    The processes need not speak to each other: each writes its own file, and all look into the
+    folder.
     """
     count, own = int(os.environ.get("WORLD_SIZE", 1)), os.environ.get("LOCAL_RANK", 0)
     device = f"cuda:{own}" if count > 1 and torch.cuda.is_available() else None
@@ -59,7 +64,8 @@ def processes() -> Processes:
 
 
 def gathered(folder: str | Path, asked: Sequence[Item]) -> list[dict[str, Any]]:
-    """The rows of all questions, whichever process answers them, once they are there; ValueError if none comes any more."""
+    """The rows of all questions, whichever process answers them, once they are there; ValueError if
+    none comes any more."""
     due, begun = {item.id for item in asked}, time.time()
     while True:
         found = rows(folder)
@@ -69,8 +75,10 @@ def gathered(folder: str | Path, asked: Sequence[Item]) -> list[dict[str, Any]]:
         last = max([begun, *(path.stat().st_mtime for path in Path(folder).glob("rows-*.jsonl"))])
         if time.time() - last > PATIENCE:
             raise ValueError(
-                f"{missing} questions are not answered, and for {PATIENCE // 60} minutes no answer has come: another process has "
-                "died. Run the same command again, on as many processes as you like: it goes on from here."
+                f"{missing} questions are not answered, and for {PATIENCE // 60} minutes no "
+                "answer has come: another process has "
+                "died. Run the same command again, on as many processes as you like: it goes on "
+                "from here."
             )
         time.sleep(1)
 
@@ -94,7 +102,13 @@ class Runner:
         seed: int = 0,
         plain: bool = True,
     ):
-        self.vlm, self.how, self.seed, self.max_new_tokens, self.plain = vlm, how, seed, max_new_tokens, plain
+        self.vlm, self.how, self.seed, self.max_new_tokens, self.plain = (
+            vlm,
+            how,
+            seed,
+            max_new_tokens,
+            plain,
+        )
         self.pictures = {}  # their names, once each
         self.batches = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
         self.at_once = batch_size  # fewer, once the memory has turned out too small
@@ -102,7 +116,8 @@ class Runner:
     def run(
         self, folder: str | Path | None, mine: Processes, progress: bool = True
     ) -> list[dict[str, Any]]:
-        """Answer what is not answered yet of this process's share of the batches; returns the rows where there is no folder."""
+        """Answer what is not answered yet of this process's share of the batches; returns the rows
+        where there is no folder."""
         done = {row["id"]: row for row in rows(folder)} if folder else {}
         share = list(enumerate(self.batches))[mine.rank :: mine.count]
         self._same_pictures([item for _, batch in share for item in batch if item.id in done], done)
@@ -134,13 +149,18 @@ class Runner:
             # only here, with the error gone, are the tensors of the failed attempt free
             if len(part) == 1:
                 raise MemoryError(
-                    f"The memory of {self.vlm.device} is too small for even one question ('{part[0].id}'). What was answered "
-                    "is kept. Take a smaller model, dtype='float16' or '4-bit', or a smaller picture."
+                    f"The memory of {self.vlm.device} is too small for even one question "
+                    f"('{part[0].id}'). What was answered "
+                    "is kept. Take a smaller model, dtype='float16' or '4-bit', or a smaller "
+                    "picture."
                 )
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self.at_once = len(part) // 2
-            warnings.warn(f"Out of memory with {len(part)} questions at once: going on with {self.at_once}.", stacklevel=2)
+            warnings.warn(
+                f"Out of memory with {len(part)} questions at once: going on with {self.at_once}.",
+                stacklevel=2,
+            )
         return answered
 
     def try_first(self) -> None:
@@ -155,12 +175,14 @@ class Runner:
         try:
             with _naming_pictures([item]):
                 self.vlm.logits(item.image, item.question)
-        except Exception as error:  # all logits of a prompt take more room than its answer, so that this need not be an end
+        # all logits of a prompt take more room than its answer, so that this need not be an end
+        except Exception as error:
             if not out_of_memory(error):
                 raise
 
     def shortened(self, n: int) -> AbstractContextManager[Any]:
-        """The context in which batch `n` is asked, with a seed of its own: its rows do not depend on what came before."""
+        """The context in which batch `n` is asked, with a seed of its own: its rows do not depend
+        on what came before."""
         if self.how is None:
             return nullcontext()
         return compress.compressed(self.vlm, **self.how, seed=1_000_003 * self.seed + n)
@@ -169,7 +191,10 @@ class Runner:
         with _naming_pictures(part), self.shortened(n) as log:
             asked = [i.image for i in part], [i.question for i in part]
             said = self.vlm.answer(*asked, self.max_new_tokens, len(part), self.plain)
-            made = [item.row(answer) | {"picture": self._picture(item.image)} for item, answer in zip(part, said)]
+            made = [
+                item.row(answer) | {"picture": self._picture(item.image)}
+                for item, answer in zip(part, said)
+            ]
         for row, kept, given in zip(made, *((log.kept, log.given) if log else ([], []))):
             row |= {"kept": int(kept), "given": int(given)}
         return made
@@ -181,13 +206,16 @@ class Runner:
         return self.pictures[key]
 
     def _same_pictures(self, items, done):
-        """Refuse to go on where a picture that was asked about is another one now; what is not answered yet may change."""
+        """Refuse to go on where a picture that was asked about is another one now; what is not
+        answered yet may change."""
         for item in items:
             with _naming_pictures([item]):
                 if done[item.id].get("picture", "") not in ("", self._picture(item.image)):
                     raise ValueError(
-                        f"The picture of question '{item.id}' is not the one that was answered about before: answers to two sets "
-                        "of pictures are not mixed. Name another folder, or put the old pictures back."
+                        f"The picture of question '{item.id}' is not the one that was answered "
+                        "about before: answers to two sets "
+                        "of pictures are not mixed. Name another folder, or put the old "
+                        "pictures back."
                     )
 
 
@@ -201,34 +229,49 @@ def _naming_pictures(items):
             try:
                 images.read(item.image)
             except (ValueError, OSError) as error:
-                raise ValueError(f"The picture of question '{item.id}' cannot be used: {error}") from None
+                raise ValueError(
+                    f"The picture of question '{item.id}' cannot be used: {error}"
+                ) from None
         raise
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Is this how a GPU or a CPU says that its memory is full?"""
-    words = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    words = (
+        "out of memory",
+        "can't allocate memory",
+        "not enough memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+    )
     full = isinstance(error, RuntimeError) and any(each in str(error) for each in words)
     return full or isinstance(error, (torch.OutOfMemoryError, MemoryError))
 
 
-# -- the folder ------------------------------------------------------------------------------------------------------
+# -- the folder
+# --------------------------------------------------------------------------------------------------
 
 
 def begin(folder: str | Path, settings: dict[str, Any]) -> Path:
-    """Make the folder of a run, or enter that of one of the same identity; ValueError if of another."""
+    """Make the folder of a run, or enter that of one of the same identity; ValueError if of
+    another."""
     folder = Path(folder).expanduser()
     path = folder / SETTINGS
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        begun = any(folder.glob("rows-*.jsonl"))  # looked for first: another process of this run may be beginning as well
+        # looked for first: another process of this run may be beginning as well
+        begun = any(folder.glob("rows-*.jsonl"))
         if not path.exists():
             if begun:
-                raise ValueError(f"'{folder}' holds rows, but no {SETTINGS} that says what they are; name another folder.")
+                raise ValueError(
+                    f"'{folder}' holds rows, but no {SETTINGS} that says what they are; name "
+                    "another folder."
+                )
             write(path, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
             return folder
     except OSError as error:
-        raise OSError(f"'{folder}' cannot be a folder for answers ({error.strerror}); name another.") from None
+        raise OSError(
+            f"'{folder}' cannot be a folder for answers ({error.strerror}); name another."
+        ) from None
     refusal = identity.refusal(read_settings(folder), settings)
     if refusal:
         raise ValueError(f"'{folder}' holds {refusal}")
@@ -251,17 +294,27 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
 
 def _are_settings(value):
     """Are these the settings of a run, as far as they are looked at again?"""
-    if not isinstance(value, dict) or not {"benchmark", "model", "questions", "scale", "compress"} <= set(value):
+    if not isinstance(value, dict) or not {
+        "benchmark",
+        "model",
+        "questions",
+        "scale",
+        "compress",
+    } <= set(value):
         return False
     scale, compressed = value["scale"], value["compress"]
     return (
         isinstance(value["benchmark"], str) and isinstance(value["model"], str)
         and type(value["questions"]) is int and isinstance(value.get("blind", False), bool)
-        and (scale is None or isinstance(scale, dict) and {type(scale.get(name)) for name in ("alpha", *scale)} <= {int, float})
-        and (compressed is None or isinstance(compressed, dict) and isinstance(compressed.get("method"), (int, str)))
-        and value.get("protocol", "ours") in ("ours", "paper") and isinstance(value.get("decoding", {}), dict)
+        and (scale is None or isinstance(scale,
+            dict) and {type(scale.get(name)) for name in ("alpha", *scale)} <= {int, float})
+        and (compressed is None or isinstance(compressed,
+            dict) and isinstance(compressed.get("method"), (int, str)))
+        and value.get("protocol", "ours") in ("ours",
+            "paper") and isinstance(value.get("decoding", {}), dict)
         and all(_texts(value.get(name, {})) for name in ("versions", "frequencies"))
-        and isinstance(value.get("hooks", []), list) and all(isinstance(each, str) for each in value.get("hooks", []))
+        and isinstance(value.get("hooks", []),
+            list) and all(isinstance(each, str) for each in value.get("hooks", []))
     )  # fmt: skip
 
 
@@ -270,7 +323,8 @@ def _texts(value):
 
 
 def rows(folder: str | Path) -> list[dict[str, Any]]:
-    """All whole rows in the folder, of all processes; one row for each question, whoever answered it."""
+    """All whole rows in the folder, of all processes; one row for each question, whoever answered
+    it."""
     found = {}
     for path in sorted(Path(folder).glob("rows-*.jsonl")):
         for row in _whole(path)[0]:
@@ -279,7 +333,8 @@ def rows(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def _whole(path):
-    """(rows, bytes): the whole lines of a file, and where they end. A kill may have cut the last one short."""
+    """(rows, bytes): the whole lines of a file, and where they end. A kill may have cut the last
+    one short."""
     whole, end = [], 0
     data = path.read_bytes()
     for line in data.splitlines(keepends=True):
@@ -289,7 +344,10 @@ def _whole(path):
             row = None
         if not is_row(row):
             if end + len(line) < len(data):
-                raise ValueError(f"'{path}' is damaged after {len(whole)} rows, not at its end; delete it, or name another.")
+                raise ValueError(
+                    f"'{path}' is damaged after {len(whole)} rows, not at its end; delete it, "
+                    "or name another."
+                )
             break
         whole.append(row)
         end += len(line)
@@ -298,18 +356,25 @@ def _whole(path):
 
 @contextmanager
 def _appending(folder, rank):
-    """A function that writes rows to this process's file, for good; no two processes may hold one file."""
+    """A function that writes rows to this process's file, for good; no two processes may hold one
+    file."""
     path = Path(folder) / f"rows-{rank}.jsonl"
     try:
-        file = path.open("ab", buffering=0)  # with a buffer, closing it would try once more what a full disk refused
+        # with a buffer, closing it would try once more what a full disk refused
+        file = path.open("ab", buffering=0)
     except OSError as error:
-        raise OSError(f"'{path}' cannot be written to ({error.strerror}); name another folder.") from None
+        raise OSError(
+            f"'{path}' cannot be written to ({error.strerror}); name another folder."
+        ) from None
     with file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise ValueError(f"'{path}' is being written by another run; wait for its end, or name another folder.") from None
+                raise ValueError(
+                    f"'{path}' is being written by another run; wait for its end, or name "
+                    "another folder."
+                ) from None
         file.truncate(_whole(path)[1])
 
         def keep(some):
@@ -320,7 +385,8 @@ def _appending(folder, rank):
                 os.fsync(file.fileno())
             except OSError as error:
                 raise OSError(
-                    f"'{path}' could not be written ({error.strerror}). The rows before these are safe: make room and call again."
+                    f"'{path}' could not be written ({error.strerror}). The rows before these "
+                    "are safe: make room and call again."
                 ) from None
 
         yield keep

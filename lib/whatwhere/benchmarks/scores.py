@@ -1,7 +1,8 @@
 """From rows to a benchmark's official scores, with intervals.
 
-A score is a function of a `Result`'s rows, {name: Score}; the one named "accuracy" is the benchmark's headline. The rows'
-columns are those of `Item.row`, and `parsed` and `right`, what was read in the answer and how right that is in [0, 1].
+A score is a function of a `Result`'s rows, {name: Score}; the one named "accuracy" is the
+benchmark's headline. The rows' columns are those of `Item.row`, and `parsed` and `right`, what was
+read in the answer and how right that is in [0, 1].
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 
 class Score(NamedTuple):
-    """A share in [0, 1], or a mean of such; its 95% interval by bootstrap over groups (scenes); of n questions."""
+    """A share in [0, 1], or a mean of such; its 95% interval by bootstrap over groups (scenes); of
+    n questions."""
 
     value: float
     low: float
@@ -28,15 +30,25 @@ class Score(NamedTuple):
     n: int
 
 
-OPPOSITE = {"left": "right", "right": "left", "on": "under", "under": "on", "behind": "front", "front": "behind"}
+OPPOSITE = {
+    "left": "right",
+    "right": "left",
+    "on": "under",
+    "under": "on",
+    "behind": "front",
+    "front": "behind",
+}
 
 
 def _share(rows, right="right"):
     """The mean of a column, with its interval over groups."""
     groups = rows.groupby("group", sort=True)[right]
     value, low, high = stats.share(groups.sum().to_numpy(), groups.count().to_numpy())
-    if value in (0, 1):  # a bootstrap of equals has no width; so many groups without exception leave room for some
-        low, high = binomtest(round(value * len(groups)), len(groups)).proportion_ci(method="wilson")
+    # a bootstrap of equals has no width; so many groups without exception leave room for some
+    if value in (0, 1):
+        low, high = binomtest(round(value * len(groups)), len(groups)).proportion_ci(
+            method="wilson"
+        )
     return Score(value, float(low), float(high), len(rows))
 
 
@@ -86,7 +98,10 @@ def _about(rows, name, among=None):
     found = [about.get(name) for about in rows["about"]]
     for id, value in zip(rows["id"], found):
         if not isinstance(value, str) or among and value not in among:
-            raise ValueError(f"The row of question '{id}' says {value!r} where its {name} should be, so it cannot be scored.")
+            raise ValueError(
+                f"The row of question '{id}' says {value!r} where its {name} should be, so it "
+                "cannot be scored."
+            )
     return found
 
 
@@ -95,14 +110,22 @@ def controlled(rows: pd.DataFrame) -> dict[str, Score]:
     rows = rows.assign(relation=_about(rows, "relation", OPPOSITE))
     rows["axis"] = [min(r, OPPOSITE[r]) for r in rows["relation"]]
     scores = {"accuracy": _share(rows)}
-    pairs = rows.groupby(["group", "axis"]).agg(right=("right", "min"), n=("relation", "nunique")).reset_index()
-    sets = rows.groupby("group").agg(right=("right", "min"), n=("relation", "nunique")).reset_index()
+    pairs = (
+        rows.groupby(["group", "axis"])
+        .agg(right=("right", "min"), n=("relation", "nunique"))
+        .reset_index()
+    )
+    sets = (
+        rows.groupby("group").agg(right=("right", "min"), n=("relation", "nunique")).reset_index()
+    )
     for name, some, size in (("pairs", pairs, 2), ("sets of four", sets, 4)):
         whole = some[some["n"] == size]
         if len(whole):
             scores[name] = _share(whole)
     if any(about.get("swapped") for about in rows["about"]):
-        scores["accuracy, two labels mended"] = _share(rows.assign(right=[_mended(row) for _, row in rows.iterrows()]))
+        scores["accuracy, two labels mended"] = _share(
+            rows.assign(right=[_mended(row) for _, row in rows.iterrows()])
+        )
     return scores
 
 
@@ -122,15 +145,19 @@ def by_part(rows: pd.DataFrame) -> dict[str, Score]:
 
 
 def pope(rows: pd.DataFrame) -> dict[str, Score]:
-    """Accuracy, precision, recall and F1 ("yes" is positive) and the share of yes, in each part and on average over them.
+    """Accuracy, precision, recall and F1 ("yes" is positive) and the share of yes, in each part and
+    on average over them.
 
-    As in lmms-eval, what is neither yes nor no is wrong, and left out of the recall. The accuracy by POPE's own evaluation,
-    which takes whatever is not a no for a yes, stands beside.
+    As in lmms-eval, what is neither yes nor no is wrong, and left out of the recall. The accuracy
+    by POPE's own evaluation, which takes whatever is not a no for a yes, stands beside.
     """
     rows = rows.assign(part=_about(rows, "part"))
     yes, due = rows["parsed"] == "yes", (rows["gold"] == "yes") & rows["parsed"].notna()
     rows = rows.assign(yes=yes.astype(float), due=due.astype(float))
-    own = [float(scoring.yes_or_no(answer) == gold) for answer, gold in zip(rows["answer"], rows["gold"])]
+    own = [
+        float(scoring.yes_or_no(answer) == gold)
+        for answer, gold in zip(rows["answer"], rows["gold"])
+    ]
     scores = {"accuracy": _mean(rows), "accuracy, read as POPE does": _mean(rows.assign(right=own))}
     for part, some in rows.groupby("part", sort=False):
         some = some.assign(hit=some["yes"] * some["due"])
@@ -149,7 +176,8 @@ def _precision_recall_f1(hit, yes, due):
 
 
 def mmbench(rows: pd.DataFrame) -> dict[str, Score]:
-    """A question counts where it is answered right in every rotation of its options (circular), else row by row."""
+    """A question counts where it is answered right in every rotation of its options (circular),
+    else row by row."""
     return {"accuracy": _share(circular(rows)), "each rotation for itself": _share(rows)}
 
 

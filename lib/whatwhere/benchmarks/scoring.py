@@ -157,7 +157,7 @@ _NUMBERS: dict[str, str] = dict(
     )
 )
 _ARTICLES = {"a", "an", "the"}
-_MARKS = ";/[]\"{}()=+\\_-><@`,?!"
+_MARKS = ';/[]"{}()=+\\_-><@`,?!'
 _CONTRACTED = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
     he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've
@@ -170,7 +170,9 @@ _CONTRACTED = """
 
 
 # {a contraction with one apostrophe too few: the contraction}, and one that is mended the wrong way
-_SLIPS: dict[str, str] = {full[:i] + full[i + 1 :]: full for full in _CONTRACTED for i, c in enumerate(full) if c == "'"}
+_SLIPS: dict[str, str] = {
+    full[:i] + full[i + 1 :]: full for full in _CONTRACTED for i, c in enumerate(full) if c == "'"
+}
 _SLIPS |= {"somebody'd": "somebodyd"}
 
 

@@ -1,7 +1,8 @@
 """The book's own: what its chapters and pages use, and a researcher does not need.
 
-The organisms and their training, the ledger of claims, exercises, figures and widgets, checkpoints to rehearse with, and the
-sizes of published models. It stands on the rest of the package, which knows nothing of it. Modules are imported on first use.
+The organisms and their training, the ledger of claims, exercises, figures and widgets, checkpoints
+to rehearse with, and the sizes of published models. It stands on the rest of the package, which
+knows nothing of it. Modules are imported on first use.
 """
 
 from importlib import import_module
@@ -10,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
     from . import doses, exercises, figures, ledger, phases, published, rehearsal, training
 
-__all__ = ["doses", "exercises", "figures", "ledger", "phases", "published", "rehearsal", "training"]
+__all__ = [
+    "doses",
+    "exercises",
+    "figures",
+    "ledger",
+    "phases",
+    "published",
+    "rehearsal",
+    "training",
+]
 
 
 def __getattr__(name: str) -> Any:

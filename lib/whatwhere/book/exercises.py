@@ -1,7 +1,8 @@
 """Visible checks for the exercises.
 
-A check is a function that takes the reader's answer and asserts what should hold, each assertion with a
-sentence. `check` runs it and prints one line. A stub that is still empty is no error: the line says so.
+A check is a function that takes the reader's answer and asserts what should hold, each assertion
+with a sentence. `check` runs it and prints one line. A stub that is still empty is no error: the
+line says so.
 """
 
 from collections.abc import Callable
@@ -29,8 +30,8 @@ class Outcome:
 def check(test: Callable[..., Any], *answer: Any) -> Outcome:
     """Run test(*answer) and print "✓ …" or "✗ not yet: …".
 
-    An unmet assertion and a stub without an answer give a ✗; any other error is the reader's to see.
-    The ✓ line quotes the test's docstring, or else its name.
+    An unmet assertion and a stub without an answer give a ✗; any other error is the reader's to
+    see. The ✓ line quotes the test's docstring, or else its name.
     """
     try:
         test(*answer)
@@ -41,7 +42,10 @@ def check(test: Callable[..., Any], *answer: Any) -> Outcome:
     except (TypeError, AttributeError) as error:
         if not any(word in str(error) for word in _EMPTY):
             raise
-        outcome = Outcome(False, f"✗ not yet: something is still None; does your function return its answer? ({error})")
+        outcome = Outcome(
+            False,
+            f"✗ not yet: something is still None; does your function return its answer? ({error})",
+        )
     else:
         said = (test.__doc__ or "").strip().splitlines()
         name = test.__name__.removeprefix("check_").replace("_", " ")

@@ -6,13 +6,15 @@
                   control={"what": "shuffled token maps", "value": 0.07, "ci95": [0.05, 0.09]},
                   verdict="reproduced", tolerance=0.02)
 
-writes data/claims/02_reading_patches_as_words.json. The statement and the paper's value come from the
-catalogue of all claims, so that they are worded once. Rows are kept at DIGITS significant digits: a second
-run on the same machine writes the same bytes. `tolerance` says how far, in the row's own unit, an honest
-run on another machine may be from the row. WHATWHERE_CLAIMS names another folder to write to and read from.
+writes data/claims/02_reading_patches_as_words.json. The statement and the paper's value come from
+the catalogue of all claims, so that they are worded once. Rows are kept at DIGITS significant
+digits: a second run on the same machine writes the same bytes. `tolerance` says how far, in the
+row's own unit, an honest run on another machine may be from the row. WHATWHERE_CLAIMS names another
+folder to write to and read from.
 
-A claim of the catalogue is the paper's (li2026reading) unless it names its `source`: "ours", with null in the place of a paper's
-value, or the citation key of another paper, as in book/references.bib. The table says so, and the paper's tally leaves it out.
+A claim of the catalogue is the paper's (li2026reading) unless it names its `source`: "ours", with
+null in the place of a paper's value, or the citation key of another paper, as in
+book/references.bib. The table says so, and the paper's tally leaves it out.
 """
 
 import html
@@ -36,12 +38,16 @@ _FIELDS = ("id", "statement", "paper", "measured", "control", "verdict", "tolera
 
 
 def catalogue() -> list[dict[str, Any]]:
-    """Every claim, in the book's order: id, chapter, statement and the value of the paper that makes it.
+    """Every claim, in the book's order: id, chapter, statement and the value of the paper that
+    makes it.
 
-    Those that are not the paper's have a source: "ours", without such a value (None), or another paper's citation key.
-    Those that only real weights can settle have the commands that do, which are to be run in turn.
+    Those that are not the paper's have a source: "ours", without such a value (None), or another
+    paper's citation key. Those that only real weights can settle have the commands that do, which
+    are to be run in turn.
     """
-    return json.loads(resources.files("whatwhere.book").joinpath("catalogue.json").read_text(encoding="utf-8"))
+    return json.loads(
+        resources.files("whatwhere.book").joinpath("catalogue.json").read_text(encoding="utf-8")
+    )
 
 
 def folder() -> Path:
@@ -53,7 +59,8 @@ def folder() -> Path:
         if (root / "_config.yml").is_file() and (root / "data").is_dir():
             return root / "data" / "claims"
     raise ValueError(
-        "the ledger finds no book around it: run from inside the book's folder, or set WHATWHERE_CLAIMS "
+        "the ledger finds no book around it: run from inside the book's folder, or set "
+        "WHATWHERE_CLAIMS "
         "to the folder that the claim rows should go to"
     )
 
@@ -75,7 +82,10 @@ def record(
     """
     claim = next((claim for claim in catalogue() if claim["id"] == id), None)
     if claim is None:
-        raise ValueError(f"'{id}' is no claim of the catalogue; it has " + ", ".join(c["id"] for c in catalogue()))
+        raise ValueError(
+            f"'{id}' is no claim of the catalogue; it has "
+            + ", ".join(c["id"] for c in catalogue())
+        )
     row = {
         "id": id,
         "statement": claim["statement"] if statement is None else statement,
@@ -95,10 +105,14 @@ def record(
             kept = [old for old in _read(path) if _key(old) != _key(row)] if path.exists() else []
             if row["measured"]:  # the claim no longer waits
                 kept = [old for old in kept if old["id"] != row["id"] or old["measured"]]
-            write(path, json.dumps(sorted([*kept, row], key=_key), indent=2, ensure_ascii=False) + "\n")
+            write(
+                path,
+                json.dumps(sorted([*kept, row], key=_key), indent=2, ensure_ascii=False) + "\n",
+            )
     except OSError as error:
         raise type(error)(
-            f"The claim row '{id}' could not be kept ({error.strerror or error}). WHATWHERE_CLAIMS can name another folder, one "
+            f"The claim row '{id}' could not be kept ({error.strerror or error}). "
+            "WHATWHERE_CLAIMS can name another folder, one "
             "that may be written to."
         ) from None
     return row
@@ -110,14 +124,19 @@ def rows(where: str | Path | None = None) -> list[dict[str, Any]]:
     found = sorted((row for path in sorted(where.glob("*.json")) for row in _read(path)), key=_key)
     for one, other in zip(found, found[1:]):
         if _key(one) == _key(other):
-            raise ValueError(f"the claim rows in {where} have {_name(_key(one))} twice; delete one of them.")
+            raise ValueError(
+                f"the claim rows in {where} have {_name(_key(one))} twice; delete one of them."
+            )
     return found
 
 
 def compare(fresh: Iterable[dict[str, Any]], committed: Iterable[dict[str, Any]]) -> list[str]:
-    """A sentence for every way in which the fresh rows differ from the committed ones beyond tolerance."""
+    """A sentence for every way in which the fresh rows differ from the committed ones beyond
+    tolerance."""
     run, kept = ({_key(row): row for row in some} for some in (fresh, committed))
-    said = [f"{_name(k)} is committed, but the run did not record it" for k in kept.keys() - run.keys()]
+    said = [
+        f"{_name(k)} is committed, but the run did not record it" for k in kept.keys() - run.keys()
+    ]
     said += [f"{_name(k)} was recorded, but is not committed" for k in run.keys() - kept.keys()]
     for key in run.keys() & kept.keys():
         new, old, name = run[key], kept[key], _name(key)
@@ -130,7 +149,8 @@ def compare(fresh: Iterable[dict[str, Any]], committed: Iterable[dict[str, Any]]
 
 
 def table(part: str) -> str:
-    """The claims whose id starts with `part` ("what" or "where") as an HTML table, measured or not."""
+    """The claims whose id starts with `part` ("what" or "where") as an HTML table, measured or
+    not."""
     measured = rows()
     lines = []
     for claim in catalogue():
@@ -138,18 +158,26 @@ def table(part: str) -> str:
             own = [row for row in measured if row["id"] == claim["id"]]
             lines += [_line(claim, row) for row in own or [None]]
     heads = "".join(f"<th scope='col'>{head}</th>" for head in _HEADS)
-    return f"<table class='ww-claims'><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    return (
+        "<table "
+        f"class='ww-claims'><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    )
 
 
 def progress(others: bool = False) -> tuple[int, dict[str, int]]:
-    """How many claims of the paper there are, and how many have each verdict; of several models', the least favourable counts.
+    """How many claims of the paper there are, and how many have each verdict; of several models',
+    the least favourable counts.
 
     others: count the claims that are not the paper's instead.
     """
     verdicts = {claim["id"]: "to come" for claim in catalogue() if ("source" in claim) == others}
-    favour = (UNMEASURED, *VERDICTS)  # a row that waits for weights says nothing against one that was measured
+    # a row that waits for weights says nothing against one that was measured
+    favour = (UNMEASURED, *VERDICTS)
     measured = [row for row in rows() if row["id"] in verdicts]
-    verdicts |= {row["id"]: row["verdict"] for row in sorted(measured, key=lambda row: favour.index(row["verdict"]))}
+    verdicts |= {
+        row["id"]: row["verdict"]
+        for row in sorted(measured, key=lambda row: favour.index(row["verdict"]))
+    }
     counts = {verdict: list(verdicts.values()).count(verdict) for verdict in (*VERDICTS, "to come")}
     return len(verdicts), {verdict: count for verdict, count in counts.items() if count}
 
@@ -166,14 +194,25 @@ def _line(claim, row):
     ours = control = "–"
     if row and row["measured"]:
         part = row["measured"]
-        ours = f"{_value(part, part['unit'])}<small>{html.escape(part['model'])}, n = {part['n']}</small>"
+        ours = (
+            f"{_value(part, part['unit'])}<small>{html.escape(part['model'])}, n = "
+            f"{part['n']}</small>"
+        )
         control = f"{_value(row['control'])}<small>{html.escape(row['control']['what'])}</small>"
     verdict = row["verdict"] if row else "chapter to come"
     mark = f"<span class='ww-verdict ww-{verdict.replace(' ', '-')}'>{verdict}</span>"
-    cells = [f"<td data-label='{head}'><div>{cell}</div></td>" for head, cell in zip(_HEADS, (name, paper, ours, control, mark))]
-    if verdict == UNMEASURED and "command" in claim:  # in the place of what is not measured: what would measure it
-        commands = "".join(f"<small><code>{html.escape(command)}</code></small>" for command in claim["command"])
-        cells[2:4] = [f"<td data-label='{_HEADS[2]}' colspan='2'><div>to be settled by{commands}</div></td>"]
+    cells = [
+        f"<td data-label='{head}'><div>{cell}</div></td>"
+        for head, cell in zip(_HEADS, (name, paper, ours, control, mark))
+    ]
+    # in the place of what is not measured: what would measure it
+    if verdict == UNMEASURED and "command" in claim:
+        commands = "".join(
+            f"<small><code>{html.escape(command)}</code></small>" for command in claim["command"]
+        )
+        cells[2:4] = [
+            f"<td data-label='{_HEADS[2]}' colspan='2'><div>to be settled by{commands}</div></td>"
+        ]
     return f"<tr>{''.join(cells)}</tr>"
 
 
@@ -184,14 +223,18 @@ def _claimed(claim):
         return "–<small>a claim of this book</small>"
     value = f"{_value(paper, paper['unit'])}<small>{html.escape(paper['where'])}</small>"
     if source:
-        value += f"<small>another paper's: <a href='references.html'>{html.escape(source)}</a></small>"
+        value += (
+            f"<small>another paper's: <a href='references.html'>{html.escape(source)}</a></small>"
+        )
     return value
 
 
 def _value(part, unit=""):
     said = "" if part["value"] is None else f"<strong>{part['value']:.{DIGITS}g}</strong> "
     if part.get("ci95"):
-        said += "<span class='ww-interval'>[{:.{d}g}, {:.{d}g}]</span> ".format(*part["ci95"], d=DIGITS)
+        said += "<span class='ww-interval'>[{:.{d}g}, {:.{d}g}]</span> ".format(
+            *part["ci95"], d=DIGITS
+        )
     return said + html.escape(unit)
 
 
@@ -199,23 +242,32 @@ def validate(row: Any) -> dict[str, Any]:
     """The row itself if it is well formed; otherwise a ValueError that says what is wrong."""
 
     def refuse(sentence: str) -> NoReturn:
-        raise ValueError(f"claim row '{row.get('id') if isinstance(row, dict) else row!s:.100}': {sentence}.")
+        raise ValueError(
+            f"claim row '{row.get('id') if isinstance(row, dict) else row!s:.100}': {sentence}."
+        )
 
     if not isinstance(row, dict):
         refuse("a row is a dictionary")
     if set(row) != set(_FIELDS):
         missing, extra = sorted(set(_FIELDS) - set(row)), sorted(set(row) - set(_FIELDS))
-        refuse(f"has the fields {', '.join(_FIELDS)}; missing: {missing or 'none'}, unknown: {extra or 'none'}")
+        refuse(
+            f"has the fields {', '.join(_FIELDS)}; missing: {missing or 'none'}, unknown: "
+            f"{extra or 'none'}"
+        )
     claim = next((claim for claim in catalogue() if claim["id"] == row["id"]), None)
     if claim is None:
         refuse("this id is no claim of the catalogue")
-    if not isinstance(row["notebook"], str) or not re.fullmatch(r"[0-9]{2}_[a-z0-9_]+", row["notebook"]):
+    if not isinstance(row["notebook"], str) or not re.fullmatch(
+        r"[0-9]{2}_[a-z0-9_]+", row["notebook"]
+    ):
         refuse(f"notebook is a name such as 02_reading_patches_as_words, not {row['notebook']!r}")
     if int(row["notebook"][:2]) != claim["chapter"]:
         refuse(f"belongs to chapter {claim['chapter']}, not to {row['notebook']}")
     for field in ("statement", "paper"):
         if row[field] != claim[field]:
-            refuse(f"{field} differs from the catalogue's; leave it out and the catalogue's is used")
+            refuse(
+                f"{field} differs from the catalogue's; leave it out and the catalogue's is used"
+            )
     if row["verdict"] not in VERDICTS:
         refuse(f"verdict is one of {', '.join(VERDICTS)}, not {row['verdict']!r}")
     if row["verdict"] == UNMEASURED:
@@ -239,7 +291,9 @@ def _valid_value(field, part, keys, refuse):
     if not isinstance(part, dict) or set(part) != set(keys):
         refuse(f"{field} is a dictionary of {', '.join(keys)}, not {part!r}")
     for key in ("unit", "model", "what"):
-        if key in part and not (isinstance(part[key], str) and part[key].strip() and part[key].isprintable()):
+        if key in part and not (
+            isinstance(part[key], str) and part[key].strip() and part[key].isprintable()
+        ):
             refuse(f"{field} {key} is words, not {part[key]!r}")
     if not _number(part["value"]):
         refuse(f"{field} value is a finite number, not {part['value']!r}")
@@ -258,17 +312,27 @@ def _differences(name, field, new, old, tolerance):
     said = []
     for key in old:
         if key in ("value", "ci95"):
-            ours, theirs = ([part[key]] if key == "value" else part[key] or [] for part in (new, old))
-            far = len(ours) != len(theirs) or any(abs(a - b) > tolerance + 1e-12 for a, b in zip(ours, theirs, strict=True))
+            ours, theirs = (
+                [part[key]] if key == "value" else part[key] or [] for part in (new, old)
+            )
+            far = len(ours) != len(theirs) or any(
+                abs(a - b) > tolerance + 1e-12 for a, b in zip(ours, theirs, strict=True)
+            )
             if far:
-                said.append(f"{name}: {field} {key} is {new[key]}, committed is {old[key]} ± {tolerance}")
+                said.append(
+                    f"{name}: {field} {key} is {new[key]}, committed is {old[key]} ± {tolerance}"
+                )
         elif new[key] != old[key]:
             said.append(f"{name}: {field} {key} is {new[key]!r}, committed is {old[key]!r}")
     return said
 
 
 def _number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and abs(value) <= sys.float_info.max
+    )
 
 
 def _plain(value):

@@ -1,7 +1,9 @@
-"""Rotary phases to play with: sliders for distance, frequency, phase and RoPE scaling, drawn by the page itself.
+"""Rotary phases to play with: sliders for distance, frequency, phase and RoPE scaling, drawn by the
+page itself.
 
-One piece of HTML with its own style and script, no other file, no network and no kernel. A head is shown whose pairs all have
-the same strength and the same phase of q k*, which no trained head has; what it teaches is what each number does.
+One piece of HTML with its own style and script, no other file, no network and no kernel. A head is
+shown whose pairs all have the same strength and the same phase of q k*, which no trained head has;
+what it teaches is what each number does.
 """
 
 import json
@@ -36,21 +38,28 @@ class Phases:
         self.head_size, self.theta = head_size, frequencies(head_size, base).tolist()
 
     def __repr__(self):
-        return f"Phases(a head of {self.head_size} dimensions, {len(self.theta)} frequencies an axis)"
+        return (
+            f"Phases(a head of {self.head_size} dimensions, {len(self.theta)} frequencies an axis)"
+        )
 
     def _repr_html_(self):
         sliders = "".join(
-            f'<label><span>{label}</span><input type="range" {OWN_KEYS} name="{name}" min="{low}" step="{step}" '
+            f'<label><span>{label}</span><input type="range" {OWN_KEYS} name="{name}" '
+            f'min="{low}" step="{step}" '
             f'value="{at}" max="{len(self.theta) - 1 if high is None else high}" '
             f"oninput=\"whatwherePhases(this.closest('.ww-phases'))\"><output>{at}</output></label>"
             for name, label, low, high, step, at in SLIDERS
         )
-        panels = "".join(f'<div><p>{said}</p><div class="ww-{name}"></div></div>' for name, said in PANELS)
+        panels = "".join(
+            f'<div><p>{said}</p><div class="ww-{name}"></div></div>' for name, said in PANELS
+        )
         data = escape(json.dumps({"theta": self.theta}))
         return (
             f'<figure class="ww-phases ww-paper" data-phases="{data}"><style>{STYLE}</style>'
-            f'<div class="ww-sliders">{sliders}</div><div class="ww-panels">{panels}</div><figcaption aria-live="polite">'
-            "The pictures are drawn by a script, which does not run here; the figures of this chapter show some settings."
+            f'<div class="ww-sliders">{sliders}</div><div '
+            f'class="ww-panels">{panels}</div><figcaption aria-live="polite">'
+            "The pictures are drawn by a script, which does not run here; the figures of this "
+            "chapter show some settings."
             f"</figcaption><script>{SCRIPT}</script></figure>"
         )
 

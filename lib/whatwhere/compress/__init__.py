@@ -1,11 +1,13 @@
-"""Fewer visual tokens: a decoder that reads them before the language model, and what its words let go.
+"""Fewer visual tokens: a decoder that reads them before the language model, and what its words let
+go.
 
-    decoder = compress.distil(vlm, compress.lessons(vlm, images))     # one linear layer, taught by the LM's own words
-    with compress.compressed(vlm, "rle", decoder) as log:                    # run-length code of its words
+    decoder = compress.distil(vlm, compress.lessons(vlm, images))  # one layer, taught by the LM
+    with compress.compressed(vlm, "rle", decoder) as log:  # run-length code of its words
         vlm.answer(image, "what is on the table ?")
-    log.removed                                                       # share of visual tokens that were saved
+    log.removed  # share of visual tokens that were saved
 
-The visual decoder and methods 1 to 3 of *Reading Images Like Texts* (arXiv 2509.19191), and what to hold them against.
+The visual decoder and methods 1 to 3 of *Reading Images Like Texts* (arXiv 2509.19191), and what to
+hold them against.
 """
 
 from .decoder import MARKS, Decoder, distil, lessons, load_decoder, punctuation
@@ -13,6 +15,7 @@ from .groups import BASELINES, NEEDS, SHAPES, WORDS, Method, Sight, by_words, na
 from .within import LENGTHS, POOLS, POSITIONS, Log, compressed
 
 __all__ = [
-    "BASELINES", "LENGTHS", "MARKS", "NEEDS", "POOLS", "POSITIONS", "SHAPES", "WORDS", "Decoder", "Log", "Method", "Sight",
-    "by_words", "compressed", "distil", "lessons", "load_decoder", "named", "punctuation",
+    "BASELINES", "LENGTHS", "MARKS", "NEEDS", "POOLS", "POSITIONS", "SHAPES", "WORDS", "Decoder",
+    "Log", "Method", "Sight", "by_words", "compressed", "distil", "lessons", "load_decoder",
+    "named", "punctuation",
 ]  # fmt: skip

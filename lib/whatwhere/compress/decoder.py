@@ -1,11 +1,13 @@
-"""The visual decoder: one linear layer from visual tokens to the words that the LM would end up with.
+"""The visual decoder: one linear layer from visual tokens to the words that the LM would end up
+with.
 
     taught = lessons(vlm, images)                  # what the LM makes of its visual tokens
     decoder = distil(vlm, taught)
     decoder.save("my-decoder"); load_decoder("my-decoder", vlm)
 
-Section on compression in *Reading Images Like Texts* (arXiv 2509.19191): bias-free, begun as the unembedding, distilled from
-the LM's final logits at the visual positions with unlabelled images only.
+Section on compression in *Reading Images Like Texts* (arXiv 2509.19191): bias-free, begun as the
+unembedding, distilled from the LM's final logits at the visual positions with unlabelled images
+only.
 """
 
 from __future__ import annotations
@@ -75,7 +77,8 @@ class Decoder(torch.nn.Module):
 
     @torch.no_grad()
     def top(self, tokens: torch.Tensor, k: int = 1) -> np.ndarray:
-        """(…, k) ids of the best words of tokens (…, hidden), as a numpy array: `decoder.words[ids]` names them."""
+        """(…, k) ids of the best words of tokens (…, hidden), as a numpy array:
+        `decoder.words[ids]` names them."""
         best = self(tokens).topk(k)
         check_finite(best.values, "the visual tokens that the decoder reads")
         return best.indices.cpu().numpy()
@@ -100,22 +103,30 @@ class Decoder(torch.nn.Module):
         known = len(self.weight) == n if self.ids is None else self.ids.max() < n
         if not known or self.weight.shape[1] != width:
             raise ValueError(
-                "This decoder knows {} words and reads tokens of width {}; {} has {} and {}.".format(
-                    *self.weight.shape, vlm.name, *vlm.unembedding.weight.shape
-                )
+                f"This decoder knows {len(self.weight)} words and reads tokens of width "
+                f"{self.weight.shape[1]}; {vlm.name} has {n} and {width}."
             )
-        if "mark" in self.about and not np.allclose(self.about["mark"], _mark(vlm), rtol=0.02, atol=1e-6):
+        if "mark" in self.about and not np.allclose(
+            self.about["mark"], _mark(vlm), rtol=0.02, atol=1e-6
+        ):
             raise ValueError(
-                f"This decoder was taught by another checkpoint ({self.about.get('model')}): its shape fits {vlm.name}, but the "
-                f"connector's weights are not those that it learnt to read. Distil one from {vlm.name}."
+                f"This decoder was taught by another checkpoint ({self.about.get('model')}): "
+                f"its shape fits {vlm.name}, but the "
+                "connector's weights are not those that it learnt to read. Distil one from "
+                f"{vlm.name}."
             )
         return self
 
     def save(self, folder: str | Path) -> None:
         """Write `decoder.safetensors` and `decoder.json` into `folder`."""
         with together(folder) as new:
-            tensors = {"weight": self.weight} | ({} if self.ids is None else {"ids": torch.as_tensor(self.ids)})
-            save_file({name: each.detach().contiguous().cpu() for name, each in tensors.items()}, new / WEIGHTS)
+            tensors = {"weight": self.weight} | (
+                {} if self.ids is None else {"ids": torch.as_tensor(self.ids)}
+            )
+            save_file(
+                {name: each.detach().contiguous().cpu() for name, each in tensors.items()},
+                new / WEIGHTS,
+            )
             (new / CARD).write_text(json.dumps(self.about, indent=2) + "\n", encoding="utf-8")
 
 
@@ -128,18 +139,26 @@ def load_decoder(folder: str | Path, vlm: VLM) -> Decoder:
     """
     folder = Path(folder)
     if not (folder / WEIGHTS).is_file() or not (folder / CARD).is_file():
-        raise FileNotFoundError(f"'{folder}' holds no decoder: {WEIGHTS} and {CARD} are what `Decoder.save` writes.")
+        raise FileNotFoundError(
+            f"'{folder}' holds no decoder: {WEIGHTS} and {CARD} are what `Decoder.save` writes."
+        )
     try:
         about, tensors = read_json(folder / CARD), load_file(folder / WEIGHTS)
         weight, ids = tensors["weight"], tensors["ids"].numpy() if "ids" in tensors else None
-        words, texts = (each if ids is None else _chosen(each, ids) for each in (vlm.words, vlm.texts))
+        words, texts = (
+            each if ids is None else _chosen(each, ids) for each in (vlm.words, vlm.texts)
+        )
         mark = np.asarray(about.get("mark", [0] * 16), float)
         fits = weight.ndim == 2 and mark.shape == (16,) and (ids is None or len(ids) == len(weight))
         if not fits or not weight.isfinite().all() or not np.isfinite(mark).all():
             raise ValueError("its numbers are not those of a decoder")
     except Exception as error:  # safetensors and json raise each their own for a broken file
-        raise ValueError(f"The decoder in '{folder}' could not be read; make it again. ({error})") from None
-    return Decoder(weight.to(vlm.device, vlm.dtype), words, about, ids=ids, texts=texts).check_fits(vlm)
+        raise ValueError(
+            f"The decoder in '{folder}' could not be read; make it again. ({error})"
+        ) from None
+    return Decoder(weight.to(vlm.device, vlm.dtype), words, about, ids=ids, texts=texts).check_fits(
+        vlm
+    )
 
 
 def _chosen(words, ids):
@@ -147,14 +166,22 @@ def _chosen(words, ids):
     fine = ids.ndim == 1 and ids.dtype.kind in "iu" and len(ids) > 1 and len(set(ids)) == len(ids)
     if not fine or min(ids) < 0 or max(ids) >= len(words):
         raise ValueError(
-            f"A decoder of fewer words is told which: two at least, each once, by ids from 0 to {len(words) - 1}; not {ids!r}."
+            "A decoder of fewer words is told which: two at least, each once, by ids from 0 to "
+            f"{len(words) - 1}; not {ids!r}."
         )
     return words[ids]
 
 
 def _mark(vlm):
-    """Sixteen numbers by which a checkpoint is known again, in any dtype: from the connector's last vector, or else matrix."""
-    vector = sorted(vlm.connector.parameters(), key=lambda p: p.ndim == 1)[-1].detach().flatten().float().cpu()
+    """Sixteen numbers by which a checkpoint is known again, in any dtype: from the connector's last
+    vector, or else matrix."""
+    vector = (
+        sorted(vlm.connector.parameters(), key=lambda p: p.ndim == 1)[-1]
+        .detach()
+        .flatten()
+        .float()
+        .cpu()
+    )
     return vector[np.linspace(0, len(vector) - 1, 16).astype(int)].tolist()
 
 
@@ -167,9 +194,10 @@ def _unicode(text):
     return bool(text) and all(unicodedata.category(c)[0] == "P" for c in text)
 
 
-# What counts as punctuation. The paper's code drops `string.punctuation`, white space and the empty string, and in some
-# variants the word "in"; we take what is made of several such marks along. Unicode's own punctuation is narrower in ASCII,
-# where it has no $ + < = > ^ ` | ~ and no white space, and wider elsewhere (— 、 «).
+# What counts as punctuation. The paper's code drops `string.punctuation`, white space and the empty
+# string, and in some variants the word "in"; we take what is made of several such marks along.
+# Unicode's own punctuation is narrower in ASCII, where it has no $ + < = > ^ ` | ~ and no white
+# space, and wider elsewhere (— 、 «).
 MARKS = {
     "paper": _ascii,
     "paper-in": lambda text: _ascii(text) or text.strip() == "in",
@@ -189,7 +217,9 @@ def punctuation(texts: Iterable[str], marks: str = "paper") -> np.ndarray:
         ValueError: for another set.
     """
     if not isinstance(marks, str) or marks not in MARKS:
-        raise ValueError(f"No set of punctuation marks {marks!r}; there are {', '.join(map(repr, MARKS))}.")
+        raise ValueError(
+            f"No set of punctuation marks {marks!r}; there are {', '.join(map(repr, MARKS))}."
+        )
     return np.array([MARKS[marks](text) for text in texts], bool)
 
 
@@ -210,7 +240,8 @@ def lessons(
         raise ValueError("A decoder needs images to learn from; it was given none.")
     check_count("batch_size", batch_size)
     taught = []
-    quiet: dict[str, Any] = {} if progress else {"disable": True}  # not False: TQDM_DISABLE may say so for all
+    # not False: TQDM_DISABLE may say so for all
+    quiet: dict[str, Any] = {} if progress else {"disable": True}
     with tqdm(total=len(images), desc=f"{vlm.name}, lessons", leave=False, **quiet) as bar:
         for batch in _same_grid(vlm, images, batch_size):
             taught += _lessons(vlm, batch)
@@ -222,7 +253,8 @@ def lessons(
 def _lessons(vlm, batch):
     inputs = vlm.prepare(batch, [""] * len(batch))
     found = places.find(vlm, inputs["input_ids"])
-    at, end = found.index[0], found.end[0]  # what comes after the image cannot change what the LM makes of it
+    # what comes after the image cannot change what the LM makes of it
+    at, end = found.index[0], found.end[0]
     mask, positions = inputs["attention_mask"][:, :end], vlm.position_ids(inputs)[..., :end]
     both = vlm.lm_hidden(vlm.embed(inputs)[:, :end], mask, positions, [0, vlm.n_layers])
     return list(zip(*(each[:, at].cpu() for each in both)))
@@ -268,17 +300,30 @@ def distil(
     """
     if not 0 <= alpha <= 1 or temperature <= 0 or epochs < 1 or not len(taught):
         raise ValueError(
-            f"α is from 0 to 1, τ above 0, and there is an epoch and a lesson at least, not α {alpha!r}, τ {temperature!r}, "
+            "α is from 0 to 1, τ above 0, and there is an epoch and a lesson at least, not α "
+            f"{alpha!r}, τ {temperature!r}, "
             f"{epochs!r} epochs, {len(taught)} lessons."
         )
     check_count("batch", batch)
-    about = {"model": vlm.name, "mark": _mark(vlm), "alpha": alpha, "temperature": temperature, "lr": lr, "epochs": epochs,
-             "batch": batch, "start": start, "seed": seed, "images": len(taught)}  # fmt: skip
+    about = {
+        "model": vlm.name,
+        "mark": _mark(vlm),
+        "alpha": alpha,
+        "temperature": temperature,
+        "lr": lr,
+        "epochs": epochs,
+        "batch": batch,
+        "start": start,
+        "seed": seed,
+        "images": len(taught),
+    }
     weight = _start(vlm, start, seed).requires_grad_()
     optimiser = torch.optim.AdamW([weight], lr=lr, weight_decay=0.0)
     steps = epochs * -(-len(taught) // batch)
     history = _go_on(folder, about, weight, optimiser)
-    with tqdm(total=steps, initial=len(history), desc=f"{vlm.name}, distilling", leave=False) as bar:
+    with tqdm(
+        total=steps, initial=len(history), desc=f"{vlm.name}, distilling", leave=False
+    ) as bar:
         for step in range(len(history), steps):
             chosen = _batch(step, len(taught), batch, seed)
             chosen = [taught[i] for i in chosen]
@@ -293,7 +338,9 @@ def distil(
             optimiser.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
             optimiser.step()
             bar.update()
-            bar.set_postfix(soft=f"{history[-1][0]:.3f}", hard=f"{history[-1][1]:.3f}", refresh=False)
+            bar.set_postfix(
+                soft=f"{history[-1][0]:.3f}", hard=f"{history[-1][1]:.3f}", refresh=False
+            )
             if folder and (step + 1) % SAVED == 0:
                 _keep(folder, about, weight, optimiser, history)
     history = pd.DataFrame(history, columns=["soft", "hard"]).rename_axis("step")
@@ -310,7 +357,9 @@ def _start(vlm, start, seed):
         noise = torch.randn(own.shape, generator=torch.Generator().manual_seed(seed))
         return (noise * own.std().cpu()).to(own)
     if start not in ("unembedding", "zeros"):
-        raise ValueError(f"A decoder starts from 'unembedding', 'zeros' or 'random', not {start!r}.")
+        raise ValueError(
+            f"A decoder starts from 'unembedding', 'zeros' or 'random', not {start!r}."
+        )
     return own if start == "unembedding" else torch.zeros_like(own)
 
 
@@ -321,9 +370,12 @@ def _batch(step, n, batch, seed):
 
 
 def _learn(vlm, weight, tokens, states, alpha, temperature):
-    """Adds the gradient of the loss to `weight`, some tokens at a time; returns its two terms, τ² KL and CE."""
+    """Adds the gradient of the loss to `weight`, some tokens at a time; returns its two terms, τ²
+    KL and CE."""
     soft = hard = 0.0
-    for part, final in zip(*(each.split(max(1, LARGEST // len(weight))) for each in (tokens, states))):
+    for part, final in zip(
+        *(each.split(max(1, LARGEST // len(weight))) for each in (tokens, states))
+    ):
         part, final = part.to(weight.device), final.to(weight.device)
         with torch.no_grad():
             teacher = vlm.unembedding(vlm.final_norm(final)).float()
@@ -342,7 +394,11 @@ def _keep(folder, about, weight, optimiser, history):
     tensors = {"weight": weight.detach(), "mean": state["exp_avg"], "square": state["exp_avg_sq"]}
     tensors["history"] = torch.tensor(history, dtype=torch.float64)
     with together(folder) as new:
-        save_file({name: each.cpu() for name, each in tensors.items()}, new / UNFINISHED, {"about": json.dumps(about)})
+        save_file(
+            {name: each.cpu() for name, each in tensors.items()},
+            new / UNFINISHED,
+            {"about": json.dumps(about)},
+        )
 
 
 def _go_on(folder, about, weight, optimiser):
@@ -353,12 +409,19 @@ def _go_on(folder, about, weight, optimiser):
     try:
         with safe_open(path, "pt") as file:
             begun = json.loads(file.metadata()["about"])
-            kept = {name: file.get_tensor(name).to(weight.device) for name in ("weight", "mean", "square", "history")}
+            kept = {
+                name: file.get_tensor(name).to(weight.device)
+                for name in ("weight", "mean", "square", "history")
+            }
     except Exception as error:  # safetensors and json raise each their own for a broken file
-        raise ValueError(f"'{path}' is damaged ({first_line(error)}); delete it, and the decoder is taught anew.") from None
+        raise ValueError(
+            f"'{path}' is damaged ({first_line(error)}); delete it, and the decoder is taught anew."
+        ) from None
     if begun != about:
         other = ", ".join(name for name in about if begun.get(name) != about[name])
-        raise ValueError(f"'{path}' was begun otherwise ({other} differ). Delete it, or give another folder.")
+        raise ValueError(
+            f"'{path}' was begun otherwise ({other} differ). Delete it, or give another folder."
+        )
     with torch.no_grad():
         weight.copy_(kept["weight"])
     steps = torch.tensor(float(len(kept["history"])))

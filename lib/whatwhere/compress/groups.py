@@ -1,10 +1,14 @@
 """Which visual tokens go on as one, and which go: every way to make them fewer.
 
-A method is a function of a `Sight` that gives (tokens,) whole numbers: the tokens of one number go on as a single token,
-those below zero are dropped. `compressed` puts such groups to work inside a model. Where a method has a name, a place of
-its own or needs more than the visual tokens, a `Method` says so: FastV, say, would be
+A method is a function of a `Sight` that gives (tokens,) whole numbers: the tokens of one number go
+on as a single token, those below zero are dropped. `compressed` puts such groups to work inside a
+model. Where a method has a name, a place of its own or needs more than the visual tokens, a
+`Method` says so: FastV, say, would be
 
-    Method("fastv", lambda sight: most(sight.attention(2), keep), place="LM 2", needs=("attention", "question"))
+    def fastv(sight):
+        return most(sight.attention(2), keep)
+
+    Method("fastv", fastv, place="LM 2", needs=("attention", "question"))
 """
 
 from __future__ import annotations
@@ -75,14 +79,18 @@ class Sight:
 
     @cached_property
     def asked(self) -> torch.Tensor:
-        """(asked,) indices into `ids` of what comes after the image: the question, and what calls for an answer."""
+        """(asked,) indices into `ids` of what comes after the image: the question, and what calls
+        for an answer."""
         assert self.ids is not None and self.index is not None, "a sight made by hand has no prompt"
         return torch.arange(int(self.index[-1]) + 1, len(self.ids), device=self.ids.device)
 
     @cached_property
     def text(self) -> str:
-        """What comes after the image, as text, without special tokens (Method.needs: "question")."""
-        assert self.ids is not None and self.decode is not None, "a sight made by hand has no prompt"
+        """What comes after the image, as text, without special tokens (Method.needs:
+        "question")."""
+        assert self.ids is not None and self.decode is not None, (
+            "a sight made by hand has no prompt"
+        )
         return self.decode(self.ids[self.asked].tolist())
 
 
@@ -125,7 +133,8 @@ def rows(labels: np.ndarray) -> np.ndarray:
 
 
 def raster(labels: np.ndarray) -> np.ndarray:
-    """(rows, columns) labels → groups: runs of equal neighbours that go on from a row's end to the next, as the public code's."""
+    """(rows, columns) labels → groups: runs of equal neighbours that go on from a row's end to the
+    next, as the public code's."""
     return _runs(labels, np.arange(labels.size) == 0)
 
 
@@ -135,9 +144,13 @@ def _runs(labels, start):
 
 
 def regions(labels: np.ndarray) -> np.ndarray:
-    """(rows, columns) labels → groups: regions of equal labels, connected over edges; a run-length code in two dimensions."""
+    """(rows, columns) labels → groups: regions of equal labels, connected over edges; a run-length
+    code in two dimensions."""
     at = np.arange(labels.size).reshape(labels.shape)
-    ends = [(at[:, :-1], at[:, 1:], labels[:, :-1] == labels[:, 1:]), (at[:-1], at[1:], labels[:-1] == labels[1:])]
+    ends = [
+        (at[:, :-1], at[:, 1:], labels[:, :-1] == labels[:, 1:]),
+        (at[:-1], at[1:], labels[:-1] == labels[1:]),
+    ]
     one, other = (np.concatenate([pair[i][pair[2]] for pair in ends]) for i in (0, 1))
     joined = coo_array((np.ones(len(one)), (one, other)), shape=(labels.size, labels.size))
     return connected_components(joined, directed=False)[1]
@@ -166,17 +179,27 @@ def by_words(
     """
     check(which, (*WORDS, *WORDS.values()), "method by words", WORDS)
     check(shape, SHAPES, "shape")
-    if isinstance(same, bool) or not isinstance(same, Integral) or not 1 <= same <= len(decoder.words):
-        raise ValueError(f"same is a whole number of words from 1 to {len(decoder.words)}, not {same!r}.")
+    if (
+        isinstance(same, bool)
+        or not isinstance(same, Integral)
+        or not 1 <= same <= len(decoder.words)
+    ):
+        raise ValueError(
+            f"same is a whole number of words from 1 to {len(decoder.words)}, not {same!r}."
+        )
 
     name = named(which)
     blanks, first = punctuation(decoder.texts, marks), {}
-    words = np.array([first.setdefault(text.removeprefix(" "), n) for n, text in enumerate(decoder.texts)])
+    words = np.array(
+        [first.setdefault(text.removeprefix(" "), n) for n, text in enumerate(decoder.texts)]
+    )
 
     def choose(sight):
         best = decoder.top(sight.tokens, max(2, same))
         blank = blanks[best]
-        dropped = {1: np.zeros(len(best), bool), 2: blank[:, 0], 3: blank[:, :2].all(1)}[WORDS[name]]
+        dropped = {1: np.zeros(len(best), bool), 2: blank[:, 0], 3: blank[:, :2].all(1)}[
+            WORDS[name]
+        ]
         said = words[best[:, :same]]
         labels = said[:, 0] if same == 1 else np.unique(said, axis=0, return_inverse=True)[1]
         groups = SHAPES[shape](np.where(dropped, -1, labels).reshape(sight.grid))
@@ -196,13 +219,16 @@ def drawn(keep: Keep) -> Method:
 
 
 def pooled_grid(keep: Keep) -> Method:
-    """Baseline: a uniform grid of `keep` rectangles, as square as can be; each goes on as one token."""
+    """Baseline: a uniform grid of `keep` rectangles, as square as can be; each goes on as one
+    token."""
 
     def choose(sight):
         (high, wide), n = sight.grid, _number(keep, sight)
-        bands = min(high, n, max(-(-n // wide), round((n * high / wide) ** 0.5)))  # n rectangles in so many bands
+        # n rectangles in so many bands
+        bands = min(high, n, max(-(-n // wide), round((n * high / wide) ** 0.5)))
         band, column = np.arange(high) * bands // high, np.arange(wide)
-        share = [n * (b + 1) // bands - n * b // bands for b in range(bands)]  # rectangles of each band
+        # rectangles of each band
+        share = [n * (b + 1) // bands - n * b // bands for b in range(bands)]
         first = np.cumsum([0, *share])
         return np.stack([first[b] + column * share[b] // wide for b in band]).ravel()
 
@@ -210,15 +236,20 @@ def pooled_grid(keep: Keep) -> Method:
 
 
 def tome_like(keep: Keep, rounds: int = 4) -> Method:
-    """Baseline: tokens that are most alike are merged until `keep` are left, by the bipartite matching of Token Merging.
+    """Baseline: tokens that are most alike are merged until `keep` are left, by the bipartite
+    matching of Token Merging.
 
-    After Bolya et al. (ICLR 2023), on the connector's output: in each round tokens are dealt to two sides in turn, each of
-    one side finds its most similar (cosine) on the other, and the closest pairs merge into their mean.
+    After Bolya et al. (ICLR 2023), on the connector's output: in each round tokens are dealt to two
+    sides in turn, each of one side finds its most similar (cosine) on the other, and the closest
+    pairs merge into their mean.
     """
 
     def choose(sight):
         n = _number(keep, sight)
-        sums, sizes = sight.tokens.float(), torch.ones(len(sight.tokens), device=sight.tokens.device)
+        sums, sizes = (
+            sight.tokens.float(),
+            torch.ones(len(sight.tokens), device=sight.tokens.device),
+        )
         owner = np.arange(len(sums))
         step = -(-(len(sums) - n) // rounds)
         while len(sums) > n:
@@ -229,7 +260,10 @@ def tome_like(keep: Keep, rounds: int = 4) -> Method:
             target[2 * merging] = 2 * partner.cpu()[merging] + 1
             left, renamed = torch.unique(target, return_inverse=True)
             there = renamed.to(sums.device)
-            sums, sizes = (each.new_zeros(len(left), *each.shape[1:]).index_add_(0, there, each) for each in (sums, sizes))
+            sums, sizes = (
+                each.new_zeros(len(left), *each.shape[1:]).index_add_(0, there, each)
+                for each in (sums, sizes)
+            )
             owner = renamed.numpy()[owner]
         return owner
 
@@ -237,10 +271,11 @@ def tome_like(keep: Keep, rounds: int = 4) -> Method:
 
 
 def fastv_rank(keep: Keep, layer: int = 2) -> Method:
-    """Baseline: the `keep` tokens that the prompt's last token attends to most in LM block `layer`, the others dropped.
+    """Baseline: the `keep` tokens that the prompt's last token attends to most in LM block `layer`,
+    the others dropped.
 
-    The ranking of FastV (Chen et al., ECCV 2024). FastV itself drops them after that block, so that earlier blocks see
-    all; here they never reach the LM, so that all ways feed it equally many.
+    The ranking of FastV (Chen et al., ECCV 2024). FastV itself drops them after that block, so that
+    earlier blocks see all; here they never reach the LM, so that all ways feed it equally many.
     """
 
     def choose(sight):
@@ -252,9 +287,11 @@ def fastv_rank(keep: Keep, layer: int = 2) -> Method:
 
 WORDS = {"rle": 1, "rle-drop": 2, "rle-drop-both": 3}  # the paper's numbers
 BASELINES = {"random": drawn, "grid": pooled_grid, "tome-like": tome_like, "fastv-rank": fastv_rank}
-# {what else they are called: name}: the paper's numbers, and what runs of earlier versions have written down
+# {what else they are called: name}: the paper's numbers, and what runs of earlier versions have
+# written down
 ALIASES: dict[int | str, str] = {
-    **{number: name for name, number in WORDS.items()}, "similar": "tome-like", "attended": "fastv-rank",
+    **{number: name for name, number in WORDS.items()}, "similar": "tome-like",
+    "attended": "fastv-rank",
 }  # fmt: skip
 
 
@@ -280,7 +317,8 @@ def count(groups: Any) -> int:
 
 
 def _number(keep: Any, sight: Sight) -> int:
-    """How many of this image's tokens to keep: a number, a share, or as many as another way would leave."""
+    """How many of this image's tokens to keep: a number, a share, or as many as another way would
+    leave."""
     n = len(sight.tokens)
     if callable(keep):
         return max(1, count(keep(sight)))
@@ -292,7 +330,8 @@ def check_keep(keep: Any) -> None:
     whole = isinstance(keep, int) and not isinstance(keep, bool) and keep >= 1
     if not (callable(keep) or whole or isinstance(keep, float) and 0 < keep <= 1):
         raise ValueError(
-            f"keep is a whole number of tokens from 1 up, a share such as 0.5, or another way to be equalled, not {keep!r}."
+            "keep is a whole number of tokens from 1 up, a share such as 0.5, or another way "
+            f"to be equalled, not {keep!r}."
         )
 
 

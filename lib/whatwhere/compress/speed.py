@@ -1,6 +1,9 @@
-"""What compression saves, with what it costs: time to the first word, time for each word after it, and memory.
+"""What compression saves, with what it costs: time to the first word, time for each word after it,
+and memory.
 
     speed.measure(vlm, images, prompts, {"compressed": {"which": 1, "decoder": decoder}})
+
+What is compared takes turns, so that a machine that slows down slows all alike.
 """
 
 from __future__ import annotations
@@ -59,12 +62,19 @@ def measure(
         return vlm.lm_inputs(vlm.embed(inputs, visual), *placed)
 
     runs: dict[str, tuple[Callable, Callable, float]] = {
-        "all tokens": (nullcontext, prompt, sum(map(len, visual)) / len(visual) - vlm.adapter.leading)
+        "all tokens": (
+            nullcontext,
+            prompt,
+            sum(map(len, visual)) / len(visual) - vlm.adapter.leading,
+        )
     }
     for name, options in ways.items():
         with compressed(vlm, **options) as log, _heard(vlm) as given:
             if log.method.place != "LM 0":
-                raise ValueError(f"'{name}' works at {log.method.place}; an ideal is of what shortens before the LM.")
+                raise ValueError(
+                    f"'{name}' works at {log.method.place}; an ideal is of what shortens before "
+                    "the LM."
+                )
             vlm.lm(**prompt(), use_cache=False)
         kept = sum(log.kept) / len(log.kept)
         runs[name] = (lambda options=options: compressed(vlm, **options)), prompt, kept
@@ -78,14 +88,34 @@ def measure(
     for name, (_, _, kept) in runs.items():
         prefill, word, cache, peak = np.array(took[name][1:]).T
         times = whole / prefill
-        rows.append([kept, statistics.median(prefill) * 1e3, statistics.median(word) * 1e3, statistics.median(times), times.min(),
-                     times.max(), cache[0] / MIB, peak.max() / MIB])  # fmt: skip
-    columns = ["visual tokens", "prefill", "word", "prefill, times", "least", "most", "cache", "peak"]
+        rows.append(
+            [
+                kept,
+                statistics.median(prefill) * 1e3,
+                statistics.median(word) * 1e3,
+                statistics.median(times),
+                times.min(),
+                times.max(),
+                cache[0] / MIB,
+                peak.max() / MIB,
+            ]
+        )
+    columns = [
+        "visual tokens",
+        "prefill",
+        "word",
+        "prefill, times",
+        "least",
+        "most",
+        "cache",
+        "peak",
+    ]
     return pd.DataFrame(rows, list(runs), columns)
 
 
 def _run(vlm, make, words):
-    """(seconds to the first word, seconds for each later one, bytes of the cache, bytes of memory at most)."""
+    """(seconds to the first word, seconds for each later one, bytes of the cache, bytes of memory
+    at most)."""
     cache = DynamicCache(config=vlm.lm.config)
     with peak(vlm.device) as most:
         start = now(vlm.device)
@@ -95,7 +125,11 @@ def _run(vlm, make, words):
         best.tolist()
         first = now(vlm.device)
     layers: Any = cache.layers  # of a usual cache, all of which have keys and values
-    held = sum(each.numel() * each.element_size() for layer in layers for each in (layer.keys, layer.values))
+    held = sum(
+        each.numel() * each.element_size()
+        for layer in layers
+        for each in (layer.keys, layer.values)
+    )
     mask, position = given["attention_mask"], given["position_ids"].max() + 1
     begin = now(vlm.device)
     for n in range(words):
@@ -109,7 +143,8 @@ def _run(vlm, make, words):
 
 
 def _longer(mask):
-    """The mask for one token more, which may look at everything: of ones and zeros, or of what is added to logits."""
+    """The mask for one token more, which may look at everything: of ones and zeros, or of what is
+    added to logits."""
     pad = torch.nn.functional.pad
     return pad(mask, (0, 1), value=1) if mask.ndim == 2 else pad(mask[:, :, -1:], (0, 1), value=0.0)
 
@@ -118,7 +153,9 @@ def _longer(mask):
 def _heard(vlm):
     """What the LM is given, after everything that shortens it."""
     given = {}
-    hook = vlm.lm.register_forward_pre_hook(lambda _, __, named: given.update(named), with_kwargs=True)
+    hook = vlm.lm.register_forward_pre_hook(
+        lambda _, __, named: given.update(named), with_kwargs=True
+    )
     try:
         yield given
     finally:
@@ -135,7 +172,8 @@ def now(device: torch.device) -> float:
 
 @contextmanager
 def peak(device: torch.device) -> Iterator[list[float]]:
-    """[bytes in use at most, above those in use before]: allocated on a GPU, resident on a CPU (where /proc tells; else nan)."""
+    """[bytes in use at most, above those in use before]: allocated on a GPU, resident on a CPU
+    (where /proc tells; else nan)."""
     most = [float("nan")]
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,8 +1,10 @@
-"""Compression at work: the language model is given fewer visual tokens, and the model is otherwise left as it is.
+"""Compression at work: the language model is given fewer visual tokens, and the model is otherwise
+left as it is.
 
-Hooks for as long as the context lasts: on the LM's input embeddings, to see where the image stands in a prompt; on the ViT,
-to know what it was shown; and before the LM, or before its blocks from a method's place on, to shorten what they are given.
-A later token of a generated answer finds the shortened cache, with the mask and the positions that belong to it.
+Hooks for as long as the context lasts: on the LM's input embeddings, to see where the image stands
+in a prompt; on the ViT, to know what it was shown; and before the LM, or before its blocks from a
+method's place on, to shorten what they are given. A later token of a generated answer finds the
+shortened cache, with the mask and the positions that belong to it.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ POOLS = ("mean", "first", "random")
 POSITIONS = ("kept", "renumbered")
 LENGTHS = ("dropped", "kept")
 ONCE = (
-    "A compression shortens whole prompts, once, into an empty cache: leave one `with compress.compressed(…)` before the next, "
+    "A compression shortens whole prompts, once, into an empty cache: leave one `with "
+    "compress.compressed(…)` before the next, "
     "and start each conversation anew."
 )
 
@@ -49,14 +52,20 @@ class Log:
         self.method, self.kept, self.given = method, [], []
 
     def __repr__(self):
-        did = f"{len(self.kept)} prompts, {self.removed:.1%} of visual tokens removed" if self.kept else "no prompt yet"
+        did = (
+            f"{len(self.kept)} prompts, {self.removed:.1%} of visual tokens removed"
+            if self.kept
+            else "no prompt yet"
+        )
         return f"Log({did})"
 
     @property
     def removed(self) -> float:
         """The share of visual tokens that were saved, over all prompts."""
         if not self.given:
-            raise ValueError("No prompt has been shortened yet: run the model inside the context first.")
+            raise ValueError(
+                "No prompt has been shortened yet: run the model inside the context first."
+            )
         return 1 - sum(self.kept) / sum(self.given)
 
 
@@ -109,7 +118,11 @@ def compressed(
         ValueError: for a cache of fixed length.
     """
     way = _way(vlm, which, decoder, same, shape, keep, marks)
-    for name, value, known in (("pool", pool, POOLS), ("positions", positions, POSITIONS), ("lengths", lengths, LENGTHS)):
+    for name, value, known in (
+        ("pool", pool, POOLS),
+        ("positions", positions, POSITIONS),
+        ("lengths", lengths, LENGTHS),
+    ):
         ways.check(value, known, f"choice of {name}")
     layer = _layer(vlm, way)
     own = vlm.lm.config._attn_implementation
@@ -125,21 +138,33 @@ def compressed(
 
 def at_work(vlm: VLM) -> bool:
     """Is this model being given fewer visual tokens just now?"""
-    return any(isinstance(getattr(hook, "__self__", None), _Shortener) for hook in vlm.lm._forward_pre_hooks.values())
+    return any(
+        isinstance(getattr(hook, "__self__", None), _Shortener)
+        for hook in vlm.lm._forward_pre_hooks.values()
+    )
 
 
 def _way(vlm, which, decoder, same, shape, keep, marks):
     """The `Method` that is asked for."""
     if callable(which):
         if decoder is not None or keep is not None:
-            raise ValueError("A function of a Sight takes neither decoder nor keep: what it needs, it brings along.")
-        return which if isinstance(which, ways.Method) else ways.Method(getattr(which, "__name__", type(which).__name__), which)
+            raise ValueError(
+                "A function of a Sight takes neither decoder nor keep: what it needs, it brings "
+                "along."
+            )
+        return (
+            which
+            if isinstance(which, ways.Method)
+            else ways.Method(getattr(which, "__name__", type(which).__name__), which)
+        )
     name = ways.named(which)
     if name in ways.BASELINES:
         ways.check_keep(keep)
         return ways.BASELINES[name](keep)
     if decoder is None or keep is not None:
-        raise ValueError(f"Method {which} takes a decoder and no keep: the words decide how many tokens go.")
+        raise ValueError(
+            f"Method {which} takes a decoder and no keep: the words decide how many tokens go."
+        )
     return ways.by_words(decoder.check_fits(vlm), name, shape, same, marks)
 
 
@@ -148,13 +173,16 @@ def _layer(vlm, way):
     known = [f"LM {n}" for n in range(vlm.n_layers)]
     if way.place not in known:
         raise ValueError(
-            f"The place of method '{way.name}' is {way.place!r}; {vlm.name} can be given fewer tokens from 'LM 0', what the "
-            f"connector gives, to '{known[-1]}', before the last block. (In the ViT no token is left out yet.)"
+            f"The place of method '{way.name}' is {way.place!r}; {vlm.name} can be given fewer "
+            "tokens from 'LM 0', what the "
+            f"connector gives, to '{known[-1]}', before the last block. (In the ViT no token is "
+            "left out yet.)"
         )
     layer, added = known.index(way.place), len(vlm.adapter.extra_depths)
     if 0 < layer < added:
         raise ValueError(
-            f"{vlm.name} adds more of the picture to its visual tokens after LM blocks 1 to {added} (DeepStack): method "
+            f"{vlm.name} adds more of the picture to its visual tokens after LM blocks 1 to "
+            f"{added} (DeepStack): method "
             f"'{way.name}' can drop tokens at 'LM 0' or from 'LM {added}' on, not at {way.place!r}."
         )
     return layer
@@ -164,14 +192,21 @@ def _check_inside(vlm, way, positions):
     """Refuse what a method between the LM's blocks cannot do."""
     config = vlm.lm.config
     if positions != "kept":
-        raise ValueError(f"Method '{way.name}' drops tokens at {way.place}, after they were given positions: these are kept.")
+        raise ValueError(
+            f"Method '{way.name}' drops tokens at {way.place}, after they were given positions: "
+            "these are kept."
+        )
     sliding = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     if config._attn_implementation not in ("sdpa", "eager") or sliding:
         kind = f"'{config._attn_implementation}'" + "".join(f", {each}" for each in sorted(sliding))
-        raise ValueError(f"Between LM blocks tokens are dropped in full 'sdpa' and 'eager' attention, not in {kind}.")
+        raise ValueError(
+            "Between LM blocks tokens are dropped in full 'sdpa' and 'eager' attention, not in "
+            f"{kind}."
+        )
 
 
-_Shortened = namedtuple("_Shortened", "ids visual made")  # ids of prompts, their visual tokens, and what was made of these
+# ids of prompts, their visual tokens, and what was made of these
+_Shortened = namedtuple("_Shortened", "ids visual made")
 _Call = namedtuple("_Call", "found ids given mask positions grids")  # a prompt as it reached the LM
 
 
@@ -184,8 +219,9 @@ class _Shortener:
         self.rng, self.log = np.random.default_rng(seed), Log(way)
         self.prompt = places.Running(vlm)  # of the prompt that is about to reach the LM
         self.shown = None  # (arguments, named ones) of the ViT's last call
-        # of the prompt in the cache: for how many tokens each stands (batch, length), 0 for padding; the next position
-        # (batch, 1); and how long it was for the blocks that see all of it
+        # of the prompt in the cache: for how many tokens each stands (batch, length), 0 for
+        # padding; the next position (batch, 1); and how long it was for the blocks that see all of
+        # it
         self.sizes: Any = None
         self.following: Any = None
         self.length: Any = None
@@ -202,7 +238,9 @@ class _Shortener:
             self.vlm.lm.register_forward_pre_hook(self.shorten, with_kwargs=True),
         ]
         for n, block in enumerate(self.vlm.lm_layers[self.layer :] if self.layer else ()):
-            handles.append(block.register_forward_pre_hook(partial(self.within, n == 0), with_kwargs=True))
+            handles.append(
+                block.register_forward_pre_hook(partial(self.within, n == 0), with_kwargs=True)
+            )
         for handle in handles:
             stack.callback(handle.remove)
 
@@ -212,7 +250,8 @@ class _Shortener:
             self.shown = args, named
 
     def shorten(self, _, args, kwargs):
-        """Before the LM: a prompt with an image, or the next token of an answer to one; anything else is let through."""
+        """Before the LM: a prompt with an image, or the next token of an answer to one; anything
+        else is let through."""
         given, cached = kwargs.get("inputs_embeds"), kwargs.get("past_key_values")
         if given is not None and self.prompt.found is not None:
             given = self.vlm.adapter.pack(kwargs)  # with what a DeepStack adds later
@@ -221,14 +260,19 @@ class _Shortener:
             return None
         self.call = self.inside = None
         if self.prompt.found is not None:
-            self.call = self._prompt(given, kwargs.get("attention_mask"), kwargs.get("position_ids"), past)
+            self.call = self._prompt(
+                given, kwargs.get("attention_mask"), kwargs.get("position_ids"), past
+            )
             if self.layer:
                 return None
             short = self._left_of_prompt()
         elif past and self.sizes is not None:
             since = past - self.length  # tokens of the answer that are in the cache already
-            times = len(given) // len(self.sizes)  # the cache may have been repeated, for several ways to go on
-            sizes, following = (each.repeat_interleave(times, 0) for each in (self.sizes, self.following))
+            # the cache may have been repeated, for several ways to go on
+            times = len(given) // len(self.sizes)
+            sizes, following = (
+                each.repeat_interleave(times, 0) for each in (self.sizes, self.following)
+            )
             sizes = torch.cat([sizes, sizes.new_ones(len(given), since + given.shape[1])], 1)
             if self.layer:
                 self.inside = {"attention_mask": self._added(sizes, given)}
@@ -237,7 +281,11 @@ class _Shortener:
             short = {"attention_mask": self._mask(sizes, given), "position_ids": positions}
         else:
             return None
-        return args, {**kwargs, **short, **({"cache_position": None} if "cache_position" in kwargs else {})}
+        return args, {
+            **kwargs,
+            **short,
+            **({"cache_position": None} if "cache_position" in kwargs else {}),
+        }
 
     def within(self, first, _, args, kwargs):
         """Before an LM block from the method's place on; the first of them shortens."""
@@ -255,8 +303,12 @@ class _Shortener:
             )
             if kwargs.get("position_ids") is not None:
                 ids = kwargs["position_ids"]
-                self.inside["position_ids"] = ids.expand(*ids.shape[:-2], len(states), -1)[..., rows, index]
-            args, kwargs = ((states, *rest), kwargs) if args else (args, {**kwargs, "hidden_states": states})
+                self.inside["position_ids"] = ids.expand(*ids.shape[:-2], len(states), -1)[
+                    ..., rows, index
+                ]
+            args, kwargs = (
+                ((states, *rest), kwargs) if args else (args, {**kwargs, "hidden_states": states})
+            )
         return None if self.inside is None else (args, {**kwargs, **self.inside})
 
     def _prompt(self, given, mask, positions, past):
@@ -264,18 +316,25 @@ class _Shortener:
         found, self.prompt.found = self.prompt.found, None
         if past or found is None or found.mask.shape != given.shape[:2]:
             raise ValueError(ONCE)
-        if mask is not None and (not torch.is_tensor(mask) or mask.ndim != 2):  # made for a cache of fixed length
+        # made for a cache of fixed length
+        if mask is not None and (not torch.is_tensor(mask) or mask.ndim != 2):
             raise ValueError(
-                "A compression needs the usual growing cache, whose mask is (batch, length): generate without "
+                "A compression needs the usual growing cache, whose mask is (batch, length): "
+                "generate without "
                 'cache_implementation="static", and without compiling.'
             )
         if "question" in self.way.needs and found.mask[:, -1].any():
             raise ValueError(
-                f"Method '{self.way.name}' needs a question after the image; an exam with shared=True has none there."
+                f"Method '{self.way.name}' needs a question after the image; an exam with "
+                "shared=True has none there."
             )
         mask = torch.ones_like(found.mask) if mask is None else mask.bool()
-        positions = (mask.cumsum(-1) - 1).clamp(min=0) if positions is None else places.plain(positions)
-        return _Call(found, self.prompt.ids, given, mask, positions, places.grids(self.vlm, found, positions))
+        positions = (
+            (mask.cumsum(-1) - 1).clamp(min=0) if positions is None else places.plain(positions)
+        )
+        return _Call(
+            found, self.prompt.ids, given, mask, positions, places.grids(self.vlm, found, positions)
+        )
 
     def _left_of_prompt(self):
         """The LM's arguments for what is left of each prompt, padded on the left."""
@@ -284,14 +343,19 @@ class _Shortener:
         positions = positions[..., rows, index]
         if not self.keep_positions:
             there = (self.sizes > 0).long()
-            positions, self.following = (there.cumsum(-1) - 1).clamp(min=0), there.sum(-1, keepdim=True)
+            positions, self.following = (
+                (there.cumsum(-1) - 1).clamp(min=0),
+                there.sum(-1, keepdim=True),
+            )
         self.length = self.sizes.shape[1]
         return self.vlm.lm_inputs(embeddings, self._mask(self.sizes, embeddings), positions)
 
     def _short(self, states):
-        """Chooses, by the states (batch, length, hidden) of the prompt at the method's place; what is left of them.
+        """Chooses, by the states (batch, length, hidden) of the prompt at the method's place; what
+        is left of them.
 
-        Gives (batch, 1) rows, (batch, short) indices into each, −1 for padding on the left, and (batch, short, hidden) states.
+        Gives (batch, 1) rows, (batch, short) indices into each, −1 for padding on the left, and
+        (batch, short, hidden) states.
         """
         call, self.call = self.call, None
         visual = check_finite(call.given[call.found.mask], "the visual tokens that reach the LM")
@@ -301,7 +365,8 @@ class _Shortener:
         for n, at in enumerate(call.found.index):
             if before:
                 made.append(before[n])
-            elif n and all(torch.equal(each[n], each[n - 1]) for each in (call.given, call.mask)):  # beams of one prompt
+            # beams of one prompt
+            elif n and all(torch.equal(each[n], each[n - 1]) for each in (call.given, call.mask)):
                 made.append(made[-1])
             else:
                 sight = sights(n)
@@ -316,7 +381,9 @@ class _Shortener:
         if not before:
             self.last = _Shortened(call.ids, visual, made)
         length = max(map(len, orders))
-        index = torch.stack([torch.nn.functional.pad(order, (length - len(order), 0), value=-1) for order in orders])
+        index = torch.stack(
+            [torch.nn.functional.pad(order, (length - len(order), 0), value=-1) for order in orders]
+        )
         rows = torch.arange(len(index), device=index.device)[:, None]
         self.length = sizes.shape[1]  # for blocks before the method's place
         self.sizes = sizes[rows, index].where(index >= 0, 0)
@@ -324,7 +391,8 @@ class _Shortener:
         return rows, index, left[rows, index]
 
     def _sights(self, states, call, visual):
-        """A function that makes the `Sight` of the n-th prompt; what is costly is computed once for all, when it is asked for."""
+        """A function that makes the `Sight` of the n-th prompt; what is costly is computed once for
+        all, when it is asked for."""
         starts = call.mask.long().argmax(1).tolist()  # padding is on the left
         weights = cache(partial(self._attention, call))
         seen = cache(partial(self._seen, self.shown, visual))
@@ -337,24 +405,29 @@ class _Shortener:
 
         def sight(n):
             start, at = starts[n], call.found.index[n]
-            hidden = states[n, start:, : self.vlm.unembedding.weight.shape[1]]  # without what a DeepStack adds later
+            # without what a DeepStack adds later
+            hidden = states[n, start:, : self.vlm.unembedding.weight.shape[1]]
             return ways.Sight(
                 hidden[at - start], call.grids[n], partial(attention, n, start, at), self.rng,
                 ids=call.ids[n, start:], index=at - start, hidden=hidden,
-                decode=partial(self.vlm.tokenizer.decode, skip_special_tokens=True), states=lambda depth: seen(depth)[n],
+                decode=partial(self.vlm.tokenizer.decode, skip_special_tokens=True),
+                states=lambda depth: seen(depth)[n],
             )  # fmt: skip
 
         return sight
 
     def _seen(self, shown, visual, depth):
-        """For each image (tokens, features) the ViT's states after `depth` blocks, of what it was shown last.
+        """For each image (tokens, features) the ViT's states after `depth` blocks, of what it was
+        shown last.
 
-        The place where its attention is to be read as well, for VisionZip and PruMerge, from this same second pass.
+        The place where its attention is to be read as well, for VisionZip and PruMerge, from this
+        same second pass.
         """
         check_range("depth", depth, self.vlm.depths)
         if shown is None:
             raise ValueError(
-                "A choice by the ViT's states needs the picture, and the ViT did not run inside this context: give the model "
+                "A choice by the ViT's states needs the picture, and the ViT did not run inside "
+                "this context: give the model "
                 "the picture, not visual tokens that were made before (as an exam does)."
             )
         args, named = shown
@@ -363,20 +436,25 @@ class _Shortener:
         adapter, self.looking = self.vlm.adapter, True
         try:
             (states, _), (_, last) = residual_stream(
-                adapter.vision, self.vlm.vision_blocks, [depth, self.vlm.depths], *args, **named, what="ViT depth",
-                take=lambda state, _: (adapter.patches(state, pixels), state),
+                adapter.vision, self.vlm.vision_blocks, [depth, self.vlm.depths], *args, **named,
+                what="ViT depth", take=lambda state, _: (adapter.patches(state, pixels), state),
             )  # fmt: skip
-            own = torch.cat(list(adapter.connect(last, pixels))).to(visual)  # of a DeepStack, the first part
+            # of a DeepStack, the first part
+            own = torch.cat(list(adapter.connect(last, pixels))).to(visual)
         finally:
             self.looking = False
         visual = visual[:, : own.shape[1]]
         near = 1e-3 if visual.dtype in (torch.float32, torch.float64) else 5e-2
         if own.shape != visual.shape or (own - visual).abs().max() > near * visual.abs().max():
-            raise ValueError("The pictures that the ViT saw last are not those of this prompt: run the model on the pictures.")
+            raise ValueError(
+                "The pictures that the ViT saw last are not those of this prompt: run the model "
+                "on the pictures."
+            )
         return states
 
     def _made_before(self, ids, visual):
-        """What was made of these prompts, if they are those of last time and begun answers: one is written without a cache."""
+        """What was made of these prompts, if they are those of last time and begun answers: one is
+        written without a cache."""
         if self.last is None:
             return None
         length = self.last.ids.shape[1]
@@ -387,18 +465,24 @@ class _Shortener:
         """The way's groups, checked."""
         chosen, n = np.asarray(self.way(sight)), len(sight.tokens)
         if chosen.shape != (n,) or not np.issubdtype(chosen.dtype, np.integer):
-            raise ValueError(f"A way of choosing gives a whole number for each of {n} tokens, not {chosen.dtype} {chosen.shape}.")
+            raise ValueError(
+                f"A way of choosing gives a whole number for each of {n} tokens, not "
+                f"{chosen.dtype} {chosen.shape}."
+            )
         if (chosen < 0).all():
             if not self.warned:
                 self.warned = True
-                warnings.warn("Every visual token of an image was to be dropped; the middle one was kept.", stacklevel=2)
+                warnings.warn(
+                    "Every visual token of an image was to be dropped; the middle one was kept.",
+                    stacklevel=2,
+                )
             chosen = np.full(n, -1)
             chosen[n // 2 + sight.grid[1] // 2 * (sight.grid[0] % 2 == 0)] = 0
         return chosen
 
     def _pooled(self, sight, chosen, given):
-        """(kept, width) what goes on of `given` (tokens, width) for each group, (kept,) whose place it takes, in raster order,
-        and (kept,) its size.
+        """(kept, width) what goes on of `given` (tokens, width) for each group, (kept,) whose place
+        it takes, in raster order, and (kept,) its size.
         """
         members = np.flatnonzero(chosen >= 0)
         _, group, sizes = np.unique(chosen[members], return_inverse=True, return_counts=True)
@@ -421,31 +505,42 @@ class _Shortener:
         return tokens[raster.to(on)], stand, sizes
 
     def _mask(self, sizes, given):
-        """(batch, length) what is no padding; with lengths kept (batch, 1, new, length) what is added to attention logits."""
+        """(batch, length) what is no padding; with lengths kept (batch, 1, new, length) what is
+        added to attention logits."""
         return self._added(sizes, given) if self.keep_lengths else (sizes > 0).long()
 
     def _added(self, sizes, given):
-        """(batch, 1, new, length) what is added to attention logits: never for what comes later or is padding."""
+        """(batch, 1, new, length) what is added to attention logits: never for what comes later or
+        is padding."""
         new, length = given.shape[1], sizes.shape[1]
         never = torch.finfo(given.dtype).min
-        later = torch.ones(new, length, dtype=torch.bool, device=given.device).triu(length - new + 1)
+        later = torch.ones(new, length, dtype=torch.bool, device=given.device).triu(
+            length - new + 1
+        )
         counted = sizes.clamp(min=1) if self.keep_lengths else torch.ones_like(sizes)
         weights = counted.log().to(given.dtype)[:, None, None]
-        return weights.expand(-1, 1, new, -1).masked_fill(later | (sizes == 0)[:, None, None], never)
+        return weights.expand(-1, 1, new, -1).masked_fill(
+            later | (sizes == 0)[:, None, None], never
+        )
 
     def _attention(self, call, layer, every=False):
-        """(batch, length) attention of the last token in LM block `layer` (from 1), on average over heads.
+        """(batch, length) attention of the last token in LM block `layer` (from 1), on average over
+        heads.
 
         every: (batch, length, length), that of every token.
         """
         if layer < 1:
             raise ValueError("The layer of attention is counted from 1, the first block of the LM.")
         if call.found.mask[:, -1].any():
-            raise ValueError("A choice by attention needs a question after the image; an exam with shared=True has none there.")
+            raise ValueError(
+                "A choice by attention needs a question after the image; an exam with "
+                "shared=True has none there."
+            )
         kept, config = [], self.vlm.lm.config
         usual = config._attn_implementation
         self.looking = True
-        config._attn_implementation = usual if usual in USUAL else "sdpa"  # others do not let their weights be worked out
+        # others do not let their weights be worked out
+        config._attn_implementation = usual if usual in USUAL else "sdpa"
         try:
             with tapped([(self.vlm.lm_layers[layer - 1], Tap(take=kept.append))]):
                 self.vlm.lm_hidden(call.given, call.mask.long(), call.positions, layer)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
     from .parity import check
 
 __all__ = [
-    "Adapter", "Grid", "Model", "Pixels", "Square", "Projection", "adapter_class", "check", "members", "names",
-    "register",
+    "Adapter", "Grid", "Model", "Pixels", "Square", "Projection", "adapter_class", "check",
+    "members", "names", "register",
 ]  # fmt: skip
 
 

@@ -196,7 +196,8 @@ class Adapter(ABC):
 
 
 def separate_heads(attention: Module) -> tuple[Projection, Projection, Projection]:
-    """The projections of an attention with `q_proj`, `k_proj`, `v_proj`, and maybe `q_norm`, `k_norm`."""
+    """The projections of an attention with `q_proj`, `k_proj`, `v_proj`, and maybe `q_norm`,
+    `k_norm`."""
 
     def heads(output: Tensor) -> Tensor:
         split = output.ndim == 4  # as a norm of each head for itself leaves it
@@ -257,7 +258,8 @@ def check_members(adapter: Adapter) -> None:
         value = getattr(adapter, member)
         if wanted is not Any and (not isinstance(value, wanted) or isinstance(value, bool)):
             raise ValueError(
-                f"The adapter {_name(kind)} has a {type(value).__name__} as `{member}`, which takes "
+                f"The adapter {_name(kind)} has a {type(value).__name__} as `{member}`, which "
+                "takes "
                 f"{getattr(wanted, '__name__', wanted)}. {members()[member]}"
             )
     if strange:
@@ -271,7 +273,8 @@ def check_members(adapter: Adapter) -> None:
     added, layers = len(adapter.extra_depths), len(adapter.lm.layers)
     if added and added >= layers:
         raise ValueError(
-            f"The adapter {_name(kind)} adds {added} ViT depths in an LM of {layers} blocks; whatwhere "
+            f"The adapter {_name(kind)} adds {added} ViT depths in an LM of {layers} blocks; "
+            "whatwhere "
             "knows models in which the last block reads all that is added."
         )
 

@@ -165,5 +165,3 @@ class Run:
 
 def all_layers(vlm: "VLM") -> list[int]:
     return list(range(vlm.n_layers + 1))
-
-

@@ -101,7 +101,10 @@ def _vision_heads(vlm: "VLM", inputs: dict) -> bool:
 
 def _lm_heads(vlm: "VLM", inputs: dict) -> bool:
     """Are there as many queries as the LM has heads, and keys and values for them to share?"""
-    projections, mask = [vlm.adapter.lm_heads(block) for block in vlm.lm_layers], inputs["attention_mask"]
+    projections, mask = (
+        [vlm.adapter.lm_heads(block) for block in vlm.lm_layers],
+        inputs["attention_mask"],
+    )
     positions = vlm.position_ids(inputs)
     q, k, v = projected(projections, lambda: vlm.lm_hidden(vlm.embed(inputs), mask, positions))
     heads = vlm.lm.config.num_attention_heads

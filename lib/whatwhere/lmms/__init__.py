@@ -1,6 +1,7 @@
-"""Our models, scaled or compressed, in lmms-eval, the field's own engine; and the spatial benchmarks that it lacks.
+"""Our models, scaled or compressed, in lmms-eval, the field's own engine; and the spatial
+benchmarks that it lacks.
 
-    pip install 'whatwhere[lmms]'         # in an environment of its own: it brings torchvision and much else
+    pip install 'whatwhere[lmms]'  # in an environment of its own: it brings much else
     lmms-eval --model whatwhere --model_args pretrained=Qwen/Qwen2-VL-2B-Instruct,alpha=99,p=8 \\
               --tasks whatsup_b,pope,gqa --include_path "$(whatwhere tasks)" --batch_size 8
 
@@ -48,7 +49,9 @@ class WhatWhere(lmms):
     ):
         super().__init__()
         if (alpha is None) != (p is None):
-            raise ValueError("RoPE scaling takes alpha and p: --model_args pretrained=…,alpha=99,p=8")
+            raise ValueError(
+                "RoPE scaling takes alpha and p: --model_args pretrained=…,alpha=99,p=8"
+            )
         mine = benchmarks.processes()
         self._rank, self._world_size = mine.rank, mine.count
         self.vlm = loading.load(pretrained, mine.device or device, dtype, revision, max_pixels)
@@ -56,7 +59,11 @@ class WhatWhere(lmms):
         self.batch_size = int(batch_size)
         self.how = None
         if method is not None:
-            self.how = {"which": method, "decoder": decoder and compress.load_decoder(decoder, self.vlm), "keep": keep}
+            self.how = {
+                "which": method,
+                "decoder": decoder and compress.load_decoder(decoder, self.vlm),
+                "keep": keep,
+            }
         if mine.count > 1:
             from accelerate import Accelerator
 
@@ -67,27 +74,41 @@ class WhatWhere(lmms):
         return self.vlm.device
 
     def generate_until(self, requests: list[Any]) -> list[str]:
-        """The answers to `requests`, in their order: greedy, up to the task's number of tokens and stopping words."""
+        """The answers to `requests`, in their order: greedy, up to the task's number of tokens and
+        stopping words."""
         answers, alike = [""] * len(requests), {}
         for n, request in enumerate(requests):
             question, settings, to_pictures, number, task, split = request.args
             pictures = to_pictures(self.task_dict[task][split][number])
             if len(pictures) != 1 or isinstance(pictures[0], str):
-                raise ValueError(f"whatwhere shows one picture at a time; question {number} of {task} has {len(pictures)}.")
+                raise ValueError(
+                    f"whatwhere shows one picture at a time; question {number} of {task} has "
+                    f"{len(pictures)}."
+                )
             item = benchmarks.Item(str(n), pictures[0], question, "word", "")
-            alike.setdefault(int(settings.get("max_new_tokens", 1024)), []).append((item, settings.get("until", [])))
+            alike.setdefault(int(settings.get("max_new_tokens", 1024)), []).append(
+                (item, settings.get("until", []))
+            )
         with rope.scaled(self.vlm, *self.scale) if self.scale else nullcontext():
             for words, asked in alike.items():
-                runner = Runner(self.vlm, [item for item, _ in asked], self.batch_size, words, self.how)
+                runner = Runner(
+                    self.vlm, [item for item, _ in asked], self.batch_size, words, self.how
+                )
                 for row, (_, until) in zip(runner.run(None, ALONE), asked):
-                    answers[int(row["id"])] = _cut(row["answer"], [until] if isinstance(until, str) else until)
+                    answers[int(row["id"])] = _cut(
+                        row["answer"], [until] if isinstance(until, str) else until
+                    )
         return answers
 
     def loglikelihood(self, requests: list[Any]) -> list[Any]:
-        raise NotImplementedError("whatwhere answers in words; it gives no likelihoods to lmms-eval.")
+        raise NotImplementedError(
+            "whatwhere answers in words; it gives no likelihoods to lmms-eval."
+        )
 
     def generate_until_multi_round(self, requests: list[Any]) -> list[Any]:
-        raise NotImplementedError("whatwhere answers one question at a time; it takes no conversations.")
+        raise NotImplementedError(
+            "whatwhere answers one question at a time; it takes no conversations."
+        )
 
 
 def _cut(answer, until):

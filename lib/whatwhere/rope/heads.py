@@ -1,4 +1,5 @@
-"""The rotary positions of a loaded model, and what its heads ask and answer before they are turned."""
+"""The rotary positions of a loaded model, and what its heads ask and answer before they are
+turned."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def vision(vlm: VLM) -> Rotary:
     rotary = vlm.adapter.rotary
     if rotary is None:
         raise ValueError(
-            f"{vlm.name} has no 2-D RoPE: its ViT adds a learnt table of positions. Take a model of the Qwen2-VL family, "
+            f"{vlm.name} has no 2-D RoPE: its ViT adds a learnt table of positions. Take a "
+            "model of the Qwen2-VL family, "
             "such as 'toy-qwen2vl'."
         )
     return axial(rotary.inv_freq)
@@ -65,14 +67,17 @@ def heads(vlm: VLM, image: ImageLike) -> Heads:
 
 @torch.no_grad()
 def language_heads(vlm: VLM, image: ImageLike, question: str) -> Heads:
-    """What every head of the LM makes of a prompt: a `Heads` for all its tokens, keys and values repeated for the heads that
-    share them. The positions are those that the LM's own `language` rotary turns by.
+    """What every head of the LM makes of a prompt: a `Heads` for all its tokens, keys and values
+    repeated for the heads that share them. The positions are those that the LM's own `language`
+    rotary turns by.
     """
     inputs = vlm.prepare(image, question)
     positions = vlm.position_ids(inputs)
     projections = [vlm.adapter.lm_heads(block) for block in vlm.lm_layers]
     q, k, v = projected(
-        projections, lambda: vlm.lm_hidden(vlm.embed(inputs), inputs["attention_mask"], positions), "the LM's"
+        projections,
+        lambda: vlm.lm_hidden(vlm.embed(inputs), inputs["attention_mask"], positions),
+        "the LM's",
     )
     k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], 1) for part in (k, v))
     return Heads(q, k, v, positions.cpu().reshape(-1, q.shape[2]).T)
@@ -85,8 +90,8 @@ def projected(
     size), on the CPU.
 
     Args:
-        projections: for each block what the adapter's `vision_heads` or `lm_heads` gives. One image, or
-            one prompt.
+        projections: for each block what the adapter's `vision_heads` or `lm_heads` gives. One
+            image, or one prompt.
     """
     heard = [[], [], []]
     with ExitStack() as stack:

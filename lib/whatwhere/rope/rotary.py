@@ -1,4 +1,5 @@
-"""Rotary positions in numbers: which pair of dimensions turns with which axis, how fast, and what that does to a logit."""
+"""Rotary positions in numbers: which pair of dimensions turns with which axis, how fast, and what
+that does to a logit."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +9,9 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 
-# (row, column) of the satellite seen from the nucleus, for a distance of one. Rows count downwards, and on a table seen from
-# above, lower is nearer: the paper's (−m, 0), (m, 0), (0, n) and (0, −n) for left, right, front and behind are (column, row).
+# (row, column) of the satellite seen from the nucleus, for a distance of one. Rows count downwards,
+# and on a table seen from above, lower is nearer: the paper's (−m, 0), (m, 0), (0, n) and (0, −n)
+# for left, right, front and behind are (column, row).
 PLACES = {"left": (0, -1), "right": (0, 1), "behind": (-1, 0), "front": (1, 0)}
 
 
@@ -23,7 +25,10 @@ def place(relation: str, distance: float = 1) -> torch.Tensor:
     if relation not in PLACES:
         raise ValueError(f"A satellite is {', '.join(PLACES)} of the nucleus; got {relation!r}.")
     if isinstance(distance, bool) or not isinstance(distance, Real) or not 0 < distance < math.inf:
-        raise ValueError(f"The distance is a number of patches above zero, and the relation gives the sign; got {distance!r}.")
+        raise ValueError(
+            "The distance is a number of patches above zero, and the relation gives the sign; "
+            f"got {distance!r}."
+        )
     return torch.tensor(PLACES[relation], dtype=torch.float64) * distance
 
 
@@ -36,10 +41,20 @@ def frequencies(head_size: int, base: float = 10_000.0) -> torch.Tensor:
     Raises:
         ValueError: for a head size that is not a multiple of four, or a base that is not above one.
     """
-    if isinstance(head_size, bool) or not isinstance(head_size, Integral) or head_size < 4 or head_size % 4:
-        odd = ": an odd number of dimensions makes no pairs" if isinstance(head_size, Integral) and head_size % 2 else ""
+    if (
+        isinstance(head_size, bool)
+        or not isinstance(head_size, Integral)
+        or head_size < 4
+        or head_size % 4
+    ):
+        odd = (
+            ": an odd number of dimensions makes no pairs"
+            if isinstance(head_size, Integral) and head_size % 2
+            else ""
+        )
         raise ValueError(
-            f"A head of {head_size!r} dimensions cannot have 2-D RoPE{odd}. Its size is a multiple of four, such as 80: "
+            f"A head of {head_size!r} dimensions cannot have 2-D RoPE{odd}. Its size is a "
+            "multiple of four, such as 80: "
             "two axes, and two dimensions to a pair."
         )
     if isinstance(base, bool) or not isinstance(base, Real) or not 1 < base < math.inf:
@@ -76,7 +91,10 @@ def sigmoid_gains(n: int, alpha: float, k: float, c: float) -> torch.Tensor:
 
 def _above(name, value, least):
     if isinstance(value, bool) or not isinstance(value, Real) or not least < value < math.inf:
-        raise ValueError(f"{name} is a finite number{f' above {least}' if least > -math.inf else ''}; got {value!r}.")
+        raise ValueError(
+            f"{name} is a finite number{f' above {least}' if least > -math.inf else ''}; got "
+            f"{value!r}."
+        )
 
 
 def largest_alpha(theta: torch.Tensor | np.ndarray | Sequence[float], side: int, p: float) -> float:
@@ -92,7 +110,9 @@ def largest_alpha(theta: torch.Tensor | np.ndarray | Sequence[float], side: int,
             left that α could move.
     """
     if isinstance(side, bool) or not isinstance(side, Integral) or side < 2:
-        raise ValueError(f"The side of a grid is a whole number of patches, 2 or more; got {side!r}.")
+        raise ValueError(
+            f"The side of a grid is a whole number of patches, 2 or more; got {side!r}."
+        )
     theta = torch.as_tensor(theta, dtype=torch.float64)
     growth = gains(len(theta), 1.0, p) - 1
     room = math.pi / ((side - 1) * theta) - 1
@@ -115,9 +135,20 @@ class Rotary:
     axis: torch.Tensor
 
     def __post_init__(self):
-        theta, axis = torch.as_tensor(self.theta, dtype=torch.float64), torch.as_tensor(self.axis, dtype=torch.long)
-        if theta.ndim != 1 or theta.shape != axis.shape or not len(theta) or not theta.isfinite().all():
-            raise ValueError(f"A Rotary has a finite frequency and an axis for each pair; got {theta.shape} and {axis.shape}.")
+        theta, axis = (
+            torch.as_tensor(self.theta, dtype=torch.float64),
+            torch.as_tensor(self.axis, dtype=torch.long),
+        )
+        if (
+            theta.ndim != 1
+            or theta.shape != axis.shape
+            or not len(theta)
+            or not theta.isfinite().all()
+        ):
+            raise ValueError(
+                f"A Rotary has a finite frequency and an axis for each pair; got {theta.shape} "
+                f"and {axis.shape}."
+            )
         object.__setattr__(self, "theta", theta.cpu())
         object.__setattr__(self, "axis", axis.cpu())
 
@@ -139,10 +170,15 @@ class Rotary:
         """
         for name, each in (("query", q), ("key", k)):
             if each.shape[-1] != self.head_size:
-                raise ValueError(f"The {name} has {each.shape[-1]} dimensions; this head has {self.head_size}.")
+                raise ValueError(
+                    f"The {name} has {each.shape[-1]} dimensions; this head has {self.head_size}."
+                )
         steps = torch.as_tensor(displacement, dtype=q.dtype)
         if steps.shape[-1] <= self.axis.max():
-            raise ValueError(f"A displacement has {self.axis.max() + 1} numbers here, one for each axis; got {steps.shape[-1]}.")
+            raise ValueError(
+                f"A displacement has {self.axis.max() + 1} numbers here, one for each axis; got "
+                f"{steps.shape[-1]}."
+            )
         (q1, q2), (k1, k2) = (each.chunk(2, -1) for each in (q, k))
         from .symbolic import terms  # sympy takes a while to import
 
@@ -151,20 +187,27 @@ class Rotary:
     def logits(
         self, q: torch.Tensor, k: torch.Tensor, at_q: torch.Tensor, at_k: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """(…, queries, keys) attention logits, divided by √(head size), of q and k (…, n, head size) at positions (n, axes)."""
+        """(…, queries, keys) attention logits, divided by √(head size), of q and k (…, n, head
+        size) at positions (n, axes)."""
         return self.logits_by_axis(q, k, at_q, at_k).sum(0)
 
     def logits_by_axis(
         self, q: torch.Tensor, k: torch.Tensor, at_q: torch.Tensor, at_k: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """(axes, …, queries, keys): the part of each logit that the pairs of each axis give; their sum is the logit."""
+        """(axes, …, queries, keys): the part of each logit that the pairs of each axis give; their
+        sum is the logit."""
         at_k = at_q if at_k is None else at_k
-        shared, telling = self.terms(q[..., :, None, :], k[..., None, :, :], at_q[:, None] - at_k[None])
+        shared, telling = self.terms(
+            q[..., :, None, :], k[..., None, :, :], at_q[:, None] - at_k[None]
+        )
         both = (shared + telling) / math.sqrt(self.head_size)
-        return torch.stack([both[..., self.axis == axis].sum(-1) for axis in range(int(self.axis.max()) + 1)])
+        return torch.stack(
+            [both[..., self.axis == axis].sum(-1) for axis in range(int(self.axis.max()) + 1)]
+        )
 
 
 def axial(theta: torch.Tensor | np.ndarray | Sequence[float]) -> Rotary:
-    """The `Rotary` of a 2-D ViT with these frequencies on both axes: the row turns the first half of the pairs."""
+    """The `Rotary` of a 2-D ViT with these frequencies on both axes: the row turns the first half
+    of the pairs."""
     theta = torch.as_tensor(theta, dtype=torch.float64)
     return Rotary(torch.cat([theta, theta]), torch.arange(2).repeat_interleave(len(theta)))

@@ -4,7 +4,8 @@
         vlm.answer(image, question)
         vlm.save("scaled")                       # load("scaled") is scaled for good
 
-It changes one small table, the frequencies, in place, so that a scaled model runs exactly as fast as before.
+It changes one small table, the frequencies, in place, so that a scaled model runs exactly as fast
+as before.
 """
 
 from __future__ import annotations
@@ -53,18 +54,27 @@ def scaled(
     """
     frequencies, config = _frequencies(vlm), _config(vlm)
     if settings(vlm) is not None:
-        raise ValueError(f"This model is scaled already, by {settings(vlm)}: leave that context first, or load it unscaled.")
+        raise ValueError(
+            f"This model is scaled already, by {settings(vlm)}: leave that context first, or "
+            "load it unscaled."
+        )
     if (p is None) == (k is None and c is None) or (k is None) != (c is None):
-        raise ValueError("Scaling takes alpha and either p, the paper's power, or both k and c, for the sigmoid.")
+        raise ValueError(
+            "Scaling takes alpha and either p, the paper's power, or both k and c, for the sigmoid."
+        )
     chosen = {"alpha": alpha, "p": p} if k is None else {"alpha": alpha, "k": k, "c": c}
     _gains(len(frequencies), chosen)
     had, before = getattr(config, "whatwhere", None), frequencies.clone()
-    config.whatwhere = {**(had or {}), "rope_scaling": {name: float(value) for name, value in chosen.items()}}
+    config.whatwhere = {
+        **(had or {}),
+        "rope_scaling": {name: float(value) for name, value in chosen.items()},
+    }
     try:
         apply(vlm)
         yield
     finally:
-        _frequencies(vlm).copy_(before)  # asked anew: a model that was moved meanwhile keeps them elsewhere
+        # asked anew: a model that was moved meanwhile keeps them elsewhere
+        _frequencies(vlm).copy_(before)
         if had is None:
             del config.whatwhere
         else:
@@ -88,9 +98,11 @@ def apply(vlm: VLM | PreTrainedModel) -> None:
         gains = _gains(len(frequencies), chosen)
     except (TypeError, ValueError):
         raise ValueError(
-            f"The config's note on RoPE scaling is damaged: {chosen!r} does not say alpha and p, or alpha, k and c, as numbers."
+            f"The config's note on RoPE scaling is damaged: {chosen!r} does not say alpha and "
+            "p, or alpha, k and c, as numbers."
         ) from None
-    frequencies.copy_(frequencies.cpu().double() * gains)  # on the CPU: some devices have no double precision
+    # on the CPU: some devices have no double precision
+    frequencies.copy_(frequencies.cpu().double() * gains)
 
 
 def _gains(n, chosen):
@@ -108,5 +120,8 @@ def _frequencies(vlm) -> torch.Tensor:
         return vlm.adapter.rotary.inv_freq
     rotary = getattr(getattr(vlm.model, "visual", None), "rotary_pos_emb", None)
     if rotary is None:
-        raise ValueError(f"A {type(vlm).__name__} has no 2-D RoPE: take a model of the Qwen2-VL or Qwen2.5-VL family.")
+        raise ValueError(
+            f"A {type(vlm).__name__} has no 2-D RoPE: take a model of the Qwen2-VL or "
+            "Qwen2.5-VL family."
+        )
     return rotary.inv_freq

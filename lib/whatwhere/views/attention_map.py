@@ -143,7 +143,8 @@ class AttentionMap:
             f'<p class="ww-told" aria-live="polite">'
             f"{islands(self._told(own, text, data['names']))}</p>"
             f'<p class="ww-patch" aria-live="polite">{hint}</p><p>{LEGEND} '
-            f"{'Dashes mark' if any(sinks) else 'There are no'} {SINKS.format(seen.SINK)}</p></figcaption>"
+            f"{'Dashes mark' if any(sinks) else 'There are no'} "
+            f"{SINKS.format(seen.SINK)}</p></figcaption>"
             "<noscript><style>.ww-bar,.ww-patch{display:none!important}</style></noscript>"
             f"<script>{SCRIPT}</script></figure>"
         )

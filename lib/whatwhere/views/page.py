@@ -1,7 +1,8 @@
 """What all our HTML shares: light paper of its own under dark ink.
 
-No theme around an output, and no preference of the system, decides whether it can be read: JupyterLab, VS Code, Colab, marimo
-and Sphinx each announce their theme in another way, so that colours which follow one of them are wrong in the next.
+No theme around an output, and no preference of the system, decides whether it can be read:
+JupyterLab, VS Code, Colab, marimo and Sphinx each announce their theme in another way, so that
+colours which follow one of them are wrong in the next.
 """
 
 from __future__ import annotations
@@ -55,6 +56,6 @@ def data_uri(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-# `color-scheme` is for sliders, check boxes and menus, which browsers draw as the system likes them. The last rule: in dark
-# mode pydata-sphinx-theme puts a light card behind every HTML output.
+# `color-scheme` is for sliders, check boxes and menus, which browsers draw as the system likes
+# them. The last rule: in dark mode pydata-sphinx-theme puts a light card behind every HTML output.
 PAPER_STYLE = beside(__file__, ".css", PAPER=PAPER, INK=INK)

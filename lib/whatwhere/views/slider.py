@@ -1,8 +1,10 @@
-"""A token map as a page can show it: words on the dimmed picture, and a slider over depth, or over depth and layer.
+"""A token map as a page can show it: words on the dimmed picture, and a slider over depth, or over
+depth and layer.
 
-One piece of HTML with its own style and script, no other file and no network. The slider is a plain range
-input (arrow keys), the map a table that a screen reader can walk and in which arrow keys pick a patch; what
-changed is said in a live region. Without a script, and on paper, the deepest map stays as a plain figure.
+One piece of HTML with its own style and script, no other file and no network. The slider is a plain
+range input (arrow keys), the map a table that a screen reader can walk and in which arrow keys pick
+a patch; what changed is said in a live region. Without a script, and on paper, the deepest map
+stays as a plain figure.
 """
 
 from __future__ import annotations
@@ -23,8 +25,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 # Okabe–Ito, lightened where needed to be read as text on a dark picture
-KIND_COLOURS = ("#6cc5f5", "#f5a623", "#2fd6a3", "#f5a0d0", "#f0e442", "#ff9a6b", "#b9b4ff", "#d0d0d0")
-VEIL = 0.78  # how opaque the dark veil is that dims the picture: a word of any colour has contrast 4.5 on white
+KIND_COLOURS = (
+    "#6cc5f5",
+    "#f5a623",
+    "#2fd6a3",
+    "#f5a0d0",
+    "#f0e442",
+    "#ff9a6b",
+    "#b9b4ff",
+    "#d0d0d0",
+)
+# how opaque the dark veil is that dims the picture: a word of any colour has contrast 4.5 on white
+VEIL = 0.78
 SHOWN = 3  # words told for a picked patch
 ROUNDING = 1e-3  # by which a softmax in half precision may exceed one
 HINT = "Point at a patch, or walk over the map with the arrow keys, for its best words."
@@ -55,7 +67,11 @@ class Slider:
         layers: Sequence[int],
         kinds: Mapping[str, str] | None = None,
     ):
-        self.image, self.words, self.probabilities = image, np.asarray(words), np.asarray(probabilities)
+        self.image, self.words, self.probabilities = (
+            image,
+            np.asarray(words),
+            np.asarray(probabilities),
+        )
         self.depths, self.layers, self.kinds = list(depths), list(layers), kinds or {}
         self._check()
 
@@ -63,13 +79,16 @@ class Slider:
         shape, maps = self.words.shape, len(self.depths) * len(self.layers)
         if len(shape) != 4 or not self.words.size:
             raise ValueError(
-                "A map shows words, one or more for each depth, row and column, best first: an array "
+                "A map shows words, one or more for each depth, row and column, best first: an "
+                "array "
                 f"(depth, row, column, rank); the one given has shape {shape}."
             )
         if self.probabilities.shape != shape or len(self.words) != maps:
             raise ValueError(
-                "Words have a probability each, and there is a map for each depth and layer; words of "
-                f"shape {shape}, probabilities of shape {self.probabilities.shape}, {len(self.depths)} "
+                "Words have a probability each, and there is a map for each depth and layer; "
+                "words of "
+                f"shape {shape}, probabilities of shape {self.probabilities.shape}, "
+                f"{len(self.depths)} "
                 f"depths and {len(self.layers)} layers do not fit together."
             )
         told = self.probabilities.astype(float)
@@ -78,16 +97,20 @@ class Slider:
             at, row, column, rank = wrong[0]
             layer, depth = divmod(at, len(self.depths))
             raise ValueError(
-                f"A probability is a number from 0 to 1; at ViT depth {self.depths[depth]}, LM layer "
+                f"A probability is a number from 0 to 1; at ViT depth {self.depths[depth]}, LM "
+                "layer "
                 f"{self.layers[layer]}, row {row}, column {column} it is "
                 f"{told[at, row, column, rank]:g}, and {len(wrong)} of {told.size} are no "
-                "probabilities. States that overflow in float16 give such numbers: load the model with "
+                "probabilities. States that overflow in float16 give such numbers: load the "
+                "model with "
                 'dtype="float32" or "bfloat16".'
             )
 
     def __repr__(self):
         rows, columns = self.words.shape[1:3]
-        return f"Slider(ViT depths {self.depths}, LM layers {self.layers}, {rows} × {columns} patches)"
+        return (
+            f"Slider(ViT depths {self.depths}, LM layers {self.layers}, {rows} × {columns} patches)"
+        )
 
     def _repr_html_(self):
         return self.html()
@@ -99,7 +122,9 @@ class Slider:
         vocabulary, index = np.unique(self.words[..., :SHOWN].astype(str), return_inverse=True)
         index = index.reshape(self.words[..., :SHOWN].shape)
         names = list(dict.fromkeys(self.kinds.values()))
-        lower = {word.lower(): names.index(kind) % len(KIND_COLOURS) for word, kind in self.kinds.items()}
+        lower = {
+            word.lower(): names.index(kind) % len(KIND_COLOURS) for word, kind in self.kinds.items()
+        }
         kind = [lower.get(word.lower(), -1) for word in vocabulary]
         told = [self._told(n) for n in range(len(self.words))]
         data = {
@@ -108,32 +133,46 @@ class Slider:
             "sizes": [_size(word) for word in vocabulary],
             "columns": columns,
             "told": told,
-            "names": [[_name(axis, n) for n in range(len(axis))] for axis in (self.depths, self.layers)],
+            "names": [
+                [_name(axis, n) for n in range(len(axis))] for axis in (self.depths, self.layers)
+            ],
             "ranks": min(SHOWN, self.words.shape[-1]),
             "ids": [each.reshape(-1).tolist() for each in index],
-            "percent": [np.rint(100 * each[..., :SHOWN]).astype(int).reshape(-1).tolist() for each in self.probabilities],
+            "percent": [
+                np.rint(100 * each[..., :SHOWN]).astype(int).reshape(-1).tolist()
+                for each in self.probabilities
+            ],
         }
         cells = [
-            f'<span role="cell"{_kind(kind[word])}{_narrow(vocabulary[word])}>{escape(vocabulary[word])}</span>'
+            "<span "
+            f'role="cell"{_kind(kind[word])}{_narrow(vocabulary[word])}>{escape(vocabulary[word])}</span>'
             for word in index[at, ..., 0].reshape(-1)
         ]
-        body = "".join(f'<div role="row">{"".join(cells[r * columns : (r + 1) * columns])}</div>' for r in range(rows))
+        body = "".join(
+            f'<div role="row">{"".join(cells[r * columns : (r + 1) * columns])}</div>'
+            for r in range(rows)
+        )
         legend = "".join(
             f'<span class="ww-key"><i{_kind(n % len(KIND_COLOURS))}></i>{escape(str(name))}</span>'
             for n, name in enumerate(names)
         )
         width, height = self.image.size
         return (
-            f'<figure class="ww-map ww-paper" data-map="{escape(json.dumps(data, ensure_ascii=False, separators=(",", ":")))}" '
+            '<figure class="ww-map ww-paper" '
+            f'data-map="{escape(json.dumps(data, ensure_ascii=False, separators=(",", ":")))}" '
             f'style="--columns:{columns};--ratio:{width / columns:.4g}/{height / rows:.4g};'
             f'--wide:{min(960, max(560, 40 * columns))}px"><style>{PAPER_STYLE}{STYLE}</style>'
             f'<div class="ww-bar">{self._ranges(at)}'
-            f'<label class="ww-only"><input type="checkbox" {OWN_KEYS} onchange="window.whatwhereMap?.(this)"> '
+            f'<label class="ww-only"><input type="checkbox" {OWN_KEYS} '
+            'onchange="window.whatwhereMap?.(this)"> '
             "picture only</label></div>"
-            f'<div class="ww-scroll"><div class="ww-box"><div class="ww-grid" role="table" tabindex="0" {OWN_KEYS} '
+            '<div class="ww-scroll"><div class="ww-box"><div class="ww-grid" role="table" '
+            f'tabindex="0" {OWN_KEYS} '
             f'onclick="window.whatwhereMap?.(this,event)" '
-            f'onpointerover="window.whatwhereMap?.(this,event)" onkeydown="window.whatwhereMap?.(this,event)" '
-            f'aria-label="{rows} rows and {columns} columns of words on the picture; arrow keys pick a patch" '
+            'onpointerover="window.whatwhereMap?.(this,event)" '
+            'onkeydown="window.whatwhereMap?.(this,event)" '
+            f'aria-label="{rows} rows and {columns} columns of words on the picture; arrow keys '
+            'pick a patch" '
             f'style="background-image:url({data_uri(self.image)})">{body}</div></div></div>'
             f'<figcaption><p class="ww-told" aria-live="polite">{islands(told[at])}</p>'
             f'<p class="ww-patch" aria-live="polite">{HINT}</p>'
@@ -145,10 +184,14 @@ class Slider:
     def _ranges(self, at):
         """A slider for the depths, and one for the layers if there are several."""
         layer, depth = divmod(at, len(self.depths))
-        axes = [("ViT depth", self.depths, depth), ("LM layer", self.layers, layer)][: 2 if len(self.layers) > 1 else 1]
+        axes = [("ViT depth", self.depths, depth), ("LM layer", self.layers, layer)][
+            : 2 if len(self.layers) > 1 else 1
+        ]
         return "".join(
-            f'<span><label>{label} <input type="range" {OWN_KEYS} min="0" max="{len(axis) - 1}" step="1" value="{n}" '
-            f'aria-valuetext="{escape(_name(axis, n))}" oninput="window.whatwhereMap?.(this)"></label> '
+            f'<span><label>{label} <input type="range" {OWN_KEYS} min="0" max="{len(axis) - 1}" '
+            f'step="1" value="{n}" '
+            f'aria-valuetext="{escape(_name(axis, n))}" '
+            'oninput="window.whatwhereMap?.(this)"></label> '
             f"<output>{escape(_name(axis, n))}</output></span>"
             for label, axis, n in axes
         )
@@ -158,7 +201,9 @@ class Slider:
         counts = Counter(self.words[at, ..., 0].reshape(-1).tolist())
         common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:4]
         layer, depth = divmod(at, len(self.depths))
-        pieces = [f"ViT depth {_name(self.depths, depth)}, LM layer {self.layers[layer]}. Most common: "]
+        pieces = [
+            f"ViT depth {_name(self.depths, depth)}, LM layer {self.layers[layer]}. Most common: "
+        ]
         for word, n in common:
             pieces += [str(word), f" ({n}), "]
         pieces[-1] = f" ({common[-1][1]}); {len(counts)} different words."
@@ -177,11 +222,15 @@ def widget(
     try:
         import ipywidgets
     except ImportError:
-        raise ImportError("show(widget=True) needs ipywidgets (`pip install ipywidgets`); plain show() does not.") from None
+        raise ImportError(
+            "show(widget=True) needs ipywidgets (`pip install ipywidgets`); plain show() does not."
+        ) from None
     shown = Slider(image, words, probabilities, depths, layers, kinds)
     depth, layer = (
         ipywidgets.SelectionSlider(
-            options=[(str(each), n) for n, each in enumerate(axis)], value=len(axis) - 1, description=label
+            options=[(str(each), n) for n, each in enumerate(axis)],
+            value=len(axis) - 1,
+            description=label,
         )
         for label, axis in (("ViT depth", shown.depths), ("LM layer", shown.layers))
     )
@@ -190,7 +239,9 @@ def widget(
     def draw(_=None):
         # the page's own sliders would say the same thing twice
         at = layer.value * len(shown.depths) + depth.value
-        picture.value = f"<style>{WIDGET_STYLE}</style>" + shown.html(at).replace('class="ww-bar"', 'class="ww-bar" hidden')
+        picture.value = f"<style>{WIDGET_STYLE}</style>" + shown.html(at).replace(
+            'class="ww-bar"', 'class="ww-bar" hidden'
+        )
 
     depth.observe(draw, "value")
     layer.observe(draw, "value")
@@ -217,16 +268,21 @@ def _narrow(word):
     return f' style="--n:{_size(word)}"' if _size(word) > 5 else ""
 
 
-# Words are light on the dimmed picture, which is dark enough for every colour even where it is white.
+# Words are light on the dimmed picture, which is dark enough for every colour even where it is
+# white.
 KIND = """
     .ww-map .ww-k{n} { color: {colour} }
     .ww-map:not(.ww-bare) [role=cell].ww-k{n} { font-weight: 700; box-shadow: inset 0 0 0 1.5px {colour}99 }
 """
-_KINDS = "".join(KIND.replace("{n}", str(n)).replace("{colour}", colour) for n, colour in enumerate(KIND_COLOURS))
+_KINDS = "".join(
+    KIND.replace("{n}", str(n)).replace("{colour}", colour) for n, colour in enumerate(KIND_COLOURS)
+)
 STYLE = beside(__file__, ".css", KINDS=_KINDS, VEIL=VEIL, SOFT=SOFT, INK=INK)
 
-# ipywidgets takes its colours from JupyterLab's variables, which VS Code, Colab and marimo set to others or not at all
+# ipywidgets takes its colours from JupyterLab's variables, which VS Code, Colab and marimo set to
+# others or not at all
 WIDGET_STYLE = beside(__file__, ".widget.css", INK=INK, PAPER=PAPER)
 
-# Called by the slider, the check box and the map itself; everything is found from the element that called.
+# Called by the slider, the check box and the map itself; everything is found from the element that
+# called.
 SCRIPT = beside(__file__, ".js")

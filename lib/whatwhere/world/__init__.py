@@ -26,8 +26,9 @@ from .scenes import SPLITS, Scene, Thing, held_out, scene, scenes
 from .sprites import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, PORTABLE, SIZE, STANDS, TEXTURES
 
 __all__ = [
-    "ABSENTEES", "BACKGROUNDS", "CATEGORIES", "CHARACTERS", "COLOURS", "FAMILIES", "PORTABLE", "RELATIONS_A", "RELATIONS_B",
-    "SIZE", "SPACING", "SPLITS", "STANDS", "TEXTURES", "ControlledSet", "Question", "Scene", "Thing", "controlled",
-    "description", "existence", "gestalt", "held_out", "questions", "relation", "relation_question", "scene", "scenes",
-    "vocabulary", "words_of",
+    "ABSENTEES", "BACKGROUNDS", "CATEGORIES", "CHARACTERS", "COLOURS", "FAMILIES", "PORTABLE",
+    "RELATIONS_A", "RELATIONS_B", "SIZE", "SPACING", "SPLITS", "STANDS", "TEXTURES",
+    "ControlledSet", "Question", "Scene", "Thing", "controlled",
+    "description", "existence", "gestalt", "held_out", "questions", "relation", "relation_question",
+    "scene", "scenes", "vocabulary", "words_of",
 ]  # fmt: skip

@@ -13,14 +13,25 @@ from .sprites import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, PORTABLE, TEX
 if TYPE_CHECKING:
     from .scenes import Scene
 
-FAMILIES = ("existence", "colour", "texture", "category", "background", "reading", "counting", "relation", "description")
+FAMILIES = (
+    "existence",
+    "colour",
+    "texture",
+    "category",
+    "background",
+    "reading",
+    "counting",
+    "relation",
+    "description",
+)
 NUMBERS = ("zero", "one", "two", "three", "four", "five")
 ABSENTEES = ("random", "popular", "adversarial")
 
 
 @dataclass(frozen=True)
 class Question:
-    """`text` and its one right `answer`; `about` holds the indices of the things asked about, `kind` a sub-family."""
+    """`text` and its one right `answer`; `about` holds the indices of the things asked about,
+    `kind` a sub-family."""
 
     family: str
     text: str
@@ -35,10 +46,11 @@ def article(word: str) -> str:
 
 
 def words_of(kind: str) -> tuple[str, ...]:
-    """The world's words of a kind: 'category', 'colour', 'texture', 'attribute', 'background' or 'character'."""
+    """The world's words of a kind: 'category', 'colour', 'texture', 'attribute', 'background' or
+    'character'."""
     kinds = {
-        "category": CATEGORIES, "colour": tuple(COLOURS), "texture": TEXTURES, "attribute": (*COLOURS, *TEXTURES),
-        "background": BACKGROUNDS, "character": CHARACTERS,
+        "category": CATEGORIES, "colour": tuple(COLOURS), "texture": TEXTURES,
+        "attribute": (*COLOURS, *TEXTURES), "background": BACKGROUNDS, "character": CHARACTERS,
     }  # fmt: skip
     if kind not in kinds:
         raise ValueError(f"No words of kind {kind!r}; there are {', '.join(kinds)}.")
@@ -46,21 +58,25 @@ def words_of(kind: str) -> tuple[str, ...]:
 
 
 def vocabulary() -> dict[str, tuple[str, ...]]:
-    """{kind: words} of all that can be in a scene: colours, textures, categories and backgrounds."""
+    """{kind: words} of all that can be in a scene: colours, textures, categories and
+    backgrounds."""
     return {kind: words_of(kind) for kind in ("colour", "texture", "category", "background")}
 
 
 def _companions(category):
     """How often a category shares a scene's theme with another: the world's own co-occurrence."""
     theme = next((things for things, _ in THEMES.values() if category in things), ())
-    return {c: (2.0 if c in theme else 1.0) * POPULARITY.get(c, 1.0) for c in PORTABLE if c != category}
+    return {
+        c: (2.0 if c in theme else 1.0) * POPULARITY.get(c, 1.0) for c in PORTABLE if c != category
+    }
 
 
 def absentee(scene: Scene, kind: str, rnd: random.Random) -> str:
     """A category that is not in the scene, by POPE's three kinds.
 
-    random: any; popular: one of the world's three most common; adversarial: one of the three likeliest companions of
-    what is there. The latter two are of those that still are absent, stands and signs aside.
+    random: any; popular: one of the world's three most common; adversarial: one of the three
+        likeliest companions of what is there. The latter two are of those that still are absent,
+        stands and signs aside.
     """
     present = {t.category for t in scene.things}
     absent = [c for c in CATEGORIES if c not in present]
@@ -81,13 +97,16 @@ def absentee(scene: Scene, kind: str, rnd: random.Random) -> str:
 
 
 def existence(scene: Scene, kind: str = "random") -> list[Question]:
-    """POPE's form: one question about something that is there, one about an absentee of the kind asked for."""
+    """POPE's form: one question about something that is there, one about an absentee of the kind
+    asked for."""
     return _existence(scene, kind, _existence_seed(scene, kind))
 
 
 def existence_words(scene: Scene, kind: str = "random") -> list[tuple[str, bool]]:
     """What these questions are about: [(a word, True), (another, False)]."""
-    return [(word, bool(about)) for word, about in _asked_for(scene, kind, _existence_seed(scene, kind))]
+    return [
+        (word, bool(about)) for word, about in _asked_for(scene, kind, _existence_seed(scene, kind))
+    ]
 
 
 def _existence_seed(scene, kind):
@@ -95,7 +114,8 @@ def _existence_seed(scene, kind):
 
 
 def _asked_for(scene, kind, rnd):
-    """[(a category that is there, (its index,)), (one that is not, ())]; nothing of a scene without things."""
+    """[(a category that is there, (its index,)), (one that is not, ())]; nothing of a scene without
+    things."""
     if not scene.things:
         return []
     i = rnd.randrange(len(scene.things))
@@ -133,7 +153,8 @@ def description(scene: Scene) -> str:
 def questions(
     scene: Scene, families: Iterable[str] = FAMILIES, seed: float | None = None
 ) -> list[Question]:
-    """Questions of the asked families, in order; the same for the same scene, unless `seed` draws others.
+    """Questions of the asked families, in order; the same for the same scene, unless `seed` draws
+    others.
 
     A family that a scene gives no ground for (reading without a sign) yields none.
     """
@@ -153,27 +174,51 @@ def _colour(scene, rnd):
     if not _painted(scene):
         return []
     i = rnd.choice(_painted(scene))
-    return [Question("colour", f"what colour is the {scene.things[i].category} ?", scene.things[i].colour, (i,))]
+    return [
+        Question(
+            "colour",
+            f"what colour is the {scene.things[i].category} ?",
+            scene.things[i].colour,
+            (i,),
+        )
+    ]
 
 
 def _texture(scene, rnd):
     if not _painted(scene):
         return []
     i = rnd.choice(_painted(scene))
-    return [Question("texture", f"what texture is the {scene.things[i].category} ?", scene.things[i].texture, (i,))]
+    return [
+        Question(
+            "texture",
+            f"what texture is the {scene.things[i].category} ?",
+            scene.things[i].texture,
+            (i,),
+        )
+    ]
 
 
 def _category(scene, rnd):
-    """Named by colour alone where that is enough, else by colour and texture; skipped if two things share both."""
+    """Named by colour alone where that is enough, else by colour and texture; skipped if two things
+    share both."""
     painted = _painted(scene)
     rnd.shuffle(painted)
     for i in painted:
         thing = scene.things[i]
         twins = [t for t in scene.things if t.colour == thing.colour]
         if len(twins) == 1:
-            return [Question("category", f"what is the {thing.colour} object ?", thing.category, (i,))]
+            return [
+                Question("category", f"what is the {thing.colour} object ?", thing.category, (i,))
+            ]
         if sum(t.texture == thing.texture for t in twins) == 1:
-            return [Question("category", f"what is the {thing.colour} {thing.texture} object ?", thing.category, (i,))]
+            return [
+                Question(
+                    "category",
+                    f"what is the {thing.colour} {thing.texture} object ?",
+                    thing.category,
+                    (i,),
+                )
+            ]
     return []
 
 
@@ -190,11 +235,19 @@ def _reading(scene, rnd):
 
 def _counting(scene, rnd):
     if rnd.random() < 0.4:
-        return [Question("counting", "how many objects are there ?", NUMBERS[len(scene.things)], kind="all")]
+        return [
+            Question(
+                "counting", "how many objects are there ?", NUMBERS[len(scene.things)], kind="all"
+            )
+        ]
     kind = rnd.choice(("colour", "texture"))
     here = [getattr(t, kind) for t in scene.things if getattr(t, kind)]
     word = rnd.choice(here) if rnd.random() < 0.7 else rnd.choice(words_of(kind))
-    return [Question("counting", f"how many {word} objects are there ?", NUMBERS[here.count(word)], kind=kind)]
+    return [
+        Question(
+            "counting", f"how many {word} objects are there ?", NUMBERS[here.count(word)], kind=kind
+        )
+    ]
 
 
 def _relation(scene, rnd):
@@ -204,7 +257,8 @@ def _relation(scene, rnd):
     for a, b in pairs:
         s, n = scene.things[a], scene.things[b]
         held = (s.place and s.support == b) or (n.place and n.support == a)
-        lifted = s.place == "on" or n.place == "on"  # its foot is not on the ground: only its stand is a clear neighbour
+        # its foot is not on the ground: only its stand is a clear neighbour
+        lifted = s.place == "on" or n.place == "on"
         if held or (not lifted and max(abs(s.x - n.x), abs(s.y - n.y)) >= 20):
             question = relation_question(scene, a, b)
             if question:
@@ -218,6 +272,6 @@ def _description(scene, rnd):
 
 _MAKERS = {
     "existence": lambda scene, rnd: _existence(scene, "random", rnd),
-    "colour": _colour, "texture": _texture, "category": _category, "background": _background, "reading": _reading,
-    "counting": _counting, "relation": _relation, "description": _description,
+    "colour": _colour, "texture": _texture, "category": _category, "background": _background,
+    "reading": _reading, "counting": _counting, "relation": _relation, "description": _description,
 }  # fmt: skip

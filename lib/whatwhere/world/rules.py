@@ -1,4 +1,5 @@
-"""What scenes are made by and questions are asked by: which things come together, and what "left of" means."""
+"""What scenes are made by and questions are asked by: which things come together, and what "left
+of" means."""
 
 from __future__ import annotations
 
@@ -9,7 +10,14 @@ from .sprites import STANDS
 if TYPE_CHECKING:
     from .scenes import Thing
 
-OPPOSITE = {"left": "right", "right": "left", "behind": "front", "front": "behind", "on": "under", "under": "on"}
+OPPOSITE = {
+    "left": "right",
+    "right": "left",
+    "behind": "front",
+    "front": "behind",
+    "on": "under",
+    "under": "on",
+}
 
 # Co-occurrence priors: a scene has a theme, and most of its things and its ground come from it.
 # Popular things are common in every theme. Nothing here is needed to see, everything to guess.
@@ -22,11 +30,12 @@ POPULARITY = {"mug": 3.0, "lamp": 2.5, "hat": 2.5, "apple": 1.8, "candle": 1.5, 
 
 
 def relation(a: Thing, b: Thing) -> str | None:
-    """Where `a` is relative to `b`: left, right, behind, front, on, under, or None where it is none of them clearly.
+    """Where `a` is relative to `b`: left, right, behind, front, on, under, or None where it is none
+    of them clearly.
 
-    On and under come from support. The plane is seen at a slant, so a pixel of height counts 1.4 pixels of depth,
-    and one direction must be at least twice the other. A thing on a stand is not on the plane: it has no clear place
-    relative to anything but its stand.
+    On and under come from support. The plane is seen at a slant, so a pixel of height counts 1.4
+    pixels of depth, and one direction must be at least twice the other. A thing on a stand is not
+    on the plane: it has no clear place relative to anything but its stand.
     """
     if a.place and b.category in STANDS:
         return a.place

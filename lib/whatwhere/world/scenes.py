@@ -22,7 +22,8 @@ FAR, NEAR = 0.40, 0.95  # where things may stand: share of the height, from the 
 
 
 def held_out(category: str, colour: str) -> bool:
-    """True for the (category, colour) pairs that only the `unseen` split shows: one colour in eight for each category."""
+    """True for the (category, colour) pairs that only the `unseen` split shows: one colour in eight
+    for each category."""
     if category not in PORTABLE or colour not in COLOURS:
         return False
     return (3 * PORTABLE.index(category) + 1) % len(COLOURS) == list(COLOURS).index(colour)
@@ -30,7 +31,8 @@ def held_out(category: str, colour: str) -> bool:
 
 @dataclass(frozen=True)
 class Thing:
-    """One object. `x` is its middle and `y` its foot, in pixels; `extent` the pixels of its larger side."""
+    """One object. `x` is its middle and `y` its foot, in pixels; `extent` the pixels of its larger
+    side."""
 
     category: str
     colour: str | None = None
@@ -56,11 +58,16 @@ class Thing:
     @cached_property
     def silhouette(self) -> np.ndarray:
         """`(height, width)` booleans: its whole shape, hidden parts included."""
-        return sprites.board(self.text)[0] if self.category == "sign" else sprites.sprite(self.category, self.extent)[0]
+        return (
+            sprites.board(self.text)[0]
+            if self.category == "sign"
+            else sprites.sprite(self.category, self.extent)[0]
+        )
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """`(x0, y0, x1, y1)` in pixels, whole silhouette, hidden parts included; may reach outside the picture."""
+        """`(x0, y0, x1, y1)` in pixels, whole silhouette, hidden parts included; may reach outside
+        the picture."""
         height, width = self.silhouette.shape
         x0, y0 = self.x - width // 2, self.y - height
         return x0, y0, x0 + width, y0 + height
@@ -72,14 +79,18 @@ class Thing:
             return ()
         left, top = self.box[:2]
         boxes = sprites.board(self.text)[2]
-        return tuple((c, (left + b[0], top + b[1], left + b[2], top + b[3])) for c, b in zip(self.text, boxes, strict=True))
+        return tuple(
+            (c, (left + b[0], top + b[1], left + b[2], top + b[3]))
+            for c, b in zip(self.text, boxes, strict=True)
+        )
 
 
 @dataclass(frozen=True)
 class Scene:
     """A picture and the truth about it. Change one with `dataclasses.replace`; the picture follows.
 
-    `owner` is `(height, width)` int8: the index in `things` of what each pixel shows, -1 for background.
+    `owner` is `(height, width)` int8: the index in `things` of what each pixel shows, -1 for
+    background.
     """
 
     seed: int
@@ -98,7 +109,11 @@ class Scene:
         columns = (x + np.arange(self.width)) % 512
         ground = sprites.background(self.background)
         inside = y + self.height <= 512 and x + self.width <= 512
-        ground = ground[y : y + self.height, x : x + self.width] if inside else ground[np.ix_(rows, columns)]
+        ground = (
+            ground[y : y + self.height, x : x + self.width]
+            if inside
+            else ground[np.ix_(rows, columns)]
+        )
         # The far end of the table lies in a little shade: depth can be seen without any object.
         canvas = ground * np.linspace(0.82, 1.04, self.height, dtype=np.float32)[:, None, None]
         owner = np.full((self.height, self.width), -1, np.int8)
@@ -127,7 +142,9 @@ class Scene:
             deep = 0.42
         shade = np.where(dark, np.float32(deep), np.float32(1))
         if thing.category != "sign":
-            shade = np.where(sprites.sprite(thing.category, thing.extent)[1][cut], np.float32(0.2), shade)
+            shade = np.where(
+                sprites.sprite(thing.category, thing.extent)[1][cut], np.float32(0.2), shade
+            )
         spot = canvas[top:bottom, left:right]
         np.copyto(spot, fill * shade[..., None], where=alpha[..., None])
         np.copyto(owner[top:bottom, left:right], np.int8(index), where=alpha)
@@ -139,7 +156,8 @@ class Scene:
 
     @property
     def owner(self) -> np.ndarray:
-        """`(height, width)` int8: the index in `things` of what each pixel shows, -1 for background."""
+        """`(height, width)` int8: the index in `things` of what each pixel shows, -1 for
+        background."""
         return self._drawn[1]
 
     @property
@@ -156,7 +174,9 @@ class Scene:
     def visible(self) -> list[float]:
         """Share of each thing's silhouette that can be seen, a list of floats in 0..1."""
         counts = np.bincount(self.owner.ravel() + 1, minlength=len(self.things) + 1)[1:]
-        return [float(n) / int(t.silhouette.sum()) for n, t in zip(counts, self.things, strict=True)]
+        return [
+            float(n) / int(t.silhouette.sum()) for n, t in zip(counts, self.things, strict=True)
+        ]
 
     @property
     def sign(self) -> str | None:
@@ -169,14 +189,16 @@ class Scene:
 
     @property
     def id(self) -> str:
-        """By which this very scene is known again: its split and seed, and a digest of all that it is made of."""
+        """By which this very scene is known again: its split and seed, and a digest of all that it
+        is made of."""
         return f"tabletop/{self.split}/{self.seed}/{sha256(repr(self).encode()).hexdigest()[:8]}"
 
     def cover(self, rows: int, columns: int) -> np.ndarray:
-        """`(things + 1, rows, columns)` floats: the share of each grid cell that each thing covers, background last.
+        """`(things + 1, rows, columns)` floats: the share of each grid cell that each thing covers,
+        background last.
 
-        The grid is laid over the whole picture. It need not divide it evenly: a pixel on the border of cells belongs to
-        each of them by its area there.
+        The grid is laid over the whole picture. It need not divide it evenly: a pixel on the border
+        of cells belongs to each of them by its area there.
         """
         return protocol.cover_of(self.masks, (self.width, self.height), rows, columns)
 
@@ -232,7 +254,9 @@ def guard(seed: int, split: str, size: int, n: int = 0) -> None:
     if split not in SPLITS:
         raise ValueError(f"No split {split!r}; there are {', '.join(SPLITS)}.")
     if not _whole(size) or size < SIZE:  # a smaller room would not hold the things
-        raise ValueError(f"A picture's size is a whole number of pixels, {SIZE} or more; got {size!r}.")
+        raise ValueError(
+            f"A picture's size is a whole number of pixels, {SIZE} or more; got {size!r}."
+        )
     if not _whole(n) or n < 0:
         raise ValueError(f"How many is a whole number, zero or more; got {n!r}.")
 
@@ -240,7 +264,8 @@ def guard(seed: int, split: str, size: int, n: int = 0) -> None:
 def scene(seed: int, split: str = "test", size: int = SIZE) -> Scene:
     """The scene of a seed: 2 to 4 things, sometimes a sign, on one of six grounds.
 
-    `size` is the side of the square picture in pixels; things keep their size, so a larger picture is a larger room.
+    `size` is the side of the square picture in pixels; things keep their size, so a larger picture
+    is a larger room.
     """
     guard(seed, split, size)
     rnd = random.Random(f"tabletop/{split}/{int(seed)}")
@@ -259,12 +284,28 @@ def scene(seed: int, split: str = "test", size: int = SIZE) -> Scene:
     if rnd.random() < 0.4:  # the sign first: its board must stay readable, so the others make way
         text = "".join(rnd.choices(CHARACTERS, k=2))
         y = rnd.randint(round(size * FAR), round(size * NEAR))
-        placed.append(Thing("sign", x=rnd.randint(22, size - 22), y=y, text=text, extent=sprites.BOARD[0], order=y))
+        placed.append(
+            Thing(
+                "sign",
+                x=rnd.randint(22, size - 22),
+                y=y,
+                text=text,
+                extent=sprites.BOARD[0],
+                order=y,
+            )
+        )
     novel_at = rnd.randrange(len(categories)) if split == "unseen" else -1
     if split == "unseen" and categories[novel_at] in STANDS:
         novel_at = next(i for i, c in enumerate(categories) if c in PORTABLE)
     for i, category in enumerate(categories):
-        thing = _place(rnd, category, placed, size, dress(rnd, category, split, i == novel_at), must=i == novel_at)
+        thing = _place(
+            rnd,
+            category,
+            placed,
+            size,
+            dress(rnd, category, split, i == novel_at),
+            must=i == novel_at,
+        )
         if thing:
             placed.append(thing)
     return Scene(int(seed), split, ground, tuple(placed), size, size, rnd.uniform(0.85, 1.08),
@@ -272,11 +313,15 @@ def scene(seed: int, split: str = "test", size: int = SIZE) -> Scene:
 
 
 def _place(rnd, category, placed, size, dress, must=False):
-    """Find room for one more thing; None if forty tries find none (never for one that must be there)."""
+    """Find room for one more thing; None if forty tries find none (never for one that must be
+    there)."""
     stand = next((i for i, t in enumerate(placed) if t.category in STANDS), None)
     free = stand is not None and not any(t.support == stand for t in placed)
     if category in PORTABLE and free and rnd.random() < 0.6:
-        place, across = rnd.choice(("on", "on", "under", "under", "left", "right")), rnd.randint(38, 58)
+        place, across = (
+            rnd.choice(("on", "on", "under", "under", "left", "right")),
+            rnd.randint(38, 58),
+        )
         thing = beside(placed[stand], Thing(category, *dress), place, support=stand, across=across)
         x0, y0, x1, _ = thing.box
         near = [other for other in placed if thing.support is None or other is not placed[stand]]
@@ -296,18 +341,23 @@ def _place(rnd, category, placed, size, dress, must=False):
 def _fits(thing, other, crowd):
     if other.category == "sign":
         return _overlap(thing.box, other.box) == 0
-    return _overlap(thing.box, other.box) <= crowd and (abs(thing.x - other.x) >= 16 or abs(thing.y - other.y) >= 12)
+    return _overlap(thing.box, other.box) <= crowd and (
+        abs(thing.x - other.x) >= 16 or abs(thing.y - other.y) >= 12
+    )
 
 
 def beside(
     stand: Thing, thing: Thing, place: str, support: int | None = None, across: int = 0
 ) -> Thing:
-    """`thing` put on, under, left or right of a stand, small enough to fit between its legs wherever it is put.
+    """`thing` put on, under, left or right of a stand, small enough to fit between its legs
+    wherever it is put.
 
     `across` is the distance in pixels of one that stands to the left or right, on its own feet.
     """
     height, width = stand.silhouette.shape
-    thing = replace(thing, support=support, place=place, x=stand.x, extent=round(0.58 * max(height, width)))
+    thing = replace(
+        thing, support=support, place=place, x=stand.x, extent=round(0.58 * max(height, width))
+    )
     if place == "on":
         return replace(thing, y=stand.y - round(0.90 * height), order=stand.order + 0.1)
     if place == "under":

@@ -11,16 +11,31 @@ from PIL import Image, ImageDraw
 
 SIZE = 144  # pixels; the organisms' image side
 
-PORTABLE = ("apple", "boot", "bottle", "bowl", "candle", "fish", "hat", "house", "key", "lamp", "mug", "star")
+PORTABLE = (
+    "apple",
+    "boot",
+    "bottle",
+    "bowl",
+    "candle",
+    "fish",
+    "hat",
+    "house",
+    "key",
+    "lamp",
+    "mug",
+    "star",
+)
 STANDS = ("stool", "table")
 CATEGORIES = (*PORTABLE, *STANDS, "sign")
 COLOURS = {
-    "red": (205, 40, 40), "orange": (240, 135, 25), "yellow": (242, 222, 55), "green": (40, 150, 65),
-    "blue": (40, 85, 205), "purple": (125, 55, 165), "pink": (243, 150, 190), "white": (242, 242, 242),
+    "red": (205, 40, 40), "orange": (240, 135, 25), "yellow": (242, 222, 55),
+    "green": (40, 150, 65), "blue": (40, 85, 205), "purple": (125, 55, 165),
+    "pink": (243, 150, 190), "white": (242, 242, 242),
 }  # fmt: skip
 TEXTURES = ("plain", "striped", "dotted", "checked")
 BACKGROUNDS = ("brick", "grass", "sand", "snow", "water", "wood")
-CHARACTERS = tuple("cehklntvxz")  # no "a" and no "i": on their own they would be words of a question
+# no "a" and no "i": on their own they would be words of a question
+CHARACTERS = tuple("cehklntvxz")
 
 # Five by seven dots a letter, a row to a string.
 _GLYPHS = {
@@ -113,7 +128,10 @@ def _silhouette(category):
             box(5, 30, 16, 98)
             box(84, 30, 95, 98)
         case _:
-            raise ValueError(f"No silhouette for category {category!r}; there are {', '.join(PORTABLE + STANDS)}.")
+            raise ValueError(
+                f"No silhouette for category {category!r}; there are "
+                f"{', '.join(PORTABLE + STANDS)}."
+            )
     return canvas.crop(canvas.getbbox())
 
 
@@ -121,7 +139,8 @@ def _silhouette(category):
 def sprite(category: str, extent: int) -> tuple[np.ndarray, np.ndarray]:
     """`(alpha, edge)` of a category whose larger side is `extent` pixels.
 
-    `alpha` is the silhouette and `edge` its outline one pixel deep, both `(height, width)` booleans.
+    `alpha` is the silhouette and `edge` its outline one pixel deep, both `(height, width)`
+    booleans.
     """
     shape = _silhouette(category)
     shrink = extent / max(shape.size)
@@ -134,7 +153,8 @@ def sprite(category: str, extent: int) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=256)
 def board(text: str) -> tuple[np.ndarray, np.ndarray, tuple[tuple[int, int, int, int], ...]]:
-    """`(alpha, ink, letters)` of a sign: silhouette, dark pixels, and the box of each letter (x0, y0, x1, y1)."""
+    """`(alpha, ink, letters)` of a sign: silhouette, dark pixels, and the box of each letter (x0,
+    y0, x1, y1)."""
     if not isinstance(text, str) or len(text) != 2 or set(text) - set(CHARACTERS):
         raise ValueError(f"A sign holds two of the letters {' '.join(CHARACTERS)}; got {text!r}.")
     width, height = BOARD
@@ -146,7 +166,10 @@ def board(text: str) -> tuple[np.ndarray, np.ndarray, tuple[tuple[int, int, int,
     ink[height:] = alpha[height:]
     letters = []
     for i, letter in enumerate(text):
-        dots = np.kron(np.array([[d == "#" for d in row] for row in _GLYPHS[letter]]), np.ones((DOT, DOT), bool))
+        dots = np.kron(
+            np.array([[d == "#" for d in row] for row in _GLYPHS[letter]]),
+            np.ones((DOT, DOT), bool),
+        )
         x, y = 3 + i * PITCH, 3
         ink[y : y + dots.shape[0], x : x + dots.shape[1]] |= dots
         letters.append((x, y, x + dots.shape[1], y + dots.shape[0]))
@@ -170,7 +193,8 @@ def texture(name: str, side: int = 160) -> np.ndarray:
 
 @cache
 def background(name: str, side: int = 512) -> np.ndarray:
-    """`(side, side, 3)` floats in 0..255: a plane of one material, from which scenes cut their window."""
+    """`(side, side, 3)` floats in 0..255: a plane of one material, from which scenes cut their
+    window."""
     if name not in BACKGROUNDS:
         raise ValueError(f"No background {name!r}; there are {', '.join(BACKGROUNDS)}.")
     rng = np.random.default_rng([BACKGROUNDS.index(name), 11])

@@ -3,16 +3,25 @@
     fig = lines_with_intervals(range(7), {"trained": (mean, low, high)}, "ViT depth", "hits")
     show(fig, alt=f"Hits rise from {mean[0]:.0%} at depth 0 to {mean[-1]:.0%} at depth 6.")
 
-Figures are drawn on light paper of their own, so that they read the same on a light and on a dark page, and words in
-any script for which a font is installed.
-Colours are Okabe and Ito's, which stay apart for colour-blind eyes; series differ in marker as well.
+Figures are drawn on light paper of their own, so that they read the same on a light and on a dark
+page, and words in any script for which a font is installed. Colours are Okabe and Ito's, which stay
+apart for colour-blind eyes; series differ in marker as well.
 """
 
-from .charts import clouds, heatmap, in_words, lines_with_intervals, panels_with_intervals, scatters, trade_offs
+from .charts import (
+    clouds,
+    heatmap,
+    in_words,
+    lines_with_intervals,
+    panels_with_intervals,
+    scatters,
+    trade_offs,
+)
 from .paper import PALETTE, SOFT, html, show
 from .pictures import image_grid, label_maps, mosaic, scene, word_map
 
 __all__ = [
-    "PALETTE", "SOFT", "clouds", "heatmap", "html", "image_grid", "in_words", "label_maps", "lines_with_intervals", "mosaic",
-    "panels_with_intervals", "scatters", "scene", "show", "trade_offs", "word_map",
+    "PALETTE", "SOFT", "clouds", "heatmap", "html", "image_grid", "in_words", "label_maps",
+    "lines_with_intervals", "mosaic", "panels_with_intervals", "scatters", "scene", "show",
+    "trade_offs", "word_map",
 ]  # fmt: skip

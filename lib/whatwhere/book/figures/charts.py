@@ -56,7 +56,13 @@ def panels_with_intervals(
         _draw_lines(ax, list(x), series, percent, ylim)
         if ax.legend_:
             ax.legend_.remove()
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, labelcolor=INK)
+    fig.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        labelcolor=INK,
+    )
     return fig
 
 
@@ -77,14 +83,26 @@ def trade_offs(
         for (name, points), colour, marker in zip(curves.items(), PALETTE.values(), MARKERS):
             _finite(points[:2], name)
             x, mean, low, high = np.asarray(points)[:, np.argsort(points[0])]
-            style = {"marker": marker, "color": colour, "label": name, "linewidth": 1.8, "markersize": 5.5}
+            style = {
+                "marker": marker,
+                "color": colour,
+                "label": name,
+                "linewidth": 1.8,
+                "markersize": 5.5,
+            }
             ax.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=0.8, **style)
         ax.grid(axis="y", color="#e3e1da", linewidth=0.8)
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
         if ylim:
             ax.set_ylim(*ylim)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, labelcolor=INK)
+    fig.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        labelcolor=INK,
+    )
     return fig
 
 
@@ -92,27 +110,33 @@ def in_words(panels: Mapping[str, Mapping[str, Any]], percent: bool = False) -> 
     """The numbers of such panels as sentences, for alt text."""
     said = "{:.0%}" if percent else "{:.2f}"
     return " ".join(
-        f"{title}, {name}: " + ", ".join(said.format(v) for v in _mean_and_interval(values, name)[0]) + "."
+        f"{title}, {name}: "
+        + ", ".join(said.format(v) for v in _mean_and_interval(values, name)[0])
+        + "."
         for title, series in panels.items()
         for name, values in series.items()
     )
 
 
 def _mean_and_interval(values, name=""):
-    """[mean, low, high], or [mean] where there is no interval. An interval may be nan, as that of a single scene is."""
+    """[mean, low, high], or [mean] where there is no interval. An interval may be nan, as that of a
+    single scene is."""
     mean, *interval = list(values) if np.ndim(values[0]) else [values]
     _finite(mean, name)
     return [mean, *interval]
 
 
 def _finite(values, name):
-    """Raises ValueError, with the place, where a number is nan or infinite: a gap in a line says nothing about its cause."""
+    """Raises ValueError, with the place, where a number is nan or infinite: a gap in a line says
+    nothing about its cause."""
     wrong = np.argwhere(~np.isfinite(np.asarray(values, float)))
     if len(wrong):
         where = ", ".join(str(n) for n in wrong[0])
         raise ValueError(
-            f"A figure shows finite numbers; {name!r} has {np.asarray(values)[tuple(wrong[0])]} at {where} "
-            f"({len(wrong)} of {np.size(values)} are not finite). Leave such points out, or mend what computed them."
+            f"A figure shows finite numbers; {name!r} has {np.asarray(values)[tuple(wrong[0])]} "
+            f"at {where} "
+            f"({len(wrong)} of {np.size(values)} are not finite). Leave such points out, or "
+            "mend what computed them."
         )
 
 
@@ -148,11 +172,15 @@ def scatters(
     for title, (points, values) in panels.items():
         _finite(points, title)
         _finite(values, title)
-    low, high = (f(np.min(v) if f is min else np.max(v) for _, v in panels.values()) for f in (min, max))
+    low, high = (
+        f(np.min(v) if f is min else np.max(v) for _, v in panels.values()) for f in (min, max)
+    )
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (title, (points, values)) in zip(axes.flat, panels.items()):
-        cloud = ax.scatter(*np.asarray(points).T, c=values, cmap="cividis", vmin=low, vmax=high, s=16, linewidths=0)
+        cloud = ax.scatter(
+            *np.asarray(points).T, c=values, cmap="cividis", vmin=low, vmax=high, s=16, linewidths=0
+        )
         ax.set_title(title, fontsize=10, color=INK)
     _colour_bar(fig, cloud, axes, label)
     return fig
@@ -174,7 +202,15 @@ def clouds(panels: Mapping[str, Mapping[str, Any]], columns: int = 3, size: floa
     for ax, (title, kinds) in zip(axes.flat, panels.items()):
         for (name, points), colour, marker in zip(kinds.items(), PALETTE.values(), MARKERS):
             _finite(points, name)
-            ax.scatter(*np.asarray(points).T, color=colour, marker=marker, s=16, linewidths=0, alpha=0.75, label=name)
+            ax.scatter(
+                *np.asarray(points).T,
+                color=colour,
+                marker=marker,
+                s=16,
+                linewidths=0,
+                alpha=0.75,
+                label=name,
+            )
         ax.set_aspect("equal", adjustable="datalim")
         ax.set_title(title, fontsize=10, color=INK)
     keys = axes.flat[0].get_legend_handles_labels()
@@ -207,8 +243,10 @@ def heatmap(
     values = np.asarray(values, dtype=float)
     if values.ndim != 2 or np.isinf(values).any() or np.isnan(values).all():
         raise ValueError(
-            "heatmap takes a matrix (rows, columns) of finite numbers, or nan for an empty cell, one number at least; "
-            f"this one has shape {values.shape}, {np.isnan(values).sum()} nan and {np.isinf(values).sum()} infinite."
+            "heatmap takes a matrix (rows, columns) of finite numbers, or nan for an empty "
+            "cell, one number at least; "
+            f"this one has shape {values.shape}, {np.isnan(values).sum()} nan and "
+            f"{np.isinf(values).sum()} infinite."
         )
     rows, columns = values.shape
     size = size or (min(9, max(3.6, 0.5 * columns + 1.8)), min(7, max(2.8, 0.42 * rows + 1.2)))
@@ -216,7 +254,9 @@ def heatmap(
     signed = (limits[0] if limits else np.nanmin(values)) < 0
     largest = np.nanmax(np.abs(values))
     low, high = limits or ((-largest, largest) if signed else (0, largest))
-    picture = ax.imshow(values, cmap="RdBu_r" if signed else "cividis", vmin=low, vmax=high, aspect="auto")
+    picture = ax.imshow(
+        values, cmap="RdBu_r" if signed else "cividis", vmin=low, vmax=high, aspect="auto"
+    )
     _colour_bar(fig, picture, ax, label)
     if not ticks:
         ax.set_xticks([])

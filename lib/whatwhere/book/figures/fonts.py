@@ -1,6 +1,8 @@
-"""Fonts for words of any script: matplotlib's own where it has the characters, else whatever is installed.
+"""Fonts for words of any script: matplotlib's own where it has the characters, else whatever is
+installed.
 
-matplotlib's DejaVu Sans has no Chinese, Japanese or Korean and few emoji, which are a quarter of some vocabularies.
+matplotlib's DejaVu Sans has no Chinese, Japanese or Korean and few emoji, which are a quarter of
+some vocabularies.
 """
 
 import logging
@@ -16,7 +18,8 @@ from matplotlib.font_manager import FontProperties
 
 from ...tokens import numbered
 
-# Fonts that have boxes for all of Unicode, that number mathematical signs their own way, or that are matplotlib's own again
+# Fonts that have boxes for all of Unicode, that number mathematical signs their own way, or that
+# are matplotlib's own again
 NO_WORDS = re.compile(r"\.?Last ?Resort|Adobe Blank|cm[a-z]+10$|STIX(NonUni|Size)|DejaVu")
 OWN = "sans-serif"
 
@@ -37,11 +40,13 @@ def drawable(texts: list[str], caller: int = 2) -> list[str]:
     if not missing:
         return list(texts)
     missing = sorted(missing)
-    named = ", ".join(f"{char if char.isprintable() else '?'} (U+{ord(char):04X})" for char in missing[:3])
+    named = ", ".join(
+        f"{char if char.isprintable() else '?'} (U+{ord(char):04X})" for char in missing[:3]
+    )
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     warnings.warn(
-        f"No installed font that matplotlib can draw with has {named}{more}, so that the figure shows numbers in their place."
-        + _remedy(missing),
+        f"No installed font that matplotlib can draw with has {named}{more}, so that the figure "
+        "shows numbers in their place." + _remedy(missing),
         stacklevel=caller + 1,
     )
     run = re.compile("[" + "".join(map(re.escape, missing)) + "]+")
@@ -65,28 +70,35 @@ _seen: set[str] = set()  # files that matplotlib was offered by us
 
 
 def _new_fonts():
-    """Whether fonts were found that came after matplotlib made its list, perhaps because a warning of ours asked for them."""
+    """Whether fonts were found that came after matplotlib made its list, perhaps because a warning
+    of ours asked for them."""
     listed = {entry.fname for entry in font_manager.fontManager.ttflist}
     found = sorted(set(font_manager.findSystemFonts()) - listed - _seen)
     for path in found:
         _seen.add(path)
-        with suppress(Exception):  # no font, or of a kind that matplotlib does not read: each has an error of its own
+        # no font, or of a kind that matplotlib does not read: each has an error of its own
+        with suppress(Exception):
             font_manager.fontManager.addfont(path)
     return bool(found)
 
 
 def _others():
     """All other families that may draw words: those without serifs first."""
-    names = {entry.name for entry in font_manager.fontManager.ttflist if not NO_WORDS.match(entry.name)}
+    names = {
+        entry.name for entry in font_manager.fontManager.ttflist if not NO_WORDS.match(entry.name)
+    }
     return sorted(names, key=lambda name: ("Sans" not in name, "Mono" in name, name))
 
 
 @cache
 def _draws(name, char):
-    """Whether a family has outlines for a character; those of coloured emoji are pictures, which matplotlib cannot draw."""
+    """Whether a family has outlines for a character; those of coloured emoji are pictures, which
+    matplotlib cannot draw."""
     try:
         with quiet():
-            found = font_manager.findfont(FontProperties(family=[name]), fallback_to_default=name == OWN)
+            found = font_manager.findfont(
+                FontProperties(family=[name]), fallback_to_default=name == OWN
+            )
         font = font_manager.get_font(found)
         if not font.get_char_index(ord(char)):
             return False

@@ -1,4 +1,5 @@
-"""The paper that figures are drawn on, its colours, and how a figure gets onto a page: with alt text or not at all."""
+"""The paper that figures are drawn on, its colours, and how a figure gets onto a page: with alt
+text or not at all."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ def html(fig: Figure, alt: str, width: int | None = None) -> str:
     alt = " ".join(alt.split()) if isinstance(alt, str) else ""
     if len(alt) < SHORTEST_ALT:
         raise ValueError(
-            "A figure needs alt text: a sentence that says what it shows, with its numbers, for a reader who "
+            "A figure needs alt text: a sentence that says what it shows, with its numbers, for "
+            "a reader who "
             f"cannot see it (at least {SHORTEST_ALT} characters; got {len(alt)})."
         )
     _spell(fig)
@@ -56,9 +58,11 @@ def html(fig: Figure, alt: str, width: int | None = None) -> str:
     _forget(fig)
     data = base64.b64encode(buffer.getvalue()).decode()
     width = width or round(fig.get_size_inches()[0] * 96)
-    # in dark mode pydata-sphinx-theme dims pictures, "dark-light" excepted, and puts a light card behind outputs
+    # in dark mode pydata-sphinx-theme dims pictures, "dark-light" excepted, and puts a light card
+    # behind outputs
     return (
-        f'<style>{PAPER_STYLE}</style><img class="dark-light ww-figure" alt="{escape(alt)}" src="data:image/png;base64,{data}" '
+        f'<style>{PAPER_STYLE}</style><img class="dark-light ww-figure" alt="{escape(alt)}" '
+        f'src="data:image/png;base64,{data}" '
         f'style="width:{escape(str(width))}px;max-width:100%;height:auto;padding:0;'
         f'background:{PAPER};color:{INK};border-radius:6px">'
     )
@@ -67,7 +71,8 @@ def html(fig: Figure, alt: str, width: int | None = None) -> str:
 def _spell(fig):
     """Have every text drawn as it is written: in fonts that have its characters, and as no formula.
 
-    Labels of ticks are made as they are drawn, and made again from what their axis says: that is where they are changed.
+    Labels of ticks are made as they are drawn, and made again from what their axis says: that is
+    where they are changed.
     """
     for axis in (axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis)):
         labels = [label.get_text() for label in axis.get_ticklabels()]

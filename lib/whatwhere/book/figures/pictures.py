@@ -36,7 +36,9 @@ def scene(
     """
     image = np.asarray(image)
     height, width = image.shape[:2]
-    fig, ax = _picture(image, size * width / max(height, width), size * height / max(height, width), title)
+    fig, ax = _picture(
+        image, size * width / max(height, width), size * height / max(height, width), title
+    )
     if grid:
         rows, columns = grid
         for x in np.linspace(0, width, columns + 1)[1:-1]:
@@ -46,8 +48,19 @@ def scene(
         for n in order:
             x, y = (n % columns + 0.5) * width / columns, (n // columns + 0.5) * height / rows
             ax.text(x - 0.5, y - 0.5, str(n), ha="center", va="center", color="white", fontsize=9)
-    for (name, (left, top, right, bottom)), colour in zip((boxes or {}).items(), list(PALETTE.values()) * 4):
-        ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=2))
+    for (name, (left, top, right, bottom)), colour in zip(
+        (boxes or {}).items(), list(PALETTE.values()) * 4
+    ):
+        ax.add_patch(
+            Rectangle(
+                (left - 0.5, top - 0.5),
+                right - left,
+                bottom - top,
+                fill=False,
+                edgecolor=colour,
+                linewidth=2,
+            )
+        )
         ax.text(
             left,
             max(top - 1, 0),
@@ -67,7 +80,11 @@ def image_grid(
     images = list(images)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    fig = Figure(figsize=(size * columns, (size + (0.3 if titles else 0)) * rows), layout="constrained", facecolor=PAPER)
+    fig = Figure(
+        figsize=(size * columns, (size + (0.3 if titles else 0)) * rows),
+        layout="constrained",
+        facecolor=PAPER,
+    )
     for ax in fig.subplots(rows, columns, squeeze=False).flat:
         ax.set_axis_off()
     for n, (ax, image) in enumerate(zip(fig.axes, images)):
@@ -105,7 +122,10 @@ def word_map(
     dimmed = (image[..., :3] * (1 - VEIL) + 16 * VEIL).astype(np.uint8)
     fig, ax = _picture(dimmed, size, size * height / width + (0.55 if kinds else 0), title)
     names = list(dict.fromkeys((kinds or {}).values()))
-    colours = {word.lower(): KIND_COLOURS[names.index(kind) % len(KIND_COLOURS)] for word, kind in (kinds or {}).items()}
+    colours = {
+        word.lower(): KIND_COLOURS[names.index(kind) % len(KIND_COLOURS)]
+        for word, kind in (kinds or {}).items()
+    }
     cell = size * 72 / columns  # points
     written = drawable([str(word) for word in words.flat])
     for ((row, column), word), shown in zip(np.ndenumerate(words), written):
@@ -129,10 +149,25 @@ def word_map(
         ax.axhline(y - 0.5, color="white", linewidth=0.4, alpha=0.3)
     if names:
         keys = [
-            Rectangle((0, 0), 1, 1, facecolor=KIND_COLOURS[n % len(KIND_COLOURS)], edgecolor="#555", linewidth=0.6)
+            Rectangle(
+                (0, 0),
+                1,
+                1,
+                facecolor=KIND_COLOURS[n % len(KIND_COLOURS)],
+                edgecolor="#555",
+                linewidth=0.6,
+            )
             for n in range(len(names))
         ]
-        fig.legend(keys, names, loc="outside lower center", ncols=min(3, len(names)), frameon=False, labelcolor=INK, fontsize=10)
+        fig.legend(
+            keys,
+            names,
+            loc="outside lower center",
+            ncols=min(3, len(names)),
+            frameon=False,
+            labelcolor=INK,
+            fontsize=10,
+        )
     return fig
 
 
@@ -159,13 +194,27 @@ def label_maps(
     """
     colours = list(PALETTE.values())[: len(names)]
     if len(names) > len(PALETTE):
-        raise ValueError(f"label_maps has {len(PALETTE)} colours that can be told apart; {len(names)} labels are too many.")
-    table = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in (*colours, "#e6e3da")], np.uint8)
+        raise ValueError(
+            f"label_maps has {len(PALETTE)} colours that can be told apart; {len(names)} labels "
+            "are too many."
+        )
+    table = np.array(
+        [[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in (*colours, "#e6e3da")], np.uint8
+    )
     drawn = [table[np.where(np.asarray(m) < 0, -1, m)] for m in maps]
     first = [] if image is None else [(image, "the picture")]
-    fig = image_grid([i for i, _ in first] + drawn, [t for _, t in first] + list(titles), columns, size=1.5)
+    fig = image_grid(
+        [i for i, _ in first] + drawn, [t for _, t in first] + list(titles), columns, size=1.5
+    )
     keys = [Rectangle((0, 0), 1, 1, facecolor=colour) for colour in colours]
-    fig.legend(keys, names, loc="outside lower center", ncols=min(6, len(names)), frameon=False, labelcolor=INK)
+    fig.legend(
+        keys,
+        names,
+        loc="outside lower center",
+        ncols=min(6, len(names)),
+        frameon=False,
+        labelcolor=INK,
+    )
     return fig
 
 
@@ -187,7 +236,9 @@ def mosaic(image: Any, groups: Sequence[int] | np.ndarray, grid: tuple[int, int]
 
 
 def _picture(image, width, height, title):
-    fig = Figure(figsize=(width, height + (0.35 if title else 0)), layout="constrained", facecolor=PAPER)
+    fig = Figure(
+        figsize=(width, height + (0.35 if title else 0)), layout="constrained", facecolor=PAPER
+    )
     ax = fig.add_subplot()
     ax.imshow(image)
     ax.set_axis_off()

@@ -1,11 +1,13 @@
-"""Small models of the true classes with random weights, to walk every path of a real model before its weights are there.
+"""Small models of the true classes with random weights, to walk every path of a real model before
+its weights are there.
 
     vlm = load(rehearsal.checkpoint("rehearsal/qwen2_vl", "qwen2_vl"))
     rehearsal.tour(vlm, picture)                     # which chapters' calls work on this family
 
-What such a model says means nothing; that it says it by the very code that a real one runs is what is rehearsed. `make rehearse`
-does the same at full size. A checkpoint is laid out as the hub's own of its family (`hub`), or as today's transformers saves one
-(`checkpoints`), with a vocabulary of some forty whole words.
+What such a model says means nothing; that it says it by the very code that a real one runs is what
+is rehearsed. `make rehearse` does the same at full size. A checkpoint is laid out as the hub's own
+of its family (`hub`), or as today's transformers saves one (`checkpoints`), with a vocabulary of
+some forty whole words.
 """
 
 from functools import partial
@@ -44,9 +46,13 @@ def checkpoint(folder: str | Path, family: str = "qwen2_vl", layout: str = "hub"
         ValueError: for a family or a layout that is not known.
     """
     if family not in FAMILIES:
-        raise ValueError(f"There is no rehearsal for the family {family!r}; there are {', '.join(FAMILIES)}.")
+        raise ValueError(
+            f"There is no rehearsal for the family {family!r}; there are {', '.join(FAMILIES)}."
+        )
     if layout not in LAYOUTS:
-        raise ValueError(f"There is no layout {layout!r} of a rehearsal; there are {' and '.join(LAYOUTS)}.")
+        raise ValueError(
+            f"There is no layout {layout!r} of a rehearsal; there are {' and '.join(LAYOUTS)}."
+        )
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # it takes no time, and the bar would stay on the page
     try:

@@ -1,11 +1,12 @@
 """Small random checkpoints in the true classes, saved as standard folders.
 
     llava(folder)            # LlavaForConditionalGeneration, CLIP ViT, Llama
-    qwen2vl(folder, merge=3) # Qwen2VLForConditionalGeneration; window=2: Qwen2_5_VLForConditionalGeneration
+    qwen2vl(folder, merge=3)  # Qwen2VLForConditionalGeneration; with window=2 the class of Qwen2.5
     qwen3vl(folder), internvl(folder), smolvlm(folder)
 
-Each folder has config.json, model.safetensors, tokenizer, chat template and image processor, as a hub
-checkpoint has, and is read back by `whatwhere.load`. Weights are large enough that mistakes show.
+Each folder has config.json, model.safetensors, tokenizer, chat template and image processor, as a
+hub checkpoint has, and is read back by `whatwhere.load`. Weights are large enough that mistakes
+show.
 """
 
 from pathlib import Path
@@ -45,22 +46,26 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 WORDS = (
-    "is there a an the what which how many colour color object on in front behind left right of under cup bear "
+    "is there a an the what which how many colour color object on in front behind left right of "
+    "under cup bear "
     "bowl book red green blue yellow striped plain wood grass yes no one two three four ? . , :"
 ).split()
 
 LLAVA_TEMPLATE = (
-    "{% for m in messages %}{{ 'user : ' }}{% for c in m['content'] %}{% if c['type'] == 'image' %}<image> "
+    "{% for m in messages %}{{ 'user : ' }}{% for c in m['content'] %}{% if c['type'] == "
+    "'image' %}<image> "
     "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}{{ ' assistant :' }}{% endif %}"
 )
 QWEN_TEMPLATE = (
     "<s>{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}"
-    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor "
+    "%}{% endfor %}"
     "{% if add_generation_prompt %}{{ ' :' }}{% endif %}"
 )
 SMOLVLM_TEMPLATE = (
-    "<s>{% for m in messages %}{{ 'user :' }}{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>"
+    "<s>{% for m in messages %}{{ 'user :' }}{% for c in m['content'] %}{% if c['type'] == "
+    "'image' %}<image>"
     "{% else %}{{ c['text'] }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant :' }}{% endif %}"
 )
@@ -71,13 +76,19 @@ SMOLVLM = {  # by `model_type`
 
 
 def word_tokenizer(template: str, *own: str) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer: lower case, split at blanks and punctuation, `own` special tokens of the family."""
+    """A word-level tokenizer: lower case, split at blanks and punctuation, `own` special tokens of
+    the family."""
     special = ["<pad>", "<s>", "</s>", "<unk>", *own]
     core = Tokenizer(WordLevel({w: i for i, w in enumerate([*special, *WORDS])}, unk_token="<unk>"))
     core.normalizer = normalizers.Lowercase()
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>", padding_side="left"
+        tokenizer_object=core,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        padding_side="left",
     )
     tokenizer.add_special_tokens({"additional_special_tokens": list(own)})
     tokenizer.chat_template = template
@@ -104,7 +115,9 @@ def llava(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
     """Save a random LLaVA to `folder` and return (model, tokenizer, image_processor)."""
     tokenizer = word_tokenizer(LLAVA_TEMPLATE, "<image>")
-    processor = CLIPImageProcessorPil(size={"shortest_edge": image}, crop_size={"height": image, "width": image})
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": image}, crop_size={"height": image, "width": image}
+    )
     settings = LlavaConfig(
         vision_config=CLIPVisionConfig(
             hidden_size=24,
@@ -148,20 +161,28 @@ def qwen2vl(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
     """Save a random Qwen2-VL to `folder` and return (model, tokenizer, image_processor).
 
-    window: visual tokens a side; with it, it is a Qwen2.5-VL whose last block alone sees the whole picture.
+    window: visual tokens a side; with it, it is a Qwen2.5-VL whose last block alone sees the whole
+        picture.
     """
     tokenizer = word_tokenizer(QWEN_TEMPLATE, *QWEN_MARKS)
     token = (patch * merge) ** 2
     processor = Qwen2VLImageProcessorPil(
-        size={"shortest_edge": token, "longest_edge": max_tokens * token}, patch_size=patch, merge_size=merge
+        size={"shortest_edge": token, "longest_edge": max_tokens * token},
+        patch_size=patch,
+        merge_size=merge,
     )
     half = hidden // heads // 2
     common = dict(depth=vision_blocks, num_heads=2, patch_size=patch, spatial_merge_size=merge)
     vision: dict[str, Any] = dict(embed_dim=24, hidden_size=hidden, mlp_ratio=2)
     config_class, model_class = Qwen2VLConfig, Qwen2VLForConditionalGeneration
     if window:
-        vision = dict(hidden_size=24, out_hidden_size=hidden, intermediate_size=48, window_size=window * merge * patch,
-                      fullatt_block_indexes=[vision_blocks - 1])  # fmt: skip
+        vision = dict(
+            hidden_size=24,
+            out_hidden_size=hidden,
+            intermediate_size=48,
+            window_size=window * merge * patch,
+            fullatt_block_indexes=[vision_blocks - 1],
+        )
         config_class, model_class = Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
     settings = config_class(
         vision_config=common | vision,
@@ -269,7 +290,9 @@ def internvl(
     about: dict | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
     """Save a random InternVL to `folder` and return (model, tokenizer, image_processor)."""
-    tokenizer = word_tokenizer(LLAVA_TEMPLATE.replace("<image>", "<IMG_CONTEXT>"), "<img>", "<IMG_CONTEXT>", "</img>")
+    tokenizer = word_tokenizer(
+        LLAVA_TEMPLATE.replace("<image>", "<IMG_CONTEXT>"), "<img>", "<IMG_CONTEXT>", "</img>"
+    )
     processor = GotOcr2ImageProcessorPil(size={"height": image, "width": image})
     settings = InternVLConfig(
         vision_config=InternVLVisionConfig(
@@ -288,7 +311,15 @@ def internvl(
         tie_word_embeddings=tied,
         **_noted(about, image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")),
     )
-    return save(folder, InternVLForConditionalGeneration, settings, tokenizer, processor, torch.float32, seed)
+    return save(
+        folder,
+        InternVLForConditionalGeneration,
+        settings,
+        tokenizer,
+        processor,
+        torch.float32,
+        seed,
+    )
 
 
 def smolvlm(
@@ -355,7 +386,9 @@ def language(
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    return {f"{part}_token_id": getattr(tokenizer, f"{part}_token_id") for part in ("pad", "bos", "eos")}
+    return {
+        f"{part}_token_id": getattr(tokenizer, f"{part}_token_id") for part in ("pad", "bos", "eos")
+    }
 
 
 def save(
@@ -380,9 +413,13 @@ def save(
 
 @torch.no_grad()
 def enliven(model: PreTrainedModel) -> PreTrainedModel:
-    """Draw all weights anew: Hugging Face's initial ones are so small that the logits hardly differ. Returns the model."""
+    """Draw all weights anew: Hugging Face's initial ones are so small that the logits hardly
+    differ. Returns the model."""
     for name, weight in model.named_parameters():
         scale = 0.3 if weight.ndim == 1 else weight[0].numel() ** -0.5
-        weight.copy_((1.0 if weight.ndim == 1 and "bias" not in name else 0.0) + scale * torch.randn_like(weight))
+        weight.copy_(
+            (1.0 if weight.ndim == 1 and "bias" not in name else 0.0)
+            + scale * torch.randn_like(weight)
+        )
     model.tie_weights()
     return model

@@ -1,8 +1,10 @@
-"""The organisms, trained from scratch: `python -m whatwhere.book.training toy-llava` (or `make train`).
+"""The organisms, trained from scratch: `python -m whatwhere.book.training toy-llava` (or `make
+train`).
 
-The recipe follows the real models: the language model first learns language, the vision tower first learns to name what
-pictures show, a connector is fitted between the two with both frozen, and then all is tuned on questions. What this
-puts into the models on purpose, and what nobody asked for, is said on their cards.
+The recipe follows the real models: the language model first learns language, the vision tower first
+learns to name what pictures show, a connector is fitted between the two with both frozen, and then
+all is tuned on questions. What this puts into the models on purpose, and what nobody asked for, is
+said on their cards.
 """
 
 import hashlib
@@ -59,19 +61,25 @@ def train(
     Raises:
         ValueError: for an unknown name.
     """
-    tower, reader, report = prepare(name, work, recipe or RECIPES.get(name, ()), seed, device, workers)
+    tower, reader, report = prepare(
+        name, work, recipe or RECIPES.get(name, ()), seed, device, workers
+    )
     model = tower.model
     started = time.monotonic()
     numbers = {
-        "name": Path(out).name, "organism": name, "seed": seed, "parameters": sum(p.numel() for p in model.parameters()),
+        "name": Path(out).name, "organism": name, "seed": seed,
+        "parameters": sum(p.numel() for p in model.parameters()),
         "machine": {"device": _device(device), "torch": torch.__version__.split("+")[0]},
         "stages": report,
-        "test": evaluate.families(tower, "test", scenes, device), "unseen": evaluate.families(tower, "unseen", scenes, device),
+        "test": evaluate.families(tower, "test", scenes, device),
+        "unseen": evaluate.families(tower, "unseen", scenes, device),
         "controlled": evaluate.controlled(tower, "test", max(2, scenes // 5), device),
     }  # fmt: skip
     numbers["evaluation_minutes"] = round((time.monotonic() - started) / 60, 1)
     folder = build.save(model.cpu(), name, out)
-    model.config.whatwhere["lens_layer"] = numbers["lens_layer"] = evaluate.lens_layer(load(folder, device, "float32"))
+    model.config.whatwhere["lens_layer"] = numbers["lens_layer"] = evaluate.lens_layer(
+        load(folder, device, "float32")
+    )
     model.config.save_pretrained(folder)
     write(folder / "training.json", json.dumps(numbers, indent=1) + "\n")
     write(folder / "README.md", render(numbers))
@@ -86,9 +94,11 @@ def prepare(
     device: str = "cpu",
     workers: int = 1,
 ) -> tuple[Tower, Reader, list[dict[str, Any]]]:
-    """Run stages of a recipe, or load what is already done; returns (tower, reader, report of the stages).
+    """Run stages of a recipe, or load what is already done; returns (tower, reader, report of the
+    stages).
 
-    Stages that train different parts (`text`; `close-ups` and `vision`) may be run by different processes first.
+    Stages that train different parts (`text`; `close-ups` and `vision`) may be run by different
+    processes first.
     """
     model: Any = build.model(name, seed)
     model.to(device)
@@ -99,21 +109,32 @@ def prepare(
         model.train()
         state = run(tower, reader, stage, work, device, workers)
         model.eval()
-        brought = _remembered(Path(work), stage.name, lambda name=stage.name: effect(tower, reader, name, device))
+        brought = _remembered(
+            Path(work), stage.name, lambda name=stage.name: effect(tower, reader, name, device)
+        )
         report.append({
-            "stage": stage.name, "steps": stage.steps, "batch": stage.batch, "text_every": stage.text_every,
-            "minutes": round(state["seconds"] / 60, 1), "log": state["log"], "effect": brought,
+            "stage": stage.name, "steps": stage.steps, "batch": stage.batch,
+            "text_every": stage.text_every, "minutes": round(state["seconds"] / 60, 1),
+            "log": state["log"], "effect": brought,
         })  # fmt: skip
     return tower, reader, report
 
 
 def _device(device):
-    return torch.cuda.get_device_name() if torch.device(device).type == "cuda" else f"a CPU with {os.cpu_count()} cores"
+    return (
+        torch.cuda.get_device_name()
+        if torch.device(device).type == "cuda"
+        else f"a CPU with {os.cpu_count()} cores"
+    )
 
 
 def _remembered(work, stage, measure):
-    """A stage's effect, measured once for each checkpoint: it takes a while, and a resumed run need not do it again."""
-    file, of = work / f"{stage}.effect.json", hashlib.sha256((work / f"{stage}.safetensors").read_bytes()).hexdigest()
+    """A stage's effect, measured once for each checkpoint: it takes a while, and a resumed run need
+    not do it again."""
+    file, of = (
+        work / f"{stage}.effect.json",
+        hashlib.sha256((work / f"{stage}.safetensors").read_bytes()).hexdigest(),
+    )
     kept = read_json(file) if file.exists() else {}
     if not isinstance(kept, dict) or kept.get("of") != of or "effect" not in kept:
         kept = {"of": of, "effect": measure()}
@@ -124,7 +145,12 @@ def _remembered(work, stage, measure):
 def effect(tower: Tower, reader: Reader, stage: str, device: str) -> dict[str, float]:
     """What a stage has brought, measured on development scenes."""
     if stage == "text":
-        return {"answers right when the scene is told in words": evaluate.told(tower, device=device)}
+        return {
+            "answers right when the scene is told in words": evaluate.told(tower, device=device)
+        }
     if stage in ("close-ups", "vision"):
-        return {f"{k} words right": v for k, v in evaluate.labelling(tower, reader, device=device).items()}
+        return {
+            f"{k} words right": v
+            for k, v in evaluate.labelling(tower, reader, device=device).items()
+        }
     return {k: v["accuracy"] for k, v in evaluate.families(tower, "dev", 200, device).items()}

@@ -1,4 +1,5 @@
-"""`python -m whatwhere.book.training [toy-llava] [toy-qwen2vl]`: train organisms, or go on with what was interrupted."""
+"""`python -m whatwhere.book.training [toy-llava] [toy-qwen2vl]`: train organisms, or go on with
+what was interrupted."""
 
 import argparse
 from dataclasses import replace
@@ -10,13 +11,23 @@ from . import ORGANISMS, RECIPES, prepare, train
 
 root = Path(__file__).parents[4]
 parser = argparse.ArgumentParser(prog="whatwhere.book.training", description=__doc__)
-parser.add_argument("names", nargs="*", default=ORGANISMS, help=f"which organisms; default: {' '.join(ORGANISMS)}")
-parser.add_argument("--out", type=Path, default=root / "data" / "models", help="where checkpoint folders go")
-parser.add_argument("--work", type=Path, default=root / ".training", help="where unfinished stages are kept")
+parser.add_argument(
+    "names", nargs="*", default=ORGANISMS, help=f"which organisms; default: {' '.join(ORGANISMS)}"
+)
+parser.add_argument(
+    "--out", type=Path, default=root / "data" / "models", help="where checkpoint folders go"
+)
+parser.add_argument(
+    "--work", type=Path, default=root / ".training", help="where unfinished stages are kept"
+)
 parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 parser.add_argument("--threads", type=int, default=torch.get_num_threads())
 parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--only", nargs="*", help="run these stages and stop: LM and ViT can learn side by side in two processes")
+parser.add_argument(
+    "--only",
+    nargs="*",
+    help="run these stages and stop: LM and ViT can learn side by side in two processes",
+)
 parser.add_argument("--without", nargs="*", default=[], help="stages to leave out: an ablation")
 args = parser.parse_args()
 stages = [s.name for s in RECIPES[ORGANISMS[0]]]
@@ -26,7 +37,9 @@ for given, known in ((args.names, ORGANISMS), (args.only or [], stages), (args.w
 torch.set_num_threads(args.threads)
 torch.set_flush_denormal(True)  # dying gradients become denormal numbers, and those are slow
 # Another seed or an ablation is another model: it neither resumes nor overwrites the book's own.
-tag = (f"-seed{args.seed}" if args.seed else "") + (f"-without-{'-'.join(sorted(args.without))}" if args.without else "")
+tag = (f"-seed{args.seed}" if args.seed else "") + (
+    f"-without-{'-'.join(sorted(args.without))}" if args.without else ""
+)
 for name in args.names:
     recipe = tuple(s for s in RECIPES[name] if s.name not in args.without)
     if "text" in args.without:  # all of it
@@ -35,5 +48,7 @@ for name in args.names:
         chosen = [s for s in recipe if s.name in args.only]
         prepare(name, args.work / (name + tag), chosen, args.seed, args.device)
     else:
-        folder = train(name, args.out / (name + tag), args.work / (name + tag), recipe, args.seed, args.device)
+        folder = train(
+            name, args.out / (name + tag), args.work / (name + tag), recipe, args.seed, args.device
+        )
         print(f"{name}{tag} is ready in {folder}")

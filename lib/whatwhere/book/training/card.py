@@ -17,10 +17,12 @@ def _table(head, rows):
 WHAT = {
     "toy-llava": "A LLaVA: CLIP vision transformer, two-layer connector, Llama. "
     "Positions are a learnt table in the vision tower.",
-    "toy-qwen2vl": "A Qwen2-VL: vision transformer with 2-D RoPE, 2 x 2 merger, Qwen2 language model with M-RoPE.",
+    "toy-qwen2vl": "A Qwen2-VL: vision transformer with 2-D RoPE, 2 x 2 merger, Qwen2 language "
+    "model with M-RoPE.",
 }
 STAGES = {
-    "text": "LM on the world's language: scenes told as rasters of words, indistinctly as it goes on, then questions",
+    "text": "LM on the world's language: scenes told as rasters of words, indistinctly as it "
+    "goes on, then questions",
     "close-ups": "ViT on words of windows that mostly hold one thing",
     "vision": "ViT on what captions of whole scenes say",
     "align": "connector alone on questions, LM and ViT frozen",
@@ -36,15 +38,26 @@ questions about them are all it learns from."""
 def render(numbers: dict[str, Any]) -> str:
     """The card as Markdown, from the numbers in `training.json`."""
     stages = [
-        (i, f"**{s['stage']}**: {STAGES[s['stage']]}" + (f", one batch in {s['text_every']} on texts" if s["text_every"] else ""),
-         f"{s['steps']} x {s['batch']}", s["minutes"],
-         "; ".join(f"{k} {v:.1%}" for k, v in s["effect"].items()))
+        (
+            i,
+            f"**{s['stage']}**: {STAGES[s['stage']]}"
+            + (f", one batch in {s['text_every']} on texts" if s["text_every"] else ""),
+            f"{s['steps']} x {s['batch']}",
+            s["minutes"],
+            "; ".join(f"{k} {v:.1%}" for k, v in s["effect"].items()),
+        )
         for i, s in enumerate(numbers["stages"], 1)
-    ]  # fmt: skip
-    answers = [(family, _percent(row), row["n"], _percent(numbers["unseen"][family])) for family, row in numbers["test"].items()]
+    ]
+    answers = [
+        (family, _percent(row), row["n"], _percent(numbers["unseen"][family]))
+        for family, row in numbers["test"].items()
+    ]
     kinds = ("individual", "pair", "set")
     settings = list(dict.fromkeys(key.rsplit(" ", 1)[0] for key in numbers["controlled"]))
-    controlled = [(setting, *(_percent(numbers["controlled"][f"{setting} {kind}"]) for kind in kinds)) for setting in settings]
+    controlled = [
+        (setting, *(_percent(numbers["controlled"][f"{setting} {kind}"]) for kind in kinds))
+        for setting in settings
+    ]
     minutes = sum(s["minutes"] for s in numbers["stages"])
     machine = numbers["machine"]
     texts = TEXTS if any(s["stage"] == "text" for s in numbers["stages"]) else NO_TEXTS

@@ -30,7 +30,8 @@ def keep(
     tools: Sequence[torch.optim.Optimizer],
     state: dict[str, Any],
 ) -> None:
-    """Write the weights the stage trains (`own`, by name), the moments of its optimizers (`tools`), and its progress (`state`).
+    """Write the weights the stage trains (`own`, by name), the moments of its optimizers (`tools`),
+    and its progress (`state`).
 
     The step number sits in the weights' own header, so they cannot part.
     """
@@ -46,7 +47,8 @@ def keep(
 
 
 def save_whole(tensors: dict[str, torch.Tensor], path: str | Path, header: dict[str, str]) -> None:
-    """Write a safetensors file, whole or not at all; OSError with a sentence where the disk refuses."""
+    """Write a safetensors file, whole or not at all; OSError with a sentence where the disk
+    refuses."""
     part = Path(f"{path}.part")
     try:
         save_file(tensors, part, metadata=header)
@@ -54,7 +56,8 @@ def save_whole(tensors: dict[str, torch.Tensor], path: str | Path, header: dict[
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
         raise OSError(
-            f"'{path}' could not be written ({first_line(error)}). What was kept there before is whole: make room, and the next "
+            f"'{path}' could not be written ({first_line(error)}). What was kept there before "
+            "is whole: make room, and the next "
             "run goes on from it."
         ) from None
 
@@ -79,13 +82,21 @@ def resume(
         made_by, state = json.loads(header["stage"]), json.loads(header["state"])
         if made_by == asdict(stage):
             _put_back(tensors, own, tools)
-            if not 0 < state["step"] <= stage.steps or not state["seconds"] >= 0 or not isinstance(state["log"], list):
+            if (
+                not 0 < state["step"] <= stage.steps
+                or not state["seconds"] >= 0
+                or not isinstance(state["log"], list)
+            ):
                 raise ValueError("its progress cannot be")
     except Exception as error:  # safetensors, json and torch each raise their own for a broken file
-        raise ValueError(f"'{weights}' is damaged ({first_line(error)}); delete it, and the stage starts anew.") from None
+        raise ValueError(
+            f"'{weights}' is damaged ({first_line(error)}); delete it, and the stage starts anew."
+        ) from None
     if made_by != asdict(stage):
         made_by = f"other settings of stage '{stage.name}'"
-        raise ValueError(f"'{weights}' was made by {made_by}; delete it, or train in another folder.")
+        raise ValueError(
+            f"'{weights}' was made by {made_by}; delete it, or train in another folder."
+        )
     return state
 
 
@@ -101,11 +112,15 @@ def _put_back(tensors, own, tools):
         for key, value in tensors.items():
             if key.startswith(f"o.{i}."):
                 _, _, j, k = key.split(".", 3)
-                saved.setdefault(int(j), {})[k] = value if value.ndim == 0 else _like(value, trained[int(j)])
+                saved.setdefault(int(j), {})[k] = (
+                    value if value.ndim == 0 else _like(value, trained[int(j)])
+                )
         tool.load_state_dict({**tool.state_dict(), "state": saved})
 
 
 def _like(tensor, parameter):
     if tensor.shape != parameter.shape:  # torch would stretch it
-        raise ValueError(f"a tensor has the shape {tuple(tensor.shape)} in place of {tuple(parameter.shape)}")
+        raise ValueError(
+            f"a tensor has the shape {tuple(tensor.shape)} in place of {tuple(parameter.shape)}"
+        )
     return tensor

@@ -1,4 +1,5 @@
-"""Batches of the world: a function of (stage, step), so that a resumed run sees what an unbroken one would have seen."""
+"""Batches of the world: a function of (stage, step), so that a resumed run sees what an unbroken
+one would have seen."""
 
 import itertools
 import random
@@ -15,12 +16,22 @@ QUESTIONS = 8  # a picture; they share its visual tokens and do not see each oth
 CLOSE_UP = {"toy-llava": 5, "toy-qwen2vl": 6}  # patches a side of a window around one thing
 COARSE = 6  # cells a side of the first rasters of words
 CELL = 0.3  # share of a grid cell a thing must cover for the cell to speak of it
-WEIGHTS = {"existence": 2, "colour": 2, "texture": 2, "category": 2, "background": 0.5, "reading": 1.5, "counting": 1,
-           "relation": 3, "description": 0.6}  # fmt: skip
+WEIGHTS = {
+    "existence": 2,
+    "colour": 2,
+    "texture": 2,
+    "category": 2,
+    "background": 0.5,
+    "reading": 1.5,
+    "counting": 1,
+    "relation": 3,
+    "description": 0.6,
+}
 
 
 def label_names() -> list[str]:
-    """What the image-level labels say, in order: things, colours, textures, ground, and a sign's first and second letter."""
+    """What the image-level labels say, in order: things, colours, textures, ground, and a sign's
+    first and second letter."""
     letters = [f"{c}@{i}" for i in (1, 2) for c in world.CHARACTERS]
     return [*world.CATEGORIES, *world.COLOURS, *world.TEXTURES, *world.BACKGROUNDS, *letters]
 
@@ -30,12 +41,18 @@ RELATIONS = tuple(dict.fromkeys((*world.RELATIONS_A, *world.RELATIONS_B)))
 
 
 def relations(scene: world.Scene) -> list[tuple[int, int, int]]:
-    """What captions of a scene say of two things, as in "a mug left of a box": a list of (category, category, relation).
+    """What captions of a scene say of two things, as in "a mug left of a box": a list of (category,
+    category, relation).
 
-    Indices into `world.CATEGORIES` and `RELATIONS`; a pair of which no single word is right is left out.
+    Indices into `world.CATEGORIES` and `RELATIONS`; a pair of which no single word is right is left
+    out.
     """
     return [
-        (world.CATEGORIES.index(a.category), world.CATEGORIES.index(b.category), RELATIONS.index(word))
+        (
+            world.CATEGORIES.index(a.category),
+            world.CATEGORIES.index(b.category),
+            RELATIONS.index(word),
+        )
         for a, b in itertools.permutations(scene.things, 2)
         if "sign" not in (a.category, b.category) and (word := world.relation(a, b))
     ]
@@ -48,9 +65,11 @@ def labels(
     height: int | None = None,
     width: int | None = None,
 ) -> np.ndarray:
-    """`(labels,)` float of a window of a scene: 1 for what it shows, 0 for what it does not, -1 for what it shows in part.
+    """`(labels,)` float of a window of a scene: 1 for what it shows, 0 for what it does not, -1 for
+    what it shows in part.
 
-    A thing counts as shown with at least half, as not shown with less than a tenth of its silhouette in the window.
+    A thing counts as shown with at least half, as not shown with less than a tenth of its
+    silhouette in the window.
     """
     height, width = height or scene.height, width or scene.width
     seen = scene.owner[top : top + height, left : left + width]
@@ -69,10 +88,11 @@ def labels(
 
 
 def grid_words(scene: world.Scene, rows: int, columns: int, rnd: random.Random) -> list[list[str]]:
-    """The scene told as a raster of words: `rows * columns` lists of words, each the words of what its cell shows.
+    """The scene told as a raster of words: `rows * columns` lists of words, each the words of what
+    its cell shows.
 
-    An object's cell says its category, its colour and its texture, ordered by lot; a sign's cell says the letter in it,
-    or "sign"; an empty cell says the ground or, as often, just a full stop.
+    An object's cell says its category, its colour and its texture, ordered by lot; a sign's cell
+    says the letter in it, or "sign"; an empty cell says the ground or, as often, just a full stop.
     """
     cover = scene.cover(rows, columns)
     best = cover[:-1].reshape(len(scene.things), -1)
@@ -87,7 +107,10 @@ def grid_words(scene: world.Scene, rows: int, columns: int, rnd: random.Random) 
             cells.append(rnd.sample(words, len(words)))
     for thing in scene.things:
         for letter, (x0, y0, x1, y1) in thing.letters:
-            row, column = (y0 + y1) * rows // (2 * scene.height), (x0 + x1) * columns // (2 * scene.width)
+            row, column = (
+                (y0 + y1) * rows // (2 * scene.height),
+                (x0 + x1) * columns // (2 * scene.width),
+            )
             if 0 <= row < rows and 0 <= column < columns:
                 at = row * columns + column  # a coarse cell may hold both letters
                 cells[at] = [w for w in cells[at] if w in world.CHARACTERS] + [letter]
@@ -111,7 +134,8 @@ def draw_questions(
 
 
 def segment(name: str, question: str, answer: str) -> tuple[str, str]:
-    """The words after the visual tokens: rest of the turn, the question, the assistant's turn. Returns (asked, answered)."""
+    """The words after the visual tokens: rest of the turn, the question, the assistant's turn.
+    Returns (asked, answered)."""
     if name == "toy-llava":
         return f"{question} assistant :", f"{answer} </s>"
     return f"<|vision_end|> {question} <|im_end|> <|im_start|> assistant", f"{answer} <|im_end|>"
@@ -139,12 +163,16 @@ class Pages:
         return self.cache[key]
 
     def grid(self, told: Iterable[Iterable[Sequence[str]]]) -> torch.Tensor:
-        """Ids `(batch, cells, 3)` of scenes told by `grid_words`, each cell's words in order, -1 after the last."""
+        """Ids `(batch, cells, 3)` of scenes told by `grid_words`, each cell's words in order, -1
+        after the last."""
         table = self.tokenizer.get_vocab()
-        return torch.tensor([[([table[w] for w in cell] + [-1, -1])[:3] for cell in cells] for cells in told])
+        return torch.tensor(
+            [[([table[w] for w in cell] + [-1, -1])[:3] for cell in cells] for cells in told]
+        )
 
     def rows(self, scenes_questions: Iterable[Sequence[world.Question]]) -> dict[str, torch.Tensor]:
-        """`ids`, `segment`, `offset`, `target`, each `(batch, text)`; target -100 where no answer is due next."""
+        """`ids`, `segment`, `offset`, `target`, each `(batch, text)`; target -100 where no answer
+        is due next."""
         made = []
         for questions in scenes_questions:
             ids, seg, off, target = [], [], [], []
@@ -160,14 +188,23 @@ class Pages:
         fill = (0, -1, 0, -100)
         stacked = [[list(part) + [f] * (length - len(part)) for part in column]
                    for column, f in zip(zip(*made, strict=True), fill, strict=True)]  # fmt: skip
-        return dict(zip(("ids", "segment", "offset", "target"), map(torch.tensor, stacked), strict=True))
+        return dict(
+            zip(("ids", "segment", "offset", "target"), map(torch.tensor, stacked), strict=True)
+        )
 
 
 class Batches(torch.utils.data.Dataset):
-    """Item `step` is one batch of a stage: 'text', 'close-ups', 'vision', 'align' or 'tune'; see `stages.Stage`."""
+    """Item `step` is one batch of a stage: 'text', 'close-ups', 'vision', 'align' or 'tune'; see
+    `stages.Stage`."""
 
     def __init__(self, name: str, stage: str, steps: int, size: int, text_every: int = 0):
-        self.name, self.stage, self.steps, self.size, self.text_every = name, stage, steps, size, text_every
+        self.name, self.stage, self.steps, self.size, self.text_every = (
+            name,
+            stage,
+            steps,
+            size,
+            text_every,
+        )
         self.pages = Pages(name)
 
     def __len__(self):
@@ -175,7 +212,9 @@ class Batches(torch.utils.data.Dataset):
 
     def __getitem__(self, step):
         # Stages draw different scenes; 10 million seeds a stage is more than any of them can use.
-        first = {"text": 1, "close-ups": 2, "vision": 3, "align": 4, "tune": 5}[self.stage] * 10_000_000 + step * self.size
+        first = {"text": 1, "close-ups": 2, "vision": 3, "align": 4, "tune": 5}[
+            self.stage
+        ] * 10_000_000 + step * self.size
         rnd = random.Random(f"batch/{self.name}/{self.stage}/{step}")
         scenes = list(world.scenes("train", self.size, first))
         batch: dict[str, Any]
@@ -184,22 +223,30 @@ class Batches(torch.utils.data.Dataset):
         if self.stage == "vision":
             truth = torch.from_numpy(np.stack([labels(s) for s in scenes]))
             pairs = [(i, *pair) for i, s in enumerate(scenes) for pair in relations(s)]
-            return {"pixels": stack(scenes), "labels": truth, "pairs": torch.tensor(pairs).reshape(-1, 4)}
+            return {
+                "pixels": stack(scenes),
+                "labels": truth,
+                "pairs": torch.tensor(pairs).reshape(-1, 4),
+            }
         batch = self.pages.rows([draw_questions(s, rnd) for s in scenes])
         if self.stage == "text" or (self.text_every and step % self.text_every == 0):
-            # First told coarsely, in few words, then in as many words as a picture has visual tokens.
+            # First told coarsely, in few words, then in as many words as a picture has visual
+            # tokens.
             coarse = self.stage == "text" and step < 0.6 * self.steps
             side = COARSE if coarse else world.SIZE // PATCH[self.name] // MERGE[self.name]
             batch["grid"] = self.pages.grid([grid_words(s, side, side, rnd) for s in scenes])
             # Clearly at first: words are looked up only by an LM that can tell them.
-            batch["blur"] = min(1, max(0, step / self.steps - 0.25) / 0.4) if self.stage == "text" else 1
+            batch["blur"] = (
+                min(1, max(0, step / self.steps - 0.25) / 0.4) if self.stage == "text" else 1
+            )
             batch["seed"] = rnd.getrandbits(32)
         else:
             batch["pixels"] = stack(scenes)
         return batch
 
     def _close_ups(self, scenes, rnd):
-        """Four windows a scene, each around one thing: things are shown one by one before they are shown together."""
+        """Four windows a scene, each around one thing: things are shown one by one before they are
+        shown together."""
         patch, whole = PATCH[self.name], world.SIZE // PATCH[self.name]
         side = CLOSE_UP[self.name]
         crops, truth, corners, things = [], [], [], []
@@ -209,7 +256,10 @@ class Batches(torch.utils.data.Dataset):
             for thing in (order * 2)[:4]:
                 x0, y0, x1, y1 = thing.box
                 row, column = (
-                    min(max(round((middle + rnd.uniform(-9, 9)) / patch - side / 2), 0), whole - side)
+                    min(
+                        max(round((middle + rnd.uniform(-9, 9)) / patch - side / 2), 0),
+                        whole - side,
+                    )
                     for middle in ((y0 + y1) / 2, (x0 + x1) / 2)
                 )
                 top, left, span = row * patch, column * patch, side * patch
@@ -236,14 +286,18 @@ def normalise(pixels: torch.Tensor, device: str | torch.device = "cpu") -> torch
 
 
 def whitening(name: str, width: int, scenes: int = 300) -> torch.Tensor:
-    """A first patch embedding `(width, 3, patch, patch)`: the leading principal components of patches, at equal strength.
+    """A first patch embedding `(width, 3, patch, patch)`: the leading principal components of
+    patches, at equal strength.
 
-    Colour carries nearly all the variance of a patch and its edges nearly none; a random projection would pass on colour
-    alone, and the towers would need most of their training to find the edges that tell things apart.
+    Colour carries nearly all the variance of a patch and its edges nearly none; a random projection
+    would pass on colour alone, and the towers would need most of their training to find the edges
+    that tell things apart.
     """
     patch = PATCH[name]
     pixels = normalise(stack(list(world.scenes("train", scenes))))
-    patches = torch.nn.functional.unfold(pixels[:, :, 3:-patch, 3:-patch], patch, stride=patch).transpose(1, 2)
+    patches = torch.nn.functional.unfold(
+        pixels[:, :, 3:-patch, 3:-patch], patch, stride=patch
+    ).transpose(1, 2)
     flat = patches.flatten(0, 1)
     values, vectors = torch.linalg.eigh((flat.T @ flat / len(flat)).double())
     chosen = vectors[:, -width:] / (values[-width:] + 0.02).sqrt()

@@ -1,7 +1,8 @@
-"""Muon in float32: momentum whose matrices are made orthogonal before they are applied (Jordan et al., 2024).
+"""Muon in float32: momentum whose matrices are made orthogonal before they are applied (Jordan et
+al., 2024).
 
-`torch.optim.Muon` does the same in bfloat16, which takes longer than the rest of a training step on processors without
-bfloat16 arithmetic. Matrices of one shape are handled together.
+`torch.optim.Muon` does the same in bfloat16, which takes longer than the rest of a training step on
+processors without bfloat16 arithmetic. Matrices of one shape are handled together.
 """
 
 from collections.abc import Iterable
@@ -10,7 +11,8 @@ import torch
 
 
 def orthogonal(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """The nearest semi-orthogonal matrices to `g` `(n, rows, columns)`, roughly: Newton-Schulz with Muon's coefficients."""
+    """The nearest semi-orthogonal matrices to `g` `(n, rows, columns)`, roughly: Newton-Schulz with
+    Muon's coefficients."""
     flip = g.shape[1] > g.shape[2]
     x = g.mT if flip else g
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -21,7 +23,8 @@ def orthogonal(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """`rate` is on AdamW's scale: a step's entries have a root mean square of 0.2 times the rate."""
+    """`rate` is on AdamW's scale: a step's entries have a root mean square of 0.2 times the
+    rate."""
 
     def __init__(
         self,

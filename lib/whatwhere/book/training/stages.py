@@ -1,10 +1,12 @@
 """The five stages of the recipe, and the loop they share.
 
-    text       the LM learns the world's language: scenes written as rasters of words, then questions
-    close-ups  the ViT learns words of windows that mostly hold one thing (image-level labels)
-    vision     the ViT learns words of whole scenes and how two things in them stand to each other (image-level labels)
+    text       the LM learns the world's language: scenes as rasters of words, then questions
+    close-ups  the ViT learns words of windows that mostly hold one thing
+    vision     the ViT learns words of whole scenes, and how two things in them stand to each other
     align      the connector alone, on questions; LM and ViT frozen
     tune       everything, on questions
+
+In the ViT's two stages labels are of the whole image.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: `steps` of `batch` scenes, peak rate of AdamW (`rate`) and of Muon (`muon`), share of steps that cool.
+    """One stage: `steps` of `batch` scenes, peak rate of AdamW (`rate`) and of Muon (`muon`), share
+    of steps that cool.
 
     Where `text_every` is n, one batch in n tells its scenes in words instead of showing them.
     """
@@ -48,11 +51,13 @@ class Stage:
 
 
 class Reader(nn.Module):
-    """The throwaway head of the vision stages: words of a picture from its patches, and relations between its things.
+    """The throwaway head of the vision stages: words of a picture from its patches, and relations
+    between its things.
 
-    Each patch scores each word; the picture's score is the log-mean-exp over patches, near a mean at first (every patch
-    learns) and near a maximum later (one patch that is sure is enough). A relation is read off the patches that speak
-    for its two things. No patch is told where anything is.
+    Each patch scores each word; the picture's score is the log-mean-exp over patches, near a mean
+    at first (every patch learns) and near a maximum later (one patch that is sure is enough). A
+    relation is read off the patches that speak for its two things. No patch is told where anything
+    is.
     """
 
     def __init__(self, width: int):
@@ -67,32 +72,42 @@ class Reader(nn.Module):
         return torch.logsumexp(self.score(self.norm(states)), 1) - math.log(states.shape[1])
 
     def relate(self, states: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
-        """Scores `(pairs, relations)` of `pairs` `(pairs, 3 or more)`: picture, category, category it is related to."""
+        """Scores `(pairs, relations)` of `pairs` `(pairs, 3 or more)`: picture, category, category
+        it is related to."""
         states = self.norm(states)
         speaks = self.score(states)[..., : len(world.CATEGORIES)].softmax(1)
         things = torch.einsum("bnc,bnd->bcd", speaks, states)
-        return self.relation(torch.cat([things[pairs[:, 0], pairs[:, 1]], things[pairs[:, 0], pairs[:, 2]]], 1))
+        return self.relation(
+            torch.cat([things[pairs[:, 0], pairs[:, 1]], things[pairs[:, 0], pairs[:, 2]]], 1)
+        )
 
 
 def mask(segment: torch.Tensor, before: int) -> torch.Tensor:
     """`(batch, 1, length, length)` booleans, True where a token may look.
 
-    Causal; a question sees the prefix and the picture (the first `before` tokens) and itself, never another question.
+    Causal; a question sees the prefix and the picture (the first `before` tokens) and itself, never
+    another question.
     """
     batch, text = segment.shape
-    seg = torch.cat([torch.zeros(batch, before, dtype=segment.dtype, device=segment.device), segment], 1)
-    causal = torch.ones(before + text, before + text, dtype=torch.bool, device=segment.device).tril()
+    seg = torch.cat(
+        [torch.zeros(batch, before, dtype=segment.dtype, device=segment.device), segment], 1
+    )
+    causal = torch.ones(
+        before + text, before + text, dtype=torch.bool, device=segment.device
+    ).tril()
     same = (seg[:, None, :] == 0) | (seg[:, None, :] == seg[:, :, None])
     return (causal & same)[:, None]
 
 
 def told(tower: Tower, grid: torch.Tensor, blur: float = 0, seed: int = 0) -> torch.Tensor:
-    """Input embeddings `(batch, cells, hidden)` of a raster of words `(batch, cells, 3)`: a cell is the mean of its words.
+    """Input embeddings `(batch, cells, hidden)` of a raster of words `(batch, cells, 3)`: a cell is
+    the mean of its words.
 
-    With `blur` (0 … 1) a scene is told indistinctly: up to half of the words after a cell's first are left out, a tenth
-    of the cells say nothing, and each scene has an offset and a noise of its own strength, up to twice and once as long
-    as a word. What a ViT and a connector will say is never exactly a word, nor all at one place, and an LM that has met
-    only clear words takes what is near one for something else entirely.
+    With `blur` (0 … 1) a scene is told indistinctly: up to half of the words after a cell's first
+    are left out, a tenth of the cells say nothing, and each scene has an offset and a noise of its
+    own strength, up to twice and once as long as a word. What a ViT and a connector will say is
+    never exactly a word, nor all at one place, and an LM that has met only clear words takes what
+    is near one for something else entirely.
     """
     table = tower.lm.get_input_embeddings()
     generator = torch.Generator().manual_seed(seed)
@@ -104,7 +119,11 @@ def told(tower: Tower, grid: torch.Tensor, blur: float = 0, seed: int = 0) -> to
     if not blur:
         return cells
     speaks = torch.rand(batch, n, 1, generator=generator) > 0.1 * blur
-    strength = blur * torch.rand(2, batch, 1, 1, generator=generator) * table.weight.detach().pow(2).mean().sqrt().cpu()
+    strength = (
+        blur
+        * torch.rand(2, batch, 1, 1, generator=generator)
+        * table.weight.detach().pow(2).mean().sqrt().cpu()
+    )
     offset = 2 * strength[0] * torch.randn(batch, 1, cells.shape[2], generator=generator)
     grain = strength[1] * torch.randn(cells.shape, generator=generator)
     return cells * speaks.to(cells.device) + (offset + grain).to(cells.device)
@@ -146,7 +165,8 @@ def language_loss(
     visual: torch.Tensor,
     grid: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean cross-entropy of the answers' tokens; where `grid` is given, of each next word of raster and questions too.
+    """Mean cross-entropy of the answers' tokens; where `grid` is given, of each next word of raster
+    and questions too.
 
     Returns (loss, share of answer tokens right).
     """
@@ -160,15 +180,17 @@ def language_loss(
         loss = loss + 0.3 * F.cross_entropy(words.flatten(0, 1), grid.flatten())
         ids, segment = batch["ids"].to(target.device), batch["segment"].to(target.device)
         inside = (segment[:, 1:] == segment[:, :-1]) & (segment[:, 1:] > 0)
-        loss = loss + 0.1 * F.cross_entropy(tower.head(states[:, before:-1][inside]), ids[:, 1:][inside])
+        loss = loss + 0.1 * F.cross_entropy(
+            tower.head(states[:, before:-1][inside]), ids[:, 1:][inside]
+        )
     return loss, right
 
 
 def vision_loss(
     tower: Tower, reader: Reader, batch: dict[str, torch.Tensor], device: str | torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Binary cross-entropy of the labels that are known; of a close-up, also which of all categories it shows; of a whole
-    scene, also how its things are related.
+    """Binary cross-entropy of the labels that are known; of a close-up, also which of all
+    categories it shows; of a whole scene, also how its things are related.
 
     Returns (loss, share of the things shown that are named).
     """
@@ -197,7 +219,9 @@ def trainable(
     tower: Tower, reader: nn.Module, stage: str
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """The parameters a stage changes: (matrices inside transformer blocks, everything else)."""
-    blocks = {"text": [tower.lm.layers], "align": [], "tune": [tower.lm.layers, tower.blocks]}.get(stage, [tower.blocks])
+    blocks = {"text": [tower.lm.layers], "align": [], "tune": [tower.lm.layers, tower.blocks]}.get(
+        stage, [tower.blocks]
+    )
     modules = {"text": [tower.lm, tower.head], "align": [tower.connector], "tune": [tower.model]}
     chosen = modules.get(stage, [tower.vision, reader])
     matrices = {id(p): p for b in blocks for p in b.parameters() if p.ndim == 2}
@@ -208,7 +232,8 @@ def trainable(
 def optimizers(
     matrices: list[nn.Parameter], rest: list[nn.Parameter], stage: Stage
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside blocks, AdamW for all else: fewer steps to the same loss than AdamW alone."""
+    """Muon for the matrices inside blocks, AdamW for all else: fewer steps to the same loss than
+    AdamW alone."""
     made: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(rest, lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)
     ]
@@ -218,7 +243,8 @@ def optimizers(
 
 
 def rate_at(stage: Stage, step: int) -> float:
-    """Warm up, hold, cool linearly: the ViTs sit on a plateau until they break through, and cooling too early freezes it."""
+    """Warm up, hold, cool linearly: the ViTs sit on a plateau until they break through, and cooling
+    too early freezes it."""
     left = (stage.steps - step) / max(1, round(stage.steps * stage.cool))
     return min(1.0, (step + 1) / stage.warm, left)
 
@@ -241,10 +267,12 @@ def run(
     workers: int = 1,
     every: int = 100,
 ) -> dict[str, Any]:
-    """Run one stage, or what is left of it; returns its progress: step, seconds and log, a list of means over `every` steps.
+    """Run one stage, or what is left of it; returns its progress: step, seconds and log, a list of
+    means over `every` steps.
 
-    A checkpoint is written to `folder` every `every` steps and at the end, whole or not at all. A run that was killed
-    goes on from the last one and ends with the same weights as one that was not.
+    A checkpoint is written to `folder` every `every` steps and at the end, whole or not at all. A
+    run that was killed goes on from the last one and ends with the same weights as one that was
+    not.
     """
     pages = Pages(tower.name)
     matrices, rest = trainable(tower, reader, stage.name)
@@ -257,10 +285,16 @@ def run(
     state = resume(folder, stage, own, tools)
     data = Batches(tower.name, stage.name, stage.steps, stage.batch, stage.text_every)
     todo = torch.utils.data.DataLoader(
-        torch.utils.data.Subset(data, range(state["step"], stage.steps)), batch_size=None, num_workers=workers,
-        prefetch_factor=4 if workers else None,
+        torch.utils.data.Subset(data, range(state["step"], stage.steps)), batch_size=None,
+        num_workers=workers, prefetch_factor=4 if workers else None,
     )  # fmt: skip
-    bar = tqdm(todo, desc=f"{tower.name} {stage.name}", initial=state["step"], total=stage.steps, mininterval=5)
+    bar = tqdm(
+        todo,
+        desc=f"{tower.name} {stage.name}",
+        initial=state["step"],
+        total=stage.steps,
+        mininterval=5,
+    )
     clock, sums = time.monotonic() - state["seconds"], [0.0, 0.0, 0]
     for batch in bar:
         loss, right = losses(tower, reader, pages, batch, stage.name, device)
@@ -270,7 +304,9 @@ def run(
         if state["step"] % every == 0 or state["step"] == stage.steps:
             state["seconds"] = time.monotonic() - clock
             entry = {"step": state["step"], "loss": sums[0] / sums[2], "right": sums[1] / sums[2]}
-            state["log"].append({**{k: round(v, 4) for k, v in entry.items()}, "seconds": round(state["seconds"])})
+            state["log"].append(
+                {**{k: round(v, 4) for k, v in entry.items()}, "seconds": round(state["seconds"])}
+            )
             sums = [0.0, 0.0, 0]
             bar.set_postfix(loss=f"{entry['loss']:.3f}", right=f"{entry['right']:.1%}")
             keep(folder, stage, own, tools, state)
@@ -284,11 +320,14 @@ def advance(
     stage: Stage,
     step: int,
 ) -> None:
-    """One step of all optimizers at the rates of this step; the gradients of what is not a matrix are clipped."""
+    """One step of all optimizers at the rates of this step; the gradients of what is not a matrix
+    are clipped."""
     for tool in tools:
         tool.zero_grad(set_to_none=True)
         for group in tool.param_groups:
-            group["lr"] = rate_at(stage, step) * (stage.muon if isinstance(tool, Muon) else stage.rate)
+            group["lr"] = rate_at(stage, step) * (
+                stage.muon if isinstance(tool, Muon) else stage.rate
+            )
     loss.backward()
     nn.utils.clip_grad_norm_(rest, 1.0)
     for tool in tools:
@@ -303,7 +342,9 @@ def losses(
         return vision_loss(tower, reader, batch, device)
     if "grid" in batch:
         grid = batch["grid"].to(device)
-        return language_loss(tower, pages, batch, told(tower, grid, batch["blur"], batch["seed"]), grid[..., 0])
+        return language_loss(
+            tower, pages, batch, told(tower, grid, batch["blur"], batch["seed"]), grid[..., 0]
+        )
     side = world.SIZE // tower.patch
     with torch.set_grad_enabled(stage == "tune"):
         states = tower.patches(normalise(batch["pixels"], device))

@@ -1,6 +1,8 @@
-"""What the task files of What's Up, COCO-spatial and GQA-spatial call: our own reading and scoring, on lmms-eval's documents.
+"""What the task files of What's Up, COCO-spatial and GQA-spatial call: our own reading and scoring,
+on lmms-eval's documents.
 
-The package must be importable where lmms-eval runs; these functions are found by lmms-eval beside the task files.
+The package must be importable where lmms-eval runs; these functions are found by lmms-eval beside
+the task files.
 """
 
 from typing import Any
