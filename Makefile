@@ -64,7 +64,7 @@ train: $(READY)  ## train both model organisms from scratch (resumes where it st
 	$(FRUGAL) $(BIN)/python -m whatwhere.book.training
 
 scaling: $(READY)  ## repeat chapter 11's long runs, a good hour on two cores (resumes where it stopped)
-	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(FRUGAL) $(BIN)/python -m whatwhere.book.training.scaling
+	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(FRUGAL) $(BIN)/python -m whatwhere.book.training.scaling_study
 
 $(READY)-bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[alternatives]'

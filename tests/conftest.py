@@ -138,7 +138,7 @@ def folders(tmp_path_factory):
     llava(root / "llava")
     qwen2vl(root / "qwen2vl")
     for family in rehearsal.FAMILIES:
-        rehearsal.checkpoint(root / "hub" / family, family)
+        rehearsal.tiny_random(root / "hub" / family, family)
     return root
 
 

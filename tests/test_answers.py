@@ -267,7 +267,7 @@ def test_only_the_beginning_of_an_option_counts(vlm):
 
 def test_what_the_vit_gave_may_be_used_again_unless_it_is_being_changed(vlm):
     inputs, mask = vlm.prepare(pictures(), QUESTIONS), np.ones(vlm.patch_grid(pictures()[0]), bool)
-    seen = [each[0] for each in vlm.visual(inputs, [vlm.depths])]
+    seen = [each[0] for each in vlm.visual(inputs, [vlm.last_depth])]
     assert torch.equal(
         answers.chances(vlm, inputs, OPTIONS, seen), answers.chances(vlm, inputs, OPTIONS)
     )

@@ -170,7 +170,7 @@ def test_the_lm_s_attention_is_that_of_the_eager_model(vlm):
 
 
 def test_the_vit_s_attention_is_that_of_the_eager_model_in_raster_order(vlm):
-    depths = range(1, vlm.depths + 1)
+    depths = range(1, vlm.last_depth + 1)
     ours = vlm.attention(PICTURES, depths=depths)
     with spied(vlm) as heard:
         assert off(vlm.attention(PICTURES[1], depths=1).weights[0], ours[1].weights[0]) < EXACT
@@ -420,7 +420,7 @@ def test_from_some_tokens_to_others_in_all_layers(vlm, queries, keys):
 def test_from_some_patches_to_others_in_the_vit(vlm):
     """Held to the eager ViT with scores of minus infinity, patch by patch, where the adapter's
     positions say that they are."""
-    blocks, masks = (1, vlm.depths), []
+    blocks, masks = (1, vlm.last_depth), []
     for n, image in enumerate(PICTURES):
         queries, other = np.random.default_rng(n).random((2, *in_vit(vlm, image)[1])) < 0.5
         queries[0, 0] = True
@@ -441,16 +441,16 @@ def test_from_some_patches_to_others_in_the_vit(vlm):
             return scores.masked_fill(looking[own, None] & looked_at[None, own], -torch.inf)
 
         with spied(vlm, change):
-            return vlm.vit_states(image, [vlm.depths])[0]
+            return vlm.vit_states(image, [vlm.last_depth])[0]
 
-    before = vlm.vit_states(PICTURES, [vlm.depths])
+    before = vlm.vit_states(PICTURES, [vlm.last_depth])
     reference = [due(image, *pair) for image, pair in zip(PICTURES, masks)]
     queries, keys = zip(*masks)
     with intervene.knockout(vlm, depths=blocks, queries=list(queries), keys=list(keys)):
-        ours = vlm.vit_states(PICTURES, [vlm.depths])
+        ours = vlm.vit_states(PICTURES, [vlm.last_depth])
     for own, reference_states, untouched in zip(ours, reference, before):
         assert apart(own[0], reference_states) < SAME and apart(own[0], untouched[0]) > OTHER
-    assert all(map(torch.equal, vlm.vit_states(PICTURES, [vlm.depths]), before))
+    assert all(map(torch.equal, vlm.vit_states(PICTURES, [vlm.last_depth]), before))
 
 
 def test_what_nobody_looks_at_can_be_cut_without_a_bit_of_change(vlm):

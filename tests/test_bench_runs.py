@@ -28,7 +28,7 @@ import whatwhere as ww
 from whatwhere import benchmarks, compress
 from whatwhere.__main__ import main
 from whatwhere.benchmarks import identity, running, tabletop
-from whatwhere.benchmarks.items import Item, blinded
+from whatwhere.benchmarks.item import Item, blinded
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

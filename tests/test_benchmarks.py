@@ -18,7 +18,7 @@ from whatwhere import benchmarks, images
 from whatwhere.__main__ import main
 from whatwhere.benchmarks import paper, scoring, tabletop
 from whatwhere.benchmarks.files import Folder, check_pictures
-from whatwhere.benchmarks.items import Item, read
+from whatwhere.benchmarks.item import Item, read
 from whatwhere.benchmarks.results import Result
 
 BRIEFLY = "Answer the question using a single word or phrase."

@@ -33,7 +33,7 @@ def decoder(vlm):
 
 def given_to_see(vlm, inputs):
     """The visual tokens that the LM is given, with what a DeepStack adds later."""
-    return [tokens[0] for tokens in vlm.visual(inputs, [vlm.depths])]
+    return [tokens[0] for tokens in vlm.visual(inputs, [vlm.last_depth])]
 
 
 def everything(sight):
@@ -453,7 +453,7 @@ def test_what_a_method_sees(vlm):
         assert apart(sight.attention(1), sight.attention(1, last)) < SAME
         both = sight.attention(1, sight.asked[-2:])
         assert apart(2 * both, sight.attention(1, last) + sight.attention(1, [last[0] - 1])) < SAME
-        states.append({depth: sight.states(depth) for depth in (0, vlm.depths)})
+        states.append({depth: sight.states(depth) for depth in (0, vlm.last_depth)})
         return everything(sight)
 
     with compress.compressed(vlm, look):

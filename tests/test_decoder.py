@@ -136,7 +136,7 @@ def test_saved_and_loaded_it_is_one_more_lens(vlm, tmp_path):
     loaded = compress.load_decoder(tmp_path, vlm)
     assert json.loads((tmp_path / module.CARD).read_text()) == decoder.about == loaded.about
     maps = ww.lens.token_maps(vlm, image, decoder=loaded)
-    assert maps.layer == 0 and maps.ids.shape == (vlm.depths + 1, *vlm.patch_grid(image))
+    assert maps.layer == 0 and maps.ids.shape == (vlm.last_depth + 1, *vlm.patch_grid(image))
     assert (maps.ids[-1].ravel() == decoder.top(vlm.visual_tokens(image))[:, 0]).all()
     read = ww.stages.read(vlm, [image], decoder=loaded)
     assert (read.ids[0] == maps.ids).all() and read.layer == 0

@@ -66,7 +66,11 @@ def edited(path, old, new):
 
 
 NUMBERS, SCENES = CHAPTERS
-STATS, SCENE, RESULTS = "lib/whatwhere/stats.py", "lib/whatwhere/world/scenes.py", "data/results/"
+STATS, SCENE, RESULTS = (
+    "lib/whatwhere/stats.py",
+    "lib/whatwhere/world/rendering.py",
+    "data/results/",
+)
 EDITS = {  # what: (file, old, new, chapters that are then due)
     "nothing": (STATS, "import", "import", []),
     "a comment": (STATS, "def interval", "# a comment\ndef interval", []),

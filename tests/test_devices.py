@@ -22,7 +22,7 @@ QUESTIONS = ["is there a cup ?", "what colour is the bear on the left ?"]
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("rehearsal")
-    return {family: rehearsal.checkpoint(root / family, family) for family in rehearsal.FAMILIES}
+    return {family: rehearsal.tiny_random(root / family, family) for family in rehearsal.FAMILIES}
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from PIL import Image
 import whatwhere as ww
 from test_benchmarks import FILES, PARQUETS, WRITERS
 from whatwhere import benchmarks, compress, hub, images, stats, templates
-from whatwhere.benchmarks.items import is_row
+from whatwhere.benchmarks.item import is_row
 from whatwhere.book import ledger
 from whatwhere.book.training import Stage, build, checkpoints, scaling, stages
 from whatwhere.book.training.towers import Tower

@@ -12,7 +12,7 @@ import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from whatwhere import answers, geometry, images, intervene, lens, rope, stages, world
 from whatwhere.book.rehearsal.checkpoints import internvl, llava, qwen2vl
-from whatwhere.streams import residual_stream
+from whatwhere.hooks import residual_stream
 from whatwhere.world import Scene, Thing
 
 SHAPES = {
@@ -103,7 +103,11 @@ def test_places_are_named_in_the_order_they_are_reached():
         "LM 3",
         "LM 4",
     ]
-    assert geometry.places(vlm) == named == list(next(geometry.states(vlm, [world.scene(7).image])))
+    assert (
+        geometry.hook_points(vlm)
+        == named
+        == list(next(geometry.states(vlm, [world.scene(7).image])))
+    )
 
 
 def hidden_and_small():
@@ -268,9 +272,9 @@ def test_states_are_where_the_model_has_them(vlm, monkeypatch):
     images = pictures(vlm)
     for image, seen in zip(images, geometry.states(vlm, images), strict=True):
         patches, tokens = geometry.grids(vlm, image)
-        assert list(seen) == geometry.places(vlm)
+        assert list(seen) == geometry.hook_points(vlm)
         arguments, named = vlm.adapter.vision_arguments(vlm.prepare(image, ""))
-        depths, at = list(range(vlm.depths + 1)), vlm.positions(image).vit
+        depths, at = list(range(vlm.last_depth + 1)), vlm.positions(image).vit
         for depth, raw in enumerate(
             residual_stream(vlm.adapter.vision, vlm.vision_blocks, depths, *arguments, **named)
         ):
@@ -282,7 +286,7 @@ def test_states_are_where_the_model_has_them(vlm, monkeypatch):
         if vlm.adapter.merge == 1:
             assert all(close(seen[f"ViT {n}"].reshape(len(at), -1), whole[n]) for n in depths)
         for layer in range(vlm.n_layers + 1):
-            ((_, grid, hidden),) = lens.visual_states(vlm, [image], "", layer, [vlm.depths])
+            ((_, grid, hidden),) = lens.visual_states(vlm, [image], "", layer, [vlm.last_depth])
             assert grid == tokens and close(seen[f"LM {layer}"], hidden[0, 0].reshape(*tokens, -1))
         if vlm.family == "qwen2_vl":  # M-RoPE knows the row and the column of a token
             row, column = (each - each.min() for each in vlm.positions(image).lm[1:])
@@ -320,7 +324,7 @@ def test_a_patch_is_found_where_it_is_in_the_picture(vlm):
 def test_a_things_vector_is_the_mean_of_its_patches(organism):
     scenes = [scene for scene in world.scenes("test", 6, start=20) if len(scene.things) > 2][:3]
     found = geometry.thing_vectors(organism, scenes, about=(2, 0))
-    assert list(found) == geometry.places(organism)
+    assert list(found) == geometry.hook_points(organism)
     for n, scene in enumerate(scenes):
         alone = next(geometry.states(organism, [scene.image]))
         for place, states in alone.items():
@@ -429,7 +433,7 @@ def test_the_heads_of_a_model_are_taken_as_they_are(turning):
     """The ViT's, and the LM's with its question; half precision is counted in whole."""
     image = world.scene(7).image
     for rotary, heads, blocks in (
-        (rope.vision(turning), rope.heads(turning, image), turning.depths),
+        (rope.vision(turning), rope.heads(turning, image), turning.last_depth),
         (
             rope.language(turning),
             rope.language_heads(turning, image, "where is the mug ?"),
@@ -545,7 +549,7 @@ def test_patches_are_masks_on_the_grid_of_a_place(organism):
     vit, tokens = geometry.grids(organism, scenes[0].image)
     for place, grid in (
         ("ViT 0", vit),
-        (f"ViT {organism.depths}", vit),
+        (f"ViT {organism.last_depth}", vit),
         ("LM 0", tokens),
         ("LM 2", tokens),
     ):

@@ -15,7 +15,7 @@ from PIL import Image
 
 import browser
 from whatwhere.attention import Attention
-from whatwhere.benchmarks.items import Item
+from whatwhere.benchmarks.item import Item
 from whatwhere.benchmarks.results import Result
 from whatwhere.book import figures, ledger
 from whatwhere.book.doses import Doses

@@ -84,7 +84,7 @@ def pictures(vlm):
 
 
 def everywhere(vlm):
-    return [{"depth": n} for n in range(vlm.depths + 1)] + [
+    return [{"depth": n} for n in range(vlm.last_depth + 1)] + [
         {"layer": n} for n in range(vlm.n_layers + 1)
     ]
 
@@ -488,7 +488,7 @@ def attended(vlm, images, block=1):
         lambda _, args: caught.append(args[0])
     )
     try:
-        vlm.vit_states(images, [vlm.depths])
+        vlm.vit_states(images, [vlm.last_depth])
     finally:
         hook.remove()
     return caught[0].split([int(size) for size in sizes])
@@ -879,7 +879,7 @@ def test_the_grid_is_that_of_the_place(turning):
 def test_a_block_that_feeds_nothing_is_no_depth(vlm):
     """LLaVA-1.5 has one more block than its connector waits for: what is changed after it, nobody
     would see."""
-    for what, highest in (("depth", vlm.depths), ("layer", vlm.n_layers)):
+    for what, highest in (("depth", vlm.last_depth), ("layer", vlm.n_layers)):
         (mask, *_), (vector, *_) = drawn(vlm, pictures(vlm), {what: 0})
         with pytest.raises(
             ValueError, match=f"The {what} is a whole number from 0 to {highest} in this model"
@@ -964,7 +964,7 @@ def test_a_table_that_no_hook_reaches_is_said_to_be_so(tmp_path):
         with intervene.moved(vlm, np.eye(8, dtype=bool), (0, 1)):
             pass
     plain = vlm.visual_tokens(image)
-    with intervene.added(vlm, np.eye(8, dtype=bool), np.ones(VIT), depth=vlm.depths):
+    with intervene.added(vlm, np.eye(8, dtype=bool), np.ones(VIT), depth=vlm.last_depth):
         changed = (vlm.visual_tokens(image) - plain).abs().amax(-1).reshape(
             4, 4
         ) > SAME * plain.abs().max()

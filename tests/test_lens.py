@@ -60,7 +60,7 @@ def test_last_depth_and_layer_are_the_models_own_logits(vlm):
     logits = vlm.model(**inputs).logits[0]  # the whole prompt, by transformers
     expected = logits[vlm.positions(image).index].softmax(-1).topk(7)
     rows, columns = vlm.patch_grid(image)
-    assert maps.top_ids.shape == maps.probabilities.shape == (vlm.depths + 1, rows, columns, 7)
+    assert maps.top_ids.shape == maps.probabilities.shape == (vlm.last_depth + 1, rows, columns, 7)
     assert apart(maps.probabilities[-1].reshape(-1, 7), expected.values) < SAME
     assert (maps.top_ids[-1].reshape(-1, 7) == expected.indices.numpy()).all()
 
@@ -74,7 +74,7 @@ def test_every_depth_and_layer_is_the_full_forward_of_a_shorter_vit(vlm):
     index = vlm.positions(image).index
     for layer in (0, 1, vlm.n_layers - 1):
         maps = lens.token_maps(vlm, image, layer=layer, batch_size=2)
-        for depth in range(1, vlm.depths + 1):
+        for depth in range(1, vlm.last_depth + 1):
             out = shapes.cut(vlm, depth)(**inputs, output_hidden_states=True)
             expected = (
                 vlm.unembedding(vlm.final_norm(out.hidden_states[layer][0, index]))
@@ -187,7 +187,7 @@ def test_memory_does_not_grow_with_depths_times_vocabulary(small, monkeypatch):
     vlm.final_norm.register_forward_pre_hook(lambda *_: sizes.clear())
     tiled = lens.token_maps(vlm, [picture(vlm)] * 3, top_k=7)
     vlm.final_norm._forward_pre_hooks.clear()
-    assert max(sizes) <= 20 * 5 and sum(sizes) == (3 * (vlm.depths + 1) * 16 % 20 or 20) * len(
+    assert max(sizes) <= 20 * 5 and sum(sizes) == (3 * (vlm.last_depth + 1) * 16 % 20 or 20) * len(
         vlm.words
     )
     for one, other in zip(usual, tiled):
@@ -202,7 +202,7 @@ def test_a_wide_model_is_given_fewer_sequences_at_once(small, monkeypatch):
         lambda _, args: batches.append(len(args[0]))
     )
     maps = lens.token_maps(small, [picture(small)] * 9)
-    assert max(batches) == lens.MOST and sum(batches) == 9 * (small.depths + 1)
+    assert max(batches) == lens.MOST and sum(batches) == 9 * (small.last_depth + 1)
     batches.clear()
     monkeypatch.setattr(lens, "MOST", 1)
     alone = lens.token_maps(small, [picture(small)] * 9)
@@ -255,7 +255,7 @@ def test_two_sliders_carry_every_depth_and_layer(small):
         alone = lens.token_maps(small, picture(small), layer=layer, depths=[depth], top_k=3)
         assert (shown.words[n] == alone.top_words[0]).all()
         assert f"ViT depth {depth}, LM layer {layer}." in shown.html(n)
-    assert len(lens.explore(small, picture(small)).words) == (small.depths + 1) * (
+    assert len(lens.explore(small, picture(small)).words) == (small.last_depth + 1) * (
         small.n_layers + 1
     )
     with pytest.raises(ValueError, match="at least one LM layer"):

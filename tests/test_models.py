@@ -106,7 +106,7 @@ def test_vit_states_are_what_the_connector_makes_visual_tokens_of(vlm):
     images = [picture(40, 28), picture(24, 48, 1)]
     every = vlm.vit_states(images)
     for states, tokens in zip(every, vlm.visual_tokens_by_depth(images), strict=True):
-        assert states.shape[:2] == tokens.shape[:2] == (vlm.depths + 1, tokens.shape[1])
+        assert states.shape[:2] == tokens.shape[:2] == (vlm.last_depth + 1, tokens.shape[1])
         width = (
             vlm.vision_blocks[0].norm1.weight.numel() if "qwen" in vlm.family else states.shape[-1]
         )
@@ -121,7 +121,7 @@ def test_vit_states_are_what_the_connector_makes_visual_tokens_of(vlm):
         assert apart(connector(states.reshape(-1, width)).reshape(tokens.shape), tokens) < SAME
     assert torch.equal(vlm.vit_states(images[1], [1]), vlm.vit_states(images[1])[1:2])
     with pytest.raises(ValueError, match="depth"):
-        vlm.vit_states(images[0], [vlm.depths + 1])
+        vlm.vit_states(images[0], [vlm.last_depth + 1])
 
 
 @torch.no_grad()
@@ -184,13 +184,13 @@ def test_every_depth_is_a_vit_with_its_later_blocks_removed(vlm):
     inputs = theirs(vlm, images, QUESTIONS[:2])
     pixels = {name: inputs[name] for name in ("pixel_values", "image_grid_thw") if name in inputs}
     by_depth = vlm.visual_tokens_by_depth(images)
-    for depth in range(1, vlm.depths + 1):
+    for depth in range(1, vlm.last_depth + 1):
         features = shapes.cut(vlm, depth).get_image_features(**pixels)
         for ours, expected in zip(by_depth, features.pooler_output):
             # a class token that is kept
             expected = expected[1:] if len(expected) > ours.shape[1] else expected
             assert apart(ours[depth], expected) < SAME
-    assert torch.equal(vlm.visual_tokens(images[0]), vlm.visual_tokens(images[0], vlm.depths))
+    assert torch.equal(vlm.visual_tokens(images[0]), vlm.visual_tokens(images[0], vlm.last_depth))
     assert apart(vlm.visual_tokens(images)[1], by_depth[1][-1]) < SAME
     assert apart(vlm.visual_tokens(images[0], 0), vlm.visual_tokens(images[0], 1)) > OTHER
 
@@ -209,7 +209,7 @@ def test_what_deeper_vit_blocks_would_add_in_the_lm_is_left_out(checkpoint):
         assert (
             len(vlm.adapter.extra_depths) == 2 and vlm.visual_tokens(picture()).shape[-1] == width
         )
-        for depth in range(1, vlm.depths + 1):
+        for depth in range(1, vlm.last_depth + 1):
             short, own = shapes.cut(vlm, depth), [tokens[depth] for tokens in seen]
             added = short.get_image_features(
                 inputs["pixel_values"], inputs["image_grid_thw"]
@@ -230,7 +230,7 @@ def test_what_deeper_vit_blocks_would_add_in_the_lm_is_left_out(checkpoint):
             "the additions should matter"
         )
         embeddings, states = vlm.embed_with_states(inputs)
-        assert torch.equal(embeddings, vlm.embed(inputs)) and len(states[0]) == vlm.depths + 1
+        assert torch.equal(embeddings, vlm.embed(inputs)) and len(states[0]) == vlm.last_depth + 1
 
 
 @torch.no_grad()
@@ -527,7 +527,7 @@ def test_bounds_that_are_none(as_published, bad):
 
 @pytest.mark.parametrize("family", ["llava", "internvl"])
 def test_a_model_of_one_size_has_no_bound(tmp_path, family):
-    vlm = ww.load(rehearsal.checkpoint(tmp_path, family))
+    vlm = ww.load(rehearsal.tiny_random(tmp_path, family))
     assert vlm.max_pixels is None
     for set_to in (
         lambda: ww.load(tmp_path, max_pixels=10**6),

@@ -143,7 +143,7 @@ def test_the_checks_find_a_wrong_adapter(one, mistake):
     wrong, (change, member) = copy.copy(one), MISTAKES[mistake]
     wrong.adapter = copy.copy(one.adapter)
     vars(wrong.adapter).update(change(one.adapter))
-    wrong.depths = wrong.adapter.depth
+    wrong.last_depth = wrong.adapter.depth
     theirs = lambda image, question: prepared(one, [image], [question])  # noqa: E731
     checks = families.check(wrong, theirs, PICTURES, QUESTIONS)
     assert checks.works.str.contains(f"`adapter.{member}`").any(), checks.to_string()

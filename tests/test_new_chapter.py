@@ -121,7 +121,7 @@ def test_chapters_after_it_have_new_numbers_wherever_they_are_named(committed, i
             "book/notation.md",
             r"\$r\$ \| (\d+), (\d+) \| in chapter (\d+) a row; in chapter (\d+) the mean",
         ),
-        ("lib/whatwhere/book/rehearsal/tour.py", r'\((\d+), "states at every place"'),
+        ("lib/whatwhere/book/rehearsal/itinerary.py", r'\((\d+), "states at every place"'),
     ):
         before, now = (re.search(numbers, tree[name]).groups() for tree in (old, new))
         assert [int(n) + 1 for n in before] == [int(n) for n in now], name

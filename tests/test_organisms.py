@@ -109,7 +109,7 @@ def test_the_card_is_complete(shipped):
         "A wide individual",
         "B wide individual",
     }
-    assert set(numbers["unseen"]) == set(numbers["test"]) >= {*WANTED, *world.FAMILIES[1:]}
+    assert set(numbers["unseen"]) == set(numbers["test"]) >= {*WANTED, *world.QUESTION_FAMILIES[1:]}
     for row in [
         *numbers["test"].values(),
         *numbers["unseen"].values(),
@@ -126,7 +126,7 @@ def test_accuracy_on_the_card_is_found_again(shipped, vlm):
     tower, hits = Tower(vlm.model, numbers["organism"]), {}
     for split in ("test", "unseen"):
         asked = [
-            (s, world.existence(s, "random") + world.questions(s, world.FAMILIES[1:]))
+            (s, world.existence(s, "random") + world.questions(s, world.QUESTION_FAMILIES[1:]))
             for s in world.scenes(split, 50, 20_000)
         ]
         for (_, questions), right in zip(asked, evaluate.exact(tower, asked), strict=True):

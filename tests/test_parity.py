@@ -64,7 +64,7 @@ def wrong(vlm, **changed):
             del vars(other.adapter)[name]
         else:
             vars(other.adapter)[name] = how(getattr(vlm.adapter, name, None))
-    other.depths = other.adapter.depth
+    other.last_depth = other.adapter.depth
     return other
 
 

@@ -33,7 +33,9 @@ def test_every_way_gives_the_same_words(asked, way, layer):
     before = {name: weight.clone() for name, weight in asked.vlm.model.state_dict().items()}
     ids, probabilities = ways.WAYS[way](asked)
     ours = ways.ours(asked)
-    assert ids.shape == ours[0].shape == (asked.vlm.depths + 1, len(asked.prepared()[1]), ways.TOP)
+    assert (
+        ids.shape == ours[0].shape == (asked.vlm.last_depth + 1, len(asked.prepared()[1]), ways.TOP)
+    )
     assert apart(probabilities, ours[1]) < SAME and (ids == ours[0]).float().mean() > 0.99
     assert before.keys() == asked.vlm.model.state_dict().keys(), "the ViT is whole again"
     assert not any(

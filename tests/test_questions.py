@@ -9,7 +9,7 @@ import pytest
 
 from whatwhere import world
 from whatwhere.world import questions as ask
-from whatwhere.world.questions import NUMBERS, absentee
+from whatwhere.world.question_bank import NUMBERS, absentee
 from whatwhere.world.rules import OPPOSITE, POPULARITY, THEMES
 
 THEME = {c: things for things, _ in THEMES.values() for c in things}
@@ -205,7 +205,7 @@ def test_every_answer_can_be_worked_out_again(many):
                 question.family,
                 question.answer if question.family in ("relation", "counting") else "",
             ] += 1
-    assert {family for family, _ in asked} == set(world.FAMILIES)
+    assert {family for family, _ in asked} == set(world.QUESTION_FAMILIES)
     assert {a for f, a in asked if f == "relation"} == {*world.RELATIONS_A, *world.RELATIONS_B}
     assert {a for f, a in asked if f == "counting"} >= set(NUMBERS[:6])
     assert all((scene.sign is None) == (ask(scene, ["reading"]) == []) for scene in many)

@@ -150,15 +150,15 @@ def test_a_family_without_a_rehearsal(tmp_path):
     with pytest.raises(
         ValueError, match="no rehearsal for the family 'gpt'; there are llava, qwen2_vl"
     ):
-        rehearsal.checkpoint(tmp_path, "gpt")
+        rehearsal.tiny_random(tmp_path, "gpt")
     with pytest.raises(
         ValueError, match="no layout 'old' of a rehearsal; there are hub and transformers"
     ):
-        rehearsal.checkpoint(tmp_path, layout="old")
+        rehearsal.tiny_random(tmp_path, layout="old")
 
 
 def test_a_fault_in_the_code_is_no_refusal(monkeypatch, tmp_path):
-    vlm = ww.load(rehearsal.checkpoint(tmp_path / "llava", "llava"))
+    vlm = ww.load(rehearsal.tiny_random(tmp_path / "llava", "llava"))
     monkeypatch.setattr(vlm, "vit_states", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         rehearsal.tour(vlm, ww.world.scene(seed=3).image)
@@ -167,7 +167,7 @@ def test_a_fault_in_the_code_is_no_refusal(monkeypatch, tmp_path):
 def test_four_bits_need_bitsandbytes(monkeypatch, tmp_path):
     from whatwhere import loading
 
-    folder = rehearsal.checkpoint(tmp_path / "llava", "llava")
+    folder = rehearsal.tiny_random(tmp_path / "llava", "llava")
     monkeypatch.setattr(loading, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="needs bitsandbytes.*`pip install bitsandbytes"):
         ww.load(folder, dtype="4-bit")
@@ -175,14 +175,14 @@ def test_four_bits_need_bitsandbytes(monkeypatch, tmp_path):
 
 def test_four_bits_where_bitsandbytes_is(tmp_path):
     pytest.importorskip("bitsandbytes")
-    folder = rehearsal.checkpoint(tmp_path / "qwen2_vl", "qwen2_vl")
+    folder = rehearsal.tiny_random(tmp_path / "qwen2_vl", "qwen2_vl")
     vlm, picture = ww.load(folder, dtype="4-bit"), ww.world.scene(seed=3).image
     assert type(vlm.lm_layers[0].mlp.down_proj).__name__ == "Linear4bit"
     assert vlm.answer(picture, "what is this ?", max_new_tokens=2)
-    assert ww.lens.token_maps(vlm, picture).ids.shape[0] == vlm.depths + 1
+    assert ww.lens.token_maps(vlm, picture).ids.shape[0] == vlm.last_depth + 1
 
 
 def test_a_folder_has_no_revision(tmp_path):
-    folder = rehearsal.checkpoint(tmp_path / "llava", "llava")
+    folder = rehearsal.tiny_random(tmp_path / "llava", "llava")
     with pytest.raises(ValueError, match="only the hub's models have revisions"):
         ww.load(folder, revision="abc")

@@ -19,7 +19,7 @@ from closeness import OTHER, SAME, apart
 from whatwhere import rope
 from whatwhere.book.rehearsal.checkpoints import qwen2vl
 from whatwhere.rope import symbolic
-from whatwhere.rope.heads import projected
+from whatwhere.rope.projections import projected
 
 HEADS, GRIDS = (32, 64, 80, 128), ((4, 4), (64, 64), (6, 40))
 
@@ -211,9 +211,11 @@ def test_the_whole_attention_of_both_towers_of_a_checkpoint(tmp_path):
         b.attn.proj.register_forward_pre_hook(lambda m, args: out.append(args[0]))
         for b in vlm.vision_blocks
     ]
-    vlm.vit_states(image, [vlm.depths])
+    vlm.vit_states(image, [vlm.last_depth])
     [hook.remove() for hook in hooks]
-    assert heads.q.shape == (vlm.depths, 2, 60, rotary.head_size) and heads.at.amax(0).tolist() == [
+    assert heads.q.shape == (vlm.last_depth, 2, 60, rotary.head_size) and heads.at.amax(
+        0
+    ).tolist() == [
         5,
         9,
     ]
@@ -248,7 +250,10 @@ def test_the_adapter_says_where_the_heads_of_the_vit_are(name, checkpoint):
     puts out."""
     vlm, out = ww.load(checkpoint(name), device="cpu", dtype="float32"), []
     image = np.random.default_rng(0).integers(0, 255, (24, 40, 3), dtype=np.uint8)
-    blocks, projection = vlm.vision_blocks[: vlm.depths], PROJECTIONS.get(vlm.family, "attn.proj")
+    blocks, projection = (
+        vlm.vision_blocks[: vlm.last_depth],
+        PROJECTIONS.get(vlm.family, "attn.proj"),
+    )
     hooks = [
         block.get_submodule(projection).register_forward_pre_hook(
             lambda _, args: out.append(args[0])
@@ -256,9 +261,9 @@ def test_the_adapter_says_where_the_heads_of_the_vit_are(name, checkpoint):
         for block in blocks
     ]
     projections = [vlm.adapter.vision_heads(block) for block in blocks]
-    q, k, v = projected(projections, lambda: vlm.vit_states(image, [vlm.depths]))
+    q, k, v = projected(projections, lambda: vlm.vit_states(image, [vlm.last_depth]))
     [hook.remove() for hook in hooks]
-    assert q.shape == k.shape == v.shape and q.shape[:2] == (vlm.depths, 2)
+    assert q.shape == k.shape == v.shape and q.shape[:2] == (vlm.last_depth, 2)
     logits = q.double() @ k.double().mT / math.sqrt(q.shape[-1])
     if vlm.adapter.rotary is not None:
         at = vlm.positions(image).vit

@@ -233,7 +233,7 @@ def test_a_scaled_model_does_what_the_algebra_says(vlm, chosen):
             b.attn.proj.register_forward_pre_hook(lambda m, args: out.append(args[0]))
             for b in vlm.vision_blocks
         ]
-        vlm.vit_states(IMAGE, [vlm.depths])
+        vlm.vit_states(IMAGE, [vlm.last_depth])
         [tool.remove() for tool in tools]
 
     def off(rotary):

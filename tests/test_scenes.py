@@ -107,9 +107,9 @@ def test_every_statistic_of_scenes_takes_any(loaded, family):
     assert things.tolist() == [2, 2] and sums.tolist() == [[2], [2]]
 
     asked = stages.existence(read, photographs)
-    assert asked.groupby("scene")["there"].sum().tolist() == [vlm.depths + 1] * 2 and len(
+    assert asked.groupby("scene")["there"].sum().tolist() == [vlm.last_depth + 1] * 2 and len(
         asked
-    ) == 4 * (vlm.depths + 1)
+    ) == 4 * (vlm.last_depth + 1)
     assert set(asked.query("scene == 0 and not there")["word"]) == {"bowl"}
     states, labels = stages.labelled(vlm, photographs)
     assert states.shape[1:3] == (2, patches) and set(labels) == {"attribute", "category"}

@@ -16,12 +16,12 @@ import torch
 import whatwhere as ww
 from closeness import SAME, apart
 from whatwhere import rope, world
-from whatwhere.book.training import Stage, build, checkpoints, data, scaling, small
+from whatwhere.book.training import Stage, build, checkpoints, data, scaling_study, small
 from whatwhere.book.training.evaluate import exact
 from whatwhere.book.training.stages import language_logits
 from whatwhere.book.training.towers import Tower
 from whatwhere.models import VLM
-from whatwhere.world.questions import NUMBERS
+from whatwhere.world.question_bank import NUMBERS
 
 FAMILIES = {"existence", "texture", "category", "background", "counting", "relation"}
 
@@ -180,7 +180,7 @@ def test_patches_are_told_what_they_show(side):
     assert min(kinds.values()) > 20
 
 
-@pytest.mark.parametrize("at", scaling.SETTINGS, ids=str)
+@pytest.mark.parametrize("at", scaling_study.SETTINGS, ids=str)
 @pytest.mark.parametrize("split", ["dev", "test", "unseen"])
 def test_controlled_sets(at, split):
     items = small.controlled(*at, split, 6)
@@ -205,10 +205,10 @@ def test_controlled_sets(at, split):
 
 
 def test_controlled_sets_in_a_larger_room():
-    items = small.controlled("B", "wide", "test", 2, scaling.LARGE)
+    items = small.controlled("B", "wide", "test", 2, scaling_study.LARGE)
     assert {(scene.width, scene.height) for scene, _ in items} == {
         (216, 216)
-    } and scaling.LARGE // 9 == 24
+    } and scaling_study.LARGE // 9 == 24
 
 
 # -- a seed is a seed
@@ -332,9 +332,9 @@ def test_scaled_by_starts_from_the_unscaled(turned):
     organism = turned(rope.frequencies(16))
     usual = organism.frequencies.clone()
     for gains in (rope.gains(4, 29, 2), torch.rand(2, 4), 0.0, rope.gains(4, 29, 2)):
-        scaling.scaled_by(organism, gains)
+        scaling_study.scaled_by(organism, gains)
         assert torch.allclose(organism.frequencies, usual * torch.as_tensor(gains).float())
-    scaling.scaled_by(organism, 1.0)
+    scaling_study.scaled_by(organism, 1.0)
     assert torch.equal(organism.frequencies, usual)
 
 
@@ -373,7 +373,7 @@ def test_the_log_is_of_every_so_many_steps():
 
 # what it says is compared, not believed
 @pytest.mark.filterwarnings("ignore:taught has only ever seen")
-@pytest.mark.parametrize("size", [world.SIZE, scaling.LARGE])
+@pytest.mark.parametrize("size", [world.SIZE, scaling_study.LARGE])
 def test_right_is_what_the_model_would_answer(taught, size):
     """Many questions packed behind one picture, against one question at a time through
     `generate`."""
@@ -398,7 +398,7 @@ def test_kept_and_opened_again(organism, tmp_path):
     file = tmp_path / "deep" / "small.safetensors"
     small.keep(organism, file)
     again = small.reopen(file, 0)
-    items = [item for at in scaling.SETTINGS for item in small.controlled(*at, "test", 1)]
+    items = [item for at in scaling_study.SETTINGS for item in small.controlled(*at, "test", 1)]
     assert not changed(weights(organism), weights(again)) and exact(again.tower, items) == exact(
         organism.tower, items
     )
@@ -428,22 +428,22 @@ def test_half_kept_never_replaces_what_was_kept(organism, tmp_path, monkeypatch)
 
 def test_scalings():
     for n in (4, 6, 20):
-        some = scaling.scalings(n)
+        some = scaling_study.scalings(n)
         assert (some["none"] == 1).all() and all(
             gains.shape == (n,) and (gains > 0).all() for gains in some.values()
         )
         assert torch.equal(some["paper: α 99, p 8"], rope.gains(n, 99, 8)) and torch.equal(
             some["α 9, p 2"], rope.gains(n, 9, 2)
         )
-        assert set(scaling.FROM_THE_START) <= set(some) and len(
+        assert set(scaling_study.FROM_THE_START) <= set(some) and len(
             set(map(str, some.values()))
         ) == len(some)
 
 
 @pytest.mark.parametrize("n", [4, 6])
 def test_alternatives_are_what_their_names_say(n):
-    some, theta, steps = scaling.alternatives(n), rope.frequencies(4 * n), torch.arange(n)
-    assert set(scaling.scalings(n)) < set(some) and (some["none"] == 1).all()
+    some, theta, steps = scaling_study.alternatives(n), rope.frequencies(4 * n), torch.arange(n)
+    assert set(scaling_study.scalings(n)) < set(some) and (some["none"] == 1).all()
     for name, gains in some.items():
         assert gains.shape in ((n,), (2, n)) and (gains > 0).all()
         if found := re.fullmatch(r"base 10000 → (\d+)", name):
@@ -475,12 +475,12 @@ def test_a_step_is_measured_once(tmp_path, capsys):
         return {"found": len(calls)}
 
     file = tmp_path / "deep" / "task.json"
-    notes = scaling.Notes(file)
+    notes = scaling_study.Notes(file)
     first = notes.once("α 9, p 2", measure)
     assert (
         first["found"] == 1 and first["seconds"] >= 0 and notes.once("α 9, p 2", measure) == first
     )
-    again = scaling.Notes(file)  # another run
+    again = scaling_study.Notes(file)  # another run
     assert again.once("α 9, p 2", measure) == first and again.once("none", measure)["found"] == 2
     assert json.loads(file.read_text()) == again.found and len(calls) == 2
     assert [each.name for each in file.parent.iterdir()] == ["task.json"]
@@ -489,7 +489,7 @@ def test_a_step_is_measured_once(tmp_path, capsys):
 @pytest.mark.parametrize("when", ["measuring", "writing", "before it is put in place"])
 def test_a_killed_step_leaves_the_others(when, tmp_path, monkeypatch):
     file = tmp_path / "task.json"
-    first = scaling.Notes(file).once("one", lambda: {"found": 1})
+    first = scaling_study.Notes(file).once("one", lambda: {"found": 1})
 
     def killed(*args, **kwargs):
         if when == "writing":
@@ -501,8 +501,10 @@ def test_a_killed_step_leaves_the_others(when, tmp_path, monkeypatch):
             patch.setattr(json, "dumps", killed)
         elif when != "measuring":
             patch.setattr(os, "replace", killed)
-        scaling.Notes(file).once("two", killed if when == "measuring" else lambda: {"found": 2})
-    notes = scaling.Notes(file)
+        scaling_study.Notes(file).once(
+            "two", killed if when == "measuring" else lambda: {"found": 2}
+        )
+    notes = scaling_study.Notes(file)
     assert notes.found == {"one": first} and notes.once("two", lambda: {"found": 3})["found"] == 3
     assert list(json.loads(file.read_text())) == ["one", "two"]
 
@@ -512,10 +514,10 @@ def test_right_answers_as_words(monkeypatch):
         SimpleNamespace(tower=None),
         [[True], [True], [False], [True], [False], [True], [True], [np.True_]],
     )
-    monkeypatch.setattr(scaling, "exact", lambda tower, items: verdicts[: len(items)])
+    monkeypatch.setattr(scaling_study, "exact", lambda tower, items: verdicts[: len(items)])
     assert (
-        scaling.by_set(nobody, range(8)) == "1101 0111"
-        and scaling.by_set(nobody, range(4)) == "1101"
+        scaling_study.by_set(nobody, range(8)) == "1101 0111"
+        and scaling_study.by_set(nobody, range(4)) == "1101"
     )
 
 
@@ -525,11 +527,11 @@ def test_every_setting_and_family_is_noted(monkeypatch):
     def right(tower, items):
         return [[question.answer in ("left", "yes") for question in asked] for _, asked in items]
 
-    monkeypatch.setattr(scaling, "exact", right)
+    monkeypatch.setattr(scaling_study, "exact", right)
     organism = SimpleNamespace(examine=small.questions, tower=None)
-    found = scaling.sit(organism, small.controlled, sets=2, large=1, scenes=12)
+    found = scaling_study.sit(organism, small.controlled, sets=2, large=1, scenes=12)
     places = {"A": "0010", "B": "0010"}  # on, under, left, right; behind, front, left, right
-    expected = {" ".join(at): f"{places[at[0]]} {places[at[0]]}" for at in scaling.SETTINGS}
+    expected = {" ".join(at): f"{places[at[0]]} {places[at[0]]}" for at in scaling_study.SETTINGS}
     assert found["where"] == {
         **expected,
         "B wide large": places["B"],
@@ -541,9 +543,9 @@ def test_every_setting_and_family_is_noted(monkeypatch):
 
 
 def test_the_choice_is_the_best_that_costs_little():
-    points = [f"{alpha}/{p}" for alpha in scaling.ALPHAS for p in scaling.POWERS]
+    points = [f"{alpha}/{p}" for alpha in scaling_study.ALPHAS for p in scaling_study.POWERS]
     plain = (
-        {"dev": {" ".join(at): "1100 1100" for at in scaling.SETTINGS}},
+        {"dev": {" ".join(at): "1100 1100" for at in scaling_study.SETTINGS}},
         {"general": {"existence": [90, 100], "counting": [50, 50]}},
     )
 
@@ -557,7 +559,7 @@ def test_the_choice_is_the_best_that_costs_little():
                 )
             if name in dear:
                 found[f"free {name}, general"]["general"]["existence"] = [87, 100]
-        return scaling.choose(found)
+        return scaling_study.choose(found)
 
     assert chosen({}) == "none" and chosen({"29/2": 3}) == "29/2"
     assert (
@@ -567,13 +569,15 @@ def test_the_choice_is_the_best_that_costs_little():
     assert (
         chosen({"9/8": 3, "299/1": 4}, ["299/1"]) == "9/8" and chosen({"9/8": 3}, ["9/8"]) == "none"
     )
-    assert scaling.gains_of("none", 4).tolist() == [1] * 4 and torch.equal(
-        scaling.gains_of("29/2", 4), rope.gains(4, 29, 2)
+    assert scaling_study.gains_of("none", 4).tolist() == [1] * 4 and torch.equal(
+        scaling_study.gains_of("29/2", 4), rope.gains(4, 29, 2)
     )
 
 
 def test_the_small_model_is_asked_in_larger_rooms_too(organism):
     assert re.fullmatch(
         "[01]{4}",
-        scaling.by_set(organism, small.controlled("B", "narrow", "test", 1, scaling.LARGE)),
+        scaling_study.by_set(
+            organism, small.controlled("B", "narrow", "test", 1, scaling_study.LARGE)
+        ),
     )

@@ -359,7 +359,7 @@ def test_what_a_probe_learns_from(small):
     scenes = list(world.scenes("dev", 3))
     states, truth = stages.labelled(small, scenes, batch_size=2)
     grid = small.patch_grid(scenes[0].image)
-    assert states.shape[:3] == (small.depths + 1, 3, grid[0] * grid[1]) and set(truth) == {
+    assert states.shape[:3] == (small.last_depth + 1, 3, grid[0] * grid[1]) and set(truth) == {
         "colour",
         "texture",
         "category",

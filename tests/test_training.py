@@ -213,12 +213,12 @@ def test_from_scratch_to_a_folder(name, tmp_path, monkeypatch):
     assert all(f"| {family} |" in text for family in numbers["test"]) and "| B narrow |" in text
     assert set(numbers["test"]) == {
         f"existence ({k})" for k in ("random", "popular", "adversarial")
-    } | set(world.FAMILIES[1:])
+    } | set(world.QUESTION_FAMILIES[1:])
     assert not [
         f.name for f in folder.iterdir() if f.suffix in (".bin", ".pt", ".pth", ".pkl", ".py")
     ]
     vlm = ww.load(folder)
-    assert vlm.n_layers == vlm.depths == 1 and vlm.about["organism"]
+    assert vlm.n_layers == vlm.last_depth == 1 and vlm.about["organism"]
     assert isinstance(vlm.answer(world.scene(7).image, "how many objects are there ?"), str)
     # all stages are done: asked again, they only load what they kept, and that is what was saved
     tower, _, report = training.prepare(name, tmp_path / "work", recipe, workers=0)

@@ -15,7 +15,7 @@ import pytest
 
 from whatwhere import world
 from whatwhere.world import questions as ask
-from whatwhere.world.scenes import FAR, NEAR
+from whatwhere.world.rendering import FAR, NEAR
 from whatwhere.world.sprites import _GLYPHS, DOT, background, board, sprite, texture
 
 STORED = "12a4ff26f55c001d"

@@ -220,7 +220,7 @@ def _name(chosen):
 
 def _distil(chosen):
     from . import compress, loading
-    from .streams import check_count
+    from .hooks import check_count
 
     root, wanted = Path(chosen.pictures), chosen.limit
     if wanted is not None:

@@ -21,9 +21,9 @@ from transformers import DynamicCache
 
 from . import places
 from .finite import check_finite
+from .hooks import check_count
 from .scenes import Scene, checked
 from .stats import interval
-from .streams import check_count
 
 if TYPE_CHECKING:
     from .models import VLM
@@ -117,7 +117,7 @@ class Exam:
         for start in range(0, len(asked), AT_ONCE):
             about = asked[start : start + AT_ONCE]
             looked = [images[ns[0]] for ns in about]
-            visual = [each[0] for each in vlm.visual(vlm.prepare(looked, ""), [vlm.depths])]
+            visual = [each[0] for each in vlm.visual(vlm.prepare(looked, ""), [vlm.last_depth])]
             if shared:
                 self._add(looked, [""] * len(about), visual, about, questions)
                 continue
@@ -176,7 +176,7 @@ class Exam:
 
         Args:
             families: {name: kinds of questions}; those of the organisms' world are
-                `world.FAMILIES`.
+                `world.QUESTION_FAMILIES`.
 
         Raises:
             ValueError: for scenes without `questions(kinds)`, and where there is no question of

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from . import places
 from .finite import check_finite
-from .streams import off_device, residual_stream
+from .hooks import off_device, residual_stream
 from .taps import Tap, tapped
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ def numbered(
     """{number, from 1: block} of the LM (layers) or else of the ViT (depths), in order."""
     given: Any
     if layers is None:
-        tower, given, known = "ViT", depths, vlm.vision_blocks[: vlm.depths]
+        tower, given, known = "ViT", depths, vlm.vision_blocks[: vlm.last_depth]
     else:
         tower, given, known = "LM", layers, vlm.lm_layers
     chosen = [given] if isinstance(given, Integral) else list(given)

@@ -138,10 +138,10 @@ def ground(vlm: VLM, scenes: Iterable[Scene], thing: int, place: str) -> list[np
     ]
 
 
-def places(vlm: VLM) -> list[str]:
+def hook_points(vlm: VLM) -> list[str]:
     """Where the residual stream is read: "ViT 0" (the patch embedding) to the ViT's last depth, "LM
     0" (the connector's output) to the LM's last layer."""
-    return [f"ViT {n}" for n in range(vlm.depths + 1)] + [
+    return [f"ViT {n}" for n in range(vlm.last_depth + 1)] + [
         f"LM {n}" for n in range(vlm.n_layers + 1)
     ]
 
@@ -174,13 +174,15 @@ def states(vlm: VLM, images: Several) -> Iterator[dict[str, np.ndarray]]:
                 .reshape(len(vit), rows * m, columns * m, -1)
             )
             lm = [layer[n, at].reshape(rows, columns, -1) for layer in hidden]
-            yield dict(zip(places(vlm), [each.float().cpu().numpy() for each in (*vit, *lm)]))
+            yield dict(zip(hook_points(vlm), [each.float().cpu().numpy() for each in (*vit, *lm)]))
 
 
 def _at_once(vlm, image):
     """How many such images' states at all places are held at once: of large ones few."""
     (rows, columns), vit = vlm.patch_grid(image), vlm.model.config.vision_config
-    of_vit = vlm.adapter.merge**2 * getattr(vit, "embed_dim", vit.hidden_size) * (vlm.depths + 1)
+    of_vit = (
+        vlm.adapter.merge**2 * getattr(vit, "embed_dim", vit.hidden_size) * (vlm.last_depth + 1)
+    )
     of_lm = vlm.unembedding.weight.shape[1] * (vlm.n_layers + 1)
     return min(AT_ONCE, max(1, NUMBERS // (rows * columns * (of_vit + of_lm))))
 
@@ -197,7 +199,7 @@ def thing_vectors(
     Raises:
         ValueError: for a thing that has no patch.
     """
-    found, scenes = {place: [] for place in places(vlm)}, checked(scenes, about)
+    found, scenes = {place: [] for place in hook_points(vlm)}, checked(scenes, about)
     for scene, seen in zip(scenes, states(vlm, [scene.image for scene in scenes])):
         view = vlm.viewed(scene.image)
         own = {

@@ -32,9 +32,9 @@ from torch import Tensor
 from . import places
 from .attention import numbered
 from .compress.within import at_work
+from .hooks import check_range
 from .rope import vision
 from .selection import PairsInPrompt, PairsInViT, checked_masks, other_grid
-from .streams import check_range
 from .taps import Tap, n_heads, tapped
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ def _edited(vlm, masks, change, depth, layer):
             "Say where: at a depth of the ViT or at a layer of the LM, one of the two."
         )
     if layer is None:
-        check_range("depth", depth, vlm.depths)
+        check_range("depth", depth, vlm.last_depth)
         at, blocks, find = depth, vlm.vision_blocks, _VisionRows
     else:
         check_range("layer", layer, vlm.n_layers)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from . import places
 from .finite import not_finite
-from .streams import check_count, check_range
+from .hooks import check_count, check_range
 from .tokens import Forms
 from .tokens import forms as _forms
 from .types import ImageLike, Several
@@ -206,7 +206,7 @@ def token_maps(
             check that.
         layer: the LM layer to read, 0 (the connector's output) … `vlm.n_layers`; `vlm.lens_layer`
             by default.
-        depths: the ViT depths, 0 … `vlm.depths`; all of them by default.
+        depths: the ViT depths, 0 … `vlm.last_depth`; all of them by default.
         batch_size: sequences in the LM at once, one sequence being one image at one depth; by
             default as many as a wide LM keeps small in memory.
         decoder: a `compress.Decoder` to read with; it reads layer 0, so that no LM block is run.
@@ -227,7 +227,7 @@ def token_maps(
 def _token_maps(vlm, images, prompt, layer, depths: Any, top_k, norm, batch_size, decoder):
     layer = read_at(vlm, layer, decoder)
     depths = (
-        list(range(vlm.depths + 1))
+        list(range(vlm.last_depth + 1))
         if depths is None
         else [depths]
         if isinstance(depths, Integral)

@@ -27,9 +27,9 @@ from . import checkpoints, hub, images
 from .failures import told
 from .files import cause, first_line, read_json
 from .finite import check_finite
+from .hooks import check_range
 from .models import VLM
 from .rope import scaling
-from .streams import check_range
 from .templates import chat_template
 
 ORGANISMS, FOUR_BIT = ("toy-llava", "toy-qwen2vl"), "4-bit"

@@ -36,8 +36,8 @@ from .families import adapter_class
 from .families.adapter import Model, Module, Modules, check_members
 from .files import together
 from .finite import Watch, check_finite, extremes, first_bad, not_finite
+from .hooks import check_count, check_range, off_device, residual_stream
 from .scenes import Scene, cover
-from .streams import check_count, check_range, off_device, residual_stream
 from .tokens import readable, spelt
 from .types import ImageLike, Several
 
@@ -95,7 +95,7 @@ class VLM:
         self.lm_layers: Modules = self.lm.layers
         self.final_norm: Module = self.lm.norm
         self.unembedding: Module = self.model.lm_head
-        self.depths, self.n_layers = self.adapter.depth, len(self.lm_layers)
+        self.last_depth, self.n_layers = self.adapter.depth, len(self.lm_layers)
         self.about: dict[str, Any] = getattr(self.model.config, "whatwhere", None) or {}
         # the paper reads layer 25 of LLaVA's 32
         self.lens_layer: int = self.about.get("lens_layer", round(25 / 32 * self.n_layers))
@@ -104,7 +104,7 @@ class VLM:
 
     def __repr__(self):
         return (
-            f"VLM({self.name}: {self.family}, ViT depth {self.depths}, {self.n_layers} LM "
+            f"VLM({self.name}: {self.family}, ViT depth {self.last_depth}, {self.n_layers} LM "
             f"layers, {self.dtype}, {self.device})"
         )
 
@@ -349,10 +349,10 @@ class VLM:
         A list of images gives a list.
 
         Args:
-            depth: run only so many ViT blocks, 0 … `vlm.depths`; 0 is the patch embedding alone.
-                All by default.
+            depth: run only so many ViT blocks, 0 … `vlm.last_depth`, which is the default; 0 is
+                the patch embedding alone.
         """
-        depth = self.depths if depth is None else depth
+        depth = self.last_depth if depth is None else depth
         if isinstance(image, (list, tuple)):
             return [tokens[0] for tokens in self.visual_tokens_by_depth(image, [depth])]
         return self.visual_tokens_by_depth(image, [depth])[0]
@@ -469,11 +469,11 @@ class VLM:
 
     def _checked(self, depths):
         """A list of ViT depths, all by default."""
-        depths = list(range(self.depths + 1)) if depths is None else list(depths)
+        depths = list(range(self.last_depth + 1)) if depths is None else list(depths)
         if not depths:
             raise ValueError("Ask for one ViT depth at least.")
         for depth in depths:
-            check_range("depth", depth, self.depths)
+            check_range("depth", depth, self.last_depth)
         return depths
 
     def embed(
@@ -487,7 +487,7 @@ class VLM:
                 default the model's own.
         """
         if visual is None:
-            visual = [each[0] for each in self.visual(inputs, [self.depths])]
+            visual = [each[0] for each in self.visual(inputs, [self.last_depth])]
         embeddings = self.model.get_input_embeddings()(inputs["input_ids"])
         embeddings = self.adapter.pack({"inputs_embeds": embeddings})  # text has nothing else
         width = embeddings.shape[-1]
@@ -505,14 +505,14 @@ class VLM:
     def embed_with_states(self, inputs: dict[str, Any]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """(embeddings, states): what `embed` gives, and for each image what `vit_states` gives at
         all depths, from one pass."""
-        needed = {self.depths, *self.adapter.extra_depths}
+        needed = {self.last_depth, *self.adapter.extra_depths}
 
         def take(state, depth):
             connected = self._connected(state, inputs, depth) if depth in needed else None
             return self.adapter.patches(state, inputs), connected
 
         patches, connected = zip(*self._vit(inputs, None, take))
-        (visual,) = self._joined(dict(enumerate(connected)), [self.depths])
+        (visual,) = self._joined(dict(enumerate(connected)), [self.last_depth])
         return self.embed(inputs, visual), [torch.stack(each) for each in zip(*patches)]
 
     def lm_inputs(

@@ -26,11 +26,11 @@ from tqdm import tqdm  # plain text: a notebook's widget would ask the built pag
 
 from . import images as pictures
 from . import lens
+from .hooks import check_count
 from .images import View
 from .scenes import Scene, checked, cover, vocabulary
 from .scenes import existence as asked_for
 from .stats import interval, share
-from .streams import check_count
 from .tokens import Forms, forms
 from .types import ImageLike
 
@@ -132,7 +132,7 @@ def read(
     """
     images = [pictures.read(getattr(each, "image", each)) for each in images]
     grid = _one_grid(vlm, images)
-    depths = tuple(range(vlm.depths + 1) if depths is None else depths)
+    depths = tuple(range(vlm.last_depth + 1) if depths is None else depths)
     layer, vocabulary = lens.read_at(vlm, layer, decoder), (decoder or vlm).words
     found = forms(vocabulary, asked, vlm.tokenizer)
     _refuse_missing(found, vlm.name)

@@ -6,7 +6,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
-from whatwhere.book.training.scaling import machine
+from whatwhere.book.training.scaling_study import machine
 from whatwhere.files import write
 
 from . import book, checks, compression, lens, scaling

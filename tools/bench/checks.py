@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from unittest import mock
 
 import whatwhere as ww
-from whatwhere import finite, models, streams
+from whatwhere import finite, hooks, models
 
 from . import models as sizes
 
@@ -51,7 +51,7 @@ def timed():
 
     with (
         mock.patch.multiple(
-            streams, extremes=clocked(finite.extremes), first_bad=clocked(finite.first_bad)
+            hooks, extremes=clocked(finite.extremes), first_bad=clocked(finite.first_bad)
         ),
         mock.patch.multiple(
             models, extremes=clocked(finite.extremes), first_bad=clocked(finite.first_bad)

@@ -47,7 +47,10 @@ def row(what, vlm, grid=None, layer=None):
     image = image.resize((grid * models.TOKEN,) * 2) if grid else image
     every = ways.Asked(vlm, image, layer)
     few = ways.Asked(
-        vlm, image, layer, [vlm.depths // 4, vlm.depths // 2, 3 * vlm.depths // 4] if grid else None
+        vlm,
+        image,
+        layer,
+        [vlm.last_depth // 4, vlm.last_depth // 2, 3 * vlm.last_depth // 4] if grid else None,
     )
     agree(few)  # and warm
     best = floor.Machine(vlm.device, vlm.dtype)

@@ -30,6 +30,6 @@ def of(vlm, image, repeats):
         for alpha in ((0, 9), (9, 0))[n % 2]:
             with ww.rope.scaled(vlm, alpha, 2):
                 start = now(vlm.device)
-                vlm.vit_states(image, [vlm.depths])
+                vlm.vit_states(image, [vlm.last_depth])
                 took[alpha].append(now(vlm.device) - start)
     return timing.ratio(took[9], took[0])

@@ -21,7 +21,7 @@ class Asked:
     def __init__(self, vlm, image, layer=None, depths=None):
         self.vlm, self.image = vlm, image
         self.layer = vlm.lens_layer if layer is None else layer
-        self.depths = list(range(vlm.depths + 1)) if depths is None else list(depths)
+        self.depths = list(range(vlm.last_depth + 1)) if depths is None else list(depths)
 
     def prepared(self):
         """(what the model takes, the places of the visual tokens): every way begins with it, as

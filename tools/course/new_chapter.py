@@ -41,7 +41,7 @@ MENTION = re.compile(
 # Where the number of a chapter stands without the word in front of it.
 ALONE = {
     "lib/whatwhere/book/catalogue.json": re.compile(r'(?<="chapter": )[0-9]+'),
-    "lib/whatwhere/book/rehearsal/tour.py": re.compile(
+    "lib/whatwhere/book/rehearsal/itinerary.py": re.compile(
         r'(?<=^        \()[0-9]+(?=, ")', re.MULTILINE
     ),
 }

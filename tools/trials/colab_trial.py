@@ -181,7 +181,7 @@ def git(*arguments, root=ROOT):
 def record(rows, platform, commit, here):
     """What is written down of a trial."""
     sys.path.insert(0, str(ROOT / "lib"))  # Colab's own image has not installed it
-    from whatwhere.book.training.scaling import processor
+    from whatwhere.book.training.scaling_study import processor
 
     versions = next((row["versions"] for row in rows.values() if row["versions"]), {})
     asked = {} if here else listed(LIST.read_text(encoding="utf-8"))

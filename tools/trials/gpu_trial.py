@@ -42,7 +42,7 @@ ENTER = (
     "import sys; sys.path.append({root!r}); from tools.trials import standin; _gpu = "
     "standin.cuda(); _gpu.__enter__()"
 )
-FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "internvl")
+MODELS = ("llava", "qwen2_vl", "qwen2_5_vl", "internvl")
 
 
 def book(folder, precision):
@@ -111,7 +111,7 @@ def last_line(error):
 def commands(folder, precision, environment):
     """{command: "" or what it said when it failed}, on the organisms and on a rehearsal checkpoint
     of each family."""
-    given = json.dumps({"families": FAMILIES, "precision": precision})
+    given = json.dumps({"families": MODELS, "precision": precision})
     subprocess.run(
         [sys.executable, "-m", "tools.trials.gpu_trial", "--inside", given],
         check=True,
@@ -133,7 +133,7 @@ def inside(families, precision):
         ww.world.scene(n).image.save(f"pictures/{n}.png")
     models = {name: name for name in ("toy-llava", "toy-qwen2vl")}
     for family in families:
-        models[family] = ww.book.rehearsal.checkpoint(f"rehearsal/{family}", family)
+        models[family] = ww.book.rehearsal.tiny_random(f"rehearsal/{family}", family)
         said(Path(models[family]) / "config.json", precision)
     found = {}
     with standin.cuda():

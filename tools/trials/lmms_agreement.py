@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from whatwhere import benchmarks, files
-from whatwhere.book.training.scaling import machine
+from whatwhere.book.training.scaling_study import machine
 
 ROOT = Path(__file__).parents[2]
 TASKS = ROOT / "lib/whatwhere/lmms/tasks"

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from whatwhere import benchmarks, files
 from whatwhere.benchmarks import scoring
-from whatwhere.benchmarks.items import read
+from whatwhere.benchmarks.item import read
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "data/results/lmms_eval_reading.json"

@@ -31,7 +31,7 @@ from transformers import PreTrainedTokenizerFast
 import whatwhere as ww
 from whatwhere import families
 from whatwhere.book import published
-from whatwhere.book.training.scaling import processor
+from whatwhere.book.training.scaling_study import processor
 from whatwhere.files import write
 
 RESULTS = Path(__file__).parents[2] / "data" / "results" / "rehearsal.json"
@@ -195,9 +195,9 @@ def rehearse(vlm, depths=3, words=8):
     """
     image = ww.world.scene(seed=7).image.resize((PIXELS, PIXELS))
     read = (
-        sorted({round(vlm.depths * n / (depths - 1)) for n in range(depths)})
+        sorted({round(vlm.last_depth * n / (depths - 1)) for n in range(depths)})
         if depths > 1
-        else [vlm.depths]
+        else [vlm.last_depth]
     )
     turns = vlm.adapter.rotary is not None
     if vlm.device.type == "cuda":  # which loads its kernels when they are first called

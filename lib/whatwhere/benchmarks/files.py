@@ -14,7 +14,7 @@ import pandas as pd
 from ..files import first_line, parsed
 
 if TYPE_CHECKING:
-    from .items import Item
+    from .item import Item
 
 
 class Folder:

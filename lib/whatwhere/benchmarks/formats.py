@@ -16,7 +16,7 @@ import pandas as pd
 from ..files import first_line
 from . import prompts
 from .files import Folder, empty, field, from_base64, from_column
-from .items import Item, by_letter
+from .item import Item, by_letter
 
 POPE = ("random", "popular", "adversarial")
 _RELATIONS = {

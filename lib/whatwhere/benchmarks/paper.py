@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from .. import images
 from . import identity
-from .items import Item
+from .item import Item
 from .record import known
 
 if TYPE_CHECKING:

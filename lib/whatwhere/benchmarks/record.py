@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from .files import Folder
-from .items import Item
+from .item import Item
 from .scores import Score
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import stats
 from . import identity, paper, running
-from .items import read
+from .item import read
 from .record import known
 from .scores import Score, headline, macro
 

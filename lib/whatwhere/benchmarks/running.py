@@ -25,7 +25,7 @@ from tqdm import tqdm
 from .. import compress, images
 from ..files import parsed, read_json, write
 from . import identity
-from .items import Item, is_row
+from .item import Item, is_row
 
 if TYPE_CHECKING:
     from ..models import VLM

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 from .. import files, world
-from ..world.questions import ABSENTEES
-from .items import Item
+from ..world.question_bank import ABSENTEES
+from .item import Item
 
 _ON_PAPER = {
     "on": "on", "under": "under", "left": "to the left of", "right": "to the right of",

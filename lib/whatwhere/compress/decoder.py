@@ -31,7 +31,7 @@ from tqdm import tqdm  # plain text: a notebook's widget would ask the built pag
 from .. import places
 from ..files import first_line, read_json, together
 from ..finite import check_finite, not_finite
-from ..streams import check_count
+from ..hooks import check_count
 
 if TYPE_CHECKING:
     from ..models import VLM

@@ -55,7 +55,7 @@ def measure(
         words: tokens decoded after the first.
     """
     inputs = vlm.prepare(images, prompts)
-    visual = [each[0] for each in vlm.visual(inputs, [vlm.depths])]
+    visual = [each[0] for each in vlm.visual(inputs, [vlm.last_depth])]
     placed = inputs["attention_mask"], vlm.position_ids(inputs)
 
     def prompt():

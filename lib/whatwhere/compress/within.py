@@ -21,7 +21,7 @@ import torch
 
 from .. import places
 from ..finite import check_finite
-from ..streams import check_range, residual_stream
+from ..hooks import check_range, residual_stream
 from ..taps import USUAL, Tap, tapped
 from . import groups as ways
 
@@ -423,7 +423,7 @@ class _Shortener:
         The place where its attention is to be read as well, for VisionZip and PruMerge, from this
         same second pass.
         """
-        check_range("depth", depth, self.vlm.depths)
+        check_range("depth", depth, self.vlm.last_depth)
         if shown is None:
             raise ValueError(
                 "A choice by the ViT's states needs the picture, and the ViT did not run inside "
@@ -436,8 +436,9 @@ class _Shortener:
         adapter, self.looking = self.vlm.adapter, True
         try:
             (states, _), (_, last) = residual_stream(
-                adapter.vision, self.vlm.vision_blocks, [depth, self.vlm.depths], *args, **named,
+                adapter.vision, self.vlm.vision_blocks, [depth, self.vlm.last_depth], *args,
                 what="ViT depth", take=lambda state, _: (adapter.patches(state, pixels), state),
+                **named,
             )  # fmt: skip
             # of a DeepStack, the first part
             own = torch.cat(list(adapter.connect(last, pixels))).to(visual)

@@ -88,7 +88,7 @@ class Run:
         vlm, ours = self.vlm, []
         with ExitStack() as stack:
             listen(stack, vlm.vision_blocks, ours)
-            vlm.visual(self.inputs, [vlm.depths])
+            vlm.visual(self.inputs, [vlm.last_depth])
         apart, first = along(vlm, ours, theirs)
         who = "what it is given is not what the model gives it: `adapter.vision_arguments`"
         if first:
@@ -99,7 +99,7 @@ class Run:
     def tokens(self) -> Found:
         vlm, near = self.vlm, ALLOWED[self.vlm.dtype]
         theirs = vlm.adapter.pack(self.heard["given"])[0, self.places]  # (tokens, width)
-        ours = vlm.visual(self.inputs, [vlm.depths])[0][0].to(theirs)
+        ours = vlm.visual(self.inputs, [vlm.last_depth])[0][0].to(theirs)
         apart = distance(ours, theirs)
         sentence = "The visual tokens are others than the model gives its LM: `adapter.connect`."
         if near < apart < np.inf:
@@ -151,7 +151,9 @@ class Run:
         vlm = self.vlm
         logits = self.heard["logits"][0, self.places][vlm.adapter.leading :]
         own = logits.float().softmax(-1).cpu()
-        maps = lens.token_maps(vlm, self.image, self.question, vlm.n_layers, [vlm.depths], top_k=1)
+        maps = lens.token_maps(
+            vlm, self.image, self.question, vlm.n_layers, [vlm.last_depth], top_k=1
+        )
         ids = torch.from_numpy(maps.top_ids).reshape(-1, 1)
         probabilities = torch.from_numpy(maps.probabilities).flatten()
         if len(probabilities) != len(own):

@@ -13,7 +13,7 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from .adapter import Adapter, Grid, Model, Module, Pixels, Projection
-from .picture import picture
+from .preprocessing import picture
 
 
 class Qwen2VL(Adapter):

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..files import first_line
 from ..finite import NotFinite
-from ..rope.heads import projected
-from ..streams import residual_stream
+from ..hooks import residual_stream
+from ..rope.projections import projected
 from .forward import Found, listen
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def _packs(vlm: "VLM", embeddings: Tensor) -> bool:
 
 def _vision_heads(vlm: "VLM", inputs: dict) -> bool:
     """Are queries, keys and values of the ViT alike in shape, for all its blocks that run?"""
-    projections = [vlm.adapter.vision_heads(block) for block in vlm.vision_blocks[: vlm.depths]]
-    q, k, v = projected(projections, lambda: vlm.visual(inputs, [vlm.depths]))
+    projections = [vlm.adapter.vision_heads(block) for block in vlm.vision_blocks[: vlm.last_depth]]
+    q, k, v = projected(projections, lambda: vlm.visual(inputs, [vlm.last_depth]))
     return q.shape == k.shape == v.shape
 
 
@@ -166,7 +166,7 @@ def _vit_order(vlm, plain, painted, question: str, row: int, column: int) -> str
         with ExitStack() as stack:
             listen(stack, vlm.vision_blocks, heard := [])
             inputs = vlm.prepare(image, question)
-            vlm.visual(inputs, [vlm.depths])
+            vlm.visual(inputs, [vlm.last_depth])
         states.append(heard[0].flatten(0, -2))
     change = (states[0] - states[1]).double().norm(dim=-1).cpu()
     (rows, columns), m = vlm.patch_grid(plain), vlm.adapter.merge

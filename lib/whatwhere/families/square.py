@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..images import View
 from .adapter import Adapter, Grid, Model, Pixels
-from .picture import picture
+from .preprocessing import picture
 
 
 class Square(Adapter):

@@ -11,7 +11,7 @@ The scaling is section 5 of the paper.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .heads import Heads, heads, language, language_heads, vision
+from .projections import Heads, heads, language, language_heads, vision
 from .rotary import PLACES, Rotary, axial, frequencies, gains, largest_alpha, place, sigmoid_gains
 from .scaling import scaled
 

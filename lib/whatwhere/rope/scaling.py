@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .heads import vision
+from .projections import vision
 from .rotary import gains, sigmoid_gains
 
 if TYPE_CHECKING:

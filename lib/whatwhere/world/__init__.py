@@ -9,10 +9,10 @@ The world knows nothing of models. Everything is a function of a seed: same seed
 """
 
 from . import gestalt
-from .controlled import RELATIONS_A, RELATIONS_B, SPACING, ControlledSet, controlled
-from .questions import (
+from .controlled_sets import RELATIONS_A, RELATIONS_B, SPACING, ControlledSet, controlled
+from .question_bank import (
     ABSENTEES,
-    FAMILIES,
+    QUESTION_FAMILIES,
     Question,
     description,
     existence,
@@ -21,14 +21,14 @@ from .questions import (
     vocabulary,
     words_of,
 )
+from .rendering import SPLITS, Scene, Thing, held_out, scene, scenes
 from .rules import relation
-from .scenes import SPLITS, Scene, Thing, held_out, scene, scenes
 from .sprites import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, PORTABLE, SIZE, STANDS, TEXTURES
 
 __all__ = [
-    "ABSENTEES", "BACKGROUNDS", "CATEGORIES", "CHARACTERS", "COLOURS", "FAMILIES", "PORTABLE",
-    "RELATIONS_A", "RELATIONS_B", "SIZE", "SPACING", "SPLITS", "STANDS", "TEXTURES",
-    "ControlledSet", "Question", "Scene", "Thing", "controlled",
+    "ABSENTEES", "BACKGROUNDS", "CATEGORIES", "CHARACTERS", "COLOURS", "PORTABLE",
+    "QUESTION_FAMILIES", "RELATIONS_A", "RELATIONS_B", "SIZE", "SPACING", "SPLITS", "STANDS",
+    "TEXTURES", "ControlledSet", "Question", "Scene", "Thing", "controlled",
     "description", "existence", "gestalt", "held_out", "questions", "relation", "relation_question",
     "scene", "scenes", "vocabulary", "words_of",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..scenes import covered
-from .scenes import Scene, Thing, dress, guard
+from .rendering import Scene, Thing, dress, guard
 from .sprites import BACKGROUNDS, PORTABLE, SIZE
 
 EXTENT = 46  # pixels: as large as things get in scenes

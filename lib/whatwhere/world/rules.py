@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .sprites import STANDS
 
 if TYPE_CHECKING:
-    from .scenes import Thing
+    from .rendering import Thing
 
 OPPOSITE = {
     "left": "right",

@@ -1,7 +1,7 @@
 """Small models of the true classes with random weights, to walk every path of a real model before
 its weights are there.
 
-    vlm = load(rehearsal.checkpoint("rehearsal/qwen2_vl", "qwen2_vl"))
+    vlm = load(rehearsal.tiny_random("rehearsal/qwen2_vl", "qwen2_vl"))
     rehearsal.tour(vlm, picture)                     # which chapters' calls work on this family
 
 What such a model says means nothing; that it says it by the very code that a real one runs is what
@@ -17,9 +17,9 @@ from transformers.utils import logging
 
 from . import hub
 from .checkpoints import internvl, llava, qwen2vl, qwen3vl, smolvlm
-from .tour import tour
+from .itinerary import tour
 
-__all__ = ["FAMILIES", "checkpoint", "tour"]
+__all__ = ["FAMILIES", "tiny_random", "tour"]
 
 FAMILIES = {
     "llava": llava,
@@ -34,7 +34,7 @@ FAMILIES = {
 LAYOUTS = ("hub", "transformers")
 
 
-def checkpoint(folder: str | Path, family: str = "qwen2_vl", layout: str = "hub") -> str:
+def tiny_random(folder: str | Path, family: str = "qwen2_vl", layout: str = "hub") -> str:
     """Write a small random checkpoint of a family, with tokenizer, image processor and chat
     template; returns its folder.
 

@@ -406,7 +406,7 @@ def internvl(ids: dict[str, int], rows: int) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------
 
 
-FAMILIES = {  # model class, files, and how many of weights
+CHECKPOINTS = {  # model class, files, and how many of weights
     "llava": (LlavaForConditionalGeneration, llava, 3),
     "qwen2_vl": (Qwen2VLForConditionalGeneration, qwen, 2),
     "qwen2_5_vl": (Qwen2_5_VLForConditionalGeneration, partial(qwen, newer=True), 5),
@@ -444,7 +444,7 @@ def build(folder: str | Path, family: str, seed: int = 0, about: dict | None = N
     and in `vlm.about`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model_class, files, shards = FAMILIES[family]
+    model_class, files, shards = CHECKPOINTS[family]
     core, rows = vocabulary(family)
     core.save(str(folder / "tokenizer.json"))
     if family != "llava":

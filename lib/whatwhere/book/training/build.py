@@ -30,7 +30,7 @@ from ...world import (
     SIZE,
     TEXTURES,
 )
-from ...world.questions import NUMBERS
+from ...world.question_bank import NUMBERS
 
 ORGANISMS = ("toy-llava", "toy-qwen2vl")
 SPECIAL = {

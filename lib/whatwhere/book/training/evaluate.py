@@ -11,7 +11,7 @@ import torch
 
 from ... import stages, world
 from ...stats import share
-from ...world.questions import ABSENTEES
+from ...world.question_bank import ABSENTEES
 from .data import Pages, draw_questions, grid_words, labels, normalise, relations, stack
 from .stages import Reader, language_logits
 from .stages import told as as_words
@@ -68,7 +68,7 @@ def families(
         asked = [
             (f"existence ({kind})", q) for kind in ABSENTEES for q in world.existence(scene, kind)
         ]
-        asked += [(q.family, q) for q in world.questions(scene, world.FAMILIES[1:])]
+        asked += [(q.family, q) for q in world.questions(scene, world.QUESTION_FAMILIES[1:])]
         items.append((scene, [q for _, q in asked]))
         kinds.append([family for family, _ in asked])
     verdicts, found = exact(tower, items, device), {}
@@ -83,7 +83,7 @@ def families(
             "accuracy": round(value, 4), "ci95": [round(low, 4), round(high, 4)],
             "n": sum(map(len, right)), "scenes": len(right),
         }  # fmt: skip
-    order = [*(f"existence ({kind})" for kind in ABSENTEES), *world.FAMILIES[1:]]
+    order = [*(f"existence ({kind})" for kind in ABSENTEES), *world.QUESTION_FAMILIES[1:]]
     return {family: found[family] for family in order if family in found}
 
 
@@ -167,7 +167,7 @@ def lens_layer(vlm: VLM, n: int = 200) -> int:
     scenes = list(world.scenes("dev", n))
 
     def on_topic(layer):
-        return stages.counts(stages.read(vlm, scenes, layer, [vlm.depths]), scenes)[
+        return stages.counts(stages.read(vlm, scenes, layer, [vlm.last_depth]), scenes)[
             "own word"
         ].sum()
 

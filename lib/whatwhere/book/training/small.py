@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from ... import world
 from ...files import first_line
 from ...loading import load
-from ...world.questions import NUMBERS, Question, article
+from ...world.question_bank import NUMBERS, Question, article
 from . import build
 from .checkpoints import save_whole
 from .data import RELATIONS, Pages, normalise, stack

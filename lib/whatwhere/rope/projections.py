@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from ..finite import check_finite
-from ..streams import off_device
+from ..hooks import off_device
 from ..types import ImageLike
 from .rotary import Rotary, axial
 
@@ -61,7 +61,7 @@ def heads(vlm: VLM, image: ImageLike) -> Heads:
     """What every head of the ViT makes of `image`: a `Heads`. Needs 2-D RoPE, as `vision` does."""
     vision(vlm)
     projections = [vlm.adapter.vision_heads(block) for block in vlm.vision_blocks]
-    q, k, v = projected(projections, lambda: vlm.vit_states(image, [vlm.depths]), "the ViT's")
+    q, k, v = projected(projections, lambda: vlm.vit_states(image, [vlm.last_depth]), "the ViT's")
     return Heads(q, k, v, vlm.positions(image).vit)
 
 

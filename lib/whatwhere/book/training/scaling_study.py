@@ -367,7 +367,9 @@ def processor() -> str:
 
 def main() -> None:
     root = Path(__file__).parents[4]
-    parser = argparse.ArgumentParser(prog="whatwhere.book.training.scaling", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="whatwhere.book.training.scaling_study", description=__doc__
+    )
     parser.add_argument("--out", type=Path, default=root / "data" / "results" / "rope_scaling.json")
     parser.add_argument(
         "--work",

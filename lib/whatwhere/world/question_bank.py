@@ -11,9 +11,9 @@ from .rules import POPULARITY, THEMES, relation
 from .sprites import BACKGROUNDS, CATEGORIES, CHARACTERS, COLOURS, PORTABLE, TEXTURES
 
 if TYPE_CHECKING:
-    from .scenes import Scene
+    from .rendering import Scene
 
-FAMILIES = (
+QUESTION_FAMILIES = (
     "existence",
     "colour",
     "texture",
@@ -151,7 +151,7 @@ def description(scene: Scene) -> str:
 
 
 def questions(
-    scene: Scene, families: Iterable[str] = FAMILIES, seed: float | None = None
+    scene: Scene, families: Iterable[str] = QUESTION_FAMILIES, seed: float | None = None
 ) -> list[Question]:
     """Questions of the asked families, in order; the same for the same scene, unless `seed` draws
     others.
@@ -159,9 +159,11 @@ def questions(
     A family that a scene gives no ground for (reading without a sign) yields none.
     """
     families = (families,) if isinstance(families, str) else families
-    unknown = [f for f in families if f not in FAMILIES]
+    unknown = [f for f in families if f not in QUESTION_FAMILIES]
     if unknown:
-        raise ValueError(f"No question family {unknown[0]!r}; there are {', '.join(FAMILIES)}.")
+        raise ValueError(
+            f"No question family {unknown[0]!r}; there are {', '.join(QUESTION_FAMILIES)}."
+        )
     rnd = random.Random(f"questions/{scene.split}/{scene.seed}/{seed}")
     return [q for family in families for q in _MAKERS[family](scene, rnd)]
 

@@ -4,8 +4,8 @@ changed."""
 import random
 from dataclasses import dataclass, replace
 
-from .questions import Question, relation_question
-from .scenes import Scene, Thing, beside, dress, extent_at, guard
+from .question_bank import Question, relation_question
+from .rendering import Scene, Thing, beside, dress, extent_at, guard
 from .sprites import BACKGROUNDS, PORTABLE, SIZE, STANDS
 
 RELATIONS_A = ("on", "under", "left", "right")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from .. import scenes as protocol
 from . import sprites
-from .questions import Question, existence_words, questions, vocabulary
+from .question_bank import Question, existence_words, questions, vocabulary
 from .rules import POPULARITY, THEMES, relation
 from .sprites import BACKGROUNDS, CHARACTERS, COLOURS, PORTABLE, SIZE, STANDS, TEXTURES
 
