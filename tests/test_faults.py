@@ -28,7 +28,7 @@ import whatwhere as ww
 from whatwhere import compress, hub
 from whatwhere.benchmarks import running
 from whatwhere.book import ledger
-from whatwhere.book.training import Stage, build, checkpoints, scaling, small
+from whatwhere.book.training import Stage, build, checkpoints, scaling_study, small
 from whatwhere.files import write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -78,7 +78,7 @@ class Parts:
 
 
 def notes(folder):
-    scaling.Notes(folder / "task.json").once(
+    scaling_study.Notes(folder / "task.json").once(
         f"a step {len(list(folder.glob('*')))}", lambda: {"found": "x" * 3000}
     )
 

@@ -27,7 +27,7 @@ from test_benchmarks import FILES, PARQUETS, WRITERS
 from whatwhere import benchmarks, compress, hub, images, stats, templates
 from whatwhere.benchmarks.item import is_row
 from whatwhere.book import ledger
-from whatwhere.book.training import Stage, build, checkpoints, scaling, stages
+from whatwhere.book.training import Stage, build, checkpoints, scaling_study, stages
 from whatwhere.book.training.towers import Tower
 
 pytestmark = [
@@ -400,7 +400,7 @@ PIN = {"revision": "1" * 40, "files": {"1" * 40: {"data/x": "git:00", "data/y": 
 NOTES = {  # {what: (what stands there, how it is read, as what)}
     "what was downloaded": ({"a/b": PIN, "c/d": PIN}, hub._read, dict),
     "what a study has found": ({"none": {"found": 1.5, "seconds": 3.0}},
-        lambda path: scaling.Notes(path).found, dict),
+        lambda path: scaling_study.Notes(path).found, dict),
     "how a model was asked once": (
         {"chat_template": "{{ messages }}"},
         lambda path: templates.chat_template(str(path.parent), "a model"), str
