@@ -265,11 +265,10 @@ def existence(scenes: Iterable[Scene], kind: str = "random") -> list[list[tuple[
     there, once for none.
 
     A scene's own questions where it has some (`Scene.existence`). Otherwise by POPE's rule, of the
-    categories of the scenes
-    given: an absentee is any that is not there ("random"), one of the three commonest ("popular"),
-        or one of the three that are most often seen together with what is there ("adversarial").
-        The same scenes are asked the same. Of a scene without things, or with things of all
-        categories, nothing is asked.
+    categories of the scenes given: an absentee is any that is not there ("random"), one of the
+    three commonest ("popular"), or one of the three that are most often seen together with what is
+    there ("adversarial"). The same scenes are asked the same. Of a scene without things, or with
+    things of all categories, nothing is asked.
 
     Raises:
         ValueError: for another kind.

@@ -7,9 +7,9 @@
 
 The same from a shell: `whatwhere bench Qwen/Qwen2-VL-2B-Instruct whatsup-b --scale 99 8 --out
 results/scaled`. Killed, it goes on where it was; under `accelerate launch` it is split over all
-GPUs; the rows are the same in any case. No pictures come with the
-book: they are fetched from the hub, or read from a folder in the benchmark's original layout. A
-    benchmark is one record, a `Benchmark`; `register` makes one of your own known.
+GPUs; the rows are the same in any case. No pictures come with the book: they are fetched from the
+hub, or read from a folder in the benchmark's original layout. A benchmark is one record, a
+`Benchmark`; `register` makes one of your own known.
 """
 
 from collections.abc import Callable

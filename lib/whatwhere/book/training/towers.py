@@ -45,9 +45,8 @@ class Tower:
         like with like from the start learn this in hundreds of steps, others in thousands.
 
         A connector that starts at random fills the visual tokens with noise that the LM learns to
-        see past but that never
-        leaves: they would answer questions and read as nothing. One that starts at zero grows only
-            what the LM makes use of.
+        see past but that never leaves: they would answer questions and read as nothing. One that
+        starts at zero grows only what the LM makes use of.
         """
         for layer in self.lm.layers:
             layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
