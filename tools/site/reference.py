@@ -74,10 +74,17 @@ def _skipped(app, what, name, obj, skip, options):
 def import_types(module):
     """Import what a module imports under `if TYPE_CHECKING`, so that its annotations have a
     meaning."""
+    package = module.__name__ if hasattr(module, "__path__") else module.__name__.rpartition(".")[0]
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            imports = [each for each in node.body if isinstance(each, ast.Import | ast.ImportFrom)]
-            exec(compile(ast.Module(imports, []), module.__name__, "exec"), vars(module))
+            for line in node.body:
+                for each in getattr(line, "names", []):
+                    if isinstance(line, ast.ImportFrom):
+                        source = "." * line.level + (line.module or "")
+                        value = getattr(importlib.import_module(source, package), each.name)
+                    else:
+                        value = importlib.import_module(each.name)
+                    setattr(module, each.asname or each.name, value)
 
 
 def _import_all(app):
