@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-# : What `images.read` takes: a path, an http(s) address, the bytes of an image file, a PIL image,
-# or an array.
+#: What `images.read` takes: a path, an address, an image file's bytes, a PIL image, or an array.
 ImageLike = PIL.Image.Image | np.ndarray | bytes | bytearray | memoryview | str | Path
 
 #: Of what one may also be given: a list in gives a list out.

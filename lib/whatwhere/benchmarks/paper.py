@@ -7,13 +7,14 @@ Written from what its public code does (`Siriuslala/vlm_interp`, commit 1b502c6)
 paper says nothing of this. It is here to be compared with, and is not how we would ask: see
 `prompts` and `scoring`.
 
-| what | the paper's | |---|---| | prompts | indented by blanks, empty lines between the options;
-another last line for LLaVA (`asked_of`) | | COCO-spatial | the right caption is always option A:
-whoever says "A" has all points, and a row of the table says so | | reading | what was said is the
-right answer, to the letter, or it is wrong (`read`) | | samples | GQA: 1,000 questions; TextVQA:
-the last one about each picture; MMBench: without hint, options in one order | | pictures | of
-Qwen's families, 256 to 1,280 visual tokens (`bounded`) | | decoding | greedy, with the rest of the
-checkpoint's generation_config (a penalty on repetition, say); ten tokens at most |
+| what | the paper's |
+|---|---|
+| prompts | indented, empty lines between options; another last line for LLaVA (`asked_of`) |
+| COCO-spatial | the right caption is always option A: a row of the table shows what that earns |
+| reading | what was said is the right answer, to the letter, or it is wrong (`read`) |
+| samples | GQA: 1,000 questions; TextVQA: the last one about each picture; MMBench: no hint |
+| pictures | of Qwen's families, 256 to 1,280 visual tokens (`bounded`) |
+| decoding | greedy, with the checkpoint's own generation_config; ten tokens at most |
 
 What cannot be repeated: which 1,000 questions and which order of options were drawn (there is no
 seed), and how the figures for one object and for two became one.
