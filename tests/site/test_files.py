@@ -46,6 +46,15 @@ def test_the_front_door_leads_to_a_page(folder):
     assert parts(folder, "index.html").file(link["href"]).is_file()
 
 
+@pytest.mark.parametrize("name", ["api_core", "api_benchmarks", "api_book"])
+def test_types_in_the_reference_are_read_by_sphinx(name, folder):
+    """Where it cannot read a signature, its types stand there with their whole path and a tilde."""
+    page = BeautifulSoup((folder / "book" / f"{name}.html").read_text("utf-8"), "html.parser")
+    signatures = [each.text for each in page.select("dt.sig")]
+    assert len(signatures) > 20
+    assert not [each for each in signatures if "~" in each or "<factory>" in each]
+
+
 def test_no_page_is_heavy(folder):
     weights = {path.name: weight(path, PARSED) for path in all_pages(folder)}
     heavy = [

@@ -71,6 +71,13 @@ def _skipped(app, what, name, obj, skip, options):
     return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
 
 
+def _parsable(app, what, name, obj, options, signature, returned):
+    """A field's default may be shown as what is no Python: a class, or what is made anew for each
+    object. Sphinx then sets all types of the signature as bare text."""
+    plain = (signature or "").replace("<factory>", "...")
+    return re.sub(r"<class '(\w+)'>", r"\1", plain) or signature, returned
+
+
 def import_types(module):
     """Import what a module imports under `if TYPE_CHECKING`, so that its annotations have a
     meaning."""
@@ -110,8 +117,11 @@ def setup(app):
     app.setup_extension("sphinx.ext.autodoc")
     app.config.autodoc_type_aliases = ALIASES
     app.config.autodoc_member_order = "bysource"
+    # as they are written: a function that is a default has no other form that can be read
+    app.config.autodoc_preserve_defaults = True
     app.config.python_use_unqualified_type_names = True
     app.connect("builder-inited", _import_all)
+    app.connect("autodoc-process-signature", _parsable)
     app.connect("autodoc-process-docstring", _sections)
     app.connect("autodoc-skip-member", _skipped)
     app.connect("missing-reference", _elsewhere)
