@@ -6,7 +6,6 @@ from pathlib import Path
 
 from transformers import (
     AutoTokenizer,
-    DeepseekVLProcessor,
     Idefics3Processor,
     InternVLProcessor,
     LlavaProcessor,
@@ -19,7 +18,7 @@ PROCESSORS = {
     "llava": LlavaProcessor, "qwen2_vl": Qwen2VLProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor,
     "qwen3_vl": Qwen3VLProcessor, "internvl": InternVLProcessor, "idefics3": Idefics3Processor,
     # its own writes the same, and needs a package for what it says of videos
-    "smolvlm": Idefics3Processor, "deepseek_vl": DeepseekVLProcessor,
+    "smolvlm": Idefics3Processor,
 }  # fmt: skip
 # what makes a processor show the whole picture alone
 WHOLE = {"internvl": {"crop_to_patches": False}}
@@ -38,8 +37,6 @@ def processor(vlm):
         settings = json.loads((folder / "processor_config.json").read_text())
     elif own is Idefics3Processor:
         settings = {"image_seq_len": vlm.model.model.image_seq_len}
-    elif own is DeepseekVLProcessor:
-        settings = {"num_image_tokens": vlm.adapter.side**2}
     settings.pop("processor_class", None)
     without_videos = type(
         own.__name__, (own,), {"check_argument_for_proper_class": lambda *_: None}
@@ -50,8 +47,6 @@ def processor(vlm):
     else:
         template = (folder / "chat_template.jinja").read_text()
     parts = type(vlm.image_processor).from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    if own is DeepseekVLProcessor:
-        parts[1].image_token = "<image_placeholder>"  # of the hub's tokenizer_config.json
     return without_videos(*parts, chat_template=template, **settings)
 
 

@@ -7,14 +7,7 @@ part that concerns it. `checkpoint` (a fixture, in conftest.py) makes each once 
 import copy
 
 from whatwhere.book import rehearsal
-from whatwhere.book.rehearsal.checkpoints import (
-    deepseek,
-    internvl,
-    llava,
-    qwen2vl,
-    qwen3vl,
-    smolvlm,
-)
+from whatwhere.book.rehearsal.checkpoints import internvl, llava, qwen2vl, qwen3vl, smolvlm
 
 SHAPES = {  # as today's transformers saves them
     "llava": (llava, {}),
@@ -52,8 +45,6 @@ SHAPES = {  # as today's transformers saves them
         smolvlm,
         dict(family="idefics3", merge=4, image=32, whole=()),
     ),
-    "deepseek": (deepseek, {}),
-    "deepseek, a last strip of pixels unseen, tied": (deepseek, dict(image=26, tied=True)),
 }
 HUB = [f"hub/{family}" for family in rehearsal.FAMILIES]  # as the hub has them
 PARITY = [*SHAPES, *HUB]

@@ -101,7 +101,7 @@ def test_wrong_architecture(folders, tmp_path):
     edit(folder, model_type="bert")
     with pytest.raises(
         ValueError,
-        match="architecture 'bert'; whatwhere knows llava, qwen2_vl, .*, smolvlm and deepseek_vl",
+        match="architecture 'bert'; whatwhere knows llava, qwen2_vl, .*, idefics3 and smolvlm",
     ):
         ww.load(folder)
     edit(folder, model_type="llava", vision_feature_layer=[-2, -1])

@@ -38,7 +38,7 @@ def vlm(request, checkpoint):
 def theirs(vlm, images, questions):
     """Inputs made without us: by the family's own processor, or the placeholder expanded in the
     string, and padding."""
-    if "/hub/" in vlm.name or vlm.family in (*SMOLVLM, "deepseek_vl"):
+    if "/hub/" in vlm.name or vlm.family in SMOLVLM:
         return prepared(vlm, images, questions)
     pixels = dict(vlm.image_processor(images, return_tensors="pt"))
     config = vlm.model.config
@@ -113,8 +113,6 @@ def test_vit_states_are_what_the_connector_makes_visual_tokens_of(vlm):
         by_patch, connector = states.unflatten(-1, (vlm.adapter.merge**2, -1)), vlm.connector
         if vlm.family == "internvl":  # a norm of the ViT's own comes in between, patch by patch
             states = vlm.adapter.vision.layernorm(by_patch).flatten(-2)
-        if vlm.family == "deepseek_vl":
-            states = vlm.adapter.vision.post_layernorm(states)
         if vlm.family in SMOLVLM:
             states, connector = (
                 vlm.adapter.vision.post_layernorm(by_patch).flatten(-2),
@@ -187,7 +185,7 @@ def test_every_depth_is_a_vit_with_its_later_blocks_removed(vlm):
     pixels = {name: inputs[name] for name in ("pixel_values", "image_grid_thw") if name in inputs}
     by_depth = vlm.visual_tokens_by_depth(images)
     for depth in range(1, vlm.last_depth + 1):
-        features = shapes.cut(vlm, depth).model.get_image_features(**pixels)
+        features = shapes.cut(vlm, depth).get_image_features(**pixels)
         for ours, expected in zip(by_depth, features.pooler_output):
             # a class token that is kept
             expected = expected[1:] if len(expected) > ours.shape[1] else expected
@@ -255,10 +253,6 @@ def test_depth_zero_is_the_patch_embedding(vlm):
         real = torch.ones(1, vlm.adapter.side, vlm.adapter.side, dtype=torch.bool)
         states = tower.embeddings(pixel_values=pixels, patch_attention_mask=real)
         expected = vlm.connector(tower.post_layernorm(states))[0]
-    elif vlm.family == "deepseek_vl":
-        tower = vlm.model.model.vision_model
-        states = tower.post_layernorm(tower.embeddings(inputs["pixel_values"]))
-        expected = vlm.connector(states)[0]
     else:
         tower, given = vlm.model.model.visual, []
         hook = tower.rotary_pos_emb.register_forward_pre_hook(lambda _, args: given.append(args[0]))
@@ -361,8 +355,6 @@ def test_what_is_seen(vlm):
     seen = np.asarray(vlm.seen(image)).astype(int)
     rows, columns = vlm.patch_grid(image)
     assert abs(seen.shape[1] / seen.shape[0] - columns / rows) < 1e-6
-    (_, height), (_, top, _, _) = vlm.viewed(image)
-    seen = seen[max(0, -top) : height - top]  # without what the model pads
     assert (
         np.abs(seen[:, 1] - [200, 30, 60]).max() < 12
         and np.abs(seen[:, -2] - [20, 90, 220]).max() < 12

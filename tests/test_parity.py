@@ -8,27 +8,32 @@ import pytest
 import torch
 from PIL import Image
 
-import shapes
 import whatwhere as ww
 from processors import processor
 from tools.trials import standin
 from whatwhere import families
 from whatwhere.__main__ import main
+from whatwhere.book import rehearsal
 from whatwhere.families import forward, parity
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module", params=["hub/llava", "hub/qwen2_5_vl"])
-def vlm(request, checkpoint):
-    return ww.load(checkpoint(request.param))
+@pytest.fixture(scope="module")
+def folders(folders):
+    return {family: str(folders / "hub" / family) for family in rehearsal.FAMILIES}
+
+
+@pytest.fixture(scope="module", params=["llava", "qwen2_5_vl"])
+def vlm(request, folders):
+    return ww.load(folders[request.param])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", [*shapes.HUB, "deepseek"])
-def test_a_sound_model_passes_on_a_gpu_and_in_half_precision(checkpoint, name, dtype):
+@pytest.mark.parametrize("family", rehearsal.FAMILIES)
+def test_a_sound_model_passes_on_a_gpu_and_in_half_precision(folders, family, dtype):
     with standin.cuda():
-        vlm = ww.load(checkpoint(name), dtype=dtype)
+        vlm = ww.load(folders[family], dtype=dtype)
         assert vlm.device.type == "cuda"
         before = {name: each.clone() for name, each in vlm.model.state_dict().items()}
         attention = [
@@ -163,8 +168,8 @@ def test_a_prompt_is_held_to_that_of_the_family_s_processor(vlm, monkeypatch):
     assert "`adapter.around`" in works["prompt and pixels are the family's own"]
 
 
-def test_what_is_added_in_the_lm_is_checked(checkpoint):
-    vlm = ww.load(checkpoint("hub/qwen3_vl"))
+def test_what_is_added_in_the_lm_is_checked(folders):
+    vlm = ww.load(folders["qwen3_vl"])
     for changed, sentence in (
         (
             dict(connect_extra=turned),
@@ -194,8 +199,8 @@ def test_questions_that_the_processor_would_ask_otherwise_are_found(vlm):
     )
 
 
-def test_other_weights_for_the_words_are_numbers_that_are_none(checkpoint):
-    vlm = ww.load(checkpoint("hub/llava"))
+def test_other_weights_for_the_words_are_numbers_that_are_none(folders):
+    vlm = ww.load(folders["llava"])
     with torch.no_grad():
         vlm.lm_layers[1].mlp.down_proj.weight.mul_(torch.inf)
     works = families.check(vlm).set_index("what").works
@@ -209,15 +214,15 @@ def test_two_pictures_and_two_questions(vlm):
         families.check(vlm, images=[Image.new("RGB", (8, 8))], questions=["what ?"])
 
 
-def test_the_command(checkpoint, capsys, monkeypatch):
-    assert main(["check", str(checkpoint("hub/qwen2_vl")), "--dtype", "float32"]) == 0
+def test_the_command(folders, capsys, monkeypatch):
+    assert main(["check", folders["qwen2_vl"], "--dtype", "float32"]) == 0
     said = capsys.readouterr().out
     assert (
         "visual tokens are the model's own, in its order: yes" in said and "float32 on cpu" in said
     )
     for part in (forward, parity):
         monkeypatch.setattr(part, "ALLOWED", dict.fromkeys(part.ALLOWED, -1.0))
-    assert main(["check", str(checkpoint("hub/qwen2_vl"))]) == 1
+    assert main(["check", folders["qwen2_vl"]]) == 1
     assert main(["check", "toy-lava"]) == 1 and "did you mean" in capsys.readouterr().err
 
 

@@ -12,7 +12,6 @@ from importlib.metadata import EntryPoint, entry_points
 
 from ..files import cause, first_line
 from .adapter import Adapter, check_class
-from .deepseek import DeepseekVL
 from .idefics import Idefics3, SmolVLM
 from .internvl import InternVL
 from .llava import Llava
@@ -91,6 +90,6 @@ def _load(model_type, offered):
 
 for _model_type, _class in {
     "llava": Llava, "qwen2_vl": Qwen2VL, "qwen2_5_vl": Qwen25VL, "qwen3_vl": Qwen3VL,
-    "internvl": InternVL, "idefics3": Idefics3, "smolvlm": SmolVLM, "deepseek_vl": DeepseekVL,
+    "internvl": InternVL, "idefics3": Idefics3, "smolvlm": SmolVLM,
 }.items():  # fmt: skip
     register(_model_type, _class)

@@ -2,7 +2,7 @@
 
     llava(folder)            # LlavaForConditionalGeneration, CLIP ViT, Llama
     qwen2vl(folder, merge=3)  # Qwen2VLForConditionalGeneration; with window=2 the class of Qwen2.5
-    qwen3vl(folder), internvl(folder), smolvlm(folder), deepseek(folder)
+    qwen3vl(folder), internvl(folder), smolvlm(folder)
 
 Each folder has config.json, model.safetensors, tokenizer, chat template and image processor, as a
 hub checkpoint has, and is read back by `whatwhere.load`. Weights are large enough that mistakes
@@ -17,8 +17,6 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import (
     CLIPVisionConfig,
-    DeepseekVLConfig,
-    DeepseekVLForConditionalGeneration,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     InternVLConfig,
@@ -38,14 +36,10 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
-    SiglipVisionConfig,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.deepseek_vl.image_processing_pil_deepseek_vl import (
-    DeepseekVLImageProcessorPil,
-)
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -366,38 +360,6 @@ def smolvlm(
         tie_word_embeddings=tied,
         **_noted(about, image_token_id=tokenizer.convert_tokens_to_ids("<image>")),
     )
-    return save(folder, model_class, settings, tokenizer, processor, torch.float32, seed)
-
-
-def deepseek(
-    folder: str | Path,
-    *,
-    image: int = 24,
-    patch: int = 6,
-    layers: int = 3,
-    tied: bool = False,
-    seed: int = 0,
-    about: dict | None = None,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
-    """Save a random DeepSeek-VL to `folder` and return (model, tokenizer, image_processor)."""
-    tokenizer = word_tokenizer(
-        LLAVA_TEMPLATE.replace("<image>", "<image_placeholder>"), "<image_placeholder>"
-    )
-    settings = DeepseekVLConfig(
-        vision_config=SiglipVisionConfig(
-            hidden_size=24,
-            intermediate_size=48,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            image_size=image,
-            patch_size=patch,
-        ),
-        text_config=LlamaConfig(**language(tokenizer, layers, tied)),
-        tie_word_embeddings=tied,
-        **_noted(about, image_token_id=tokenizer.convert_tokens_to_ids("<image_placeholder>")),
-    )
-    processor = DeepseekVLImageProcessorPil(size={"height": image, "width": image}, min_size=patch)
-    model_class = DeepseekVLForConditionalGeneration
     return save(folder, model_class, settings, tokenizer, processor, torch.float32, seed)
 
 
