@@ -84,7 +84,7 @@ def test_the_page_runs_as_it_stands(page, vlm):
         names["checks"],
         families.check(names["vlm"], names["processor"], PICTURES, QUESTIONS),
     ):
-        assert (checks.works == "yes").all() and len(checks) >= 14, checks.to_string()
+        assert (checks.works == "yes").all() and len(checks) >= 15, checks.to_string()
 
 
 def test_the_adapter_on_the_page_is_the_package_s_own():

@@ -2,38 +2,42 @@
 its member is named."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import shapes
 import whatwhere as ww
 from processors import processor
 from tools.trials import standin
 from whatwhere import families
 from whatwhere.__main__ import main
-from whatwhere.book import rehearsal
-from whatwhere.families import forward, parity
+from whatwhere.families import forward, parity, registry
+from whatwhere.images import View
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def folders(folders):
-    return {family: str(folders / "hub" / family) for family in rehearsal.FAMILIES}
+@pytest.fixture(scope="module", params=["hub/llava", "hub/qwen2_5_vl"])
+def vlm(request, checkpoint):
+    return ww.load(checkpoint(request.param))
 
 
-@pytest.fixture(scope="module", params=["llava", "qwen2_5_vl"])
-def vlm(request, folders):
-    return ww.load(folders[request.param])
+def test_every_family_is_checked(checkpoint):
+    """One that is registered has a line in tests/shapes.py."""
+    configs = [json.loads((checkpoint(name) / "config.json").read_text()) for name in shapes.CHECK]
+    ours = {kind for kind, adapter in registry._known.items() if "whatwhere." in adapter.__module__}
+    assert {config["model_type"] for config in configs} == ours
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("family", rehearsal.FAMILIES)
-def test_a_sound_model_passes_on_a_gpu_and_in_half_precision(folders, family, dtype):
+@pytest.mark.parametrize("name", shapes.CHECK)
+def test_a_sound_model_passes_on_a_gpu_and_in_half_precision(checkpoint, name, dtype):
     with standin.cuda():
-        vlm = ww.load(folders[family], dtype=dtype)
+        vlm = ww.load(checkpoint(name), dtype=dtype)
         assert vlm.device.type == "cuda"
         before = {name: each.clone() for name, each in vlm.model.state_dict().items()}
         attention = [
@@ -42,7 +46,7 @@ def test_a_sound_model_passes_on_a_gpu_and_in_half_precision(folders, family, dt
         ]
         found = families.check(vlm, processor(vlm))
         assert (found.works == "yes").all(), found.to_string()
-        assert len(found) >= 14 and found.what.is_unique
+        assert len(found) >= 15 and found.what.is_unique
         assert all(torch.equal(each, before[name]) for name, each in vlm.model.state_dict().items())
         assert attention == [
             vlm.lm.config._attn_implementation,
@@ -110,6 +114,14 @@ MISTAKES = {  # what is wrong, and a part of the sentence that says so
         dict(seen=lambda own: lambda image: own(image).transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
         "`adapter.seen`",
     ),
+    "a picture said to be padded": (
+        dict(viewed=lambda _: lambda size: View((64, 48), (0, -8, 64, 56))),
+        "A picture of 480 × 320 pixels is not shown as said by `adapter.viewed`",
+    ),
+    "a picture said to be out of sight": (
+        dict(viewed=lambda _: lambda size: View((64, 64), (64, 0, 128, 64))),
+        "Nothing of a picture of 480 × 320 pixels is in the box of `adapter.viewed`",
+    ),
     "LM positions from the end": (
         dict(position_ids=lambda own: lambda inputs: own(inputs).flip(-1)),
         "`adapter.position_ids`",
@@ -168,8 +180,8 @@ def test_a_prompt_is_held_to_that_of_the_family_s_processor(vlm, monkeypatch):
     assert "`adapter.around`" in works["prompt and pixels are the family's own"]
 
 
-def test_what_is_added_in_the_lm_is_checked(folders):
-    vlm = ww.load(folders["qwen3_vl"])
+def test_what_is_added_in_the_lm_is_checked(checkpoint):
+    vlm = ww.load(checkpoint("hub/qwen3_vl"))
     for changed, sentence in (
         (
             dict(connect_extra=turned),
@@ -199,8 +211,8 @@ def test_questions_that_the_processor_would_ask_otherwise_are_found(vlm):
     )
 
 
-def test_other_weights_for_the_words_are_numbers_that_are_none(folders):
-    vlm = ww.load(folders["llava"])
+def test_other_weights_for_the_words_are_numbers_that_are_none(checkpoint):
+    vlm = ww.load(checkpoint("hub/llava"))
     with torch.no_grad():
         vlm.lm_layers[1].mlp.down_proj.weight.mul_(torch.inf)
     works = families.check(vlm).set_index("what").works
@@ -214,15 +226,15 @@ def test_two_pictures_and_two_questions(vlm):
         families.check(vlm, images=[Image.new("RGB", (8, 8))], questions=["what ?"])
 
 
-def test_the_command(folders, capsys, monkeypatch):
-    assert main(["check", folders["qwen2_vl"], "--dtype", "float32"]) == 0
+def test_the_command(checkpoint, capsys, monkeypatch):
+    assert main(["check", str(checkpoint("hub/qwen2_vl")), "--dtype", "float32"]) == 0
     said = capsys.readouterr().out
     assert (
         "visual tokens are the model's own, in its order: yes" in said and "float32 on cpu" in said
     )
     for part in (forward, parity):
         monkeypatch.setattr(part, "ALLOWED", dict.fromkeys(part.ALLOWED, -1.0))
-    assert main(["check", folders["qwen2_vl"]]) == 1
+    assert main(["check", str(checkpoint("hub/qwen2_vl"))]) == 1
     assert main(["check", "toy-lava"]) == 1 and "did you mean" in capsys.readouterr().err
 
 

@@ -686,8 +686,8 @@ class VLM:
         )
         if image not in ids:
             raise ValueError(
-                f"The chat template writes no {self.tokenizer.decode([image])!r}, so that an "
-                "image has no place in it."
+                f"The chat template writes no {self.tokenizer.decode([image])!r}, the visual token "
+                "by the model's config, so that an image has no place in it."
             )
         if ids.count(image) > 1:
             raise ValueError(

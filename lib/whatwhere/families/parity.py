@@ -26,7 +26,7 @@ from ..files import first_line
 from ..finite import NotFinite
 from .adapter import check_members
 from .forward import ALLOWED, Found, Run, all_layers, distance, verdict
-from .shapes import corners, shapes
+from .shapes import corners, shapes, viewed
 
 if TYPE_CHECKING:
     from ..models import VLM
@@ -80,6 +80,7 @@ def check(
         "a batch gives what single prompts give": lambda: _batch(vlm, images, questions),
         "greedy answers are the likeliest words, one by one": lambda: _answer(vlm, *first),
         "patches are in raster order, in the picture's corners": lambda: corners(vlm, QUESTIONS[0]),
+        "pictures that are no squares are shown as `viewed` says": lambda: viewed(vlm),
     }
     if processor is not None:
         own = "prompt and pixels are the family's own"

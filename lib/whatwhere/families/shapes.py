@@ -18,6 +18,8 @@ from .forward import Found, listen
 if TYPE_CHECKING:
     from ..models import VLM
 
+MOVED = 0.25  # visual tokens that what is shown may be from where `viewed` says
+VIEWED = "`adapter.viewed`, whose part is how pictures are resized, cropped and padded."
 PAINTED = 0.8  # of the change that a painted cell makes, its own token holds at least
 
 
@@ -148,6 +150,34 @@ def corners(vlm: "VLM", question: str) -> Found:
         wrong = "The grid that is found from positions in the LM is not that of the picture"
         return f"{wrong}: `adapter.grid_at`.", ""
     return "yes", f"{min(shares):.0%} of the change in its own token"
+
+
+def viewed(vlm: "VLM") -> Found:
+    """Are pictures that are no squares shown as `viewed` says?
+
+    Red grows to the right and green downwards: a colour says where in the picture it is from.
+    """
+    apart = 0.0  # visual tokens
+    for size in ((480, 320), (320, 480)):
+        y, x = np.indices(size[::-1]) + 0.5
+        ramps = np.stack([255 * x / size[0], 255 * y / size[1], 0 * x], axis=-1)
+        image = Image.fromarray(ramps.astype(np.uint8))
+        shown, view = np.asarray(vlm.adapter.seen(image), float), vlm.adapter.viewed(size)
+        # where all is seen, any size may stand for it
+        scale = np.divide(view.size, shown.shape[1::-1]) if view.whole else np.ones(2)
+        start, end = np.array(view.box[:2]), np.array(view.box[2:])
+        pixels = np.moveaxis(np.indices(shown.shape[:2])[::-1], 0, -1) + 0.5
+        places = pixels * scale + start  # in the resized picture
+        inside = ((places > 0) & (places < view.size) & (places < end)).all(-1)  # no padding
+        picture = f"picture of {size[0]} × {size[1]} pixels"
+        if not inside.any():
+            return f"Nothing of a {picture} is in the box of {VIEWED}", ""
+        token = (end - start) / vlm.patch_grid(image)[::-1]
+        moved = np.abs(shown[..., :2] / 255 * view.size - places) / token
+        apart = max(apart, moved[inside].max())
+        if apart > MOVED:
+            return f"A {picture} is not shown as said by {VIEWED}", f"{apart:.2g} visual tokens"
+    return "yes", f"{apart:.2g} visual tokens"
 
 
 def _painted(plain: Image.Image, top: float, left: float, high: float, wide: float) -> Image.Image:

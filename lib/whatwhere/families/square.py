@@ -16,7 +16,8 @@ class Square(Adapter):
     """One grid of `side` × `side` patches in raster order, m × m of them merged into a token.
 
     A family says with which arguments its image processor runs (`_processed`) and what its
-    connector makes of a state (`connect`), and sets in `__init__` what has no default.
+    connector makes of a state (`connect`), and sets in `__init__` what has no default. One that
+    crops or pads pictures says so in a `viewed` of its own.
     """
 
     side: int
