@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import benchmarks
 from ..benchmarks.files import Folder, field
 from ..images import read as read_image
@@ -50,9 +52,9 @@ def read(folder: str | Path) -> list[Photograph]:
            "relations": [["mug", "on", "book"]]}]}
 
     Pixels are counted from the top left corner of the picture as one sees it. A box is left, top,
-    right, bottom; an outline goes once around, and `outlines` has several for one that is hidden
-    in part. A relation names its things by their words, or by their numbers from 0 where a word
-    stands twice.
+    right, bottom; an outline goes once around; `outlines` has several for one that is hidden in
+    part; `mask` names a picture of the same size that is white where the thing is. A relation names
+    its things by their words, or by their numbers from 0 where a word stands twice.
 
     Raises:
         FileNotFoundError or ValueError: with a sentence that names the file and the entry.
@@ -75,10 +77,10 @@ def _own(files, row, at):
     things = []
     for m, entry in enumerate(field(row, "things", list, at)):
         where = f"Thing {m} of {at}"
-        regions = [key for key in ("box", "outline", "outlines") if key in entry]
+        regions = [key for key in ("box", "outline", "outlines", "mask") if key in entry]
         if len(regions) != 1:
             raise ValueError(
-                f"{where} has a box, an outline or outlines: one of the three, and it has "
+                f"{where} has a box, an outline, outlines or a mask: one of them, and it has "
                 f"{' and '.join(regions) or 'none'}."
             )
         things.append(
@@ -88,6 +90,7 @@ def _own(files, row, at):
                 tuple(_words(entry, "also", where)),
                 entry.get("box"),
                 entry.get("outlines") or ([entry["outline"]] if "outline" in entry else ()),
+                _painted(files, entry["mask"], where) if "mask" in entry else None,
             )
         )
     words = [thing.category for thing in things]
@@ -101,6 +104,16 @@ def _own(files, row, at):
         a, b = (_index(named, words, at) for named in (relation[0], relation[2]))
         relations[a, b] = relation[1]
     return _photograph(f"{files.path.name}/{name}", path, size, things, relations, at)
+
+
+def _painted(files, name, where):
+    """(height, width) booleans: where a picture is white rather than black."""
+    if not isinstance(name, str):
+        raise ValueError(f"{where}: its mask is the name of a picture, not {name!r}.")
+    try:
+        return np.array(read_image(files.picture(name)).convert("L")) > 127
+    except (OSError, ValueError) as error:
+        raise type(error)(f"{where}: its mask cannot be read. {error}") from error
 
 
 def _words(entry, name, where):
