@@ -84,7 +84,7 @@ def read(image: ImageLike) -> Image.Image:
             raise ValueError("No bytes were given, so there is no image to read.")
         return _decode(BytesIO(bytes(image)), "the bytes given")
     if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
-        return _decode(BytesIO(_fetch(image)), image)
+        return _decode(BytesIO(fetch(image)), image)
     if isinstance(image, str) and "://" in image:
         raise ValueError(f"The address '{image}' is not http or https; an image is {ACCEPTED}.")
     if isinstance(image, (str, Path)):
@@ -208,7 +208,7 @@ def _damage_in_words(name):
         raise ValueError(f"The image '{name}' is damaged or cut short ({error}).") from None
 
 
-def _fetch(address):
+def fetch(address):
     """The bytes at an http(s) address, at most LARGEST of them."""
     try:
         parts = urlsplit(address)
