@@ -114,8 +114,8 @@ class Run:
             who = "`adapter.connect_extra` or `extra_depths`"
             return f"What is added in the LM's first layers is not the model's: {who}."
         for depth, state in enumerate(self.heard["vit"]):
-            made = torch.cat(list(adapter.connect(state, self.inputs)))
-            if depth != adapter.depth and distance(made.to(theirs), theirs) <= near:
+            connected = torch.cat(list(adapter.connect(state, self.inputs)))
+            if depth != adapter.depth and distance(connected.to(theirs), theirs) <= near:
                 wrong = f"The model's connector reads ViT depth {depth}"
                 return f"{wrong}, and `adapter.depth` says {adapter.depth}."
         order = torch.cdist(ours.double(), theirs.double()).argmin(1)
@@ -150,17 +150,17 @@ class Run:
     def lens(self) -> Found:
         vlm = self.vlm
         logits = self.heard["logits"][0, self.places][vlm.adapter.leading :]
-        own = logits.float().softmax(-1).cpu()
+        expected = logits.float().softmax(-1).cpu()
         maps = lens.token_maps(
             vlm, self.image, self.question, vlm.n_layers, [vlm.last_depth], top_k=1
         )
         ids = torch.from_numpy(maps.top_ids).reshape(-1, 1)
         probabilities = torch.from_numpy(maps.probabilities).flatten()
-        if len(probabilities) != len(own):
+        if len(probabilities) != len(expected):
             wrong = "There are more or fewer patches on the map than visual tokens in the prompt"
             return f"{wrong}: `adapter.grids`.", ""
-        by_word = distance(probabilities, own.gather(-1, ids)[:, 0])
-        apart = np.maximum(by_word, distance(probabilities, own.amax(-1)))
+        by_word = distance(probabilities, expected.gather(-1, ids)[:, 0])
+        apart = np.maximum(by_word, distance(probabilities, expected.amax(-1)))
         wrong = "The lens gives other words than the model's own logits: see the rows above."
         return verdict(vlm, apart, wrong)
 

@@ -69,5 +69,5 @@ class Square(Adapter):
 
     def patches(self, hidden: Tensor, pixels: Pixels) -> list[Tensor]:
         (n, _), m = self._grid, self.merge
-        own = hidden[:, int(self._class_token) :]
-        return list(own.unflatten(1, (n, m, n, m)).transpose(2, 3).flatten(3).flatten(1, 2))
+        state = hidden[:, int(self._class_token) :]
+        return list(state.unflatten(1, (n, m, n, m)).transpose(2, 3).flatten(3).flatten(1, 2))
