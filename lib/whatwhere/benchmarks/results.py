@@ -183,10 +183,8 @@ def gain(before: Result, after: Result) -> Score:
             "A gain is between two results of the same questions; these differ in what was asked."
         )
     record = known(before.settings["benchmark"])
-    (right_before, n), (right_after, _) = (
+    (old, n), (new, _) = (
         headline(result.rows, bool(record.parts), record.counted) for result in (before, after)
     )
-    value, low, high = stats.interval(
-        lambda b, a, c: macro(a, c) - macro(b, c), right_before, right_after, n
-    )
+    value, low, high = stats.interval(lambda b, a, c: macro(a, c) - macro(b, c), old, new, n)
     return Score(float(value), float(low), float(high), len(after.rows))
