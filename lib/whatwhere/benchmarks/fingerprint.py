@@ -58,7 +58,7 @@ def _described(value, home, ancestors):
         return ["model", identity.of(value)]
     if id(value) in ancestors:
         return ["again", ancestors.index(id(value))]
-    describe = partial(_described, home=home, within=(*ancestors, id(value)))
+    describe = partial(_described, home=home, ancestors=(*ancestors, id(value)))
     if kind in (list, tuple):
         return [kind.__name__, *map(describe, value)]
     if kind is dict:
