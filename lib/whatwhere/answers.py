@@ -189,18 +189,18 @@ class Exam:
                     "`questions(kinds)`: "
                     "give them with their answers, Exam(vlm, images, questions, answers)."
                 )
-        asked = [
+        rows = [
             (n, f, image, question)
             for n, (scene, image) in enumerate((scene, scene.image) for scene in listed)
             for f, kinds in enumerate(families.values())
             for question in scene.questions(kinds)
         ]
-        if not asked:
+        if not rows:
             raise ValueError(
                 f"None of these {len(listed)} scenes has a question of "
                 f"{', '.join(families) or 'no kind'}."
             )
-        scene_numbers, family_numbers, images, questions = map(list, zip(*asked))
+        scene_numbers, family_numbers, images, questions = map(list, zip(*rows))
         exam = cls(vlm, images, [q.text for q in questions], [q.answer for q in questions], shared)
         exam.at, exam.counts = (
             (scene_numbers, family_numbers),
@@ -263,11 +263,8 @@ def loss(
 ) -> np.ndarray:
     """(3,): points of accuracy lost on average over families, with the 95% interval of the paired
     difference over scenes."""
-    return np.array(
-        interval(
-            lambda b, a, n: 100 * (accuracy(b, n, families) - accuracy(a, n, families)),
-            before,
-            after,
-            counts,
-        )
-    )
+
+    def points(before, after, counts):
+        return 100 * (accuracy(before, counts, families) - accuracy(after, counts, families))
+
+    return np.array(interval(points, before, after, counts))

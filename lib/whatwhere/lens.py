@@ -210,17 +210,12 @@ def token_maps(
             default as many as a wide LM keeps small in memory.
         decoder: a `compress.Decoder` to read with; it reads layer 0, so that no LM block is run.
     """
-    if isinstance(image, (list, tuple)):
-        grids = {vlm.patch_grid(picture) for picture in image}
-        if len(grids) > 1:  # unequal lengths: one at a time
-            return [
-                token_maps(vlm, picture, prompt, layer, depths, top_k, norm, batch_size, decoder)
-                for picture in image
-            ]
-        return _token_maps(
-            vlm, list(image), prompt, layer, depths, top_k, norm, batch_size, decoder
-        )
-    return _token_maps(vlm, [image], prompt, layer, depths, top_k, norm, batch_size, decoder)[0]
+    options = prompt, layer, depths, top_k, norm, batch_size, decoder
+    if not isinstance(image, (list, tuple)):
+        return _token_maps(vlm, [image], *options)[0]
+    if len({vlm.patch_grid(picture) for picture in image}) > 1:  # unequal lengths: one at a time
+        return [_token_maps(vlm, [picture], *options)[0] for picture in image]
+    return _token_maps(vlm, list(image), *options)
 
 
 def _token_maps(vlm, images, prompt, layer, depths: Any, top_k, norm, batch_size, decoder):

@@ -187,10 +187,10 @@ def find(name: str | Path) -> str:
         return _complete(folder)
     try:
         folder = Path(name).expanduser()
-        there = folder.is_dir()
+        is_folder = folder.is_dir()
     except (OSError, RuntimeError):  # a name too long for a folder, the home of nobody
-        there = False
-    if there:
+        is_folder = False
+    if is_folder:
         return _complete(folder)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and name[0] not in "./":
         return name

@@ -765,10 +765,10 @@ class VLM:
         named = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
         return next((token for token in named if token is not None and token < rows), 0)
 
-    def _say_what_it_knows(self, given, image):
+    def _say_what_it_knows(self, original, image):
         """An organism has seen one small world; say so, once, when it is shown something else."""
         size = self.about.get("image_size", image.width)
-        foreign = isinstance(given, (str, Path)) or image.size != (size, size)
+        foreign = isinstance(original, (str, Path)) or image.size != (size, size)
         if foreign and self.about.get("organism") and not self._warned:
             self._warned = True
             warnings.warn(

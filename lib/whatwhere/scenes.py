@@ -277,28 +277,30 @@ def existence(scenes: Iterable[Scene], kind: str = "random") -> list[list[tuple[
     present = [list(dict.fromkeys(thing.category for thing in scene.things)) for scene in scenes]
     common = Counter(chain.from_iterable(present))
     ranks: dict[str, Callable] = {
-        "random": lambda there: dict.fromkeys(common, 0),
-        "popular": lambda there: common,
-        "adversarial": lambda there: Counter(
-            chain.from_iterable(words * len({*words} & {*there}) for words in present)
+        "random": lambda categories: dict.fromkeys(common, 0),
+        "popular": lambda categories: common,
+        "adversarial": lambda categories: Counter(
+            chain.from_iterable(words * len({*words} & {*categories}) for words in present)
         ),
     }
     if kind not in ranks:
         raise ValueError(f"Absentees are {', '.join(ranks)}; got {kind!r}.")
     questions = []
-    for scene, there in zip(scenes, present):
+    for scene, categories in zip(scenes, present):
         own_existence = getattr(scene, "existence", None)
         if own_existence is not None:
             questions.append(
                 [(str(word), bool(is_there)) for word, is_there in own_existence(kind)]
             )
             continue
-        rank, rnd = ranks[kind](there), random.Random(f"existence/{kind}/{scene.id}")
-        absent = sorted(set(common) - set(there), key=lambda word: (-rank[word], word))
+        rank, rnd = ranks[kind](categories), random.Random(f"existence/{kind}/{scene.id}")
+        absent = sorted(set(common) - set(categories), key=lambda word: (-rank[word], word))
         if kind != "random":
             absent = absent[:3]
         questions.append(
-            [(rnd.choice(there), True), (rnd.choice(absent), False)] if there and absent else []
+            [(rnd.choice(categories), True), (rnd.choice(absent), False)]
+            if categories and absent
+            else []
         )
     return questions
 

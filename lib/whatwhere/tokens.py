@@ -161,11 +161,11 @@ def forms(
     """
     words = list(dict.fromkeys([words] if isinstance(words, str) else words))
     lower = [token.lower() for token in vocabulary]
-    known = set(lower)
+    lexicon = set(lower)
     # {token: {word: how near it is to the word: itself 0, plural 1, piece 2}}
     spelled: dict[str, dict[str, int]] = {}
     for word in words:
-        for token, distance in _spellings(word.lower(), known, tokenizer).items():
+        for token, distance in _spellings(word.lower(), lexicon, tokenizer).items():
             spelled.setdefault(token, {})[word] = distance
     collisions = {
         token: tuple(near)
@@ -184,17 +184,17 @@ def forms(
     return Forms(ids_of_word, collisions, tuple(word for word in words if word not in ids_of_word))
 
 
-def _spellings(word, known, tokenizer):
+def _spellings(word, lexicon, tokenizer):
     """{token: 0, 1 or 2}: the word itself and its plurals, where they are tokens; or else the first
     pieces it is split into."""
-    tokens = {form: n for form, n in ((_plural(word), 1), (word, 0)) if form in known}
+    tokens = {form: n for form, n in ((_plural(word), 1), (word, 0)) if form in lexicon}
     if word in tokens or tokenizer is None or not word.isalpha():
         return tokens
     for ids in tokenizer([word, " " + word], add_special_tokens=False)["input_ids"]:
         pieces = (tokenizer.decode([n]).strip().lower() for n in ids)
         # the blank before a word may be a token of its own
         piece = next(filter(None, pieces), "")
-        if len(piece) >= max(LONG, len(word) / 2) and word.startswith(piece) and piece in known:
+        if len(piece) >= max(LONG, len(word) / 2) and word.startswith(piece) and piece in lexicon:
             tokens.setdefault(piece, 2)
     return tokens
 

@@ -233,8 +233,8 @@ def _scaling(scale: Any) -> dict[str, Any] | None:
         named = dict(zip(("alpha", "p"), scale))
     if named is None:
         return None
-    known = isinstance(named, dict) and set(named) in ({"alpha", "p"}, {"alpha", "k", "c"})
-    if not known or not all(isinstance(number, Real) for number in named.values()):
+    fits = isinstance(named, dict) and set(named) in ({"alpha", "p"}, {"alpha", "k", "c"})
+    if not fits or not all(isinstance(number, Real) for number in named.values()):
         raise ValueError(
             "scale is two numbers, alpha and p, or a dictionary of alpha, k and c, the "
             f"sigmoid's; not {scale!r}."

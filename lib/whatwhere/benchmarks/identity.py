@@ -194,11 +194,11 @@ def _odd():
     return numbers << np.uint32(1) | np.uint32(1)
 
 
-def decoder(made: Decoder) -> str:
+def decoder(reader: Decoder) -> str:
     """A short name for a visual decoder: its weights, and its words, which say what is equal and
     what is punctuation."""
-    texts = list(map(str, getattr(made, "texts", made.words)))
-    return short([checksum({"weight": made.weight}), texts])
+    texts = list(map(str, getattr(reader, "texts", reader.words)))
+    return short([checksum({"weight": reader.weight}), texts])
 
 
 def method(compressed: dict[str, Any]) -> Any:

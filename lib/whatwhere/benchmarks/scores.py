@@ -72,8 +72,8 @@ def headline(
 
 def macro(sums: np.ndarray, counts: np.ndarray) -> float:
     """The mean of the parts' shares, of what `headline` gives."""
-    asked = counts.sum(0) > 0  # a draw of few groups may leave a part out
-    return float(np.mean(sums.sum(0)[asked] / counts.sum(0)[asked]))
+    drawn = counts.sum(0) > 0  # a draw of few groups may leave a part out
+    return float(np.mean(sums.sum(0)[drawn] / counts.sum(0)[drawn]))
 
 
 def _mean(rows):

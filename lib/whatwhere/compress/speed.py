@@ -167,11 +167,11 @@ def peak(device: torch.device) -> Iterator[list[float]]:
     if not (statm := Path("/proc/self/statm")).is_file():
         yield most
         return
-    over, seen = Event(), [_resident(statm)]
+    over, resident = Event(), [_resident(statm)]
 
     def watch():
         while not over.wait(0.002):
-            seen.append(_resident(statm))
+            resident.append(_resident(statm))
 
     thread = Thread(target=watch, daemon=True)
     thread.start()
@@ -180,7 +180,7 @@ def peak(device: torch.device) -> Iterator[list[float]]:
     finally:
         over.set()
         thread.join()
-    most[0] = max(seen) - seen[0]
+    most[0] = max(resident) - resident[0]
 
 
 def _resident(statm):

@@ -127,15 +127,15 @@ class Run:
         return None
 
     def layers(self) -> Found:
-        given, vlm = self.heard["given"], self.vlm
-        positions, theirs = vlm.position_ids(self.inputs), given.get("position_ids")
+        lm_inputs, vlm = self.heard["given"], self.vlm
+        positions, theirs = vlm.position_ids(self.inputs), lm_inputs.get("position_ids")
         if theirs is not None:
             theirs = theirs[-3:] if theirs.ndim == 3 and positions.ndim == 3 else theirs
             fits = theirs.shape[-1] == positions.shape[-1]
             if not fits or not torch.equal(theirs.expand_as(positions).to(positions), positions):
                 return "The model gives its LM other positions: `adapter.position_ids`.", ""
         ours = vlm.lm_hidden(
-            vlm.adapter.pack(given), self.inputs["attention_mask"], positions, all_layers(vlm)
+            vlm.adapter.pack(lm_inputs), self.inputs["attention_mask"], positions, all_layers(vlm)
         )
         apart, first = along(vlm, ours, self.heard["lm"])
         wrong = f"The LM's states differ from layer {first} on"

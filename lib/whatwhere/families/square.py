@@ -45,8 +45,8 @@ class Square(Adapter):
 
     def viewed(self, size: tuple[int, int]) -> View:
         """Squeezed, all of it but what does not fill a last patch, on the right and below."""
-        shown = self.side * self._patch
-        return View((self._image, self._image), (0, 0, shown, shown))
+        side = self.side * self._patch
+        return View((self._image, self._image), (0, 0, side, side))
 
     def grids(self, pixels: Pixels) -> list[Grid]:
         return [self._grid] * len(pixels["pixel_values"])
