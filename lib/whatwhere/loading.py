@@ -215,9 +215,9 @@ def _model(model_class, source, name, config, device, dtype, revision, telling):
     ):
         settings = model_class.config_class.from_dict(deepcopy(config))
     path = hub.part_of(source, name, "generation_config.json", revision)
-    listed = read_json(path) if path else config | {"_from_model_config": True}
+    generation_settings = read_json(path) if path else config | {"_from_model_config": True}
     with telling(f"The generation_config.json of '{name}' is damaged. {AGAIN}"):
-        generation = GenerationConfig.from_dict(dict(listed))
+        generation = GenerationConfig.from_dict(dict(generation_settings))
     _check_index(source, name, revision)
     unread = partial(_unread, name, method)
     with _quiet(without_bar=is_folder):

@@ -126,16 +126,13 @@ class Runner:
         # not False: TQDM_DISABLE may say so for all
         quiet: dict[str, Any] = {} if progress and mine.rank == 0 else {"disable": True}
         bar = tqdm(total=sum(len(b) for _, b in share), initial=n_done, unit="question", **quiet)
-        new_rows = []
-        with (
-            bar,
-            _appending(folder, mine.rank) if folder else nullcontext(new_rows.extend) as keep,
-        ):
+        added = []
+        with bar, _appending(folder, mine.rank) if folder else nullcontext(added.extend) as keep:
             for n, batch in open_:
                 answered = self._answered(n, batch)
                 keep([row for row in answered if row["id"] not in done])
                 bar.update(len(batch))
-        return new_rows
+        return added
 
     def _answered(self, n, batch):
         """The rows of one batch, in as many parts as fit into memory."""
