@@ -125,8 +125,8 @@ def _try_out(parts, name, family, telling):
         if whole and weight.numel() and not torch.stack(torch.aminmax(weight)).isfinite().all():
             raise ValueError(
                 f"The weights of '{name}' hold what is no finite number in {weight.dtype}, "
-                f"'{part}' for one. Take another dtype; "
-                "or, if they are damaged, fetch or train them again."
+                f"'{part}' for one. Take another dtype; or, if they are damaged, fetch or train "
+                "them again."
             )
     grey = Image.new("RGB", (64, 64), "grey")
 
@@ -180,9 +180,8 @@ def find(name: str | Path) -> str:
         if folder is None:
             raise FileNotFoundError(
                 f"The organism '{name}' is neither in this installation of whatwhere nor in a "
-                "clone around "
-                f"{Path.cwd()}, under data/models/. Install the package anew, or work inside a "
-                "clone of the book's repository."
+                f"clone around {Path.cwd()}, under data/models/. Install the package anew, or work "
+                "inside a clone of the book's repository."
             )
         return _complete(folder)
     try:

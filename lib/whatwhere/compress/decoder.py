@@ -290,8 +290,7 @@ def distil(
     if not 0 <= alpha <= 1 or temperature <= 0 or epochs < 1 or not len(taught):
         raise ValueError(
             "α is from 0 to 1, τ above 0, and there is an epoch and a lesson at least, not α "
-            f"{alpha!r}, τ {temperature!r}, "
-            f"{epochs!r} epochs, {len(taught)} lessons."
+            f"{alpha!r}, τ {temperature!r}, {epochs!r} epochs, {len(taught)} lessons."
         )
     check_count("batch", batch)
     about = {

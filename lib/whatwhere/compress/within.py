@@ -35,8 +35,7 @@ POSITIONS = ("kept", "renumbered")
 LENGTHS = ("dropped", "kept")
 ONCE = (
     "A compression shortens whole prompts, once, into an empty cache: leave one `with "
-    "compress.compressed(…)` before the next, "
-    "and start each conversation anew."
+    "compress.compressed(…)` before the next, and start each conversation anew."
 )
 
 
@@ -174,16 +173,15 @@ def _layer(vlm, way):
     if way.place not in known:
         raise ValueError(
             f"The place of method '{way.name}' is {way.place!r}; {vlm.name} can be given fewer "
-            "tokens from 'LM 0', what the "
-            f"connector gives, to '{known[-1]}', before the last block. (In the ViT no token is "
-            "left out yet.)"
+            f"tokens from 'LM 0', what the connector gives, to '{known[-1]}', before the last "
+            "block. (In the ViT no token is left out yet.)"
         )
     layer, added = known.index(way.place), len(vlm.adapter.extra_depths)
     if 0 < layer < added:
         raise ValueError(
             f"{vlm.name} adds more of the picture to its visual tokens after LM blocks 1 to "
-            f"{added} (DeepStack): method "
-            f"'{way.name}' can drop tokens at 'LM 0' or from 'LM {added}' on, not at {way.place!r}."
+            f"{added} (DeepStack): method '{way.name}' can drop tokens at 'LM 0' or from 'LM "
+            f"{added}' on, not at {way.place!r}."
         )
     return layer
 
@@ -427,8 +425,8 @@ class _Shortener:
         if shown is None:
             raise ValueError(
                 "A choice by the ViT's states needs the picture, and the ViT did not run inside "
-                "this context: give the model "
-                "the picture, not visual tokens that were made before (as an exam does)."
+                "this context: give the model the picture, not visual tokens that were made "
+                "before (as an exam does)."
             )
         args, named = shown
         pixels = {"pixel_values": args[0] if args else named["pixel_values"]}
