@@ -225,16 +225,16 @@ def _distil(chosen):
     root, wanted = Path(chosen.pictures), chosen.limit
     if wanted is not None:
         check_count("--limit", wanted)
-    found = sorted(
+    candidates = sorted(
         path
         for path in root.rglob("*")
         if path.suffix.lower() in PICTURES and not _hidden(path.relative_to(root))
     )
-    if not found:
+    if not candidates:
         raise FileNotFoundError(f"'{root}' holds no pictures ({', '.join(PICTURES)}).")
     vlm = loading.load(chosen.model, dtype=chosen.dtype)
     paths, skipped = [], 0
-    for path in found:
+    for path in candidates:
         if len(paths) == wanted:
             break
         try:
@@ -265,10 +265,10 @@ def _check(chosen):
 
     vlm = loading.load(chosen.model, device=chosen.device, dtype=chosen.dtype)
     print(vlm)
-    found = families.check(vlm)
-    for what, works, measured in found.itertuples(index=False):
+    table = families.check(vlm)
+    for what, works, measured in table.itertuples(index=False):
         print(f"{what}: {works}{f' ({measured})' if measured else ''}")
-    return int((found.works != "yes").any())
+    return int((table.works != "yes").any())
 
 
 def _table(chosen):
@@ -277,12 +277,9 @@ def _table(chosen):
     runs = []
     for run in chosen.runs:
         # a shell on Windows leaves * to the command
-        several = (
-            sorted(each for each in glob(run) if Path(each).is_dir())
-            if has_magic(run) and not Path(run).exists()
-            else []
-        )
-        runs += several or [run]
+        is_pattern = has_magic(run) and not Path(run).exists()
+        folders = sorted(path for path in glob(run) if Path(path).is_dir()) if is_pattern else []
+        runs += folders or [run]
     print(benchmarks.compare(runs).to_string(index=False))
 
 

@@ -51,9 +51,8 @@ def chances(
             "The ViT is being changed, and `visual` is what it gave before: leave that out, and "
             "it runs again."
         )
-    tokens = vlm.token_ids(options)
-    first = [ids[0] if ids else None for ids in tokens]
-    if None in first or not first or len(set(first)) < len(first):
+    first_ids = [ids[0] if ids else None for ids in vlm.token_ids(options)]
+    if None in first_ids or not first_ids or len(set(first_ids)) < len(first_ids):
         raise ValueError(
             "Options are words that begin with different tokens; "
             f"{', '.join(map(repr, options)) or 'none'} do not."
@@ -62,9 +61,8 @@ def chances(
         vlm.embed(inputs, visual), inputs["attention_mask"], vlm.position_ids(inputs)
     )
     last = vlm.lm(**named, use_cache=False).last_hidden_state[:, -1]
-    return check_finite(vlm.unembedding(last).float().softmax(-1), "the words that may come next")[
-        :, first
-    ].cpu()
+    next_word = vlm.unembedding(last).float().softmax(-1)
+    return check_finite(next_word, "the words that may come next")[:, first_ids].cpu()
 
 
 class Exam:
@@ -109,32 +107,35 @@ class Exam:
                 "its would ever end."
             )
         self.due = vlm.token_ids(answers)
-        asked = {}  # the questions about each image
+        by_image = {}  # numbers of the questions about each image
         for n, image in enumerate(images):
-            asked.setdefault(id(image), []).append(n)
-        asked = list(asked.values())
-        for start in range(0, len(asked), AT_ONCE):
-            about = asked[start : start + AT_ONCE]
-            looked = [images[ns[0]] for ns in about]
-            visual = [each[0] for each in vlm.visual(vlm.prepare(looked, ""), [vlm.last_depth])]
+            by_image.setdefault(id(image), []).append(n)
+        by_image = list(by_image.values())
+        for first in range(0, len(by_image), AT_ONCE):
+            batch = by_image[first : first + AT_ONCE]
+            pictures = [images[ns[0]] for ns in batch]
+            inputs = vlm.prepare(pictures, "")
+            visual = [tokens[0] for tokens in vlm.visual(inputs, [vlm.last_depth])]
             if shared:
-                self._add(looked, [""] * len(about), visual, about, questions)
+                self._add(pictures, [""] * len(batch), visual, batch, questions)
                 continue
-            single = [(n, seen) for ns, seen in zip(about, visual) for n in ns]
-            for part in (single[i : i + batch_size] for i in range(0, len(single), batch_size)):
-                ns, seen = zip(*part)
+            single = [(n, tokens) for ns, tokens in zip(batch, visual) for n in ns]
+            for start in range(0, len(single), batch_size):
+                ns, tokens = zip(*single[start : start + batch_size])
                 self._add(
                     [images[n] for n in ns],
                     [questions[n] for n in ns],
-                    list(seen),
+                    list(tokens),
                     [[n] for n in ns],
                 )
 
-    def _add(self, images, prompts, visual, about, questions=None):
+    def _add(self, images, prompts, visual, by_image, questions=None):
         """A batch: what the LM is given first, once for each image; then what it is fed, for each
         question about it.
 
-        Without `questions` the prompts ask already, and only the answer is left to be fed.
+        Args:
+            by_image: for each image the numbers of the questions about it.
+            questions: without them the prompts ask already, and only the answer is left to be fed.
         """
         vlm = self.vlm
         inputs = vlm.prepare(images, prompts)
@@ -143,21 +144,19 @@ class Exam:
             inputs["attention_mask"],
             inputs["input_ids"],
         )
-        width, rows = max(map(len, about)), []
+        width, rows = max(map(len, by_image)), []
         if questions is not None:
             # of all rows: they end alike, and padding is on the left
             end = places.find(vlm, ids).end[0]
             positions, mask, ids = positions[..., :end], mask[:, :end], ids[:, :end]
-        for ns in about:
-            asked = [vlm.after_image(questions[n]) if questions is not None else [] for n in ns]
-            rows += [(n, len(ask), ask + self.due[n]) for n, ask in zip(ns, asked)]
+        for ns in by_image:
+            for n in ns:
+                question_ids = [] if questions is None else vlm.after_image(questions[n])
+                rows.append((n, len(question_ids), question_ids + self.due[n]))
             rows += [(None, 0, [])] * (width - len(ns))  # as many for each image: some are nobody's
         longest = max(len(fed) for *_, fed in rows)
-        fed = torch.tensor(
-            [fed + [0] * (longest - len(fed)) for *_, fed in rows],
-            dtype=torch.long,
-            device=mask.device,
-        )
+        padded = [fed + [0] * (longest - len(fed)) for *_, fed in rows]
+        fed = torch.tensor(padded, dtype=torch.long, device=mask.device)
         self.batches.append(
             ({"input_ids": ids}, visual, mask, positions, [row[:2] for row in rows], fed, width)
         )
@@ -181,28 +180,31 @@ class Exam:
             ValueError: for scenes without `questions(kinds)`, and where there is no question of
                 these kinds.
         """
-        known: list[Any] = checked(scenes)  # which may be an iterator, as `world.scenes` is
-        for scene in known:
+        listed: list[Any] = checked(scenes)  # which may be an iterator, as `world.scenes` is
+        for scene in listed:
             if not hasattr(scene, "questions"):
                 raise ValueError(
                     f"Scene {scene.id} has no questions of its own, by a method "
                     "`questions(kinds)`: give them with their answers, Exam(vlm, images, "
                     "questions, answers)."
                 )
-        asked = [
+        rows = [
             (n, f, image, question)
-            for n, (scene, image) in enumerate((scene, scene.image) for scene in known)
+            for n, (scene, image) in enumerate((scene, scene.image) for scene in listed)
             for f, kinds in enumerate(families.values())
             for question in scene.questions(kinds)
         ]
-        if not asked:
+        if not rows:
             raise ValueError(
-                f"None of these {len(known)} scenes has a question of "
+                f"None of these {len(listed)} scenes has a question of "
                 f"{', '.join(families) or 'no kind'}."
             )
-        at, family, images, questions = map(list, zip(*asked))
+        scene_numbers, family_numbers, images, questions = map(list, zip(*rows))
         exam = cls(vlm, images, [q.text for q in questions], [q.answer for q in questions], shared)
-        exam.at, exam.counts = (at, family), np.zeros((len(known), len(families)))
+        exam.at, exam.counts = (
+            (scene_numbers, family_numbers),
+            np.zeros((len(listed), len(families))),
+        )
         np.add.at(exam.counts, exam.at, 1.0)
         return exam
 
@@ -229,7 +231,7 @@ class Exam:
                 cache.batch_repeat_interleave(width)
                 following = positions.reshape(-1, *mask.shape).amax((0, 2))[:, None] + 1
                 mask, following, hidden = (
-                    each.repeat_interleave(width, 0) for each in (mask, following, hidden)
+                    tensor.repeat_interleave(width, 0) for tensor in (mask, following, hidden)
                 )
                 named = {
                     "inputs_embeds": self.vlm.model.get_input_embeddings()(fed),
@@ -240,9 +242,9 @@ class Exam:
                     [hidden, lm(**named, past_key_values=cache, use_cache=True).last_hidden_state],
                     1,
                 )
-            best, said = self.vlm.unembedding(hidden).max(-1)
+            best, answer_ids = self.vlm.unembedding(hidden).max(-1)
             check_finite(best, "the logits of an answer")
-            for (n, start), row in zip(rows, said.tolist()):
+            for (n, start), row in zip(rows, answer_ids.tolist()):
                 if n is not None:
                     end = start + len(self.due[n])
                     right[n] = row[start:end] == self.due[n] and row[end] in self.vlm.ends
@@ -260,11 +262,8 @@ def loss(
 ) -> np.ndarray:
     """(3,): points of accuracy lost on average over families, with the 95% interval of the paired
     difference over scenes."""
-    return np.array(
-        interval(
-            lambda b, a, n: 100 * (accuracy(b, n, families) - accuracy(a, n, families)),
-            before,
-            after,
-            counts,
-        )
-    )
+
+    def points(before, after, counts):
+        return 100 * (accuracy(before, counts, families) - accuracy(after, counts, families))
+
+    return np.array(interval(points, before, after, counts))

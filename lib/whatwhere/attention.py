@@ -128,11 +128,11 @@ def read(
     kept = {number: [] for number in blocks}  # of each block, what is kept for each image
 
     def keep(number, weights):
-        own = take(weights) if take else weights
-        if isinstance(own, Tensor):  # a part of the weights would keep all of them in memory
-            whole = own.untyped_storage().nbytes() == own.nbytes
-            own = off_device(own if whole else own.clone())
-        kept[number].append(own)
+        part = take(weights) if take else weights
+        if isinstance(part, Tensor):  # a slice would keep all weights in memory
+            whole = part.untyped_storage().nbytes() == part.nbytes
+            part = off_device(part if whole else part.clone())
+        kept[number].append(part)
 
     about = (_in_vit if layers is None else _in_lm)(vlm, inputs, blocks, keep)
     by_image = list(zip(*kept.values()))
@@ -157,22 +157,22 @@ def _in_lm(vlm, inputs, blocks, keep):
 
     def take(number, weights):
         check_finite(weights, f"the attention in LM block {number}")
-        for own, of_prompt in zip(real, weights):
-            keep(number, of_prompt[:, own][:, :, own])
+        for tokens, of_prompt in zip(real, weights):
+            keep(number, of_prompt[:, tokens][:, :, tokens])
 
     with tapped(_taps(blocks, take)):
         # the whole model, and not its parts: some families give the LM more than embeddings
         named = {**inputs, "use_cache": False, "what": "LM layer", "real": inputs["attention_mask"]}
         residual_stream(vlm.model, vlm.lm_layers, [max(blocks)], **named)
     about, patches = [], places.find(vlm, inputs["input_ids"]).patches
-    for ids, own, visual, grid in zip(
+    for ids, tokens, visual, grid in zip(
         inputs["input_ids"], real, patches, vlm.adapter.grids(inputs)
     ):
-        at = visual[own].nonzero()[:, 0].cpu()
-        words = vlm.words[ids[own].cpu().numpy()].tolist()
-        for place, name in zip(at.tolist(), _patches(*grid)):
+        index = visual[tokens].nonzero()[:, 0].cpu()
+        words = vlm.words[ids[tokens].cpu().numpy()].tolist()
+        for place, name in zip(index.tolist(), _patches(*grid)):
             words[place] = name
-        about.append((words, at, tuple(grid)))
+        about.append((words, index, tuple(grid)))
     return about
 
 
@@ -190,10 +190,10 @@ def _in_vit(vlm, inputs, blocks, keep):
         check_finite(weights, f"the attention in ViT block {number}")
         for part in weights:  # (heads, n, n): of the next n tokens
             start, end = done[number], done[number] + part.shape[-1]
-            n, at = int(image[start]), token[start:end].to(part.device)
+            n, index = int(image[start]), token[start:end].to(part.device)
             if n not in whole:
                 whole[n] = part.new_zeros(len(part), sizes[n], sizes[n])
-            whole[n][:, at[:, None], at] = part
+            whole[n][:, index[:, None], index] = part
             done[number] = end
             if end == len(image) or int(image[end]) != n:
                 keep(number, whole.pop(n))
@@ -234,9 +234,8 @@ def vit_order(adapter: Adapter, grids: list[tuple[int, int]]) -> tuple[Tensor, T
         image = torch.arange(len(grids))[:, None].expand_as(order)
         without_place = order < 0
         patches = order - starts[:, None] + extra
-        return image.flatten(), torch.where(
-            without_place, without_place.cumsum(1) - 1, patches
-        ).flatten()
+        token = torch.where(without_place, without_place.cumsum(1) - 1, patches)
+        return image.flatten(), token.flatten()
     order = order.flatten()
     image = torch.searchsorted(starts, order, right=True) - 1
     return image, order - starts[image]
@@ -246,21 +245,21 @@ def numbered(
     vlm: VLM, layers: int | Iterable[int] | None, depths: int | Iterable[int] | None
 ) -> dict[int, nn.Module]:
     """{number, from 1: block} of the LM (layers) or else of the ViT (depths), in order."""
-    given: Any
+    wanted: Any
     if layers is None:
-        tower, given, known = "ViT", depths, vlm.vision_blocks[: vlm.last_depth]
+        tower, wanted, blocks = "ViT", depths, vlm.vision_blocks[: vlm.last_depth]
     else:
-        tower, given, known = "LM", layers, vlm.lm_layers
-    chosen = [given] if isinstance(given, Integral) else list(given)
+        tower, wanted, blocks = "LM", layers, vlm.lm_layers
+    chosen = [wanted] if isinstance(wanted, Integral) else list(wanted)
     if not chosen:
         raise ValueError(f"Name one block of the {tower} at least.")
     for number in chosen:
         whole = isinstance(number, Integral) and not isinstance(number, bool)
-        if not whole or not 1 <= int(number) <= len(known):
+        if not whole or not 1 <= int(number) <= len(blocks):
             raise ValueError(
-                f"The {tower}'s blocks are counted from 1 to {len(known)} here; got {number!r}."
+                f"The {tower}'s blocks are counted from 1 to {len(blocks)} here; got {number!r}."
             )
-    return {int(number): known[number - 1] for number in sorted(set(chosen))}
+    return {int(number): blocks[number - 1] for number in sorted(set(chosen))}
 
 
 def _patches(rows: int, columns: int) -> list[str]:

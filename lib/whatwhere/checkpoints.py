@@ -135,25 +135,25 @@ def family_of(config: dict, name: str) -> type[families.Adapter]:
         ValueError: with what to take else.
     """
     kind, original = config["model_type"], _original(config, name)
-    *known, last = families.names()
-    if kind in (*known, last) and not original:
+    *others, last = families.names()
+    if kind in (*others, last) and not original:
         return families.adapter_class(kind)
     hint = "Another can be added: see 'Adding a family of models' (book/new_adapter.md)."
     if kind in INSTEAD:
         hint = "That is {}: take {}.".format(*INSTEAD[kind])
     raise ValueError(
-        f"'{name}' is of the architecture '{kind}'; whatwhere knows {', '.join(known)} and {last}. "
-        f"{original or hint}"
+        f"'{name}' is of the architecture '{kind}'; whatwhere knows {', '.join(others)} and "
+        f"{last}. {original or hint}"
     )
 
 
 def _original(config, name):
     """What to take in place of a model in its makers' form, which only their own code reads."""
     if config["model_type"] == "internvl_chat":
-        found = re.match(r"(OpenGVLab/InternVL3(_5)?-\d+B)\b", name)
+        match = re.match(r"(OpenGVLab/InternVL3(_5)?-\d+B)\b", name)
         again = "'OpenGVLab/InternVL3-2B-hf' is one"
-        if found:
-            again = f"'{found[1]}-{'HF' if found[2] else 'hf'}' is the same"
+        if match:
+            again = f"'{match[1]}-{'HF' if match[2] else 'hf'}' is the same"
         return f"That is OpenGVLab's own form of it: {again} in the form of transformers."
     if "mm_vision_tower" in config:
         size = "13b" if "13b" in name.lower() else "7b"
@@ -165,11 +165,11 @@ def _original(config, name):
 def quantisation(config: dict) -> str | None:
     """By which method a checkpoint's weights are kept in few bits; None where they are not."""
     for part in parts(config):
-        said = part.get("quantization_config")
-        if isinstance(said, dict) and said:
+        settings = part.get("quantization_config")
+        if isinstance(settings, dict) and settings:
             return str(
-                said.get("quant_method")
-                or ("bitsandbytes" if "load_in_4bit" in said else "a method without a name")
+                settings.get("quant_method")
+                or ("bitsandbytes" if "load_in_4bit" in settings else "a method without a name")
             )
         if isinstance(part.get("quantization"), dict):
             return "MLX, for Apple's processors"

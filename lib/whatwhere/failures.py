@@ -56,12 +56,8 @@ def told(
         sentence = _of_the_adapter(error, family, name) or (
             damage if isinstance(damage, str) else damage(error)
         )
-        said = (
-            first_line(error)
-            if isinstance(error, ValueError)
-            else f"{type(error).__name__}: {first_line(error)}"
-        )
-        raise ValueError(f"{sentence} ({said})") from cause(error)
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{sentence} ({kind}{first_line(error)})") from cause(error)
 
 
 def _of_the_adapter(error, family, name):
@@ -70,15 +66,15 @@ def _of_the_adapter(error, family, name):
     An adapter from outside this package is named for every error in it; one of ours, which is
     tested, for those that only a mistake in its code can raise.
     """
-    codes = {
-        each.__code__: key
+    members = {
+        method.__code__: member
         for kind in family.__mro__
-        for key, each in vars(kind).items()
-        if isfunction(each)
+        for member, method in vars(kind).items()
+        if isfunction(method)
     }
-    files = {code.co_filename for code in codes}
+    files = {code.co_filename for code in members}
     frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-    within = [codes[code] for code in frames if code in codes]
+    within = [members[code] for code in frames if code in members]
     lacking = isinstance(error, AttributeError) and isinstance(error.obj, family)
     mistaken = isinstance(error, (AttributeError, NameError)) and frames[-1].co_filename in files
     if not lacking and not mistaken and (not within or family.__module__.startswith("whatwhere.")):

@@ -36,12 +36,12 @@ def write(path: str | Path, text: str) -> None:
             os.unlink(name)
         if not isinstance(error, OSError):
             raise
-        said = type(error)(
+        explained = type(error)(
             f"'{path}' could not be written ({error.strerror or error}); what was there before "
             "is as it was."
         )
-        said.strerror = error.strerror
-        raise said from error
+        explained.strerror = error.strerror
+        raise explained from error
 
 
 @contextmanager
@@ -137,11 +137,11 @@ def first_line(error: BaseException) -> str:
 def cause(error: BaseException) -> BaseException:
     """The error, to be chained to the sentence that tells of it; in short, where its text is
     endless or holds a secret."""
-    chain, each = [], error
-    while each is not None and each not in chain:
-        chain.append(each)
-        each = each.__cause__ or each.__context__
-    if all(len(str(each)) <= 10 * LONGEST and _discreet(str(each)) == str(each) for each in chain):
+    chain, link = [], error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    if all(len(str(link)) <= 10 * LONGEST and _discreet(str(link)) == str(link) for link in chain):
         return error
     return RuntimeError(f"{type(error).__name__}: {first_line(error)}").with_traceback(
         error.__traceback__

@@ -84,8 +84,8 @@ def pairs(vlm: VLM, sets: Iterable, n: int = 100) -> list:
             if len(fit) == n:
                 return fit
     raise ValueError(
-        f"{vlm.name}'s grid is too coarse: both things have patches of their own in {len(fit)} of "
-        f"{looked_at} sets, and {n} are needed."
+        f"{vlm.name}'s grid is too coarse: both things have patches of their own in {len(fit)} "
+        f"of {looked_at} sets, and {n} are needed."
     )
 
 
@@ -119,21 +119,22 @@ def ground(vlm: VLM, scenes: Iterable[Scene], thing: int, place: str) -> list[np
         ValueError: for a scene that has not so many.
     """
     scenes = checked(scenes)
-    own = patches(vlm, scenes, thing, place)
-    free = [
+    masks_of_thing = patches(vlm, scenes, thing, place)
+    free_patches = [
         # and padding is no ground
         ~masks(scene, grid, 0.01, view).any(0) & (cover(scene, grid, view).sum(0) > 0.5)
         for scene, grid, view in _seen(vlm, scenes, place)
     ]
-    for scene, bare, mask in zip(scenes, free, own):
-        if bare.sum() < mask.sum():
+    for scene, free, mask in zip(scenes, free_patches, masks_of_thing):
+        if free.sum() < mask.sum():
             raise ValueError(
                 f"Scene {scene.id} has {mask.sum()} patches of thing {thing}, and of {mask.size} "
-                f"in all only {bare.sum()} of no thing: too few for this control. Leave it out, or "
+                f"in all only {free.sum()} of no thing: too few for this control. Leave it out, or "
                 "take a larger picture."
             )
     return [
-        bare & (bare.cumsum().reshape(bare.shape) <= mask.sum()) for bare, mask in zip(free, own)
+        free & (free.cumsum().reshape(free.shape) <= mask.sum())
+        for free, mask in zip(free_patches, masks_of_thing)
     ]
 
 
@@ -152,36 +153,37 @@ def states(vlm: VLM, images: Several) -> Iterator[dict[str, np.ndarray]]:
 
     No question is asked: in the LM, visual tokens do not see what follows them.
     """
-    m = vlm.adapter.merge
+    merge = vlm.adapter.merge
     at_once = min((_at_once(vlm, image) for image in images), default=1)
     for start in tqdm(range(0, len(images), at_once), desc=f"{vlm.name}, states", leave=False):
         batch = images[start : start + at_once]
         inputs = vlm.prepare(batch, [""] * len(batch))
-        embeddings, seen = vlm.embed_with_states(inputs)
+        embeddings, vit_states = vlm.embed_with_states(inputs)
         hidden = vlm.lm_hidden(
             embeddings,
             inputs["attention_mask"],
             vlm.position_ids(inputs),
             list(range(vlm.n_layers + 1)),
         )
-        index = find(vlm, inputs["input_ids"]).index
-        for n, (image, vit, at) in enumerate(zip(batch, seen, index)):
+        indices = find(vlm, inputs["input_ids"]).index
+        for n, (image, vit, index) in enumerate(zip(batch, vit_states, indices)):
             rows, columns = vlm.patch_grid(image)
             vit = (
-                vit.reshape(len(vit), rows, columns, m, m, -1)
+                vit.reshape(len(vit), rows, columns, merge, merge, -1)
                 .transpose(2, 3)
-                .reshape(len(vit), rows * m, columns * m, -1)
+                .reshape(len(vit), rows * merge, columns * merge, -1)
             )
-            lm = [layer[n, at].reshape(rows, columns, -1) for layer in hidden]
-            yield dict(zip(hook_points(vlm), [each.float().cpu().numpy() for each in (*vit, *lm)]))
+            lm = [layer[n, index].reshape(rows, columns, -1) for layer in hidden]
+            yield dict(
+                zip(hook_points(vlm), [state.float().cpu().numpy() for state in (*vit, *lm)])
+            )
 
 
 def _at_once(vlm, image):
     """How many such images' states at all places are held at once: of large ones few."""
-    (rows, columns), vit = vlm.patch_grid(image), vlm.model.config.vision_config
-    of_vit = (
-        vlm.adapter.merge**2 * getattr(vit, "embed_dim", vit.hidden_size) * (vlm.last_depth + 1)
-    )
+    (rows, columns), config = vlm.patch_grid(image), vlm.model.config.vision_config
+    width = getattr(config, "embed_dim", config.hidden_size)
+    of_vit = vlm.adapter.merge**2 * width * (vlm.last_depth + 1)
     of_lm = vlm.unembedding.weight.shape[1] * (vlm.n_layers + 1)
     return min(AT_ONCE, max(1, NUMBERS // (rows * columns * (of_vit + of_lm))))
 
@@ -198,24 +200,26 @@ def thing_vectors(
     Raises:
         ValueError: for a thing that has no patch.
     """
-    found, scenes = {place: [] for place in hook_points(vlm)}, checked(scenes, about)
-    for scene, seen in zip(scenes, states(vlm, [scene.image for scene in scenes])):
+    scenes = checked(scenes, about)
+    vectors = {place: [] for place in hook_points(vlm)}
+    for scene, by_place in zip(scenes, states(vlm, [scene.image for scene in scenes])):
         view = vlm.viewed(scene.image)
-        own = {
+        masks_by_grid = {
             grid: masks(scene, grid, least, view)
-            for grid in dict.fromkeys(each.shape[:2] for each in seen.values())
+            for grid in dict.fromkeys(state.shape[:2] for state in by_place.values())
         }
-        for grid, mask in own.items():
+        for grid, mask in masks_by_grid.items():
             for n in about:
                 if not mask[n].any():
                     raise ValueError(
-                        f"The {scene.things[n].category} of scene {scene.id} covers {least:.0%} of "
-                        f"no patch of {grid[0]} × {grid[1]}: leave the scene out "
+                        f"The {scene.things[n].category} of scene {scene.id} covers {least:.0%} "
+                        f"of no patch of {grid[0]} × {grid[1]}: leave the scene out "
                         "(`geometry.has_patches`), or ask for less."
                     )
-        for place, each in seen.items():
-            found[place].append([each[own[each.shape[:2]][n]].mean(0) for n in about])
-    return {place: np.array(each) for place, each in found.items()}
+        for place, state in by_place.items():
+            mask = masks_by_grid[state.shape[:2]]
+            vectors[place].append([state[mask[n]].mean(0) for n in about])
+    return {place: np.array(rows) for place, rows in vectors.items()}
 
 
 def axis_attention(rotary: Rotary, heads: Heads, queries: Any, keys: Any) -> np.ndarray:
@@ -230,11 +234,11 @@ def axis_attention(rotary: Rotary, heads: Heads, queries: Any, keys: Any) -> np.
         heads: a `rope.Heads`.
         queries, keys: indices of tokens.
     """
-    found = []
+    by_block = []
     for q, k in zip(heads.q[:, :, queries], heads.k[:, :, keys]):
         parts = rotary.logits_by_axis(q.float(), k.float(), heads.at[queries], heads.at[keys])
-        found.append((parts - parts.mean(-1, keepdim=True)).abs().mean((-1, -2)).T)
-    return torch.stack(found).numpy()
+        by_block.append((parts - parts.mean(-1, keepdim=True)).abs().mean((-1, -2)).T)
+    return torch.stack(by_block).numpy()
 
 
 def axis_sensitivity(
@@ -262,10 +266,9 @@ def axis_sensitivity(
     words = list(dict.fromkeys([*right, *wrong]))
     steps = torch.zeros(len(images), 2, device=vlm.device, requires_grad=True)
     with torch.enable_grad(), moved(vlm, masks, steps, blocks=blocks):
-        said = chances(vlm, vlm.prepare(images, questions), words).log()
-        rows = torch.arange(len(said))
-        margin = (
-            said[rows, [words.index(word) for word in right]]
-            - said[rows, [words.index(word) for word in wrong]]
+        log_p = chances(vlm, vlm.prepare(images, questions), words).log()
+        rows = torch.arange(len(log_p))
+        of_right, of_wrong = (
+            log_p[rows, [words.index(word) for word in column]] for column in (right, wrong)
         )
-        return torch.autograd.grad(margin.sum(), steps)[0].cpu().numpy()
+        return torch.autograd.grad((of_right - of_wrong).sum(), steps)[0].cpu().numpy()

@@ -20,7 +20,7 @@ def residual_stream(
     *args: Any,
     what: str = "state",
     real: torch.Tensor | None = None,
-    take: Callable[[torch.Tensor, int], Any] = lambda state, at: state,
+    take: Callable[[torch.Tensor, int], Any] = lambda state, n: state,
     **kwargs: Any,
 ) -> list[Any]:
     """States between `blocks` while `module(*args, **kwargs)` runs: 0 is before the first, n after
@@ -37,24 +37,24 @@ def residual_stream(
         NotFinite: which names the first such place, where a state (of a token that is no padding)
             is nan or infinite.
     """
-    seen, ends, last = {}, {}, max(wanted)
+    kept, ends, last = {}, {}, max(wanted)
 
-    def keep(at, state):
-        if at in wanted:
-            ends[at] = extremes(state)
-            seen[at] = take(state, at)
-        if at == last:
+    def keep(n, state):
+        if n in wanted:
+            ends[n] = extremes(state)
+            kept[n] = take(state, n)
+        if n == last:
             raise _Enough
 
     def before(_, args, kwargs):
         keep(0, args[0] if args else kwargs["hidden_states"])
 
-    def after(at):
-        return lambda _, args, output: keep(at, output[0] if isinstance(output, tuple) else output)
+    def after(n):
+        return lambda _, args, output: keep(n, output[0] if isinstance(output, tuple) else output)
 
     handles = [blocks[0].register_forward_pre_hook(before, with_kwargs=True)]
     handles += [
-        block.register_forward_hook(after(at)) for at, block in enumerate(blocks[:last], start=1)
+        block.register_forward_hook(after(n)) for n, block in enumerate(blocks[:last], start=1)
     ]
     try:
         module(*args, **kwargs)
@@ -65,13 +65,13 @@ def residual_stream(
             handle.remove()
     bad = first_bad(list(ends.values()))
     if bad is not None:
-        for at in list(ends)[bad:]:
-            if not _of(seen[at], real, ends[at]).isfinite().all():
-                raise not_finite(f"{what} {at}", ends[at].dtype)
-    return [seen[at] for at in wanted]
+        for n in list(ends)[bad:]:
+            if not _without_padding(kept[n], real, ends[n]).isfinite().all():
+                raise not_finite(f"{what} {n}", ends[n].dtype)
+    return [kept[n] for n in wanted]
 
 
-def _of(state, real, ends):
+def _without_padding(state, real, ends):
     """What counts of a state when it is asked whether it is finite: of padding, which nobody reads,
     nothing."""
     return state[real.bool()] if real is not None and real.shape == state.shape[:-1] else ends

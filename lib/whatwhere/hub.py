@@ -30,33 +30,33 @@ def refusal(error: BaseException, name: str) -> str | None:
     one's chain; else None."""
     chain = list(_chain(error))
 
-    def found(*kinds):
-        return next((each for each in chain if isinstance(each, kinds)), None)
+    def first(*kinds):
+        return next((link for link in chain if isinstance(link, kinds)), None)
 
-    if found(hub.GatedRepoError):
+    if first(hub.GatedRepoError):
         return (
             f"'{name}' is gated: accept its terms on huggingface.co, then log in here (`hf "
             "auth login`, or HF_TOKEN)."
         )
-    if found(hub.RevisionNotFoundError):
+    if first(hub.RevisionNotFoundError):
         return (
             f"The hub no longer has that revision of '{name}', or never had it: name one "
             "that its page lists."
         )
-    if found(hub.RepositoryNotFoundError):
+    if first(hub.RepositoryNotFoundError):
         return (
             f"The hub has no '{name}', or shows it only to those who may see it (`hf auth login`)."
         )
     if any(
-        getattr(each, "errno", None) in FULL or "No space left on device" in str(each)
-        for each in chain
+        getattr(link, "errno", None) in FULL or "No space left on device" in str(link)
+        for link in chain
     ):
         return (
             f"The disk is full, so '{name}' was not downloaded to its end. What arrived is kept "
             f"and will be gone on with: make room in {constants.HF_HUB_CACHE}, or name another "
             "folder by HF_HOME, and call again."
         )
-    refused = found(hub.HfHubHTTPError)
+    refused = first(hub.HfHubHTTPError)
     if refused and not isinstance(refused, hub.EntryNotFoundError):
         return (
             f"The hub answered with an error when it was asked for '{name}': "
@@ -64,10 +64,8 @@ def refusal(error: BaseException, name: str) -> str | None:
         )
     # the hub's own HTTPError, since its releases are built on different libraries: httpx before 2,
     # httpx2 from then on
-    if (
-        found(hub.LocalEntryNotFoundError, ConnectionError, TimeoutError, hub.HTTPError)
-        and not refused
-    ):
+    offline = first(hub.LocalEntryNotFoundError, ConnectionError, TimeoutError, hub.HTTPError)
+    if offline and not refused:
         return (
             f"'{name}' is not on this machine, and the hub could not be reached: no network, "
             "or it is switched off."
@@ -131,11 +129,11 @@ def dataset(name: str, patterns: Sequence[str], revision: str | None = None) -> 
             raise ValueError(
                 f"The data set '{name}' has no files like {patterns[0]} at revision {revision}."
             )
-        got = [
+        files = [
             Path(hf_hub_download(name, path, repo_type="dataset", revision=revision))
             for path in wanted
         ]
-        for path, file in zip(wanted, got):
+        for path, file in zip(wanted, files):
             if not _same(file, sums[path]):
                 raise ValueError(
                     f"The file {path} of '{name}' is not the one that revision {revision[:12]} "
@@ -146,28 +144,28 @@ def dataset(name: str, patterns: Sequence[str], revision: str | None = None) -> 
     # RuntimeError is how the hub's own downloader says that it failed
     except (hub.HTTPError, OSError, RuntimeError) as error:
         raise ConnectionError(reason(error, name)) from cause(error)
-    root = got[0]
+    root = files[0]
     for _ in Path(wanted[0]).parts:
         root = root.parent
     return root, revision
 
 
 def _noted():
-    return _read(_own()) if _own().is_file() else {}
+    return _read(_pins_path()) if _pins_path().is_file() else {}
 
 
 def _note(name, revision, sums):
     """Add what was downloaded to what this machine has noted so far, also by another process
     meanwhile."""
-    _own().parent.mkdir(parents=True, exist_ok=True)
-    with alone(_own().parent):
+    _pins_path().parent.mkdir(parents=True, exist_ok=True)
+    with alone(_pins_path().parent):
         pins = _noted()
         before = pins.get(name, {"revision": revision, "files": {}})
         noted = {"revision": before["revision"], "files": before["files"] | {revision: sums}}
-        write(_own(), json.dumps(pins | {name: noted}, indent=2))
+        write(_pins_path(), json.dumps(pins | {name: noted}, indent=2))
 
 
-def _own():
+def _pins_path():
     """Where this machine notes what it downloaded first."""
     return Path(os.environ.get("WHATWHERE_PINS") or Path(constants.HF_HOME) / "whatwhere-pins.json")
 
@@ -177,33 +175,25 @@ def _sum(info):
     return f"sha256:{info.lfs.sha256}" if info.lfs else f"git:{info.blob_id}"
 
 
-def _same(file, due):
-    kind, _, value = due.partition(":")
-    found = (
-        hashlib.sha256()
-        if kind == "sha256"
-        else hashlib.sha1(f"blob {file.stat().st_size}\0".encode())
-    )
+def _same(file, noted):
+    kind, _, value = noted.partition(":")
+    digest = hashlib.sha256()
+    if kind != "sha256":
+        digest = hashlib.sha1(f"blob {file.stat().st_size}\0".encode())
     with file.open("rb") as opened:
         while block := opened.read(2**20):
-            found.update(block)
-    return found.hexdigest() == value
+            digest.update(block)
+    return digest.hexdigest() == value
 
 
 def _read(path):
     """{data set: {"revision": the first one had, "files": {revision: {path: checksum}}}}"""
     try:
         pins = read_json(path)
-        sums = [
-            each
-            for noted in pins.values()
-            for sums in noted["files"].values()
-            for each in sums.values()
-        ]
-        if all(
-            isinstance(each, str)
-            for each in [*sums, *(noted["revision"] for noted in pins.values())]
-        ):
+        texts = [noted["revision"] for noted in pins.values()]
+        for noted in pins.values():
+            texts += [value for sums in noted["files"].values() for value in sums.values()]
+        if all(isinstance(text, str) for text in texts):
             return pins
     except (ValueError, AttributeError, KeyError, TypeError):
         pass

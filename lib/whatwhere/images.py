@@ -57,7 +57,7 @@ class View(NamedTuple):
 
     def within(self, size: tuple[int, int]) -> tuple[float, ...]:
         """The box in pixels of the picture itself, which is of this (width, height)."""
-        across, down = (own / resized for own, resized in zip(size, self.size))
+        across, down = (side / resized for side, resized in zip(size, self.size))
         left, top, right, bottom = self.box
         return left * across, top * down, right * across, bottom * down
 
@@ -108,28 +108,28 @@ def bounded(
             whole numbers, smaller than one visual token, or in the wrong order.
     """
     settings, names = vlm.image_processor.__dict__, ("size", "min_pixels", "max_pixels")
-    had = {name: settings[name] for name in names if name in settings}
+    before = {name: settings[name] for name in names if name in settings}
     try:
         bound(vlm, min_pixels, max_pixels)
         yield
     finally:
         for name in names:
             settings.pop(name, None)
-        settings.update(had)
+        settings.update(before)
 
 
 def bound(vlm: VLM, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
     """As `bounded`, for good."""
     least, most = (
-        check_pixels(each, name)
-        for each, name in ((min_pixels, "min_pixels"), (max_pixels, "max_pixels"))
+        check_pixels(value, name)
+        for value, name in ((min_pixels, "min_pixels"), (max_pixels, "max_pixels"))
     )
     area = vlm.adapter.token_area
     if area is None:
         raise ValueError(
             f"{vlm.name} shows every picture to its ViT at one size, so that its pixels cannot be "
-            "bounded: leave min_pixels and max_pixels out. Of the families in whatwhere, "
-            "Qwen2-VL, Qwen2.5-VL and Qwen3-VL keep a picture's own size."
+            "bounded: leave min_pixels and max_pixels out. Of the families in whatwhere, Qwen2-VL, "
+            "Qwen2.5-VL and Qwen3-VL keep a picture's own size."
         )
     for name, value in (("min_pixels", least), ("max_pixels", most)):
         if value is not None and value < area:
@@ -139,11 +139,11 @@ def bound(vlm: VLM, min_pixels: int | None = None, max_pixels: int | None = None
             )
     if least is not None and most is not None and least > most:
         raise ValueError(f"min_pixels is not more than max_pixels; got {least} and {most}.")
-    own = vlm.adapter.bounds() or (1, 1)
+    current = vlm.adapter.bounds() or (1, 1)
     if least is None:
-        least = own[0] if most is None else min(own[0], most)
+        least = current[0] if most is None else min(current[0], most)
     if most is None:
-        most = max(own[1], least)
+        most = max(current[1], least)
     vlm.adapter.set_bounds(least, most)
 
 
@@ -161,14 +161,14 @@ def check_pixels(value: Any, name: str = "max_pixels") -> int | None:
 def _from_file(path):
     try:
         path = path.expanduser()
-        there = path.exists()
+        exists = path.exists()
     # a name too long for a file, a folder closed to us, the home of nobody
     except (OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or error
         raise FileNotFoundError(
             f"There is no file '{str(path)[:200]}' that can be read here ({why})."
         ) from None
-    if not there:
+    if not exists:
         raise FileNotFoundError(f"There is no file '{path}' (looked from {Path.cwd()}).")
     if not path.is_file():
         raise ValueError(f"'{path}' is a folder; give the path of one image file.")

@@ -55,7 +55,7 @@ def added(
             other numbers of images or features, and for a number that is not finite.
     """
     vectors = _numbers(vectors, "A vector is")
-    return _edited(vlm, masks, lambda states, whose: states + whose(vectors), depth, layer)
+    return _edited(vlm, masks, lambda states, spread: states + spread(vectors), depth, layer)
 
 
 def replaced(
@@ -90,7 +90,7 @@ def replaced(
     return _edited(
         vlm,
         masks,
-        lambda states, whose: torch.lerp(states, whose(vectors), float(share)),
+        lambda states, spread: torch.lerp(states, spread(vectors), float(share)),
         depth,
         layer,
     )
@@ -201,41 +201,39 @@ def _cut(number, heads, tokens):
 
 def _heads(heads, block) -> Tensor:
     """(1, heads, 1, 1) booleans: which are meant."""
-    known = n_heads(block)
+    n = n_heads(block)
     if heads is None:
-        heads = range(known)
+        heads = range(n)
     chosen = [heads] if isinstance(heads, Integral) else heads
     if not chosen:
         raise ValueError("Name one head at least.")
     for head in chosen:
-        if isinstance(head, bool) or not isinstance(head, Integral) or not 0 <= int(head) < known:
-            raise ValueError(
-                f"Heads are counted from 0 to {known - 1} in this model; got {head!r}."
-            )
-    return torch.tensor([head in chosen for head in range(known)])[None, :, None, None]
+        if isinstance(head, bool) or not isinstance(head, Integral) or not 0 <= int(head) < n:
+            raise ValueError(f"Heads are counted from 0 to {n - 1} in this model; got {head!r}.")
+    return torch.tensor([head in chosen for head in range(n)])[None, :, None, None]
 
 
 def _by_angle(vlm, rows, steps, blocks):
     """To turn by φ and then by ψ is to turn by φ + ψ: the tables of cosines and sines are turned
     on."""
-    known = range(1, len(vlm.vision_blocks) + 1)
-    blocks = known if blocks is None else [blocks] if isinstance(blocks, Integral) else list(blocks)
+    numbers = range(1, len(vlm.vision_blocks) + 1)
+    if blocks is None:
+        blocks = numbers
+    blocks = [blocks] if isinstance(blocks, Integral) else list(blocks)
     for block in blocks:
-        if isinstance(block, bool) or not isinstance(block, Integral) or block not in known:
+        if isinstance(block, bool) or not isinstance(block, Integral) or block not in numbers:
             raise ValueError(
-                f"This ViT's blocks are counted from 1 to {len(known)}; got {block!r}."
+                f"This ViT's blocks are counted from 1 to {len(numbers)}; got {block!r}."
             )
     rotary = vision(vlm)
 
     def turn(_, args, named):
         cos, sin = named["position_embeddings"]
-        at, whose = rows.of(cos.shape[:-1])
-        angle = (whose(steps)[:, rotary.axis] * rotary.theta.to(steps)).repeat(1, 2).to(cos)
-        turned = (
-            cos[at] * angle.cos() - sin[at] * angle.sin(),
-            sin[at] * angle.cos() + cos[at] * angle.sin(),
-        )
-        tables = tuple(table.index_put((at,), new) for table, new in zip((cos, sin), turned))
+        masked, spread = rows.of(cos.shape[:-1])
+        angle = (spread(steps)[:, rotary.axis] * rotary.theta.to(steps)).repeat(1, 2).to(cos)
+        new_cos = cos[masked] * angle.cos() - sin[masked] * angle.sin()
+        new_sin = sin[masked] * angle.cos() + cos[masked] * angle.sin()
+        tables = cos.index_put((masked,), new_cos), sin.index_put((masked,), new_sin)
         return args, {**named, "position_embeddings": tables}
 
     return [(vlm.vision_blocks[block - 1], turn) for block in set(blocks)]
@@ -263,43 +261,42 @@ def _by_table(vlm, rows, steps, blocks):
 
     def exchange(_, args, named):
         ids = args[0].expand(rows.images, -1)
-        at, whose = rows.of(ids.shape)
-        place = (
-            torch.stack([(ids[at] - first) // side, (ids[at] - first) % side], -1)
-            + whose(steps).long()
-        )
+        masked, spread = rows.of(ids.shape)
+        patch = ids[masked] - first
+        place = torch.stack([patch // side, patch % side], -1) + spread(steps).long()
         if place.min() < 0 or place.max() >= side:
             raise ValueError(
                 f"These steps lead off the picture, whose table has {side} × {side} places."
             )
-        return (ids.index_put((at,), place[:, 0] * side + place[:, 1] + first), *args[1:]), named
+        ids = ids.index_put((masked,), place[:, 0] * side + place[:, 1] + first)
+        return (ids, *args[1:]), named
 
     return [(vlm.adapter.position_table, exchange)]
 
 
 @contextmanager
 def _edited(vlm, masks, change, depth, layer):
-    """The states of masked patches at one place become change(states (n, features), whose)."""
+    """The states of masked patches at one place become change(states (n, features), spread), where
+    spread(vectors) is (n, features): each patch's vector."""
     if (depth is None) == (layer is None):
         raise ValueError(
             "Say where: at a depth of the ViT or at a layer of the LM, one of the two."
         )
     if layer is None:
         check_range("depth", depth, vlm.last_depth)
-        at, blocks, find = depth, vlm.vision_blocks, _VisionRows
+        number, blocks, find = depth, vlm.vision_blocks, _VisionRows
     else:
         check_range("layer", layer, vlm.n_layers)
-        at, blocks, find = layer, vlm.lm_layers, _LanguageRows
+        number, blocks, find = layer, vlm.lm_layers, _LanguageRows
     with ExitStack() as stack:
         rows = find(vlm, masks, stack)
 
         def edit(states):
             if rows.owner is None:
                 return states
-            here, whose = rows.of(states.shape[:-1])
-            return states.index_put(
-                (here,), change(states[here], lambda vectors: whose(vectors, states))
-            )
+            masked, spread = rows.of(states.shape[:-1])
+            new = change(states[masked], lambda vectors: spread(vectors, states))
+            return states.index_put((masked,), new)
 
         def before(_, args, named):
             if args:
@@ -311,8 +308,8 @@ def _edited(vlm, masks, change, depth, layer):
 
         # ours first: transformers keeps states by hooks of its own, and LLaVA's connector reads
         # what these saw
-        if at:
-            hook = blocks[at - 1].register_forward_hook(after, prepend=True)
+        if number:
+            hook = blocks[number - 1].register_forward_hook(after, prepend=True)
         else:
             hook = blocks[0].register_forward_pre_hook(before, prepend=True, with_kwargs=True)
         stack.callback(hook.remove)
@@ -335,25 +332,25 @@ class _Rows:
                 f"There are {len(self.masks)} masks for {len(grids)} images: give one for each, "
                 "or one for all."
             )
-        found = []
+        owners = []
         for n, grid in enumerate(grids):
             mask = self.masks[n % len(self.masks)]
             if mask.shape != tuple(grid):
                 raise other_grid(mask, grid)
-            found.append(torch.where(mask, n, -1).to(self.vlm.device))
-        return found
+            owners.append(torch.where(mask, n, -1).to(self.vlm.device))
+        return owners
 
     def of(self, shape):
         """Of states (*shape, features): booleans (*shape), true for masked ones; and a function
-        that picks each one's vector."""
+        that gives each of these the vector of its image."""
         if self.owner.shape != shape:
             raise ValueError(
                 "An intervention needs every patch to be there: leave `with "
                 "compress.compressed(…)` first."
             )
-        at = self.owner >= 0
+        masked = self.owner >= 0
 
-        def whose(vectors, states=None):
+        def spread(vectors, states=None):
             if states is not None and vectors.shape[-1] != states.shape[-1]:
                 raise ValueError(
                     f"A vector has {vectors.shape[-1]} numbers, and a state here has "
@@ -364,10 +361,10 @@ class _Rows:
                     f"There are {len(vectors)} vectors for {self.images} images: give one for "
                     "each, or one for all."
                 )
-            vectors = vectors.expand(self.images, -1)[self.owner[at].to(vectors.device)]
+            vectors = vectors.expand(self.images, -1)[self.owner[masked].to(vectors.device)]
             return vectors if states is None else vectors.to(states)
 
-        return at, whose
+        return masked, spread
 
 
 class _VisionRows(_Rows):
@@ -390,18 +387,19 @@ class _LanguageRows(_Rows):
 
     def look(self, _, args, named):
         """Before the LM: which of its tokens are masked?"""
-        found, self.owner = self.prompt.found, None
-        if found is None:
+        image_places, self.owner = self.prompt.found, None
+        if image_places is None:
             return
         if at_work(self.vlm) or not self.prompt.fits(named["inputs_embeds"]):
             raise ValueError(
                 "An intervention needs every patch to be there: leave `with "
                 "compress.compressed(…)` first."
             )
-        grids = places.grids(self.vlm, found, places.plain(named.get("position_ids")))
-        owner = torch.full(found.mask.shape, -1, device=found.mask.device)
-        for own, at, image in zip(owner, found.index, self.owners(grids)):
-            own[at] = image.flatten()
+        grids = places.grids(self.vlm, image_places, places.plain(named.get("position_ids")))
+        mask = image_places.mask
+        owner = torch.full(mask.shape, -1, device=mask.device)
+        for row, index, of_image in zip(owner, image_places.index, self.owners(grids)):
+            row[index] = of_image.flatten()
         self.owner = owner
 
 

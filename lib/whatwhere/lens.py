@@ -5,8 +5,7 @@
     maps.show()             # a slider over depth
 
 Method of *Reading Images Like Texts* (arXiv 2509.19191, section 3), with the final norm applied
-before the
-unembedding: without it the last layer would not give the model's own logits.
+before the unembedding: without it the last layer would not give the model's own logits.
 """
 
 from __future__ import annotations
@@ -94,12 +93,12 @@ def logit_lens(
             f"top_k is a whole number from 1 to {len(words)}, the size of the vocabulary, not "
             f"{top_k!r}."
         )
-    found = [
+    readings = [
         (ids.cpu(), best.exp().cpu())
         for ids, best, _ in log_probabilities(vlm, hidden, top_k, (), norm, decoder)
     ]
     ids, probabilities = (
-        torch.cat(each).reshape(*hidden.shape[:-1], top_k).numpy() for each in zip(*found)
+        torch.cat(parts).reshape(*hidden.shape[:-1], top_k).numpy() for parts in zip(*readings)
     )
     return Reading(ids, words[ids], probabilities)
 
@@ -123,7 +122,7 @@ def log_probabilities(
     reader: Any = decoder or vlm.unembedding
     weight, bias = reader.weight, getattr(reader, "bias", None)
     n_rows, n_words = _tile(weight)
-    wanted = torch.as_tensor(asked, dtype=torch.long, device=weight.device)
+    asked_ids = torch.as_tensor(asked, dtype=torch.long, device=weight.device)
     for rows in hidden.reshape(-1, hidden.shape[-1]).split(n_rows):
         rows = rows.to(weight)
         rows = vlm.final_norm(rows) if norm and not decoder else rows
@@ -136,9 +135,9 @@ def log_probabilities(
             most = logits.amax(-1, keepdim=True)
             # the further on, the fewer rows have a better word to sort in
             better = (most > best[:, -1:]).nonzero()[:, 0]
-            found = logits[better].topk(min(top_k, logits.shape[-1]))
-            best[better], at = torch.cat((best[better], found.values), -1).topk(top_k)
-            ids[better] = torch.cat((ids[better], found.indices + start), -1).gather(-1, at)
+            top = logits[better].topk(min(top_k, logits.shape[-1]))
+            best[better], order = torch.cat((best[better], top.values), -1).topk(top_k)
+            ids[better] = torch.cat((ids[better], top.indices + start), -1).gather(-1, order)
             total = total.logaddexp(logits.sub_(most).exp_().sum(-1, keepdim=True).log() + most)
             del logits  # before the next take their place
         if not total.isfinite().all():  # one such number in a state, and all its logits are none
@@ -146,8 +145,8 @@ def log_probabilities(
                 "the logits" if hidden.isfinite().all() else "the states given to the lens",
                 rows.dtype,
             )
-        own = F.linear(rows, weight[wanted], None if bias is None else bias[wanted]).float()
-        yield ids, best - total, own - total
+        logits = F.linear(rows, weight[asked_ids], None if bias is None else bias[asked_ids])
+        yield ids, best - total, logits.float() - total
 
 
 def _tile(weight):
@@ -211,39 +210,30 @@ def token_maps(
             default as many as a wide LM keeps small in memory.
         decoder: a `compress.Decoder` to read with; it reads layer 0, so that no LM block is run.
     """
-    if isinstance(image, (list, tuple)):
-        grids = {vlm.patch_grid(each) for each in image}
-        if len(grids) > 1:  # unequal lengths: one at a time
-            return [
-                token_maps(vlm, each, prompt, layer, depths, top_k, norm, batch_size, decoder)
-                for each in image
-            ]
-        return _token_maps(
-            vlm, list(image), prompt, layer, depths, top_k, norm, batch_size, decoder
-        )
-    return _token_maps(vlm, [image], prompt, layer, depths, top_k, norm, batch_size, decoder)[0]
+    options = prompt, layer, depths, top_k, norm, batch_size, decoder
+    if not isinstance(image, (list, tuple)):
+        return _token_maps(vlm, [image], *options)[0]
+    if len({vlm.patch_grid(picture) for picture in image}) > 1:  # unequal lengths: one at a time
+        return [_token_maps(vlm, [picture], *options)[0] for picture in image]
+    return _token_maps(vlm, list(image), *options)
 
 
 def _token_maps(vlm, images, prompt, layer, depths: Any, top_k, norm, batch_size, decoder):
     layer = read_at(vlm, layer, decoder)
-    depths = (
-        list(range(vlm.last_depth + 1))
-        if depths is None
-        else [depths]
-        if isinstance(depths, Integral)
-        else list(depths)
-    )
-    found = []
+    if depths is None:
+        depths = range(vlm.last_depth + 1)
+    depths = [depths] if isinstance(depths, Integral) else list(depths)
+    maps = []
     for batch, grid, hidden in visual_states(vlm, images, prompt, layer, depths, batch_size):
         ids, _, probabilities = logit_lens(vlm, hidden, top_k, norm, decoder)
         shape = (len(batch), len(depths), *grid, top_k)
-        found += [
+        maps += [
             TokenMaps(
                 i, p, list(depths), layer, vlm.seen(picture), (decoder or vlm).words, vlm.tokenizer
             )
             for i, p, picture in zip(ids.reshape(shape), probabilities.reshape(shape), batch)
         ]
-    return found
+    return maps
 
 
 def read_at(vlm: VLM, layer: int | None, decoder: Decoder | None) -> int:
@@ -282,8 +272,9 @@ def visual_states(
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         inputs = vlm.prepare(batch, [prompt] * len(batch))
-        found = places.find(vlm, inputs["input_ids"])
-        at, end = found.whole[0], found.end[0]  # the same in all: images of one grid, one prompt
+        image_places = places.find(vlm, inputs["input_ids"])
+        # the same in all: images of one grid, one prompt
+        index, end = image_places.whole[0], image_places.end[0]
         # (images × depths, tokens, hidden)
         visual = torch.stack(vlm.visual(inputs, depths)).flatten(0, 1)
         ids = inputs["input_ids"][:, :end].repeat_interleave(len(depths), 0)
@@ -299,7 +290,7 @@ def visual_states(
                     "compress.compressed(…)`."
                 )
             # what is read takes the place of what was given, to save memory
-            visual[rows, :, :width] = hidden[:, at]
+            visual[rows, :, :width] = hidden[:, index]
         states = visual[:, vlm.adapter.leading :, :width]
         yield batch, vlm.adapter.grids(inputs)[0], states.unflatten(0, (len(batch), len(depths)))
 

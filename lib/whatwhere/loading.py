@@ -149,7 +149,7 @@ def _try_out(parts, name, family, telling):
             words = vlm.tokenizer.get_vocab().items() - vlm.tokenizer.get_added_vocab().items()
             check_range(
                 "highest id of a word",
-                max(each for _, each in words),
+                max(token_id for _, token_id in words),
                 len(vlm.unembedding.weight) - 1,
             )
             for question in (QUESTION, ""):  # in which no word can pass for the image's own token
@@ -186,10 +186,10 @@ def find(name: str | Path) -> str:
         return _complete(folder)
     try:
         folder = Path(name).expanduser()
-        there = folder.is_dir()
+        is_folder = folder.is_dir()
     except (OSError, RuntimeError):  # a name too long for a folder, the home of nobody
-        there = False
-    if there:
+        is_folder = False
+    if is_folder:
         return _complete(folder)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and name[0] not in "./":
         return name
@@ -207,40 +207,37 @@ def _complete(folder):
 
 
 def _model(model_class, source, name, config, device, dtype, revision, telling):
-    method, here = checkpoints.quantisation(config), Path(source).is_dir()
-    how = _how(device, dtype, method, name)
+    method, is_folder = checkpoints.quantisation(config), Path(source).is_dir()
+    options = _options(device, dtype, method, name)
     with telling(
         f"The config.json of '{name}' is damaged: no model of its kind can be made of it. {AGAIN}"
     ):
         settings = model_class.config_class.from_dict(deepcopy(config))
     path = hub.part_of(source, name, "generation_config.json", revision)
-    written = read_json(path) if path else config | {"_from_model_config": True}
+    generation_settings = read_json(path) if path else config | {"_from_model_config": True}
     with telling(f"The generation_config.json of '{name}' is damaged. {AGAIN}"):
-        generation = GenerationConfig.from_dict(dict(written))
+        generation = GenerationConfig.from_dict(dict(generation_settings))
     _check_index(source, name, revision)
     unread = partial(_unread, name, method)
-    with _quiet(without_bar=here):
-        if here and not method:  # which keeps several numbers as one
+    with _quiet(without_bar=is_folder):
+        if is_folder and not method:  # which keeps several numbers as one
             with telling(unread):
-                wanted, held = _sizes(model_class, settings, source)
-            if wanted > 2 * held:  # what the weights lack would be made, however much it is
+                described, stored = _sizes(model_class, settings, source)
+            if described > 2 * stored:  # what the weights lack would be made, however much it is
                 raise ValueError(
-                    f"The config.json of '{name}' describes {wanted:,} parameters, and the weights "
-                    f"are {held:,}: one of the two is damaged, or of another model. {AGAIN}"
+                    f"The config.json of '{name}' describes {described:,} parameters, and the "
+                    f"weights are {stored:,}: one of the two is damaged, or of another model. "
+                    f"{AGAIN}"
                 )
         with telling(unread, "has no safetensors that could be had"):
             model, report = model_class.from_pretrained(
-                source, config=settings, generation_config=generation, **how, revision=revision,
+                source, config=settings, generation_config=generation, **options, revision=revision,
                 use_safetensors=True, output_loading_info=True,
             )  # fmt: skip
-            if "device_map" not in how:
+            if "device_map" not in options:
                 model = model.to(device)
-            if (
-                dtype == "auto"
-                and not method
-                and model.dtype == torch.bfloat16
-                and not _has_bfloat16(device)
-            ):
+            lacked = model.dtype == torch.bfloat16 and not _has_bfloat16(device)
+            if dtype == "auto" and not method and lacked:
                 model = model.half()
     missing = sorted(report["missing_keys"])
     if any("lora_" in key for key in report["unexpected_keys"]):
@@ -252,8 +249,8 @@ def _model(model_class, source, name, config, device, dtype, revision, telling):
         raise ValueError(unread(None))
     if missing:  # transformers would go on with random numbers in their place
         raise ValueError(
-            f"The weights of '{name}' lack {len(missing)} of the model's tensors, '{missing[0]}' "
-            "for one; the file does not belong to this config.json."
+            f"The weights of '{name}' lack {len(missing)} of the model's tensors, "
+            f"'{missing[0]}' for one; the file does not belong to this config.json."
         )
     return model
 
@@ -303,11 +300,8 @@ def _check_index(source, name, revision):
     if not isinstance(files, dict):
         raise ValueError(f"'{path}' names no files of weights: it is damaged. {AGAIN}")
     for file in files.values():
-        if (
-            not isinstance(file, str)
-            or not file.endswith(".safetensors")
-            or Path(file).name != file
-        ):
+        beside = isinstance(file, str) and Path(file).name == file
+        if not beside or not file.endswith(".safetensors"):
             raise ValueError(
                 f"'{path}' names {str(file)[:99]!r}, which is no safetensors file beside it."
             )
@@ -315,15 +309,15 @@ def _check_index(source, name, revision):
 
 def _sizes(model_class, settings, folder):
     """How many numbers a config describes, and how many a folder's weights are."""
-    held = 0
+    stored = 0
     for path in Path(folder).glob("*.safetensors"):
         with safe_open(path, "pt") as file:
-            held += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())
+            stored += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())
     with torch.device("meta"):
-        return model_class._from_config(deepcopy(settings)).num_parameters(), held
+        return model_class._from_config(deepcopy(settings)).num_parameters(), stored
 
 
-def _how(device, dtype, method, name):
+def _options(device, dtype, method, name):
     """What `from_pretrained` is told of precision and place."""
     if dtype == FOUR_BIT and method:
         raise ValueError(f"'{name}' is quantised already, by {method}: leave dtype='4-bit' out.")
@@ -352,57 +346,52 @@ def _four_bit(device):
 
 def _device(device):
     if device == "auto":
-        device = (
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
+        mps = torch.backends.mps.is_available()
+        device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:
-        found = torch.device(device)
+        chosen = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"The device is 'auto', 'cpu', 'cuda' or another torch device, not {device!r}."
         ) from cause(error)
     try:
-        if found.type == "meta":
+        if chosen.type == "meta":
             raise ValueError("it holds no numbers")
-        torch.empty(1, device=found)
+        torch.empty(1, device=chosen)
     # torch raises AssertionError, RuntimeError or NotImplementedError, by device
     except Exception as error:
         raise ValueError(
-            f"The device '{found}' cannot be used here: take device='auto' or 'cpu'. "
+            f"The device '{chosen}' cannot be used here: take device='auto' or 'cpu'. "
             f"({first_line(error)})"
         ) from cause(error)
-    return found
+    return chosen
 
 
 def _dtype(dtype, device, config):
     if dtype == "auto":
         if device.type == "cpu":  # half precision is many times slower there
             return torch.float32
-        named = [
+        listed = [
             part.get(key) for part in checkpoints.parts(config) for key in ("dtype", "torch_dtype")
         ]
-        said = next((each for each in named if each not in (None, "auto")), None)
-        if said is None:
+        named = next((entry for entry in listed if entry not in (None, "auto")), None)
+        if named is None:
             return "auto"  # that of the weights
-        own = getattr(torch, str(said).removeprefix("torch."), None)
-        if not isinstance(own, torch.dtype) or not own.is_floating_point:
+        stored = getattr(torch, str(named).removeprefix("torch."), None)
+        if not isinstance(stored, torch.dtype) or not stored.is_floating_point:
             raise ValueError(
-                f"The config.json names the dtype {said!r}, which is none; give one, such as "
+                f"The config.json names the dtype {named!r}, which is none; give one, such as "
                 "dtype='float32'."
             )
-        return torch.float16 if own == torch.bfloat16 and not _has_bfloat16(device) else own
+        return torch.float16 if stored == torch.bfloat16 and not _has_bfloat16(device) else stored
     if dtype == FOUR_BIT:
         return FOUR_BIT
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+    chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
         raise ValueError(
             f"The dtype is 'auto', 'float32', 'bfloat16', 'float16' or '4-bit', not {dtype!r}."
         )
-    return found
+    return chosen
 
 
 def _has_bfloat16(device):

@@ -99,7 +99,7 @@ class VLM:
         self.about: dict[str, Any] = getattr(self.model.config, "whatwhere", None) or {}
         # the paper reads layer 25 of LLaVA's 32
         self.lens_layer: int = self.about.get("lens_layer", round(25 / 32 * self.n_layers))
-        self._warned, self._reduced, self._own_most = False, False, None
+        self._warned, self._reduced, self._checkpoint_pixels = False, False, None
         self._grids, self._views = {}, {}
 
     def __repr__(self):
@@ -132,8 +132,8 @@ class VLM:
     def _pieces(self):
         n = self.unembedding.weight.shape[0]
         # either may have ids that the other lacks
-        known = min(n, 1 + max(self.tokenizer.get_vocab().values()))
-        return self.tokenizer.convert_ids_to_tokens(list(range(known))) + [None] * (n - known)
+        n_known = min(n, 1 + max(self.tokenizer.get_vocab().values()))
+        return self.tokenizer.convert_ids_to_tokens(list(range(n_known))) + [None] * (n - n_known)
 
     def save(self, folder: str | Path) -> Path:
         """Write a checkpoint folder that `load` opens: weights as safetensors, tokenizer, image
@@ -141,12 +141,12 @@ class VLM:
         with together(folder) as new:
             for part in (self.model, self.tokenizer):
                 part.save_pretrained(new)
-            own = (
-                _images.bounded(self, max_pixels=self._own_most)
+            bound = (
+                _images.bounded(self, max_pixels=self._checkpoint_pixels)
                 if self._bounded_by_default
                 else nullcontext()
             )
-            with own:  # the bound that `load` sets by default is no part of the checkpoint
+            with bound:  # the bound that `load` sets by default is no part of the checkpoint
                 self.image_processor.save_pretrained(new)
         return Path(folder)
 
@@ -157,19 +157,19 @@ class VLM:
         """(rows, columns) of the visual tokens of `image`; where patches are merged, after
         merging."""
         image = self._read(image)
-        asked = image.size, str(vars(self.image_processor))  # all that it depends on
-        if asked not in self._grids:
-            self._grids[asked] = self.adapter.grids(self._pixels([image]))[0]
-        return self._grids[asked]
+        key = image.size, str(vars(self.image_processor))  # all that it depends on
+        if key not in self._grids:
+            self._grids[key] = self.adapter.grids(self._pixels([image]))[0]
+        return self._grids[key]
 
     def viewed(self, image: ImageLike) -> _images.View:
         """What of `image` reaches the patches, where the model resizes, crops or pads: an
         `images.View`."""
         size = self._read(image).size
-        asked = size, str(vars(self.image_processor))
-        if asked not in self._views:
-            self._views[asked] = self.adapter.viewed(size)
-        return self._views[asked]
+        key = size, str(vars(self.image_processor))
+        if key not in self._views:
+            self._views[key] = self.adapter.viewed(size)
+        return self._views[key]
 
     def cover(self, scene: Scene, grid: tuple[int, int] | None = None) -> np.ndarray:
         """(things + 1, rows, columns) what each thing of a scene covers of each visual token's
@@ -241,13 +241,11 @@ class VLM:
         if answers is not None:
             ids = [prompt + answer for prompt, answer in zip(ids, self._answers(answers, len(ids)))]
         length = max(map(len, ids))
-        padded = torch.tensor(
-            [[self._pad] * (length - len(each)) + each for each in ids], device=self.device
+        padded = [[self._pad] * (length - len(row)) + row for row in ids]
+        mask = [[0] * (length - len(row)) + [1] * len(row) for row in ids]
+        return self.adapter.model_inputs(
+            torch.tensor(padded, device=self.device), torch.tensor(mask, device=self.device), pixels
         )
-        mask = torch.tensor(
-            [[0] * (length - len(each)) + [1] * len(each) for each in ids], device=self.device
-        )
-        return self.adapter.model_inputs(padded, mask, pixels)
 
     # -- running
     # ----------------------------------------------------------------------------------------------
@@ -313,9 +311,10 @@ class VLM:
                 )
             watch.check()
             new = ids[:, inputs["input_ids"].shape[1] :].tolist()
-            said = [list(takewhile(lambda token: token not in self.ends, row)) for row in new]
+            answer_ids = [list(takewhile(lambda token: token not in self.ends, row)) for row in new]
             answers += [
-                text.strip() for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)
+                text.strip()
+                for text in self.tokenizer.batch_decode(answer_ids, skip_special_tokens=True)
             ]
         return answers if many else answers[0]
 
@@ -377,8 +376,8 @@ class VLM:
         """
         images = list(image) if isinstance(image, (list, tuple)) else [image]
         leading, width = self.adapter.leading, self.unembedding.weight.shape[1]
-        seen = self.visual(self._pixels(images), depths)
-        tokens = [off_device(each[:, leading:, :width]) for each in seen]
+        visual = self.visual(self._pixels(images), depths)
+        tokens = [off_device(state[:, leading:, :width]) for state in visual]
         return tokens if isinstance(image, (list, tuple)) else tokens[0]
 
     def visual(
@@ -395,11 +394,11 @@ class VLM:
         """
         depths = self._checked(depths)
         read = {*depths, *(depth for depth in self.adapter.extra_depths if depth <= max(depths))}
-        by_depth = self._vit(
+        connected = self._vit(
             inputs, sorted(read), lambda state, depth: self._connected(state, inputs, depth)
         )
-        by_depth = self._joined(dict(zip(sorted(read), by_depth)), depths)
-        bad = first_bad([torch.stack([extremes(each) for each in tokens]) for tokens in by_depth])
+        by_depth = self._joined(dict(zip(sorted(read), connected)), depths)
+        bad = first_bad([torch.stack(list(map(extremes, tokens))) for tokens in by_depth])
         if bad is not None:
             what = f"the connector, which was fine at its entrance, at ViT depth {depths[bad]}"
             raise not_finite(what, by_depth[bad][0].dtype)
@@ -408,10 +407,10 @@ class VLM:
     def _connected(self, state, inputs, depth):
         """What the connector makes of a ViT state, and what is added later because it is one of the
         `extra_depths`; or None."""
-        extra = depth in self.adapter.extra_depths
-        return self.adapter.connect(state, inputs), self.adapter.connect_extra(
-            state, inputs, depth
-        ) if extra else None
+        tokens = self.adapter.connect(state, inputs)
+        if depth not in self.adapter.extra_depths:
+            return tokens, None
+        return tokens, self.adapter.connect_extra(state, inputs, depth)
 
     def _joined(self, connected, depths):
         """For each depth a list of (tokens, width) for each image; connected: {depth: what
@@ -420,8 +419,8 @@ class VLM:
         for depth in depths:
             tokens, _ = connected[depth]
             added = [
-                connected[each][1] if each <= depth else map(torch.zeros_like, tokens)
-                for each in extra
+                connected[extra_depth][1] if extra_depth <= depth else map(torch.zeros_like, tokens)
+                for extra_depth in extra
             ]
             by_depth.append(
                 [torch.cat(parts, -1) for parts in zip(tokens, *added)] if extra else tokens
@@ -487,7 +486,7 @@ class VLM:
                 default the model's own.
         """
         if visual is None:
-            visual = [each[0] for each in self.visual(inputs, [self.last_depth])]
+            visual = [tokens[0] for tokens in self.visual(inputs, [self.last_depth])]
         embeddings = self.model.get_input_embeddings()(inputs["input_ids"])
         embeddings = self.adapter.pack({"inputs_embeds": embeddings})  # text has nothing else
         width = embeddings.shape[-1]
@@ -497,8 +496,10 @@ class VLM:
                 "(`visual_tokens` leaves out what is added later in the LM); not "
                 f"{', '.join(str(tokens.shape[-1]) for tokens in visual)}."
             )
-        at = self.image_places(inputs)[..., None]
-        return embeddings.masked_scatter(at, torch.cat([each.to(embeddings) for each in visual]))
+        mask = self.image_places(inputs)[..., None]
+        return embeddings.masked_scatter(
+            mask, torch.cat([tokens.to(embeddings) for tokens in visual])
+        )
 
     @torch.no_grad()
     def embed_with_states(self, inputs: dict[str, Any]) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -512,7 +513,7 @@ class VLM:
 
         patches, connected = zip(*self._vit(inputs, None, take))
         (visual,) = self._joined(dict(enumerate(connected)), [self.last_depth])
-        return self.embed(inputs, visual), [torch.stack(each) for each in zip(*patches)]
+        return self.embed(inputs, visual), [torch.stack(of_image) for of_image in zip(*patches)]
 
     def lm_inputs(
         self,
@@ -574,16 +575,16 @@ class VLM:
         Raises:
             NotFinite: where a state is nan or infinite.
         """
-        asked: Any = self.n_layers if layer is None else layer
-        layers: list[int] = list(asked) if isinstance(asked, Iterable) else [asked]
-        for each in layers:
-            check_range("layer", each, self.n_layers)
-        found = residual_stream(
+        chosen: Any = self.n_layers if layer is None else layer
+        layers: list[int] = list(chosen) if isinstance(chosen, Iterable) else [chosen]
+        for number in layers:
+            check_range("layer", number, self.n_layers)
+        states = residual_stream(
             self.lm, self.lm_layers, layers,
             **self.lm_inputs(inputs_embeds, attention_mask, position_ids), use_cache=False,
             what="LM layer", real=attention_mask,
         )  # fmt: skip
-        return found if isinstance(layer, (list, tuple)) else found[0]
+        return states if isinstance(layer, (list, tuple)) else states[0]
 
     @overload
     def attention(
@@ -640,15 +641,15 @@ class VLM:
         """
         images, questions, many = _pair(image, question)
         answers = [answer] * len(images) if isinstance(answer, str) else answer
-        found = _attention.read(self, images, questions, answers, layers, depths, take)
-        return found if many else found[0]
+        by_image = _attention.read(self, images, questions, answers, layers, depths, take)
+        return by_image if many else by_image[0]
 
     # -- inside
     # ----------------------------------------------------------------------------------------------
 
     def _read(self, image):
-        given, image = image, _images.read(image)
-        self._say_what_it_knows(given, image)
+        original, image = image, _images.read(image)
+        self._say_what_it_knows(original, image)
         self._say_that_it_is_reduced(image)
         if max(image.size) > 200 * min(image.size):
             raise ValueError(
@@ -695,9 +696,9 @@ class VLM:
                 f"{self.tokenizer.decode([image])!r} is put in by the chat template, and after it "
                 f"this prompt has {ids.count(image)} of them."
             )
-        at = ids.index(image)
+        place = ids.index(image)
         before, after = self.token_ids(self.adapter.around) or ([], [])
-        return [*ids[:at], *before, *[image] * n, *after, *ids[at + 1 :]]
+        return [*ids[:place], *before, *[image] * n, *after, *ids[place + 1 :]]
 
     def _answers(self, answers, n):
         """Token ids of the texts that follow `n` prompts."""
@@ -729,7 +730,7 @@ class VLM:
         """The ids, if the model has an embedding for all of them: a tokenizer may know tokens that
         were added after training."""
         rows = len(self.model.get_input_embeddings().weight)
-        strange = next((each for each in ids if each >= rows), None)
+        strange = next((token for token in ids if token >= rows), None)
         if strange is not None:
             raise ValueError(
                 "A prompt holds only what the model has an embedding for; its tokenizer knows "
@@ -757,12 +758,12 @@ class VLM:
         an embedding."""
         rows = len(self.model.get_input_embeddings().weight)
         named = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
-        return next((each for each in named if each is not None and each < rows), 0)
+        return next((token for token in named if token is not None and token < rows), 0)
 
-    def _say_what_it_knows(self, given, image):
+    def _say_what_it_knows(self, original, image):
         """An organism has seen one small world; say so, once, when it is shown something else."""
         size = self.about.get("image_size", image.width)
-        foreign = isinstance(given, (str, Path)) or image.size != (size, size)
+        foreign = isinstance(original, (str, Path)) or image.size != (size, size)
         if foreign and self.about.get("organism") and not self._warned:
             self._warned = True
             warnings.warn(
@@ -775,13 +776,13 @@ class VLM:
     def _bound_by_default(self):
         """Reduce pictures to what fits into a small GPU, where the checkpoint itself would take
         larger ones."""
-        own = self.max_pixels
-        if own is not None and own > _images.MOST_PIXELS:
-            self.max_pixels, self._own_most = _images.MOST_PIXELS, own
+        pixels = self.max_pixels
+        if pixels is not None and pixels > _images.MOST_PIXELS:
+            self.max_pixels, self._checkpoint_pixels = _images.MOST_PIXELS, pixels
 
     @property
     def _bounded_by_default(self):
-        return self._own_most is not None and self.max_pixels == _images.MOST_PIXELS
+        return self._checkpoint_pixels is not None and self.max_pixels == _images.MOST_PIXELS
 
     def _say_that_it_is_reduced(self, image):
         """What `load` does to large pictures by default is said once, with what it comes to."""
@@ -797,7 +798,7 @@ class VLM:
             f"A picture of {image.width} × {image.height} pixels is reduced for {self.name}: to "
             f"{rows} × {columns} visual tokens, since more take memory that a free GPU lacks. So "
             "are other large ones, unless you set vlm.max_pixels, or load(…, max_pixels=…); the "
-            f"checkpoint itself allows {self._own_most} pixels.",
+            f"checkpoint itself allows {self._checkpoint_pixels} pixels.",
             stacklevel=2,
         )
 
@@ -805,10 +806,10 @@ class VLM:
 def _check_is_here(model, name):
     """Refuse a model some of whose weights are offloaded, or whose unembedding holds no plain
     numbers."""
-    away = next((part for part, each in model.named_parameters() if each.is_meta), None)
-    if away is not None:
+    offloaded = next((part for part, weight in model.named_parameters() if weight.is_meta), None)
+    if offloaded is not None:
         raise ValueError(
-            f"'{away}' of '{name}' is offloaded, to the disk or another memory, and whatwhere "
+            f"'{offloaded}' of '{name}' is offloaded, to the disk or another memory, and whatwhere "
             "reads all weights: load it without device_map. Where it is too large, take "
             "dtype='float16' or '4-bit'."
         )
@@ -828,12 +829,12 @@ def _by_likelihood_alone(model):
     `generate` fills in from it whatever its caller leaves open, so that a config that is given as
     well would not do.
     """
-    own = model.generation_config
-    model.generation_config = GenerationConfig(eos_token_id=own.eos_token_id)
+    config = model.generation_config
+    model.generation_config = GenerationConfig(eos_token_id=config.eos_token_id)
     try:
         yield
     finally:
-        model.generation_config = own
+        model.generation_config = config
 
 
 def _check_prompts(prompts, what="A prompt is a question in words"):

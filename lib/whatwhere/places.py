@@ -121,8 +121,10 @@ class Running:
 
     def _look(self, _, args, output):
         self.ids = args[0]
-        found = find(self.vlm, self.ids)
-        self.found = found if found.mask.any() and found.mask.shape[1] > 1 else None
+        image_places = find(self.vlm, self.ids)
+        self.found = (
+            image_places if image_places.mask.any() and image_places.mask.shape[1] > 1 else None
+        )
 
     def fits(self, embeddings: torch.Tensor) -> bool:
         """Has the LM been given all of the prompt, and nothing but it?
@@ -144,10 +146,11 @@ def grids(vlm: "VLM", found: Places, positions: torch.Tensor | None) -> list[tup
             that is no rectangle, since a grid is all that positions tell).
     """
     found.check_held()
-    at: list[Any] = [
-        None if positions is None else positions[..., n, own] for n, own in enumerate(found.index)
+    by_prompt: list[Any] = [
+        None if positions is None else positions[..., n, index]
+        for n, index in enumerate(found.index)
     ]
-    shapes = [(rows, columns) for rows, columns in map(vlm.adapter.grid_at, at)]
+    shapes = [(rows, columns) for rows, columns in map(vlm.adapter.grid_at, by_prompt)]
     found.check(shapes)
     return shapes
 

@@ -251,11 +251,11 @@ def vocabulary(scenes: Iterable[Scene]) -> dict[str, tuple[str, ...]]:
     things ("attribute")."""
     words: dict[str, dict[str, None]] = {}  # dictionaries for sets that keep their order
     for scene in scenes:
-        own: Mapping[str, Iterable[str]] = getattr(scene, "vocabulary", None) or {
+        by_kind: Mapping[str, Iterable[str]] = getattr(scene, "vocabulary", None) or {
             "attribute": chain.from_iterable(thing.attributes for thing in scene.things),
             "category": (thing.category for thing in scene.things),
         }
-        for kind, listed in own.items():
+        for kind, listed in by_kind.items():
             words.setdefault(kind, {}).update(dict.fromkeys(listed))
     return {kind: tuple(listed) for kind, listed in words.items()}
 
@@ -277,28 +277,32 @@ def existence(scenes: Iterable[Scene], kind: str = "random") -> list[list[tuple[
     present = [list(dict.fromkeys(thing.category for thing in scene.things)) for scene in scenes]
     common = Counter(chain.from_iterable(present))
     ranks: dict[str, Callable] = {
-        "random": lambda there: dict.fromkeys(common, 0),
-        "popular": lambda there: common,
-        "adversarial": lambda there: Counter(
-            chain.from_iterable(own * len(set(own) & set(there)) for own in present)
+        "random": lambda categories: dict.fromkeys(common, 0),
+        "popular": lambda categories: common,
+        "adversarial": lambda categories: Counter(
+            chain.from_iterable(words * len({*words} & {*categories}) for words in present)
         ),
     }
     if kind not in ranks:
         raise ValueError(f"Absentees are {', '.join(ranks)}; got {kind!r}.")
-    asked = []
-    for scene, there in zip(scenes, present):
-        own_questions = getattr(scene, "existence", None)
-        if own_questions is not None:
-            asked.append([(str(word), bool(is_there)) for word, is_there in own_questions(kind)])
+    questions = []
+    for scene, categories in zip(scenes, present):
+        own_existence = getattr(scene, "existence", None)
+        if own_existence is not None:
+            questions.append(
+                [(str(word), bool(is_there)) for word, is_there in own_existence(kind)]
+            )
             continue
-        rank, rnd = ranks[kind](there), random.Random(f"existence/{kind}/{scene.id}")
-        absent = sorted(set(common) - set(there), key=lambda word: (-rank[word], word))
+        rank, rnd = ranks[kind](categories), random.Random(f"existence/{kind}/{scene.id}")
+        absent = sorted(set(common) - set(categories), key=lambda word: (-rank[word], word))
         if kind != "random":
             absent = absent[:3]
-        asked.append(
-            [(rnd.choice(there), True), (rnd.choice(absent), False)] if there and absent else []
+        questions.append(
+            [(rnd.choice(categories), True), (rnd.choice(absent), False)]
+            if categories and absent
+            else []
         )
-    return asked
+    return questions
 
 
 def _number(things, noun):

@@ -42,10 +42,10 @@ class Choice:
         else:
             places = np.asarray(given.cpu() if torch.is_tensor(given) else given)
             if places.ndim > 1 or places.dtype.kind not in "iu" or not places.size:
-                known = "".join(f", or {name!r}" for name in names)
+                or_names = "".join(f", or {name!r}" for name in names)
                 raise ValueError(
                     f"{what} are a mask of patches (rows, columns), or places of tokens, one whole "
-                    f"number at least{known}; got {given!r}."
+                    f"number at least{or_names}; got {given!r}."
                 )
             self.places = places.reshape(-1).tolist()
 
@@ -146,7 +146,7 @@ class PairsInPrompt:
         self.running = places.Running(vlm)
         self.prompt: Any = None  # (batch, length) ids of the last prompt, without its answer
         self.of_prompt: Any = None  # (batch, length) which of its tokens look, and at which
-        self.now: Any = None  # (batch, queries) and (batch, keys), of what the LM runs on
+        self.of_run: Any = None  # (batch, queries) and (batch, keys), of what the LM runs on
         stack.callback(self.running.attach().remove)
         hook = vlm.model.get_input_embeddings().register_forward_hook(self.read)
         stack.callback(hook.remove)
@@ -165,52 +165,52 @@ class PairsInPrompt:
         """Before the LM: what of it is meant?"""
         cache, (batch, new) = named.get("past_key_values"), named["inputs_embeds"].shape[:2]
         past = 0 if cache is None else cache.get_seq_length()
-        found = self.running.found
-        if found is not None:
+        image_places = self.running.found
+        if image_places is not None:
             if at_work(self.vlm) or not self.running.fits(named["inputs_embeds"]) or past:
                 raise ValueError(
                     "A knockout by tokens needs the whole prompt and every patch of it, once, in "
                     "an empty cache: leave `with compress.compressed(…)` first, and start each "
                     "conversation anew."
                 )
-            self.now = self.of_prompt = self._of_prompt(found, named)
+            self.of_run = self.of_prompt = self._of_prompt(image_places, named)
         elif not past or self.of_prompt is None:  # a text without an image
-            self.now = None
+            self.of_run = None
         else:
             length = self.of_prompt[0].shape[1]
             times = batch // len(self.of_prompt[0])  # a cache is repeated for several ways to go on
             queries, keys = (
-                torch.nn.functional.pad(own, (0, past + new - length), value=side.answers)
+                torch.nn.functional.pad(chosen, (0, past + new - length), value=side.answers)
                 .repeat_interleave(times, 0)
-                for side, own in zip(self.sides, self.of_prompt)
+                for side, chosen in zip(self.sides, self.of_prompt)
             )  # fmt: skip
-            self.now = queries[:, past:], keys
+            self.of_run = queries[:, past:], keys
 
-    def _of_prompt(self, found, named):
+    def _of_prompt(self, image_places, named):
         mask = named.get("attention_mask")
         if mask is not None and (not torch.is_tensor(mask) or mask.ndim != 2):
             raise ValueError(FIXED_CACHE)
-        image, patches = found.mask.cpu(), found.patches.cpu()
+        image, patches = image_places.mask.cpu(), image_places.patches.cpu()
         real = torch.ones_like(image) if mask is None else mask.bool().cpu()
         if any(side.needs_end for side in self.sides) and image[:, -1].any():
             raise ValueError(
                 "These prompts end with the image (as those of an exam with shared=True do), so "
                 "that none has a last token."
             )
-        grids = places.grids(self.vlm, found, places.plain(named.get("position_ids")))
+        grids = places.grids(self.vlm, image_places, places.plain(named.get("position_ids")))
         chosen = [torch.zeros_like(image) for _ in self.sides]
-        for n, (own, grid) in enumerate(zip(real, grids)):
-            visual, at = image[n, own], patches[n, own].nonzero()[:, 0]
-            end = self.prompt.shape[1] - int((~own).sum())
+        for n, (tokens, grid) in enumerate(zip(real, grids)):  # without padding
+            visual, index = image[n, tokens], patches[n, tokens].nonzero()[:, 0]
+            end = self.prompt.shape[1] - int((~tokens).sum())
             for side, of_side in zip(self.sides, chosen):
-                of_side[n, own] = side.among(len(visual), at, grid, n, len(real), visual, end)
+                of_side[n, tokens] = side.among(len(visual), index, grid, n, len(real), visual, end)
         return chosen
 
     def pairs(self, number: int, shape: tuple[int, ...]) -> torch.Tensor | None:
         """(batch, queries, keys) booleans; None of a text without an image."""
-        if self.now is None:
+        if self.of_run is None:
             return None
-        queries, keys = self.now
+        queries, keys = self.of_run
         if (len(queries), queries.shape[1], keys.shape[1]) != (shape[0], *shape[2:]):
             raise ValueError(FIXED_CACHE)
         return queries[:, :, None] & keys[:, None]
@@ -228,7 +228,7 @@ def checked_masks(masks: Any) -> list[torch.Tensor]:
     """A list of boolean tensors (rows, columns), none of them empty."""
     many = isinstance(masks, (list, tuple)) or getattr(masks, "ndim", 0) == 3
     masks = masks if many else [masks]
-    masks = [each.cpu().numpy() if torch.is_tensor(each) else np.asarray(each) for each in masks]
+    masks = [mask.cpu().numpy() if torch.is_tensor(mask) else np.asarray(mask) for mask in masks]
     if not masks:
         raise ValueError("There is no mask: say which patches are meant.")
     for n, mask in enumerate(masks):

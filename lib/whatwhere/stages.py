@@ -130,39 +130,29 @@ def read(
     Raises:
         ValueError: where grids differ, or a word has no such token.
     """
-    images = [pictures.read(getattr(each, "image", each)) for each in images]
+    images = [pictures.read(getattr(image, "image", image)) for image in images]
     grid = _one_grid(vlm, images)
     depths = tuple(range(vlm.last_depth + 1) if depths is None else depths)
     layer, vocabulary = lens.read_at(vlm, layer, decoder), (decoder or vlm).words
-    found = forms(vocabulary, asked, vlm.tokenizer)
-    _refuse_missing(found, vlm.name)
-    wanted = [found[word] for word in asked]
-    of_any, sizes = np.concatenate([[], *wanted]).astype(int), list(map(len, wanted))
+    word_forms = forms(vocabulary, asked, vlm.tokenizer)
+    _refuse_missing(word_forms, vlm.name)
+    form_ids = _any_of(word_forms, asked)
+    first_forms = np.cumsum([0, *(len(word_forms[word]) for word in asked)])[:-1]
     views = {
         size: vlm.viewed(image) for size, image in {image.size: image for image in images}.items()
     }
     ids, scores = [], []
     with tqdm(total=len(images), desc=f"{vlm.name}, token maps", leave=False) as bar:
         for batch, _, hidden in lens.visual_states(vlm, images, "", layer, depths, batch_size):
-            best, found = [], []
-            for said, _, own in lens.log_probabilities(vlm, hidden, 1, of_any, norm, decoder):
-                best.append(said)
-                found += (
-                    [torch.stack([each.amax(-1) for each in own.split(sizes, -1)], -1)]
-                    if wanted
-                    else []
-                )
-            shape = (len(batch), len(depths), *grid)
-            ids.append(torch.cat(best).reshape(shape).cpu().numpy())
-            scores.append(
-                torch.cat(found).reshape(*shape[:2], -1, len(wanted)).amax(2).cpu().numpy()
-                if wanted
-                else np.zeros((*shape[:2], 0))
-            )
+            parts = zip(*lens.log_probabilities(vlm, hidden, 1, form_ids, norm, decoder))
+            best_ids, _, form_scores = map(torch.cat, parts)
+            ids.append(best_ids.reshape(len(batch), len(depths), *grid).cpu().numpy())
+            form_scores = form_scores.reshape(*hidden.shape[:3], len(form_ids))
+            scores.append(form_scores.amax(2).cpu().numpy())  # of each form's best patch
             bar.update(len(batch))
     return Readings(
         np.concatenate(ids),
-        np.concatenate(scores),
+        np.maximum.reduceat(np.concatenate(scores), first_forms, axis=-1),  # each word's best form
         tuple(asked),
         vocabulary,
         depths,
@@ -174,7 +164,7 @@ def read(
 
 def _one_grid(vlm, images):
     """(rows, columns) of the visual tokens of all of these images."""
-    grids = {vlm.patch_grid(each) for each in images}
+    grids = {vlm.patch_grid(image) for image in images}
     if len(grids) != 1:
         raise ValueError(
             "Maps are read of images of one patch grid; these have "
@@ -229,32 +219,32 @@ def kinds_of(
     unknown = set(words) - set(KINDS)
     if unknown:
         raise ValueError(f"No kind of word {sorted(unknown)}; there are {', '.join(KINDS)}.")
-    listed = [word for each in words.values() for word in each]
+    listed = [word for of_kind in words.values() for word in of_kind]
     twice = [word for word, n in Counter(word.lower() for word in listed).items() if n > 1]
     if twice:
         raise ValueError(f"The word {twice[0]!r} is listed twice; one word counts once.")
-    found = forms(vocabulary, listed, tokenizer)
-    _refuse_missing(found, "this model")
+    word_forms = forms(vocabulary, listed, tokenizer)
+    _refuse_missing(word_forms, "this model")
     kinds = np.full(len(vocabulary), -1)
-    for kind, own in words.items():
-        for word in own:
-            kinds[found[word]] = KINDS.index(kind)
+    for kind, of_kind in words.items():
+        for word in of_kind:
+            kinds[word_forms[word]] = KINDS.index(kind)
     return kinds
 
 
-def _refuse_missing(found, name):
-    if found.missing:
+def _refuse_missing(word_forms, name):
+    if word_forms.missing:
         raise ValueError(
-            f"{', '.join(map(repr, found.missing))}: no token of {name}, nor a first piece that is "
-            "long enough, so that no patch can decode to it. Leave it out, or list a word that "
-            "can show (see lens.forms)."
+            f"{', '.join(map(repr, word_forms.missing))}: no token of {name}, nor a first piece "
+            "that is long enough, so that no patch can decode to it. Leave it out, or list a word "
+            "that can show (see lens.forms)."
         )
 
 
-def _say_missing(found, what):
-    if found.missing:
+def _say_missing(word_forms, what):
+    if word_forms.missing:
         warnings.warn(
-            f"No token of this model can stand for {', '.join(map(repr, found.missing))} (see "
+            f"No token of this model can stand for {', '.join(map(repr, word_forms.missing))} (see "
             f"lens.forms): {what}",
             stacklevel=3,
         )
@@ -268,8 +258,8 @@ def owners(scene: Scene, grid: tuple[int, int], view: View | None = None) -> np.
         view: `vlm.viewed(scene.image)`, where the model crops or pads it.
     """
     shares = cover(scene, grid, view)
-    whose = np.where(shares.max(0) >= 0.5, shares.argmax(0), -2)
-    return np.where(whose == len(scene.things), -1, whose)
+    owner = np.where(shares.max(0) >= 0.5, shares.argmax(0), -2)
+    return np.where(owner == len(scene.things), -1, owner)
 
 
 def _pairs(maps, scenes):
@@ -301,32 +291,32 @@ def counts(
     scenes = checked(scenes)
     if words is None:
         words = by_kind(vocabulary(scenes))
-        known = readings.forms([word for own in words.values() for word in own])
+        listed = readings.forms([word for of_kind in words.values() for word in of_kind])
         _say_missing(
-            known, "it counts nowhere, and what shows it counts as saying nothing of its own."
+            listed, "it counts nowhere, and what shows it counts as saying nothing of its own."
         )
-        words = {kind: [word for word in own if word in known.ids] for kind, own in words.items()}
+        words = {
+            kind: [word for word in of_kind if word in listed.ids]
+            for kind, of_kind in words.items()
+        }
     kind_of = kinds_of(readings.vocabulary, words, readings.tokenizer)
-    said_by = _forms_of_things(readings, scenes, words)
+    word_forms = _forms_of_things(readings, scenes, words)
     rows = []
     for n, (maps, scene) in enumerate(_pairs(readings.ids, scenes)):
-        whose, kinds = owners(scene, maps.shape[1:], readings.viewed(scene.image)), kind_of[maps]
-        own = np.zeros(maps.shape, bool)
+        owner, kinds = owners(scene, maps.shape[1:], readings.viewed(scene.image)), kind_of[maps]
+        own_word = np.zeros(maps.shape, bool)
         for i, thing in enumerate(scene.things):
-            own |= (whose == i) & np.isin(maps, _any_of(said_by, thing.words))
-        on_things = whose >= 0
-        for at, depth in enumerate(readings.depths):
-            row = {"scene": n, "depth": depth, "patches": whose.size}
-            row |= {kind: int((kinds[at] == k).sum()) for k, kind in enumerate(KINDS)} | {
-                "other": int((kinds[at] < 0).sum())
-            }
-            row |= {"object patches": int(on_things.sum()), "own word": int(own[at].sum())}
+            own_word |= (owner == i) & np.isin(maps, _any_of(word_forms, thing.words))
+        on_things = owner >= 0
+        for depth, kinds_here, own_here in zip(readings.depths, kinds, own_word):
+            row = {"scene": n, "depth": depth, "patches": owner.size}
+            row |= {kind: int((kinds_here == k).sum()) for k, kind in enumerate(KINDS)}
+            row["other"] = int((kinds_here < 0).sum())
+            row |= {"object patches": int(on_things.sum()), "own word": int(own_here.sum())}
             for k, kind in enumerate(KINDS[:2]):
-                said = (kinds[at] == k) & on_things
-                row |= {
-                    f"{kind}, own": int((said & own[at]).sum()),
-                    f"{kind}, other's": int((said & ~own[at]).sum()),
-                }
+                hits = (kinds_here == k) & on_things
+                row[f"{kind}, own"] = int((hits & own_here).sum())
+                row[f"{kind}, other's"] = int((hits & ~own_here).sum())
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -338,26 +328,27 @@ def segments(readings: Readings, scenes: Iterable[Scene]) -> np.ndarray:
     any of its `lens.forms`.
     """
     scenes = checked(scenes)
-    said_by, found = _forms_of_things(readings, scenes), np.full(readings.ids.shape, -1)
-    for (maps, scene), names in zip(_pairs(readings.ids, scenes), found):
+    word_forms, things = _forms_of_things(readings, scenes), np.full(readings.ids.shape, -1)
+    for (maps, scene), of_image in zip(_pairs(readings.ids, scenes), things):
         for i, thing in enumerate(scene.things):
             others = {
                 word for j, other in enumerate(scene.things) if j != i for word in other.words
             }
-            names[np.isin(maps, _any_of(said_by, set(thing.words) - others))] = i
-    return found
+            of_image[np.isin(maps, _any_of(word_forms, set(thing.words) - others))] = i
+    return things
 
 
 def _forms_of_things(readings, scenes, words=None):
     """The forms of all words of all things, told apart from each other and from other `words`,
     {kind: words}."""
     of_things = [word for scene in scenes for thing in scene.things for word in thing.words]
-    return readings.forms([*of_things, *(word for own in (words or {}).values() for word in own)])
+    listed = [word for of_kind in (words or {}).values() for word in of_kind]
+    return readings.forms([*of_things, *listed])
 
 
-def _any_of(found, words):
+def _any_of(word_forms, words):
     """The ids by which any of some words can show."""
-    return np.concatenate([np.array([], int), *(found[word] for word in words)])
+    return np.concatenate([np.array([], int), *(word_forms[word] for word in words)])
 
 
 def overlap(
@@ -379,9 +370,9 @@ def overlap(
     """
     sums, things = np.zeros(predicted.shape[:2]), np.zeros(len(predicted))
     for n, (maps, scene) in enumerate(_pairs(predicted, scenes)):
-        whose = owners(scene, maps.shape[1:], vlm.viewed(scene.image))
+        owner = owners(scene, maps.shape[1:], vlm.viewed(scene.image))
         for i in range(len(scene.things)):
-            true = whose == i
+            true = owner == i
             if true.any():
                 things[n] += 1
                 sums[n] += ((maps == i) & true).sum((1, 2)) / ((maps == i) | true).sum((1, 2))
@@ -409,22 +400,22 @@ def existence(readings: Readings, scenes: Iterable[Scene], kind: str = "random")
         ValueError: where nothing can be asked.
     """
     rows, pairs = [], list(_pairs(readings.ids, scenes))
-    questions = asked_for([scene for _, scene in pairs], kind)
-    asked = [
+    by_scene = asked_for([scene for _, scene in pairs], kind)
+    questions = [
         (n, maps, *question)
-        for n, ((maps, _), own) in enumerate(zip(pairs, questions))
-        for question in own
+        for n, ((maps, _), of_scene) in enumerate(zip(pairs, by_scene))
+        for question in of_scene
     ]
-    found = readings.forms([*readings.asked, *(word for *_, word, _ in asked)])
-    _say_missing(found, "the questions about it are left out.")
-    for n, maps, word, there in asked:
-        if word in found.ids:
+    word_forms = readings.forms([*readings.asked, *(word for *_, word, _ in questions)])
+    _say_missing(word_forms, "the questions about it are left out.")
+    for n, maps, word, there in questions:
+        if word in word_forms.ids:
             if word not in readings.asked:
                 raise ValueError(
                     f"The maps were read without asking for {word!r}: read(…, "
                     f"asked={(*readings.asked, word)})."
                 )
-            hit = np.asarray(np.isin(maps, found[word]).any((1, 2)))
+            hit = np.asarray(np.isin(maps, word_forms[word]).any((1, 2)))
             score = readings.scores[n, :, readings.asked.index(word)]
             rows += [
                 {"scene": n, "depth": depth, "word": word, "there": there, "hit": h, "score": s}
@@ -441,22 +432,22 @@ def existence(readings: Readings, scenes: Iterable[Scene], kind: str = "random")
 def by_depth(table: pd.DataFrame, hits: str, of: str = "object patches") -> np.ndarray:
     """(3, depths): value, low and high of the share of patches that say what the column `hits` of a
     table of `counts` counts."""
-    of_depths = [(d[hits].to_numpy(), d[of].to_numpy()) for _, d in table.groupby("depth")]
-    return np.array([share(*each) for each in of_depths]).T
+    depths = [rows for _, rows in table.groupby("depth")]
+    return np.array([share(rows[hits].to_numpy(), rows[of].to_numpy()) for rows in depths]).T
 
 
 def change(table: pd.DataFrame, hits: str, start: int) -> np.ndarray:
     """(3,): by how much that share of object patches changes from depth `start` to the last, with
     its interval."""
-    said, n = (
+    counted, n = (
         table.pivot(index="scene", columns="depth", values=values)
         for values in (hits, "object patches")
     )
-    if start not in said:
+    if start not in counted:
         raise ValueError(
-            f"The table has no depth {start!r}; it has {', '.join(map(str, said.columns))}."
+            f"The table has no depth {start!r}; it has {', '.join(map(str, counted.columns))}."
         )
-    gained = said.iloc[:, -1] - said[start]
+    gained = counted.iloc[:, -1] - counted[start]
     return np.array(interval(lambda gained, n: gained.sum() / n.sum(), gained, n.iloc[:, -1]))
 
 
@@ -472,29 +463,26 @@ def labelled(
     """
     check_count("batch_size", batch_size)
     scenes = checked(scenes)
-    known = {kind: set(words) for kind, words in vocabulary(scenes).items() if kind != "background"}
-    truth, states, grid = (
-        {kind: [] for kind in known},
-        [],
-        _one_grid(vlm, [scene.image for scene in scenes]),
-    )
+    images = [scene.image for scene in scenes]
+    grid = _one_grid(vlm, images)
+    listed = {kind: set(words) for kind, words in vocabulary(scenes).items()}
+    listed.pop("background", None)
+    truth, states = {kind: [] for kind in listed}, []
     for scene in scenes:
-        whose = owners(scene, grid, vlm.viewed(scene.image)).ravel()
-        for kind, words in known.items():
+        owner = owners(scene, grid, vlm.viewed(scene.image)).ravel()
+        for kind, words in listed.items():
             # -1 is the ground, -2 a bit of each
             names = [_word_of(thing, kind, words) for thing in scene.things] + ["", ""]
-            truth[kind].append(np.array(names)[whose])
+            truth[kind].append(np.array(names)[owner])
     for start in range(0, len(scenes), batch_size):
-        states += vlm.vit_states([scene.image for scene in scenes[start : start + batch_size]])
+        states += vlm.vit_states(images[start : start + batch_size])
     return torch.stack(states, 1).numpy(), {kind: np.array(rows) for kind, rows in truth.items()}
 
 
 def _word_of(thing, kind, words):
-    return (
-        thing.category
-        if kind == "category"
-        else next((word for word in thing.attributes if word in words), "")
-    )
+    if kind == "category":
+        return thing.category
+    return next((word for word in thing.attributes if word in words), "")
 
 
 def clustered(
@@ -514,15 +502,15 @@ def clustered(
 
     true, n = owners(scene, grid, view), len(scene.things) + 1
     means: Any = KMeans
-    found = means(n, n_init=1, random_state=0).fit_predict(states).reshape(grid)
+    clusters = means(n, n_init=1, random_state=0).fit_predict(states).reshape(grid)
     iou = [
         [
-            ((found == c) & (true == i)).sum() / max(1, ((found == c) | (true == i)).sum())
+            ((clusters == c) & (true == i)).sum() / max(1, ((clusters == c) | (true == i)).sum())
             for i in range(-1, n - 1)
         ]
         for c in range(n)
     ]
-    return (linear_sum_assignment(iou, maximize=True)[1] - 1)[found]
+    return (linear_sum_assignment(iou, maximize=True)[1] - 1)[clusters]
 
 
 def says(
@@ -548,10 +536,10 @@ def says(
     readings = read(vlm, probes, depths=depths)
     cells = np.array([probe.cells(which, readings.ids.shape[2:]) for probe in probes])[:, None]
     listed = [words(probe.thing) for probe in probes]
-    found = readings.forms([word for own in listed for word in own])
-    _say_missing(found, "no patch can say it.")
-    said = (
-        np.array([np.isin(maps, _any_of(found, own)) for maps, own in zip(readings.ids, listed)])
-        & cells
-    )
-    return np.array([share(hits, cells.sum((1, 2, 3))) for hits in said.sum((2, 3)).T]).T
+    word_forms = readings.forms([word for of_probe in listed for word in of_probe])
+    _say_missing(word_forms, "no patch can say it.")
+    hits = [
+        np.isin(maps, _any_of(word_forms, of_probe)) for maps, of_probe in zip(readings.ids, listed)
+    ]
+    n_hits = (np.array(hits) & cells).sum((2, 3)).T
+    return np.array([share(n, cells.sum((1, 2, 3))) for n in n_hits]).T

@@ -42,11 +42,11 @@ def share(
     def ratio(h, c, axis):
         return h.sum(axis) / np.maximum(c.sum(axis), 1e-12)
 
-    found = bootstrap(
+    bounds = bootstrap(
         (hits, counts), ratio, paired=True, vectorized=True, n_resamples=resamples, batch=200,
         method="percentile", rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
-    return value, float(found.low), float(found.high)
+    return value, float(bounds.low), float(bounds.high)
 
 
 def interval(
@@ -66,29 +66,29 @@ def interval(
         ValueError: where there are no scenes, the arrays differ in length, or the statistic is no
             finite number: of all scenes, or of one draw of them.
     """
-    samples = [np.asarray(each) for each in arrays]
-    if len({len(each) for each in samples}) != 1 or not len(samples[0]):
+    samples = [np.asarray(sample) for sample in arrays]
+    if len({len(sample) for sample in samples}) != 1 or not len(samples[0]):
         raise ValueError(
             "interval() takes arrays of as many scenes each; got "
-            f"{[len(each) for each in samples]}."
+            f"{[len(sample) for sample in samples]}."
         )
     rng, n = np.random.default_rng(seed), len(samples[0])
     draws = (rng.integers(n, size=n) for _ in range(resamples))
-    found = np.array([statistic(*(each[drawn] for each in samples)) for drawn in draws])
+    values = np.array([statistic(*(sample[drawn] for sample in samples)) for drawn in draws])
     value = statistic(*samples)
     if not np.isfinite(value).all():
         raise ValueError(
             f"interval() takes a statistic that is a finite number; of these {n} scenes it is "
             f"{value}."
         )
-    if not np.isfinite(found).all():
-        bad = (~np.isfinite(found.reshape(resamples, -1)).all(1)).sum()
+    if not np.isfinite(values).all():
+        bad = (~np.isfinite(values.reshape(resamples, -1)).all(1)).sum()
         raise ValueError(
             f"interval() draws scenes anew {resamples} times, and in {bad} of these the statistic "
-            "is no finite number: it may divide by what a draw can lack. Give it more scenes, or "
-            "a statistic that is one for every draw."
+            "is no finite number: it may divide by what a draw can lack. Give it more scenes, or a "
+            "statistic that is one for every draw."
         )
-    return value, *np.quantile(found, (0.025, 0.975), axis=0)
+    return value, *np.quantile(values, (0.025, 0.975), axis=0)
 
 
 def over_models(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:

@@ -80,20 +80,20 @@ def attention_of(block: nn.Module) -> Any:
         ValueError: where there is not just one, and where its attention is neither of `USUAL`.
     """
     modules: list[Any] = list(block.modules())
-    known = [m for m in modules if hasattr(m, "is_causal") and hasattr(m, "config")]
-    if len(known) != 1:
+    attentions = [m for m in modules if hasattr(m, "is_causal") and hasattr(m, "config")]
+    if len(attentions) != 1:
         raise ValueError(
-            f"A {type(block).__name__} has {len(known)} modules that look like attention; "
+            f"A {type(block).__name__} has {len(attentions)} modules that look like attention; "
             "whatwhere reads blocks with one."
         )
-    config = _TAPPED[known[0]][0] if known[0] in _TAPPED else known[0].config
+    config = _TAPPED[attentions[0]][0] if attentions[0] in _TAPPED else attentions[0].config
     if config._attn_implementation not in USUAL:
         raise ValueError(
             f"Attention is read and cut where it is {' or '.join(map(repr, USUAL))}, and this "
             f"model's is {config._attn_implementation!r}: call "
             "vlm.model.set_attn_implementation('sdpa') first."
         )
-    return known[0]
+    return attentions[0]
 
 
 def n_heads(block: nn.Module) -> int:

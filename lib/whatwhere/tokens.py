@@ -76,14 +76,14 @@ def _show(word):
     word = word[1:] if word[:1] == " " and word.strip() else word
     if word.isascii() and word.isprintable() and " " not in word:
         return word or VISIBLE[""]
-    shown, base = "", False  # base: whether there is something for a combining mark to stand on
+    text, base = "", False  # base: whether there is something for a combining mark to stand on
     for char in word:
         if char in VISIBLE or not char.isprintable() or UNSEEN.match(char):
-            shown, base = shown + (VISIBLE.get(char) or numbered(char)), False
+            text, base = text + (VISIBLE.get(char) or numbered(char)), False
         else:
             alone = unicodedata.category(char)[0] == "M" and not base
-            shown, base = shown + CIRCLE * alone + char, True
-    return shown
+            text, base = text + CIRCLE * alone + char, True
+    return text
 
 
 def numbered(char: str) -> str:
@@ -115,8 +115,8 @@ def _byte_level(piece):
 def _byte_alphabet():
     """Byte-level BPE writes each byte as one printable character: itself, or one from 256 on."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [byte for byte in range(256) if byte not in plain]
-    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(rest)}
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
 _BYTES = _byte_alphabet()
@@ -161,40 +161,40 @@ def forms(
     """
     words = list(dict.fromkeys([words] if isinstance(words, str) else words))
     lower = [token.lower() for token in vocabulary]
-    known = set(lower)
+    lexicon = set(lower)
     # {token: {word: how near it is to the word: itself 0, plural 1, piece 2}}
     spelled: dict[str, dict[str, int]] = {}
     for word in words:
-        for token, distance in _spellings(word.lower(), known, tokenizer).items():
+        for token, distance in _spellings(word.lower(), lexicon, tokenizer).items():
             spelled.setdefault(token, {})[word] = distance
     collisions = {
-        token: tuple(whose)
-        for token, whose in spelled.items()
-        if len({word.lower() for word in whose}) > 1
+        token: tuple(near)
+        for token, near in spelled.items()
+        if len({word.lower() for word in near}) > 1
     }
     counts_for = {}  # {token: words}
     for token, near in spelled.items():
         nearest = [word for word, distance in near.items() if distance == min(near.values())]
         counts_for[token] = nearest if len({word.lower() for word in nearest}) == 1 else []
-    at: dict[str, list[int]] = {}
+    ids: dict[str, list[int]] = {}
     for n, token in enumerate(lower):
         for word in counts_for.get(token, ()):
-            at.setdefault(word, []).append(n)
-    found = {word: np.array(at[word]) for word in words if word in at}
-    return Forms(found, collisions, tuple(word for word in words if word not in found))
+            ids.setdefault(word, []).append(n)
+    ids_of_word = {word: np.array(ids[word]) for word in words if word in ids}
+    return Forms(ids_of_word, collisions, tuple(word for word in words if word not in ids_of_word))
 
 
-def _spellings(word, known, tokenizer):
+def _spellings(word, lexicon, tokenizer):
     """{token: 0, 1 or 2}: the word itself and its plurals, where they are tokens; or else the first
     pieces it is split into."""
-    tokens = {each: n for each, n in ((_plural(word), 1), (word, 0)) if each in known}
+    tokens = {form: n for form, n in ((_plural(word), 1), (word, 0)) if form in lexicon}
     if word in tokens or tokenizer is None or not word.isalpha():
         return tokens
     for ids in tokenizer([word, " " + word], add_special_tokens=False)["input_ids"]:
         pieces = (tokenizer.decode([n]).strip().lower() for n in ids)
         # the blank before a word may be a token of its own
-        piece = next((each for each in pieces if each), "")
-        if len(piece) >= max(LONG, len(word) / 2) and word.startswith(piece) and piece in known:
+        piece = next(filter(None, pieces), "")
+        if len(piece) >= max(LONG, len(word) / 2) and word.startswith(piece) and piece in lexicon:
             tokens.setdefault(piece, 2)
     return tokens
 

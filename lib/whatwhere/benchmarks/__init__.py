@@ -72,15 +72,15 @@ def items(
             "A revision is one of the hub's data sets: give either data, a folder of your own, "
             "or a revision."
         )
-    theirs = record.paper if protocol == "paper" else None
-    if protocol == "paper" and theirs is None:
+    paper_record = record.paper if protocol == "paper" else None
+    if protocol == "paper" and paper_record is None:
         raise ValueError(f"The paper has no protocol for {benchmark}: leave protocol out.")
     if record.draw is not None:
         if data is not None or revision is not None:
             raise ValueError(
                 f"{benchmark} is drawn on the spot: it takes neither data nor a revision."
             )
-        found = record.draw()
+        listed = record.draw()
     else:
         if data is None:
             if not record.hub:
@@ -89,30 +89,30 @@ def items(
                     f"{benchmark} is not on the hub: give data, the folder that holds {files}."
                 )
             data, revision = hub.dataset(record.hub, record.patterns, revision or record.revision)
-        order = None if theirs and not theirs.shuffled else seed
+        order = None if paper_record and not paper_record.shuffled else seed
         assert record.read is not None  # a record that draws no items reads them: `register` looks
-        found = check_pictures(
-            record.read(Folder(data, benchmark), order, (theirs or record).ask), benchmark
+        listed = check_pictures(
+            record.read(Folder(data, benchmark), order, (paper_record or record).ask), benchmark
         )
-    if not isinstance(found, list) or not all(isinstance(item, Item) for item in found):
+    if not isinstance(listed, list) or not all(isinstance(item, Item) for item in listed):
         raise ValueError(
             f"The items of {benchmark} are not a list of benchmarks.Item, as its record should "
             "give them."
         )
-    if not found:
+    if not listed:
         raise ValueError(f"The files of {benchmark} hold no question.")
-    names = [item.id for item in found]
+    names = [item.id for item in listed]
     if not all(name.strip() for name in names):
         raise ValueError(f"The files of {benchmark} hold a question without a number.")
     if len(set(names)) < len(names):
         twice = next(name for n, name in enumerate(names) if name in names[:n])
         raise ValueError(f"The files of {benchmark} hold question '{twice}' twice.")
     for part in record.parts:  # of an empty one the mean of the others would pass for that of all
-        if not any(item.about.get("part") == part for item in found):
+        if not any(item.about.get("part") == part for item in listed):
             raise ValueError(f"The files of {benchmark} hold no question of the part '{part}'.")
-    if theirs and theirs.drawn:
-        found = theirs.drawn(found, seed)
-    return (sample(found, limit, seed) if limit is not None else found), revision
+    if paper_record and paper_record.drawn:
+        listed = paper_record.drawn(listed, seed)
+    return (sample(listed, limit, seed) if limit is not None else listed), revision
 
 
 def run(
@@ -158,8 +158,8 @@ def run(
             then is habit or luck.
         max_pixels: what `load` takes; for a `VLM` set `vlm.max_pixels`.
     """
-    mine = processes()
-    if mine.count > 1 and out is None:
+    process = processes()
+    if process.count > 1 and out is None:
         raise ValueError(
             "A run that is split over several processes needs out=, the folder in which their "
             "rows come together."
@@ -175,17 +175,13 @@ def run(
             "The paper's protocol has its own bounds of pixels: leave max_pixels out, or take "
             "protocol='ours'."
         )
-    scaling, compressed = (
-        _scaling(scale),
-        _compression(compress, decoder, keep, ways, out is not None),
-    )
+    scaling = _scaling(scale)
+    compressed = _compression(compress, decoder, keep, ways, out is not None)
     # before the model, which may be large
-    asked, found = items(benchmark, data, seed, limit, revision, protocol)
-    vlm = (
-        model
-        if isinstance(model, VLM)
-        else loading.load(model, device=mine.device or "auto", dtype=dtype, max_pixels=max_pixels)
-    )
+    questions, revision = items(benchmark, data, seed, limit, revision, protocol)
+    vlm, device = model, process.device or "auto"
+    if not isinstance(vlm, VLM):
+        vlm = loading.load(vlm, device=device, dtype=dtype, max_pixels=max_pixels)
     if isinstance(decoder, (str, Path)):
         decoder = _compress.load_decoder(decoder, vlm)
     plain = PROTOCOLS[protocol].PLAIN
@@ -194,25 +190,23 @@ def run(
             changes.enter_context(rope.scaled(vlm, **scaling))
         if protocol == "paper":
             changes.enter_context(paper.bounded(vlm))
-            asked = paper.asked_of(vlm.family, asked)
+            questions = paper.asked_of(vlm.family, questions)
         settings = {
             "benchmark": benchmark, "protocol": protocol, "model": vlm.name,
             **identity.of(vlm, plain), "compress": compressed,
             "decoder": None if decoder is None else identity.decoder(decoder),
             "blind": blind, "limit": limit, "seed": seed, "batch_size": batch_size,
             "max_new_tokens": paper.WORDS if protocol == "paper" else known(benchmark).words,
-            "revision": found, "questions": len(asked), "data": digest(asked),
+            "revision": revision, "questions": len(questions), "data": digest(questions),
             "device": str(vlm.device),
         }  # fmt: skip
         if blind:
-            asked = blinded(asked, seed)
-        how = (
-            None
-            if compress is None
-            else {"which": compress, "decoder": decoder, "keep": keep, **ways}
-        )
+            questions = blinded(questions, seed)
+        how = None
+        if compress is not None:
+            how = {"which": compress, "decoder": decoder, "keep": keep, **ways}
         runner = running.Runner(
-            vlm, asked, batch_size, settings["max_new_tokens"], how, seed, plain
+            vlm, questions, batch_size, settings["max_new_tokens"], how, seed, plain
         )
         runner.try_first()
         hooks = identity.changing(vlm.model)
@@ -227,9 +221,9 @@ def run(
         with runner.shortened(0):
             pass
         folder = running.begin(out, settings) if out is not None else None
-        rows = runner.run(folder, mine, progress)
-    rows = {row["id"]: row for row in (running.gathered(folder, asked) if folder else rows)}
-    return Result(settings, [rows[item.id] for item in asked if item.id in rows])
+        rows = runner.run(folder, process, progress)
+    rows = {row["id"]: row for row in (running.gathered(folder, questions) if folder else rows)}
+    return Result(settings, [rows[item.id] for item in questions if item.id in rows])
 
 
 def _scaling(scale: Any) -> dict[str, Any] | None:
@@ -239,8 +233,8 @@ def _scaling(scale: Any) -> dict[str, Any] | None:
         named = dict(zip(("alpha", "p"), scale))
     if named is None:
         return None
-    known = isinstance(named, dict) and set(named) in ({"alpha", "p"}, {"alpha", "k", "c"})
-    if not known or not all(isinstance(each, Real) for each in named.values()):
+    fits = isinstance(named, dict) and set(named) in ({"alpha", "p"}, {"alpha", "k", "c"})
+    if not fits or not all(isinstance(number, Real) for number in named.values()):
         raise ValueError(
             "scale is two numbers, alpha and p, or a dictionary of alpha, k and c, the "
             f"sigmoid's; not {scale!r}."
@@ -278,9 +272,9 @@ def _compression(compress, decoder, keep, ways, kept):
     try:
         name = _compress.named(compress)
     except ValueError:
-        known_ones = ", ".join((*_compress.WORDS, *_compress.BASELINES))
+        choices = ", ".join((*_compress.WORDS, *_compress.BASELINES))
         raise ValueError(
-            f"compress is {known_ones}, or a function of a compress.Sight, not {compress!r}."
+            f"compress is {choices}, or a function of a compress.Sight, not {compress!r}."
         ) from None
     if name in _compress.WORDS and decoder is None:
         raise ValueError(

@@ -24,10 +24,10 @@ class Folder:
         self.path, self.benchmark = Path(path), benchmark
         try:
             self.path = self.path.expanduser()
-            there = self.path.is_dir()
+            exists = self.path.is_dir()
         except (OSError, RuntimeError):  # a name too long for a folder, the home of nobody
-            there = False
-        if not there:
+            exists = False
+        if not exists:
             raise FileNotFoundError(
                 f"There is no folder '{self.path}' for {benchmark} (looked from {Path.cwd()})."
             )
@@ -38,18 +38,18 @@ class Folder:
 
     def only(self, pattern: str) -> Path:
         """The path of the one file of that name."""
-        found = self.find(pattern)
-        if len(found) > 1:
+        paths = self.find(pattern)
+        if len(paths) > 1:
             raise ValueError(
-                f"'{self.path}' holds {len(found)} files {pattern}, such as '{found[0]}'; give "
+                f"'{self.path}' holds {len(paths)} files {pattern}, such as '{paths[0]}'; give "
                 "the folder of one."
             )
-        if not found:
+        if not paths:
             raise FileNotFoundError(
                 f"'{self.path}' holds no {pattern}, which {self.benchmark} needs; give the folder "
                 "that holds it in its original layout, or none, and it is fetched from the hub."
             )
-        return found[0]
+        return paths[0]
 
     def text(self, path: Path) -> str:
         """The text in a file."""
@@ -91,7 +91,7 @@ class Folder:
         for path in paths:
             try:
                 table = pd.read_parquet(path)
-                found = table.to_dict("records")  # texts are decoded only here
+                records = table.to_dict("records")  # texts are decoded only here
             except ImportError:
                 raise ImportError(
                     "The hub's files are parquet, which pandas reads with pyarrow: pip install "
@@ -107,7 +107,7 @@ class Folder:
                     f"'{path}' has no column '{lacking[0]}', which {self.benchmark} needs; it "
                     f"has {', '.join(map(str, table))}."
                 )
-            rows += [(f"'{path}', row {n}", row) for n, row in enumerate(found)]
+            rows += [(f"'{path}', row {n}", row) for n, row in enumerate(records)]
         return rows
 
     def picture(self, *names: str) -> Path:

@@ -38,7 +38,7 @@ def of(function: Any) -> str:
         ValueError: for a function that holds on to what has none.
     """
     where = getattr(function, "__module__", None)
-    return f"{label(function)} {identity.short(_told(function, where, ()))}"
+    return f"{label(function)} {identity.short(_described(function, where, ()))}"
 
 
 def label(function: Any) -> str:
@@ -48,7 +48,7 @@ def label(function: Any) -> str:
     )
 
 
-def _told(value, home, within):
+def _described(value, home, ancestors):
     """A value of JSON that is another one for every other value. home: the module that the function
     is from."""
     kind = type(value)
@@ -56,62 +56,68 @@ def _told(value, home, within):
         return [kind.__name__, repr(value)]
     if isinstance(value, VLM):
         return ["model", identity.of(value)]
-    if id(value) in within:
-        return ["again", within.index(id(value))]
-    also = partial(_told, home=home, within=(*within, id(value)))
+    if id(value) in ancestors:
+        return ["again", ancestors.index(id(value))]
+    describe = partial(_described, home=home, ancestors=(*ancestors, id(value)))
     if kind in (list, tuple):
-        return [kind.__name__, *map(also, value)]
+        return [kind.__name__, *map(describe, value)]
     if kind is dict:
-        return ["dict", *([also(name), also(each)] for name, each in value.items())]
+        return ["dict", *([describe(name), describe(member)] for name, member in value.items())]
     if kind in (set, frozenset):
-        return ["set", sorted(map(identity.short, map(also, value)))]
+        return ["set", sorted(map(identity.short, map(describe, value)))]
     if kind is np.ndarray or isinstance(value, np.generic):
         plain = value.tolist() if value.dtype == object else np.ascontiguousarray(value).tobytes()
-        return ["array", str(value.dtype), value.shape, also(plain)]
+        return ["array", str(value.dtype), value.shape, describe(plain)]
     if isinstance(value, torch.Tensor):
         return ["tensor", identity.checksum({"": value})]
     if kind is CodeType:
-        names = (
-            value.co_names,
-            value.co_freevars,
-            value.co_cellvars,
-            value.co_argcount,
-            value.co_flags,
-        )
+        names = (value.co_names, value.co_freevars, value.co_cellvars)
         code = (value.co_code, value.co_exceptiontable, value.co_consts)
-        return ["code", also(names), also(code)]
+        arguments = (value.co_argcount, value.co_flags)
+        return ["code", describe((*names, *arguments)), describe(code)]
     if kind is MethodType:
-        return ["method", also(value.__func__), also(value.__self__)]
+        return ["method", describe(value.__func__), describe(value.__self__)]
     if kind is partial:
-        return ["partial", also(value.func), also(value.args), also(value.keywords)]
+        return ["partial", describe(value.func), describe(value.args), describe(value.keywords)]
     if kind in (staticmethod, classmethod):
-        return [kind.__name__, also(value.__func__)]
+        return [kind.__name__, describe(value.__func__)]
     if kind is property:
-        return ["property", *map(also, (value.fget, value.fset, value.fdel))]
+        return ["property", *map(describe, (value.fget, value.fset, value.fdel))]
     if kind is ModuleType:
         return ["module", *_module(value.__name__)]
     where = getattr(value, "__module__", None)
-    own = where == home and where is not None
-    if kind is FunctionType and own:
-        known = value.__globals__
-        read = {name: known[name] for name in sorted(_names(value.__code__)) if name in known}
-        return ["function", also(value.__code__), also(_held(value)), also(vars(value)), also(read)]
+    is_local = where == home and where is not None
+    if kind is FunctionType and is_local:
+        globals_ = value.__globals__
+        used = {name: globals_[name] for name in sorted(_names(value.__code__)) if name in globals_}
+        return [
+            "function",
+            describe(value.__code__),
+            describe(_held(value)),
+            describe(vars(value)),
+            describe(used),
+        ]
     if kind is FunctionType:
-        return ["function", value.__qualname__, *_module(where), also(_held(value))]
-    if isinstance(value, type) and own:
-        members = {name: each for name, each in vars(value).items() if name not in ASIDE}
-        return ["class", value.__qualname__, also(value.__bases__), also(members)]
+        return ["function", value.__qualname__, *_module(where), describe(_held(value))]
+    if isinstance(value, type) and is_local:
+        members = {name: member for name, member in vars(value).items() if name not in ASIDE}
+        return ["class", value.__qualname__, describe(value.__bases__), describe(members)]
     if isinstance(value, type):
         return ["class", value.__qualname__, *_module(where)]
     if _by_name(value, where):
         return ["named", value.__name__, *_module(where)]
     if isinstance(value, torch.nn.Module):
-        rest = {name: each for name, each in vars(value).items() if name[0] != "_"}
-        rest.pop("history", None)  # a decoder's losses
-        return ["layers", also(kind), identity.checksum(value.state_dict()), also(rest)]
+        attributes = {name: member for name, member in vars(value).items() if name[0] != "_"}
+        attributes.pop("history", None)  # a decoder's losses
+        return [
+            "layers",
+            describe(kind),
+            identity.checksum(value.state_dict()),
+            describe(attributes),
+        ]
     state = _state(value)
     if state is not None:
-        return ["object", also(kind), also(state)]
+        return ["object", describe(kind), describe(state)]
     raise ValueError(
         "A run's folder says by which function tokens were chosen, and this one holds on to a "
         f"{kind.__qualname__}, which no checksum can tell from another: let it hold numbers, "
@@ -134,14 +140,14 @@ def _state(value):
     """[arguments, attributes] that make an object of a class written in Python alone; None of one
     that may hide something."""
     kind = type(value)
-    own = (kind.__reduce_ex__, kind.__reduce__, kind.__getstate__)
-    if own != (object.__reduce_ex__, object.__reduce__, object.__getstate__):
+    reduce = (kind.__reduce_ex__, kind.__reduce__, kind.__getstate__)
+    if reduce != (object.__reduce_ex__, object.__reduce__, object.__getstate__):
         return None
     try:
-        _, made, attributes, *parts = value.__reduce_ex__(2)
+        _, arguments, attributes, *parts = value.__reduce_ex__(2)
     except TypeError:  # it has more than Python sees of it
         return None
-    return [made, attributes, *(None if each is None else list(each) for each in parts)]
+    return [arguments, attributes, *(None if part is None else list(part) for part in parts)]
 
 
 def _by_name(value, where):
@@ -157,7 +163,7 @@ def _by_name(value, where):
 
 def _names(code):
     """All names that a function's code, and the functions within it, look up."""
-    inner = (each for each in code.co_consts if isinstance(each, CodeType))
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
     return set(code.co_names).union(*map(_names, inner))
 
 

@@ -64,17 +64,14 @@ def controlled(
     """The item of one controlled picture, from its four captions."""
     captions = _captions(captions, 4, at)
     (first, relation, second), *others = [_related(caption, at) for caption in captions]
-    if len({relation, *(each[1] for each in others)}) < 4:
+    if len({relation, *(other for _, other, _ in others)}) < 4:
         raise ValueError(
             f"{at} has two captions of one relation, of which only one can be right: "
             f"{str(captions)[:200]}."
         )
     about: dict[str, Any] = {"relation": relation}
-    if (
-        name.startswith("Controlled_Images_A")
-        and (first, second) == ("pillow", "chair")
-        and relation in ("left", "right")
-    ):
+    is_swapped = (first, second) == ("pillow", "chair") and relation in ("left", "right")
+    if name.startswith("Controlled_Images_A") and is_swapped:
         # these two pictures carry each other's label: amitakamath/whatsup_vlms, issue 4
         about["swapped"] = True
     return by_letter(name, image, captions, seed, ask, group=f"{first} and {second}", about=about)
@@ -131,21 +128,18 @@ def placed(
     """The item of one picture of COCO- or GQA-spatial, from its right and its wrong caption."""
     # questions about one picture are drawn together, where its name is known
     group = getattr(image, "stem", name)
-    part = "one object" if "_one_obj/" in name else "two objects"
-    return by_letter(
-        name, image, _captions(captions, 2, at), seed, ask, group=group, about={"part": part}
-    )
+    about = {"part": "one object" if "_one_obj/" in name else "two objects"}
+    captions = _captions(captions, 2, at)
+    return by_letter(name, image, captions, seed, ask, group=group, about=about)
 
 
 def _captioned(folder, split):
     """(place, picture, captions) of the hub's files of a split; None where there are none."""
     paths = folder.find(f"*{split}*.parquet")
+    if not paths:
+        return None
     rows = folder.parquet(paths, ["image_options", "caption_options"])
-    return (
-        [(at, from_column(row["image_options"], at), row["caption_options"]) for at, row in rows]
-        if paths
-        else None
-    )
+    return [(at, from_column(row["image_options"], at), row["caption_options"]) for at, row in rows]
 
 
 def pope(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]:
@@ -154,9 +148,8 @@ def pope(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item
     pictures = {}  # each is asked about many times
 
     def hub(paths, part=None):
-        columns = ["question_id", "question", "answer", "image_source", "image"] + ["category"] * (
-            part is None
-        )
+        columns = ["question_id", "question", "answer", "image_source", "image"]
+        columns += ["category"] if part is None else []
         for at, row in folder.parquet(paths, columns):
             source = field(row, "image_source", str, at)
             image = pictures.setdefault(source, from_column(row["image"], at))
@@ -167,22 +160,13 @@ def pope(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item
         for at, row in folder.lines(f"coco_pope_{part}.json"):
             number, name = field(row, "question_id", (str, int), at), field(row, "image", str, at)
             image = folder.picture(f"val2014/{name}", f"images/{name}", name)
-            yield (
-                at,
-                part,
-                number,
-                image,
-                image.stem,
-                field(row, "text", None, at),
-                field(row, "label", None, at),
-            )
+            question, label = (field(row, column, None, at) for column in ("text", "label"))
+            yield at, part, number, image, image.stem, question, label
 
-    found, mixed = (
-        {part: folder.find(f"*{part}*.parquet") for part in POPE},
-        folder.find("test-*.parquet"),
-    )
-    if all(found.values()):
-        rows = [row for part in POPE for row in hub(found[part], part)]
+    by_part = {part: folder.find(f"*{part}*.parquet") for part in POPE}
+    mixed = folder.find("test-*.parquet")
+    if all(by_part.values()):
+        rows = [row for part in POPE for row in hub(by_part[part], part)]
     else:
         rows = list(hub(mixed)) if mixed else [row for part in POPE for row in original(part)]
     items = []
@@ -193,11 +177,9 @@ def pope(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item
                 f"{at}: a label is yes or no, in one of {', '.join(POPE)}; not {label!r} in "
                 f"{part!r}."
             )
-        asked = ask(_text(question, "question", at))
+        question, about = ask(_text(question, "question", at)), {"part": part}
         items.append(
-            Item(
-                f"{part}/{number}", image, asked, "yes/no", gold, group=source, about={"part": part}
-            )
+            Item(f"{part}/{number}", image, question, "yes/no", gold, group=source, about=about)
         )
     return items
 
@@ -219,18 +201,17 @@ def gqa(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]
     items = []
     for at, number, row in rows:
         name = str(field(row, "imageId", (str, int), at))
-        image = (
-            folder.picture(f"images/{name}.jpg", f"{name}.jpg")
-            if pictures is None
-            else pictures.get(name)
-        )
-        if image is None:
+        if pictures is None:
+            image = folder.picture(f"images/{name}.jpg", f"{name}.jpg")
+        elif name in pictures:
+            image = pictures[name]
+        else:
             raise ValueError(
                 f"{at}: the picture '{name}' is not among those of the hub's files; fetch them "
                 "again."
             )
         question, gold = (
-            _text(field(row, each, str, at), each, at) for each in ("question", "answer")
+            _text(field(row, column, str, at), column, at) for column in ("question", "answer")
         )
         items.append(Item(str(number), image, ask(question), "word", gold, group=name))
     return items
@@ -238,25 +219,18 @@ def gqa(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]
 
 def textvqa(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]:
     """TextVQA, validation: ten people's answers each."""
-    parquet = folder.find("validation-*.parquet")
-    if parquet:
-        rows = [
-            (at, row, from_column(row["image"], at))
-            for at, row in folder.parquet(
-                parquet, ["question_id", "image_id", "question", "answers", "image"]
-            )
-        ]
+    paths, file = folder.find("validation-*.parquet"), "TextVQA_0.5.1_val.json"
+    if paths:
+        columns = ["question_id", "image_id", "question", "answers", "image"]
+        rows = folder.parquet(paths, columns)
+        rows = [(at, row, from_column(row["image"], at)) for at, row in rows]
     else:
-        data = field(
-            folder.json("TextVQA_0.5.1_val.json", dict), "data", list, "TextVQA_0.5.1_val.json"
-        )
-        rows = [(f"entry {n} of TextVQA_0.5.1_val.json", row, None) for n, row in enumerate(data)]
+        data = field(folder.json(file, dict), "data", list, file)
+        rows = [(f"entry {n} of {file}", row, None) for n, row in enumerate(data)]
     items = []
     for at, row, image in rows:
-        name, answers = (
-            str(field(row, "image_id", (str, int), at)),
-            _strings(field(row, "answers", None, at)),
-        )
+        name = str(field(row, "image_id", (str, int), at))
+        answers = _strings(field(row, "answers", None, at))
         if answers is None or len(answers) != 10:
             raise ValueError(
                 f"{at} has not the ten people's answers that TextVQA has, but "
@@ -265,28 +239,18 @@ def textvqa(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[I
         if image is None:
             image = folder.picture(f"train_images/{name}.jpg", f"images/{name}.jpg", f"{name}.jpg")
         question = ask(_text(row.get("question"), "question", at))
-        items.append(
-            Item(
-                str(field(row, "question_id", (str, int), at)),
-                image,
-                question,
-                "soft",
-                answers,
-                group=name,
-            )
-        )
+        number = str(field(row, "question_id", (str, int), at))
+        items.append(Item(number, image, question, "soft", answers, group=name))
     return items
 
 
 def mmbench(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]:
     """MMBench-EN, dev: options in the given order, each question also with its options rotated
     (index + millions)."""
-    parquet, needed = (
-        folder.find("dev-*.parquet"),
-        ["index", "question", "hint", "answer", "A", "B", "C", "D", "image"],
-    )
-    if parquet:
-        rows = folder.parquet(parquet, needed)
+    paths = folder.find("dev-*.parquet")
+    needed = ["index", "question", "hint", "answer", "A", "B", "C", "D", "image"]
+    if paths:
+        rows = folder.parquet(paths, needed)
     else:
         path = folder.only("*.tsv")
         try:
@@ -329,60 +293,40 @@ def mmbench(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[I
         else:
             image = from_column(image, at)
         hint = "" if empty(row["hint"]) else _text(row["hint"], "hint", at)
-        question, index = (
-            ask(_text(row["question"], "question", at), options, hint),
-            int(row["index"]),
-        )
-        about = {"part": str(row.get("category", ""))}
-        items.append(
-            Item(
-                str(index),
-                image,
-                question,
-                "choice",
-                gold,
-                options,
-                group=str(index % 1_000_000),
-                about=about,
-            )
-        )
+        question = ask(_text(row["question"], "question", at), options, hint)
+        index = int(row["index"])
+        group, about = str(index % 1_000_000), {"part": str(row.get("category", ""))}
+        items.append(Item(str(index), image, question, "choice", gold, options, group, about))
     return items
 
 
 def _related(caption, at):
     """("beer bottle", "left", "armchair") of "A beer bottle to the left of a armchair"."""
-    found = re.fullmatch(
+    match = re.fullmatch(
         rf"an? (.+?) ({'|'.join(_RELATIONS)}) an? (.+?)\.?", caption.strip(), flags=re.IGNORECASE
     )
-    if not found:
+    if not match:
         raise ValueError(
             f"{at}: {caption!r} is no caption of What's Up, such as 'A mug to the left of a plate'."
         )
-    return found[1].lower(), _RELATIONS[found[2].lower()], found[3].lower()
+    return match[1].lower(), _RELATIONS[match[2].lower()], match[3].lower()
 
 
 def _captions(captions, n, at):
-    found = _strings(captions)
-    if (
-        found is None
-        or len(found) != n
-        or len(set(found)) != n
-        or not all(each.strip() for each in found)
-    ):
+    texts = _strings(captions) or []
+    if not len(texts) == len(set(texts)) == n or not all(text.strip() for text in texts):
         raise ValueError(
             f"{at} has not {n} different captions to choose from, but {str(captions)[:120]}."
         )
-    return found
+    return texts
 
 
 def _strings(value):
     """A list of strings, of a list or of a parquet file's array of them; None of anything else."""
     value = value.tolist() if hasattr(value, "tolist") else value
-    return (
-        list(value)
-        if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
-        else None
-    )
+    if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) for text in value):
+        return None
+    return list(value)
 
 
 def _text(value, what, at):

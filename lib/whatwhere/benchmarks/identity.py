@@ -90,7 +90,7 @@ def of(vlm: VLM, plain: bool = True) -> dict[str, Any]:
         },
         "scale": scaling.settings(vlm),
         "frequencies": {
-            name: _numbers(each) for name, each in rotary.items() if "original_" not in name
+            name: _numbers(buffer) for name, buffer in rotary.items() if "original_" not in name
         },
         "config": short([_without(config), model.training]),
         "weights": checksum(tensors),
@@ -119,9 +119,9 @@ def _without(settings):
         return {
             str(name): _without(value) for name, value in settings.items() if name not in labels
         }
-    return (
-        [_without(value) for value in settings] if isinstance(settings, (list, tuple)) else settings
-    )
+    if isinstance(settings, (list, tuple)):
+        return [_without(value) for value in settings]
+    return settings
 
 
 def _tokenizer(tokenizer):
@@ -130,10 +130,10 @@ def _tokenizer(tokenizer):
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:  # one in Python
         return [special, tokenizer.get_vocab(), str(tokenizer.init_kwargs)]
-    made = json.loads(backend.to_str())
-    # those of the last call
-    rest = {name: value for name, value in made.items() if name not in ("padding", "truncation")}
-    return [special, getattr(tokenizer, "clean_up_tokenization_spaces", None), rest]
+    settings = json.loads(backend.to_str())
+    for name in ("padding", "truncation"):  # those of the last call
+        settings.pop(name, None)
+    return [special, getattr(tokenizer, "clean_up_tokenization_spaces", None), settings]
 
 
 def _version(name):
@@ -145,8 +145,8 @@ def _version(name):
 
 def short(value: Any) -> str:
     """A short name for a value of JSON."""
-    told = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @torch.no_grad()
@@ -158,35 +158,30 @@ def checksum(tensors: Mapping[str, torch.Tensor]) -> str:
     one of them, times an odd number, is not zero. That is several times faster than a cryptographic
     checksum, and on a GPU nothing need be copied.
     """
-    found, odd = hashlib.sha256(), _odd()
+    digest, odd = hashlib.sha256(), _odd()
     for name, tensor in sorted(tensors.items()):
         if tensor.is_meta:
             raise ValueError(
                 f"'{name}' is not in memory (offloaded), so that it cannot be said which "
                 "model's answers these are."
             )
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {_sums(tensor, odd)}".encode())
-    return found.hexdigest()[:16]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {_sums(tensor, odd)}".encode())
+    return digest.hexdigest()[:16]
 
 
 def _sums(tensor, odd):
     """One whole number below 2³² for each piece of a tensor."""
-    flat = (
-        tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-        if tensor.numel()
-        else torch.zeros(0, dtype=torch.uint8)
-    )
+    flat = torch.zeros(0, dtype=torch.uint8)
+    if tensor.numel():
+        flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
     if len(flat) % 4:
         flat = torch.cat([flat, flat.new_zeros(-len(flat) % 4)])
     pieces = flat.view(torch.int32).split(PIECE)
     if on_the_cpu(flat):
-        return [
-            int(np.dot(each, odd[: len(each)]))
-            for each in (piece.numpy().view(np.uint32) for piece in pieces)
-        ]
-    there = torch.from_numpy(odd.view(np.int32)).to(flat.device)
-    sums = [(piece * there[: len(piece)]).sum(dtype=torch.int64) for piece in pieces]
-    return [each % 2**32 for each in torch.stack(sums).tolist()]
+        return [int(np.dot(piece.numpy().view(np.uint32), odd[: len(piece)])) for piece in pieces]
+    factors = torch.from_numpy(odd.view(np.int32)).to(flat.device)
+    sums = [(piece * factors[: len(piece)]).sum(dtype=torch.int64) for piece in pieces]
+    return [total % 2**32 for total in torch.stack(sums).tolist()]
 
 
 def on_the_cpu(tensor: torch.Tensor) -> bool:
@@ -195,17 +190,15 @@ def on_the_cpu(tensor: torch.Tensor) -> bool:
 
 def _odd():
     """(PIECE,) odd 32-bit numbers, all different, and without a pattern of their own."""
-    return (np.arange(PIECE, dtype=np.uint32) * np.uint32(2654435761)) << np.uint32(1) | np.uint32(
-        1
-    )
+    numbers = np.arange(PIECE, dtype=np.uint32) * np.uint32(2654435761)
+    return numbers << np.uint32(1) | np.uint32(1)
 
 
-def decoder(made: Decoder) -> str:
+def decoder(reader: Decoder) -> str:
     """A short name for a visual decoder: its weights, and its words, which say what is equal and
     what is punctuation."""
-    return short(
-        [checksum({"weight": made.weight}), list(map(str, getattr(made, "texts", made.words)))]
-    )
+    texts = list(map(str, getattr(reader, "texts", reader.words)))
+    return short([checksum({"weight": reader.weight}), texts])
 
 
 def method(compressed: dict[str, Any]) -> Any:
@@ -224,12 +217,9 @@ def picture(image: Any) -> str:
         return hashlib.sha256(bytes(image)).hexdigest()[:16]
     try:
         return hashlib.sha256(image.read_bytes()).hexdigest()[:16]
-    except (
-        AttributeError,
-        OSError,
-    ):  # no path, or none that can be read, as `images` says in a sentence
-        seen = images.read(image)
-    return hashlib.sha256(f"{seen.size}".encode() + seen.tobytes()).hexdigest()[:16]
+    except (AttributeError, OSError):  # no path, or none that can be read, as `images` says
+        pixels = images.read(image)
+    return hashlib.sha256(f"{pixels.size}".encode() + pixels.tobytes()).hexdigest()[:16]
 
 
 def changing(model: torch.nn.Module) -> list[str]:
@@ -237,9 +227,9 @@ def changing(model: torch.nn.Module) -> list[str]:
     answers."""
     hooks = [
         hook
-        for part in model.modules()
-        for hung in (part._forward_hooks, part._forward_pre_hooks)
-        for hook in hung.values()
+        for module in model.modules()
+        for by_id in (module._forward_hooks, module._forward_pre_hooks)
+        for hook in by_id.values()
     ]
     names = {
         f"{getattr(hook, '__module__', '')}.{getattr(hook, '__qualname__', type(hook).__name__)}"
@@ -263,24 +253,20 @@ def refusal(before: dict[str, Any], now: dict[str, Any]) -> str | None:
             "answers are all there, for `benchmarks.load` and `whatwhere table`; name another "
             "folder for new ones."
         )
-    other = [name for name in WORDS if not _alike(name, before.get(name), now.get(name))]
-    if not other:
+    different = [name for name in WORDS if not _alike(name, before.get(name), now.get(name))]
+    if not different:
         return None
-    told = [
-        name for name in other if not {*other} & {*WORDS[name][1]}
-    ]  # what follows from another difference is no second one
+    # what follows from another difference is no second one
+    first = [name for name in different if not {*different} & {*WORDS[name][1]}]
     differ = "; ".join(
-        f"{WORDS[name][0]} ({_values(name, before.get(name), now.get(name))})" for name in told
+        f"{WORDS[name][0]} ({_values(name, before.get(name), now.get(name))})" for name in first
     )
-    again = _newer(before, now)
-    back = (
-        f", or install those of then (pip install {' '.join(again)})" if "versions" in other else ""
-    )
-    hint = (
-        f" It may be the doing of {' '.join(again)}, which were installed then."
-        if again and not back
-        else ""
-    )
+    installed = " ".join(_newer(before, now))  # then
+    back = hint = ""
+    if "versions" in different:
+        back = f", or install those of then (pip install {installed})"
+    elif installed:
+        hint = f" It may be the doing of {installed}, which were installed then."
     return (
         "a run of something else, and answers that do not belong together are not mixed. What "
         f"differs: {differ}.{hint} Name another folder, delete that one{back}; `whatwhere table` "
@@ -296,10 +282,10 @@ def _newer(before, now):
 
 def _alike(name, before, now):
     if name == "frequencies" and before and now and before.keys() == now.keys():
-        pairs = [[_floats(side[each]) for side in (before, now)] for each in now]
+        pairs = [(_floats(before[buffer]), _floats(now[buffer])) for buffer in now]
         return all(len(a) == len(b) and np.allclose(a, b, 1e-5, 0) for a, b in pairs)
     if name == "compress" and before and now:
-        before, now = ({**each, "method": method(each)} for each in (before, now))
+        before, now = {**before, "method": method(before)}, {**now, "method": method(now)}
     return _series(before) == _series(now) if name == "versions" else before == now
 
 
@@ -320,15 +306,12 @@ def _values(name, before, now):
     if name == "versions":
         was, is_ = _series(before), _series(now)
         return ", ".join(
-            f"{each} {before.get(each)} then, {now.get(each)} now"
-            for each in {**was, **is_}
-            if was.get(each) != is_.get(each)
+            f"{library} {before.get(library)} then, {now.get(library)} now"
+            for library in {**was, **is_}
+            if was.get(library) != is_.get(library)
         )
-    if name == "frequencies":
-        return "not those of then"
-    if all(
-        isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) for value in (before, now)
-    ):
+    checksums = (isinstance(v, str) and re.fullmatch("[0-9a-f]{16}", v) for v in (before, now))
+    if name == "frequencies" or all(checksums):
         return "not those of then"
     return f"{plainly(before)} then, {plainly(now)} now"
 
@@ -336,8 +319,6 @@ def _values(name, before, now):
 def plainly(value: Any) -> str:
     """{"alpha": 99.0, "p": 8.0} as "alpha 99, p 8"; None as "none"."""
     if isinstance(value, dict):
-        return (
-            ", ".join(f"{name} {plainly(each)}" for name, each in value.items() if each is not None)
-            or "none"
-        )
+        parts = [f"{name} {plainly(part)}" for name, part in value.items() if part is not None]
+        return ", ".join(parts) or "none"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

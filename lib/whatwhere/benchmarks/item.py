@@ -52,28 +52,23 @@ def is_row(row: Any) -> bool:
     ):
         return False
     gold, options, kept, given = (row.get(name) for name in ("gold", "options", "kept", "given"))
-    if (
-        not isinstance(row.get("about"), dict)
-        or not isinstance(options, dict)
-        or not _texts(options.values())
-    ):
+    if not isinstance(row.get("about"), dict) or not isinstance(options, dict):
+        return False
+    if not _texts(options.values()):
         return False
     if "kept" in row or "given" in row:  # of a run with compression
-        if (
-            type(kept) is not int
-            or type(given) is not int
-            or not 0 <= kept <= given < 2**53
-            or not given
-        ):
+        if type(kept) is not int or type(given) is not int:
+            return False
+        if not 0 <= kept <= given < 2**53 or not given:
             return False
     if row["kind"] == "soft":
         return isinstance(gold, list) and bool(gold) and _texts(gold)
-    known = {"letter": options, "choice": options, "yes/no": ("yes", "no"), "word": (gold,)}
-    return isinstance(gold, str) and gold in known.get(row["kind"], ())
+    choices = {"letter": options, "choice": options, "yes/no": ("yes", "no"), "word": (gold,)}
+    return isinstance(gold, str) and gold in choices.get(row["kind"], ())
 
 
 def _texts(values):
-    return all(isinstance(each, str) for each in values)
+    return all(isinstance(value, str) for value in values)
 
 
 def by_letter(
@@ -97,9 +92,8 @@ def by_letter(
         random.Random(f"{id}/{seed}").shuffle(order)
     texts = [texts[i] for i in order]
     options = dict(zip(prompts.LETTERS, texts))
-    return Item(
-        id, image, ask(texts), "letter", prompts.LETTERS[order.index(right)], options, **more
-    )
+    gold = prompts.LETTERS[order.index(right)]
+    return Item(id, image, ask(texts), "letter", gold, options, **more)
 
 
 def read(row: dict) -> tuple[str | None, float]:
@@ -130,8 +124,8 @@ _READERS = {
 
 def digest(items: Iterable[Item]) -> str:
     """A checksum of all questions, right answers and options, in their order."""
-    told = [[item.id, item.question, item.gold, item.options] for item in items]
-    return hashlib.sha256(json.dumps(told, ensure_ascii=False).encode()).hexdigest()[:16]
+    rows = [[item.id, item.question, item.gold, item.options] for item in items]
+    return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def blinded(items: Sequence[Item], seed: int) -> list[Item]:
@@ -146,13 +140,13 @@ def blinded(items: Sequence[Item], seed: int) -> list[Item]:
         raise ValueError(
             "Questions about one scene alone cannot be put to another's picture: take more of them."
         )
-    rnd, made = random.Random(f"blind/{seed}"), []
-    for item, own in zip(items, groups):
+    rnd, blind = random.Random(f"blind/{seed}"), []
+    for item, group in zip(items, groups):
         other = rnd.randrange(len(items))
-        while groups[other] == own:
+        while groups[other] == group:
             other = rnd.randrange(len(items))
-        made.append(replace(item, image=items[other].image))
-    return made
+        blind.append(replace(item, image=items[other].image))
+    return blind
 
 
 def sample(items: Sequence[Item], limit: int, seed: int) -> list[Item]:

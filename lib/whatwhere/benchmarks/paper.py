@@ -65,11 +65,8 @@ def in_a_word(question: str) -> str:
 
 def captions(options: list[str]) -> str:
     """Which of these captions is right, as the paper's code writes it."""
-    return _indented(
-        [WHICH_CAPTION.format(len(options)), *_listed(dict(zip(LETTERS, options)))],
-        len(options),
-        12,
-    )
+    listed = _listed(dict(zip(LETTERS, options)))
+    return _indented([WHICH_CAPTION.format(len(options)), *listed], len(options), 12)
 
 
 def mmbench(question: str, options: dict[str, str], hint: str = "") -> str:
@@ -101,10 +98,10 @@ def asked_of(family: str, items: list[Item]) -> list[Item]:
     if family != "llava":
         return items
     return [
-        replace(i, question=i.question.replace(_by_letter(len(i.options)), OF_LLAVA))
-        if i.options
-        else i
-        for i in items
+        replace(item, question=item.question.replace(_by_letter(len(item.options)), OF_LLAVA))
+        if item.options
+        else item
+        for item in items
     ]
 
 
@@ -159,16 +156,16 @@ def read(row: dict, family: str | None = None) -> tuple[str | None, float]:
     LLaVA's words are made lower case first; of LLaVA's and InternVL's letters "A: …" is read as
     "A". (Outer blanks are gone before, which in the public code they are not.)
     """
-    said, gold = row["answer"], row["gold"]
+    answer, gold = row["answer"], row["gold"]
     if row["options"]:
-        if family in ("llava", "internvl") and len(said) > 1:
-            said = said[0] if said[1] == ":" or not said[1:].strip(" ") else ""
-        return (said if said in row["options"] else None), float(said == gold)
-    said = said.lower() if family == "llava" else said
+        if family in ("llava", "internvl") and len(answer) > 1:
+            answer = answer[0] if answer[1] == ":" or not answer[1:].strip(" ") else ""
+        return (answer if answer in row["options"] else None), float(answer == gold)
+    answer = answer.lower() if family == "llava" else answer
     if row["kind"] == "soft":
-        return said or None, min(1.0, gold.count(said) / 3)
-    parsed = said if row["kind"] != "yes/no" or said in ("yes", "no") else None
-    return parsed or None, float(said == gold)
+        return answer or None, min(1.0, gold.count(answer) / 3)
+    parsed = answer if row["kind"] != "yes/no" or answer in ("yes", "no") else None
+    return parsed or None, float(answer == gold)
 
 
 # -- figures
@@ -199,57 +196,50 @@ def figure(settings: dict) -> tuple[float | None, list[str]]:
     The figure is of the same thing only where nothing is otherwise: model, scaling, compression,
     training and protocol.
     """
-    own = settings["model"].replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
-    model = next((each for each in MODELS if each.lower() in own), None)
-    theirs, scale, compressed = (
+    name = settings["model"].replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
+    model = next((model for model in MODELS if model.lower() in name), None)
+    record, scale, compressed = (
         known(settings["benchmark"]).paper,
         settings["scale"],
         settings["compress"],
     )
-    if (
-        model is None
-        or theirs is None
-        or settings["blind"]
-        or scale
-        and compressed
-        or settings.get("hooks")
-    ):
+    if model is None or record is None or settings["blind"] or settings.get("hooks"):
+        return None, []
+    if scale and compressed:
         return None, []
     change = identity.method(compressed) if compressed else "scaled" if scale else None
-    value = theirs.figures.get((model, change))
+    value = record.figures.get((model, change))
     if value is None:
         return None, []
-    said = []
-    if own != MODELS[model].lower():
-        said.append(f"{MODELS[model]} as it was published")
+    otherwise = []
+    if name != MODELS[model].lower():
+        otherwise.append(f"{MODELS[model]} as it was published")
     if settings.get("quantisation") or settings.get("dtype") == "4-bit":
-        said.append("weights that are not rounded")
+        otherwise.append("weights that are not rounded")
     if scale and not (scale.get("alpha") == ALPHA and scale.get("p") in POWERS):
-        said.append(f"α {ALPHA}")
+        otherwise.append(f"α {ALPHA}")
     if scale:
-        said.append("p {}, {} or {} (not said which)".format(*POWERS))
+        otherwise.append("p {}, {} or {} (not said which)".format(*POWERS))
     if compressed:
-        other = [
-            f"{name} {each}"
-            for name, each in COMPRESSED.items()
-            if compressed.get(name, each) != each
+        otherwise += [
+            f"{option} {theirs}"
+            for option, theirs in COMPRESSED.items()
+            if compressed.get(option, theirs) != theirs
         ]
-        said += [*other, "a decoder of its own"]
+        otherwise.append("a decoder of its own")
     if settings.get("protocol") != "paper":
-        said.append("its own protocol")
+        otherwise.append("its own protocol")
     if settings.get("limit"):
-        said.append("all of its questions")
-    if theirs.unsaid:
-        said.append(theirs.unsaid)
-    return value, said
+        otherwise.append("all of its questions")
+    if record.unsaid:
+        otherwise.append(record.unsaid)
+    return value, otherwise
 
 
 def beside(settings: dict) -> str:
     """The paper's figure in words, with all that is otherwise there: "58.25 with p 6, 8 or 10 (not
     said which)"; "" if none."""
     value, otherwise = figure(settings)
-    return (
-        ""
-        if value is None
-        else f"{value:.2f}" + (f" with {', '.join(otherwise)}" if otherwise else "")
-    )
+    if value is None:
+        return ""
+    return f"{value:.2f}" + (f" with {', '.join(otherwise)}" if otherwise else "")

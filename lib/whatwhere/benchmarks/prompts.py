@@ -34,8 +34,8 @@ def mmbench(question: str, options: Mapping[str, str], hint: str = "") -> str:
     Args:
         options: {letter: text}.
     """
-    asked = f"{hint} {question}" if hint else question
-    return "\n".join([f"{asked} There are several options:", *_listed(options), "", BY_LETTER])
+    question = f"{hint} {question}" if hint else question
+    return "\n".join([f"{question} There are several options:", *_listed(options), "", BY_LETTER])
 
 
 def _listed(options):

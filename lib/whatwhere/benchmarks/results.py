@@ -15,13 +15,9 @@ from .scores import Score, headline, macro
 
 # what an earlier version did not write down
 UNSAID = {
-    "model": "a model",
-    "scale": None,
-    "compress": None,
-    "blind": False,
-    "protocol": "ours",
+    "model": "a model", "scale": None, "compress": None, "blind": False, "protocol": "ours",
     "limit": None,
-}
+}  # fmt: skip
 
 
 class Result:
@@ -42,19 +38,19 @@ class Result:
         settings = UNSAID | {"questions": len(rows)} | settings
         self.settings: dict[str, Any] = settings
         self.rows = pd.DataFrame(rows)
-        theirs = settings["protocol"] == "paper"
-        reading: Any = paper.reader(settings.get("family")) if theirs else read
+        as_paper = settings["protocol"] == "paper"
+        reading: Any = paper.reader(settings.get("family")) if as_paper else read
         self.rows[["parsed", "right"]] = [reading(row) for row in rows]
         self.rows["right"] = self.rows["right"].astype(float)
         self.complete = len(rows) >= settings["questions"]
         score: Any = known(settings["benchmark"]).score
         self.scores = score(self.rows)
         if "accuracy" not in self.scores:
-            named = ", ".join(self.scores) or "nothing"
+            names = ", ".join(self.scores) or "nothing"
             raise ValueError(
-                f"The score of '{settings['benchmark']}' names no \"accuracy\", but {named}."
+                f"The score of '{settings['benchmark']}' names no \"accuracy\", but {names}."
             )
-        if theirs and any(self.rows["options"]):
+        if as_paper and any(self.rows["options"]):
             always = self.rows.assign(parsed="A", right=(self.rows["gold"] == "A").astype(float))
             self.scores["who always says A"] = score(always)["accuracy"]
 
@@ -91,8 +87,8 @@ class Result:
     def table(self) -> pd.DataFrame:
         """A DataFrame with a row for each score, in percent."""
         lines = {
-            name: {"%": 100 * s.value, "95% interval": _interval(s), "questions": s.n}
-            for name, s in self.scores.items()
+            name: {"%": 100 * score.value, "95% interval": _interval(score), "questions": score.n}
+            for name, score in self.scores.items()
         }
         table = pd.DataFrame.from_dict(lines, orient="index")
         table["%"] = table["%"].round(2)
@@ -100,35 +96,31 @@ class Result:
 
     def __repr__(self):
         """What `whatwhere bench` prints."""
-        s, said = self.settings, []
+        settings, lines = self.settings, []
         changes = {
-            "scaled: ": identity.plainly(s["scale"]),
-            "compressed: ": _compressed(s["compress"]),
+            "scaled: ": identity.plainly(settings["scale"]),
+            "compressed: ": _compressed(settings["compress"]),
+            "": "blind" if settings["blind"] else "",
+            "protocol: ": "" if settings["protocol"] == "ours" else settings["protocol"],
+            "changed by: ": ", ".join(settings.get("hooks", ())),
         }
-        changes = {what: words for what, words in changes.items() if words != "none"}
-        changes |= {
-            "": "blind" * s["blind"],
-            "protocol: ": s["protocol"] * (s["protocol"] != "ours"),
-        }
-        changes |= {"changed by: ": ", ".join(s.get("hooks", ()))}
-        how = [f", {what}{words}" for what, words in changes.items() if words]
-        said.append(f"{s['model']} on {s['benchmark']}{''.join(how)}")
+        how = [f", {what}{words}" for what, words in changes.items() if words not in ("", "none")]
+        lines.append(f"{settings['model']} on {settings['benchmark']}{''.join(how)}")
         if not self.complete:
-            said.append(f"unfinished: {len(self.rows)} of {s['questions']} questions are answered")
-        said += [
-            self.table().to_string(),
-            f"unparsed answers: {self.unparsed:.1%} (counted as their benchmark does)",
-        ]
-        if s["compress"]:
-            said.append(f"visual tokens removed: {self.removed:.1%}")
-        if "decoding" in s:
-            plain = s["decoding"].get("greedy") == "plain"
-            said.append(
+            n, asked = len(self.rows), settings["questions"]
+            lines.append(f"unfinished: {n} of {asked} questions are answered")
+        lines.append(self.table().to_string())
+        lines.append(f"unparsed answers: {self.unparsed:.1%} (counted as their benchmark does)")
+        if settings["compress"]:
+            lines.append(f"visual tokens removed: {self.removed:.1%}")
+        if "decoding" in settings:
+            plain = settings["decoding"].get("greedy") == "plain"
+            lines.append(
                 f"decoded greedily{'' if plain else ', by what else the checkpoint asks for'}"
             )
         if self.beside:
-            said.append(f"the paper has {self.beside}")
-        return "\n".join(said)
+            lines.append(f"the paper has {self.beside}")
+        return "\n".join(lines)
 
 
 def load(folder: str | Path) -> Result:
@@ -171,17 +163,11 @@ def _interval(score):
 def _compressed(settings):
     """What a run's settings say of its compression, in words, less what `compress.compressed` does
     unless told otherwise."""
-    named = {
-        **(settings or {}),
-        **({"method": identity.method(settings)} if settings else {}),
-    }.items()
-    return identity.plainly(
-        {
-            name: value
-            for name, value in named
-            if name not in running.WAYS or value != running.WAYS[name]
-        }
-    )
+    named = {**settings, "method": identity.method(settings)} if settings else {}
+    for name, usual in running.WAYS.items():
+        if name in named and named[name] == usual:
+            del named[name]
+    return identity.plainly(named)
 
 
 def gain(before: Result, after: Result) -> Score:
@@ -191,16 +177,14 @@ def gain(before: Result, after: Result) -> Score:
     Raises:
         ValueError: where the two results are not of the same questions.
     """
-    if (
-        list(before.rows["id"]) != list(after.rows["id"])
-        or before.settings["benchmark"] != after.settings["benchmark"]
-    ):
+    same_items = list(before.rows["id"]) == list(after.rows["id"])
+    if not same_items or before.settings["benchmark"] != after.settings["benchmark"]:
         raise ValueError(
             "A gain is between two results of the same questions; these differ in what was asked."
         )
     record = known(before.settings["benchmark"])
-    (was, n), (now, _) = (
-        headline(each.rows, bool(record.parts), record.counted) for each in (before, after)
+    (old, n), (new, _) = (
+        headline(result.rows, bool(record.parts), record.counted) for result in (before, after)
     )
-    value, low, high = stats.interval(lambda b, a, c: macro(a, c) - macro(b, c), was, now, n)
+    value, low, high = stats.interval(lambda b, a, c: macro(a, c) - macro(b, c), old, new, n)
     return Score(float(value), float(low), float(high), len(after.rows))

@@ -43,6 +43,12 @@ WAYS = {name: each.default for name, each in signature(compress.compressed).para
         if each.kind == each.KEYWORD_ONLY and name not in ("keep", "seed")}  # fmt: skip
 
 
+# what a GPU or a CPU says when its memory is full
+FULL = (
+    "out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+
+
 class Processes(NamedTuple):
     """Which of how many processes this is, and the device that is its own (None: any)."""
 
@@ -58,8 +64,8 @@ def processes() -> Processes:
     The processes need not speak to each other: each writes its own file, and all look into the
     folder.
     """
-    count, own = int(os.environ.get("WORLD_SIZE", 1)), os.environ.get("LOCAL_RANK", 0)
-    device = f"cuda:{own}" if count > 1 and torch.cuda.is_available() else None
+    count, local_rank = int(os.environ.get("WORLD_SIZE", 1)), os.environ.get("LOCAL_RANK", 0)
+    device = f"cuda:{local_rank}" if count > 1 and torch.cuda.is_available() else None
     return Processes(int(os.environ.get("RANK", 0)), count, device)
 
 
@@ -68,10 +74,10 @@ def gathered(folder: str | Path, asked: Sequence[Item]) -> list[dict[str, Any]]:
     none comes any more."""
     due, begun = {item.id for item in asked}, time.time()
     while True:
-        found = rows(folder)
-        missing = len(due - {row["id"] for row in found})
+        answered = rows(folder)
+        missing = len(due - {row["id"] for row in answered})
         if not missing:
-            return found
+            return answered
         last = max([begun, *(path.stat().st_mtime for path in Path(folder).glob("rows-*.jsonl"))])
         if time.time() - last > PATIENCE:
             raise ValueError(
@@ -101,13 +107,8 @@ class Runner:
         seed: int = 0,
         plain: bool = True,
     ):
-        self.vlm, self.how, self.seed, self.max_new_tokens, self.plain = (
-            vlm,
-            how,
-            seed,
-            max_new_tokens,
-            plain,
-        )
+        self.vlm, self.how, self.seed = vlm, how, seed
+        self.max_new_tokens, self.plain = max_new_tokens, plain
         self.pictures = {}  # their names, once each
         self.batches = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
         self.at_once = batch_size  # fewer, once the memory has turned out too small
@@ -121,17 +122,17 @@ class Runner:
         share = list(enumerate(self.batches))[mine.rank :: mine.count]
         self._same_pictures([item for _, batch in share for item in batch if item.id in done], done)
         open_ = [(n, batch) for n, batch in share if any(item.id not in done for item in batch)]
-        kept = sum(len(batch) for _, batch in share) - sum(len(batch) for _, batch in open_)
+        n_done = sum(len(batch) for _, batch in share) - sum(len(batch) for _, batch in open_)
         # not False: TQDM_DISABLE may say so for all
         quiet: dict[str, Any] = {} if progress and mine.rank == 0 else {"disable": True}
-        bar = tqdm(total=sum(len(b) for _, b in share), initial=kept, unit="question", **quiet)
-        found = []
-        with bar, _appending(folder, mine.rank) if folder else nullcontext(found.extend) as keep:
+        bar = tqdm(total=sum(len(b) for _, b in share), initial=n_done, unit="question", **quiet)
+        added = []
+        with bar, _appending(folder, mine.rank) if folder else nullcontext(added.extend) as keep:
             for n, batch in open_:
                 answered = self._answered(n, batch)
                 keep([row for row in answered if row["id"] not in done])
                 bar.update(len(batch))
-        return found
+        return added
 
     def _answered(self, n, batch):
         """The rows of one batch, in as many parts as fit into memory."""
@@ -187,15 +188,16 @@ class Runner:
 
     def _ask(self, n, part):
         with _naming_pictures(part), self.shortened(n) as log:
-            asked = [i.image for i in part], [i.question for i in part]
-            said = self.vlm.answer(*asked, self.max_new_tokens, len(part), self.plain)
-            made = [
+            pairs = [i.image for i in part], [i.question for i in part]
+            answers = self.vlm.answer(*pairs, self.max_new_tokens, len(part), self.plain)
+            rows = [
                 item.row(answer) | {"picture": self._picture(item.image)}
-                for item, answer in zip(part, said)
+                for item, answer in zip(part, answers)
             ]
-        for row, kept, given in zip(made, *((log.kept, log.given) if log else ([], []))):
-            row |= {"kept": int(kept), "given": int(given)}
-        return made
+        if log:
+            for row, kept, given in zip(rows, log.kept, log.given):
+                row |= {"kept": int(kept), "given": int(given)}
+        return rows
 
     def _picture(self, image):
         key = image if isinstance(image, (str, Path)) else id(image)
@@ -211,8 +213,8 @@ class Runner:
                 if done[item.id].get("picture", "") not in ("", self._picture(item.image)):
                     raise ValueError(
                         f"The picture of question '{item.id}' is not the one that was answered "
-                        "about before: answers to two sets of pictures are not mixed. Name "
-                        "another folder, or put the old pictures back."
+                        "about before: answers to two sets of pictures are not mixed. Name another "
+                        "folder, or put the old pictures back."
                     )
 
 
@@ -234,13 +236,7 @@ def _naming_pictures(items):
 
 def out_of_memory(error: BaseException) -> bool:
     """Is this how a GPU or a CPU says that its memory is full?"""
-    words = (
-        "out of memory",
-        "can't allocate memory",
-        "not enough memory",
-        "CUBLAS_STATUS_ALLOC_FAILED",
-    )
-    full = isinstance(error, RuntimeError) and any(each in str(error) for each in words)
+    full = isinstance(error, RuntimeError) and any(words in str(error) for words in FULL)
     return full or isinstance(error, (torch.OutOfMemoryError, MemoryError))
 
 
@@ -291,42 +287,43 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
 
 def _are_settings(value):
     """Are these the settings of a run, as far as they are looked at again?"""
-    if not isinstance(value, dict) or not {
-        "benchmark",
-        "model",
-        "questions",
-        "scale",
-        "compress",
-    } <= set(value):
+    needed = {"benchmark", "model", "questions", "scale", "compress"}
+    if not isinstance(value, dict) or not needed <= set(value):
         return False
-    scale, compressed = value["scale"], value["compress"]
+    scale, compressed, hooks = value["scale"], value["compress"], value.get("hooks", [])
+    if scale is not None:
+        if not isinstance(scale, dict):
+            return False
+        if not {type(scale.get(name)) for name in ("alpha", *scale)} <= {int, float}:
+            return False
+    if compressed is not None:
+        if not isinstance(compressed, dict) or not isinstance(compressed.get("method"), (int, str)):
+            return False
     return (
-        isinstance(value["benchmark"], str) and isinstance(value["model"], str)
-        and type(value["questions"]) is int and isinstance(value.get("blind", False), bool)
-        and (scale is None or isinstance(scale,
-            dict) and {type(scale.get(name)) for name in ("alpha", *scale)} <= {int, float})
-        and (compressed is None or isinstance(compressed,
-            dict) and isinstance(compressed.get("method"), (int, str)))
-        and value.get("protocol", "ours") in ("ours",
-            "paper") and isinstance(value.get("decoding", {}), dict)
+        isinstance(value["benchmark"], str)
+        and isinstance(value["model"], str)
+        and type(value["questions"]) is int
+        and isinstance(value.get("blind", False), bool)
+        and value.get("protocol", "ours") in ("ours", "paper")
+        and isinstance(value.get("decoding", {}), dict)
         and all(_texts(value.get(name, {})) for name in ("versions", "frequencies"))
-        and isinstance(value.get("hooks", []),
-            list) and all(isinstance(each, str) for each in value.get("hooks", []))
-    )  # fmt: skip
+        and isinstance(hooks, list)
+        and all(isinstance(hook, str) for hook in hooks)
+    )
 
 
 def _texts(value):
-    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 def rows(folder: str | Path) -> list[dict[str, Any]]:
     """All whole rows in the folder, of all processes; one row for each question, whoever answered
     it."""
-    found = {}
+    by_id = {}
     for path in sorted(Path(folder).glob("rows-*.jsonl")):
         for row in _whole(path)[0]:
-            found.setdefault(row["id"], row)
-    return list(found.values())
+            by_id.setdefault(row["id"], row)
+    return list(by_id.values())
 
 
 def _whole(path):
@@ -374,9 +371,9 @@ def _appending(folder, rank):
                 ) from None
         file.truncate(_whole(path)[1])
 
-        def keep(some):
+        def keep(rows):
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
             try:
-                lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in some).encode()
                 while lines:
                     lines = lines[file.write(lines) :]
                 os.fsync(file.fileno())

@@ -31,13 +31,9 @@ class Score(NamedTuple):
 
 
 OPPOSITE = {
-    "left": "right",
-    "right": "left",
-    "on": "under",
-    "under": "on",
-    "behind": "front",
-    "front": "behind",
-}
+    "left": "right", "right": "left", "on": "under", "under": "on",
+    "behind": "front", "front": "behind",
+}  # fmt: skip
 
 
 def _share(rows, right="right"):
@@ -76,8 +72,8 @@ def headline(
 
 def macro(sums: np.ndarray, counts: np.ndarray) -> float:
     """The mean of the parts' shares, of what `headline` gives."""
-    asked = counts.sum(0) > 0  # a draw of few groups may leave a part out
-    return float(np.mean(sums.sum(0)[asked] / counts.sum(0)[asked]))
+    drawn = counts.sum(0) > 0  # a draw of few groups may leave a part out
+    return float(np.mean(sums.sum(0)[drawn] / counts.sum(0)[drawn]))
 
 
 def _mean(rows):
@@ -95,14 +91,14 @@ def accuracy(rows: pd.DataFrame) -> dict[str, Score]:
 
 def _about(rows, name, among=None):
     """What each row says of itself. among: the values that it may have, any words if None."""
-    found = [about.get(name) for about in rows["about"]]
-    for id, value in zip(rows["id"], found):
+    values = [about.get(name) for about in rows["about"]]
+    for id, value in zip(rows["id"], values):
         if not isinstance(value, str) or among and value not in among:
             raise ValueError(
                 f"The row of question '{id}' says {value!r} where its {name} should be, so it "
                 "cannot be scored."
             )
-    return found
+    return values
 
 
 def controlled(rows: pd.DataFrame) -> dict[str, Score]:
@@ -110,22 +106,14 @@ def controlled(rows: pd.DataFrame) -> dict[str, Score]:
     rows = rows.assign(relation=_about(rows, "relation", OPPOSITE))
     rows["axis"] = [min(r, OPPOSITE[r]) for r in rows["relation"]]
     scores = {"accuracy": _share(rows)}
-    pairs = (
-        rows.groupby(["group", "axis"])
-        .agg(right=("right", "min"), n=("relation", "nunique"))
-        .reset_index()
-    )
-    sets = (
-        rows.groupby("group").agg(right=("right", "min"), n=("relation", "nunique")).reset_index()
-    )
-    for name, some, size in (("pairs", pairs, 2), ("sets of four", sets, 4)):
-        whole = some[some["n"] == size]
+    for name, by, size in (("pairs", ["group", "axis"], 2), ("sets of four", ["group"], 4)):
+        sets = rows.groupby(by).agg(right=("right", "min"), n=("relation", "nunique"))
+        whole = sets[sets["n"] == size].reset_index()
         if len(whole):
             scores[name] = _share(whole)
     if any(about.get("swapped") for about in rows["about"]):
-        scores["accuracy, two labels mended"] = _share(
-            rows.assign(right=[_mended(row) for _, row in rows.iterrows()])
-        )
+        mended = [_mended(row) for _, row in rows.iterrows()]
+        scores["accuracy, two labels mended"] = _share(rows.assign(right=mended))
     return scores
 
 
@@ -140,7 +128,7 @@ def _mended(row):
 def by_part(rows: pd.DataFrame) -> dict[str, Score]:
     """By part, and their plain mean."""
     rows = rows.assign(part=_about(rows, "part"))
-    parts = {str(part): _share(some) for part, some in rows.groupby("part", sort=False)}
+    parts = {str(part): _share(of_part) for part, of_part in rows.groupby("part", sort=False)}
     return {"accuracy": _mean(rows), **parts}
 
 
@@ -154,20 +142,23 @@ def pope(rows: pd.DataFrame) -> dict[str, Score]:
     rows = rows.assign(part=_about(rows, "part"))
     yes, due = rows["parsed"] == "yes", (rows["gold"] == "yes") & rows["parsed"].notna()
     rows = rows.assign(yes=yes.astype(float), due=due.astype(float))
-    own = [
+    by_pope = [
         float(scoring.yes_or_no(answer) == gold)
         for answer, gold in zip(rows["answer"], rows["gold"])
     ]
-    scores = {"accuracy": _mean(rows), "accuracy, read as POPE does": _mean(rows.assign(right=own))}
-    for part, some in rows.groupby("part", sort=False):
-        some = some.assign(hit=some["yes"] * some["due"])
-        sums = (some.groupby("group")[name].sum() for name in ("hit", "yes", "due"))
+    scores = {
+        "accuracy": _mean(rows),
+        "accuracy, read as POPE does": _mean(rows.assign(right=by_pope)),
+    }
+    for part, of_part in rows.groupby("part", sort=False):
+        of_part = of_part.assign(hit=of_part["yes"] * of_part["due"])
+        sums = (of_part.groupby("group")[name].sum() for name in ("hit", "yes", "due"))
         wide = np.column_stack([np.asarray(of_groups) for of_groups in sums])
-        scores[f"{part}: accuracy"] = _share(some)
-        found = stats.interval(lambda sums: np.array(_precision_recall_f1(*sums.sum(0))), wide)
-        for name, value, low, high in zip(("precision", "recall", "F1"), *found):
-            scores[f"{part}: {name}"] = Score(float(value), float(low), float(high), len(some))
-        scores[f"{part}: says yes"] = _share(some, "yes")
+        scores[f"{part}: accuracy"] = _share(of_part)
+        intervals = stats.interval(lambda sums: np.array(_precision_recall_f1(*sums.sum(0))), wide)
+        for name, value, low, high in zip(("precision", "recall", "F1"), *intervals):
+            scores[f"{part}: {name}"] = Score(float(value), float(low), float(high), len(of_part))
+        scores[f"{part}: says yes"] = _share(of_part, "yes")
     return scores
 
 

@@ -39,14 +39,14 @@ def letter(answer: str, options: dict[str, str]) -> str | None:
             no rule of their own for sentences: a guess at what is meant would be right in a quarter
             or half of all cases. `choice` is MMBench's more lenient rule.
     """
-    given = answer.strip()
-    found = re.fullmatch(r"\(?([A-Za-z])\)?[.:)]?(?:\s+(.+))?", given, flags=re.DOTALL)
-    if found:
-        chosen, rest = found[1].upper(), found[2]
-        if chosen in options and (rest is None or _plain(rest) == _plain(options[chosen])):
+    answer = answer.strip()
+    match = re.fullmatch(r"\(?([A-Za-z])\)?[.:)]?(?:\s+(.+))?", answer, flags=re.DOTALL)
+    if match:
+        chosen, caption = match[1].upper(), match[2]
+        if chosen in options and (caption is None or _plain(caption) == _plain(options[chosen])):
             return chosen
-    alike = [each for each, text in options.items() if _plain(text) == _plain(given)]
-    return alike[0] if len(alike) == 1 else None
+    letters = [letter for letter, text in options.items() if _plain(text) == _plain(answer)]
+    return letters[0] if len(letters) == 1 else None
 
 
 def choice(answer: str, options: dict[str, str]) -> str | None:
@@ -61,8 +61,11 @@ def choice(answer: str, options: dict[str, str]) -> str | None:
             its task without such a judge. It guesses: where there is nothing better, the last
             capital of an option decides.
     """
-    found = _lone_letter(answer.split()) or _lone_text(answer.lower(), options)
-    return found or _likeliest_letter(answer, sorted(options))
+    return (
+        _lone_letter(answer.split())
+        or _lone_text(answer.lower(), options)
+        or _likeliest_letter(answer, sorted(options))
+    )
 
 
 # how a letter may stand as a word of its own, in the order in which these are tried
@@ -72,16 +75,16 @@ _ALONE = "{} {}. {}, {}: {}) {}). ({}) ({}). :{} :{}, :{}. :{}) :{}).".split()
 def _lone_letter(words):
     """The letter of A to E that alone stands in one of the forms. E is no option, but a letter."""
     for form in _ALONE:
-        found = [each for each in "ABCDE" if form.format(each) in words]
-        article = form == "{}" and found == ["A"] and len(words) > 3
-        if len(found) == 1 and not article:
-            return found[0]
+        letters = [letter for letter in "ABCDE" if form.format(letter) in words]
+        article = form == "{}" and letters == ["A"] and len(words) > 3
+        if len(letters) == 1 and not article:
+            return letters[0]
     return None
 
 
 def _lone_text(answer, options):
-    found = [each for each, text in options.items() if text.lower() in answer]
-    return found[0] if len(found) == 1 else None
+    letters = [letter for letter, text in options.items() if text.lower() in answer]
+    return letters[0] if len(letters) == 1 else None
 
 
 _PHRASES = (
@@ -99,17 +102,17 @@ def _likeliest_letter(answer, letters):
     for mark in ",.!?;:'\"":
         text = text.strip(mark)
     text, bare = f" {text} ", text.strip()
-    lowered, found = text.lower(), []  # (how telling, where, letter)
+    lowered, hits = text.lower(), []  # (how telling, where, letter)
     after = [lowered.find(phrase) + len(phrase) for phrase in _PHRASES if phrase in lowered]
-    for each in letters:
-        if bare.startswith(each) and not bare[1:2].isalpha():
-            found.append((7, 0, each))
-        if bare.endswith(each) and not bare[-2:-1].isalpha():
-            found.append((6, 0, each))
-        found += [(5, text.find(each, start), each) for start in after if each in text[start:]]
-        forms = f"({each})", f"{each}.", f"{each}:", f"{each})", f"{each} ", each
-        found += [(4 - n, text.rfind(form), each) for n, form in enumerate(forms) if form in text]
-    return max(found)[2] if found else None
+    for x in letters:
+        if bare.startswith(x) and not bare[1:2].isalpha():
+            hits.append((7, 0, x))
+        if bare.endswith(x) and not bare[-2:-1].isalpha():
+            hits.append((6, 0, x))
+        hits += [(5, text.find(x, start), x) for start in after if x in text[start:]]
+        forms = f"({x})", f"{x}.", f"{x}:", f"{x})", f"{x} ", x
+        hits += [(4 - n, text.rfind(form), x) for n, form in enumerate(forms) if form in text]
+    return max(hits)[2] if hits else None
 
 
 # -- yes or no -------------------------------------------------------------------------------------
@@ -142,9 +145,9 @@ def soft(answer: str, answers: list[str]) -> float:
     Args:
         answers: the ten people's. same: how many of the nine said what the answer says.
     """
-    own, people = vqa(answer), [vqa(each) for each in answers]
-    same = people.count(own)
-    without = [same - (each == own) for each in people]
+    answer, people = vqa(answer), [vqa(gold) for gold in answers]
+    same = people.count(answer)
+    without = [same - (gold == answer) for gold in people]  # of the nine others
     return sum(min(1.0, n / 3) for n in without) / len(people)
 
 
@@ -189,8 +192,8 @@ def vqa(answer: str) -> str:
         closed = closed.replace(mark, "" if loose else " ")
     # 32: the definition's own code gives re.UNICODE, which is that number, where a count belongs
     closed = re.sub(r"\.(?!\d)", "", closed, count=32)
-    words = (_NUMBERS.get(each, each) for each in closed.split())
-    return " ".join(_SLIPS.get(each, each) for each in words if each not in _ARTICLES)
+    words = (_NUMBERS.get(word, word) for word in closed.split())
+    return " ".join(_SLIPS.get(word, word) for word in words if word not in _ARTICLES)
 
 
 def _plain(text):

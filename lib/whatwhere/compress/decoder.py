@@ -93,22 +93,21 @@ class Decoder(torch.nn.Module):
             ValueError: unless `ids` are two at least and all different.
         """
         ids = np.array(ids)
-        words, texts = (_chosen(each, ids) for each in (self.words, self.texts))
-        there = ids if self.ids is None else self.ids[ids]
-        return Decoder(self.weight[ids], words, self.about, self.history, there, texts)
+        words, texts = _chosen(self.words, ids), _chosen(self.texts, ids)
+        in_model = ids if self.ids is None else self.ids[ids]
+        return Decoder(self.weight[ids], words, self.about, self.history, in_model, texts)
 
     def check_fits(self, vlm: VLM) -> Decoder:
         """This decoder, if `vlm` is the model that it can read; otherwise a ValueError."""
         n, width = vlm.unembedding.weight.shape
-        known = len(self.weight) == n if self.ids is None else self.ids.max() < n
-        if not known or self.weight.shape[1] != width:
+        words_fit = len(self.weight) == n if self.ids is None else self.ids.max() < n
+        if not words_fit or self.weight.shape[1] != width:
             raise ValueError(
                 f"This decoder knows {len(self.weight)} words and reads tokens of width "
                 f"{self.weight.shape[1]}; {vlm.name} has {n} and {width}."
             )
-        if "mark" in self.about and not np.allclose(
-            self.about["mark"], _mark(vlm), rtol=0.02, atol=1e-6
-        ):
+        mark = self.about.get("mark")
+        if mark is not None and not np.allclose(mark, _mark(vlm), rtol=0.02, atol=1e-6):
             raise ValueError(
                 f"This decoder was taught by another checkpoint ({self.about.get('model')}): its "
                 f"shape fits {vlm.name}, but the connector's weights are not those that it learnt "
@@ -119,13 +118,10 @@ class Decoder(torch.nn.Module):
     def save(self, folder: str | Path) -> None:
         """Write `decoder.safetensors` and `decoder.json` into `folder`."""
         with together(folder) as new:
-            tensors = {"weight": self.weight} | (
-                {} if self.ids is None else {"ids": torch.as_tensor(self.ids)}
-            )
-            save_file(
-                {name: each.detach().contiguous().cpu() for name, each in tensors.items()},
-                new / WEIGHTS,
-            )
+            tensors = {"weight": self.weight.detach().contiguous().cpu()}
+            if self.ids is not None:
+                tensors["ids"] = torch.as_tensor(self.ids).contiguous()
+            save_file(tensors, new / WEIGHTS)
             (new / CARD).write_text(json.dumps(self.about, indent=2) + "\n", encoding="utf-8")
 
 
@@ -145,7 +141,7 @@ def load_decoder(folder: str | Path, vlm: VLM) -> Decoder:
         about, tensors = read_json(folder / CARD), load_file(folder / WEIGHTS)
         weight, ids = tensors["weight"], tensors["ids"].numpy() if "ids" in tensors else None
         words, texts = (
-            each if ids is None else _chosen(each, ids) for each in (vlm.words, vlm.texts)
+            listed if ids is None else _chosen(listed, ids) for listed in (vlm.words, vlm.texts)
         )
         mark = np.asarray(about.get("mark", [0] * 16), float)
         fits = weight.ndim == 2 and mark.shape == (16,) and (ids is None or len(ids) == len(weight))
@@ -155,9 +151,8 @@ def load_decoder(folder: str | Path, vlm: VLM) -> Decoder:
         raise ValueError(
             f"The decoder in '{folder}' could not be read; make it again. ({error})"
         ) from None
-    return Decoder(weight.to(vlm.device, vlm.dtype), words, about, ids=ids, texts=texts).check_fits(
-        vlm
-    )
+    weight = weight.to(vlm.device, vlm.dtype)
+    return Decoder(weight, words, about, ids=ids, texts=texts).check_fits(vlm)
 
 
 def _chosen(words, ids):
@@ -174,13 +169,8 @@ def _chosen(words, ids):
 def _mark(vlm):
     """Sixteen numbers by which a checkpoint is known again, in any dtype: from the connector's last
     vector, or else matrix."""
-    vector = (
-        sorted(vlm.connector.parameters(), key=lambda p: p.ndim == 1)[-1]
-        .detach()
-        .flatten()
-        .float()
-        .cpu()
-    )
+    last = sorted(vlm.connector.parameters(), key=lambda p: p.ndim == 1)[-1]
+    vector = last.detach().flatten().float().cpu()
     return vector[np.linspace(0, len(vector) - 1, 16).astype(int)].tolist()
 
 
@@ -251,23 +241,23 @@ def lessons(
 @torch.no_grad()
 def _lessons(vlm, batch):
     inputs = vlm.prepare(batch, [""] * len(batch))
-    found = places.find(vlm, inputs["input_ids"])
+    image_places = places.find(vlm, inputs["input_ids"])
     # what comes after the image cannot change what the LM makes of it
-    at, end = found.index[0], found.end[0]
+    index, end = image_places.index[0], image_places.end[0]
     mask, positions = inputs["attention_mask"][:, :end], vlm.position_ids(inputs)[..., :end]
-    both = vlm.lm_hidden(vlm.embed(inputs)[:, :end], mask, positions, [0, vlm.n_layers])
-    return list(zip(*(each[:, at].cpu() for each in both)))
+    states = vlm.lm_hidden(vlm.embed(inputs)[:, :end], mask, positions, [0, vlm.n_layers])
+    return list(zip(*(of_layer[:, index].cpu() for of_layer in states)))
 
 
 def _same_grid(vlm, images, batch_size):
     """Images in their order, in batches of one patch grid."""
     batch, grid = [], None
     for image in images:
-        own = vlm.patch_grid(image)
-        if batch and (own != grid or len(batch) == batch_size):
+        next_grid = vlm.patch_grid(image)
+        if batch and (next_grid != grid or len(batch) == batch_size):
             yield batch
             batch = []
-        batch, grid = [*batch, image], own
+        batch, grid = [*batch, image], next_grid
     yield batch
 
 
@@ -323,8 +313,7 @@ def distil(
         total=steps, initial=len(history), desc=f"{vlm.name}, distilling", leave=False
     ) as bar:
         for step in range(len(history), steps):
-            chosen = _batch(step, len(taught), batch, seed)
-            chosen = [taught[i] for i in chosen]
+            chosen = [taught[i] for i in _batch(step, len(taught), batch, seed)]
             if not isinstance(chosen[0], tuple):
                 chosen = lessons(vlm, chosen, progress=False)
             optimiser.zero_grad()
@@ -350,37 +339,37 @@ def distil(
 
 
 def _start(vlm, start, seed):
-    own = vlm.unembedding.weight.detach().float().clone()
+    weight = vlm.unembedding.weight.detach().float().clone()
     if start == "random":
-        noise = torch.randn(own.shape, generator=torch.Generator().manual_seed(seed))
-        return (noise * own.std().cpu()).to(own)
+        noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
+        return (noise * weight.std().cpu()).to(weight)
     if start not in ("unembedding", "zeros"):
         raise ValueError(
             f"A decoder starts from 'unembedding', 'zeros' or 'random', not {start!r}."
         )
-    return own if start == "unembedding" else torch.zeros_like(own)
+    return weight if start == "unembedding" else torch.zeros_like(weight)
 
 
 def _batch(step, n, batch, seed):
     """Which lessons a step takes: each once an epoch, in another order each time."""
-    epoch, at = divmod(step, -(-n // batch))
-    return np.random.default_rng([seed, epoch]).permutation(n)[at * batch : (at + 1) * batch]
+    epoch, number = divmod(step, -(-n // batch))
+    order = np.random.default_rng([seed, epoch]).permutation(n)
+    return order[number * batch : (number + 1) * batch]
 
 
 def _learn(vlm, weight, tokens, states, alpha, temperature):
     """Adds the gradient of the loss to `weight`, some tokens at a time; returns its two terms, τ²
     KL and CE."""
     soft = hard = 0.0
-    for part, final in zip(
-        *(each.split(max(1, LARGEST // len(weight))) for each in (tokens, states))
-    ):
+    size = max(1, LARGEST // len(weight))
+    for part, final in zip(tokens.split(size), states.split(size)):
         part, final = part.to(weight.device), final.to(weight.device)
         with torch.no_grad():
             teacher = vlm.unembedding(vlm.final_norm(final)).float()
-        said, share = F.linear(part.float(), weight), len(part) / len(tokens)
-        ours, theirs = (F.log_softmax(logits / temperature, -1) for logits in (said, teacher))
+        student, share = F.linear(part.float(), weight), len(part) / len(tokens)
+        ours, theirs = (F.log_softmax(logits / temperature, -1) for logits in (student, teacher))
         kl = temperature**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * share
-        ce = F.cross_entropy(said, teacher.argmax(-1)) * share
+        ce = F.cross_entropy(student, teacher.argmax(-1)) * share
         (alpha * kl + (1 - alpha) * ce).backward()
         soft, hard = soft + kl.item(), hard + ce.item()
     return soft, hard
@@ -391,12 +380,9 @@ def _keep(folder, about, weight, optimiser, history):
     state = optimiser.state[weight]
     tensors = {"weight": weight.detach(), "mean": state["exp_avg"], "square": state["exp_avg_sq"]}
     tensors["history"] = torch.tensor(history, dtype=torch.float64)
+    tensors = {name: tensor.cpu() for name, tensor in tensors.items()}
     with together(folder) as new:
-        save_file(
-            {name: each.cpu() for name, each in tensors.items()},
-            new / UNFINISHED,
-            {"about": json.dumps(about)},
-        )
+        save_file(tensors, new / UNFINISHED, {"about": json.dumps(about)})
 
 
 def _go_on(folder, about, weight, optimiser):

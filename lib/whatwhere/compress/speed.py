@@ -55,21 +55,18 @@ def measure(
         words: tokens decoded after the first.
     """
     inputs = vlm.prepare(images, prompts)
-    visual = [each[0] for each in vlm.visual(inputs, [vlm.last_depth])]
-    placed = inputs["attention_mask"], vlm.position_ids(inputs)
+    visual = [tokens[0] for tokens in vlm.visual(inputs, [vlm.last_depth])]
+    mask, positions = inputs["attention_mask"], vlm.position_ids(inputs)
 
     def prompt():
-        return vlm.lm_inputs(vlm.embed(inputs, visual), *placed)
+        return vlm.lm_inputs(vlm.embed(inputs, visual), mask, positions)
 
+    all_tokens = sum(map(len, visual)) / len(visual) - vlm.adapter.leading
     runs: dict[str, tuple[Callable, Callable, float]] = {
-        "all tokens": (
-            nullcontext,
-            prompt,
-            sum(map(len, visual)) / len(visual) - vlm.adapter.leading,
-        )
+        "all tokens": (nullcontext, prompt, all_tokens)
     }
     for name, options in ways.items():
-        with compressed(vlm, **options) as log, _heard(vlm) as given:
+        with compressed(vlm, **options) as log, _lm_inputs(vlm) as shortened:
             if log.method.place != "LM 0":
                 raise ValueError(
                     f"'{name}' works at {log.method.place}; an ideal is of what shortens before "
@@ -78,39 +75,29 @@ def measure(
             vlm.lm(**prompt(), use_cache=False)
         kept = sum(log.kept) / len(log.kept)
         runs[name] = (lambda options=options: compressed(vlm, **options)), prompt, kept
-        runs[f"{name}, ideal"] = (lambda: nullcontext()), (lambda given=given: dict(given)), kept
-    took = {name: [] for name in runs}
+        runs[f"{name}, ideal"] = nullcontext, (lambda given=shortened: dict(given)), kept
+    measured = {name: [] for name in runs}
     for _ in range(repeats + 1):  # the first go is not counted
         for name, (context, make, _) in runs.items():
             with context():
-                took[name].append(_run(vlm, make, words))
-    whole, rows = np.array([each[0] for each in took["all tokens"][1:]]), []
+                measured[name].append(_run(vlm, make, words))
+    rows, prefill_of_all = [], np.array(measured["all tokens"][1:])[:, 0]
     for name, (_, _, kept) in runs.items():
-        prefill, word, cache, peak = np.array(took[name][1:]).T
-        times = whole / prefill
+        prefill, word, cache, peak = np.array(measured[name][1:]).T
+        times = prefill_of_all / prefill
         rows.append(
-            [
-                kept,
-                statistics.median(prefill) * 1e3,
-                statistics.median(word) * 1e3,
-                statistics.median(times),
-                times.min(),
-                times.max(),
-                cache[0] / MIB,
-                peak.max() / MIB,
-            ]
+            {
+                "visual tokens": kept,
+                "prefill": statistics.median(prefill) * 1e3,
+                "word": statistics.median(word) * 1e3,
+                "prefill, times": statistics.median(times),
+                "least": times.min(),
+                "most": times.max(),
+                "cache": cache[0] / MIB,
+                "peak": peak.max() / MIB,
+            }
         )
-    columns = [
-        "visual tokens",
-        "prefill",
-        "word",
-        "prefill, times",
-        "least",
-        "most",
-        "cache",
-        "peak",
-    ]
-    return pd.DataFrame(rows, list(runs), columns)
+    return pd.DataFrame(rows, list(runs))
 
 
 def _run(vlm, make, words):
@@ -119,18 +106,14 @@ def _run(vlm, make, words):
     cache = DynamicCache(config=vlm.lm.config)
     with peak(vlm.device) as most:
         start = now(vlm.device)
-        given = make()
-        hidden = vlm.lm(**given, past_key_values=cache, use_cache=True).last_hidden_state
+        prompt = make()
+        hidden = vlm.lm(**prompt, past_key_values=cache, use_cache=True).last_hidden_state
         best = vlm.unembedding(hidden[:, -1:]).argmax(-1)
         best.tolist()
         first = now(vlm.device)
     layers: Any = cache.layers  # of a usual cache, all of which have keys and values
-    held = sum(
-        each.numel() * each.element_size()
-        for layer in layers
-        for each in (layer.keys, layer.values)
-    )
-    mask, position = given["attention_mask"], given["position_ids"].max() + 1
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+    mask, position = prompt["attention_mask"], prompt["position_ids"].max() + 1
     begin = now(vlm.device)
     for n in range(words):
         mask = _longer(mask)
@@ -150,7 +133,7 @@ def _longer(mask):
 
 
 @contextmanager
-def _heard(vlm):
+def _lm_inputs(vlm):
     """What the LM is given, after everything that shortens it."""
     given = {}
     hook = vlm.lm.register_forward_pre_hook(
@@ -184,11 +167,11 @@ def peak(device: torch.device) -> Iterator[list[float]]:
     if not (statm := Path("/proc/self/statm")).is_file():
         yield most
         return
-    over, seen = Event(), [_resident(statm)]
+    over, resident = Event(), [_resident(statm)]
 
     def watch():
         while not over.wait(0.002):
-            seen.append(_resident(statm))
+            resident.append(_resident(statm))
 
     thread = Thread(target=watch, daemon=True)
     thread.start()
@@ -197,7 +180,7 @@ def peak(device: torch.device) -> Iterator[list[float]]:
     finally:
         over.set()
         thread.join()
-    most[0] = max(seen) - seen[0]
+    most[0] = max(resident) - resident[0]
 
 
 def _resident(statm):

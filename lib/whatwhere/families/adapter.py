@@ -217,10 +217,10 @@ def members() -> dict[str, str]:
     """{name: what it is} of all that an adapter has: attributes first, then methods."""
     annotated = inspect.get_annotations(Adapter)
     attributes = {name: get_args(kind)[1] for name, kind in annotated.items()}
-    methods = {name: each for name, each in vars(Adapter).items() if inspect.isfunction(each)}
+    methods = {name: method for name, method in vars(Adapter).items() if inspect.isfunction(method)}
     return attributes | {
-        name: " ".join((inspect.getdoc(each) or "").split())
-        for name, each in methods.items()
+        name: " ".join((inspect.getdoc(method) or "").split())
+        for name, method in methods.items()
         if not name.startswith("_")
     }
 

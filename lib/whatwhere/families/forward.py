@@ -114,8 +114,8 @@ class Run:
             who = "`adapter.connect_extra` or `extra_depths`"
             return f"What is added in the LM's first layers is not the model's: {who}."
         for depth, state in enumerate(self.heard["vit"]):
-            made = torch.cat(list(adapter.connect(state, self.inputs)))
-            if depth != adapter.depth and distance(made.to(theirs), theirs) <= near:
+            connected = torch.cat(list(adapter.connect(state, self.inputs)))
+            if depth != adapter.depth and distance(connected.to(theirs), theirs) <= near:
                 wrong = f"The model's connector reads ViT depth {depth}"
                 return f"{wrong}, and `adapter.depth` says {adapter.depth}."
         order = torch.cdist(ours.double(), theirs.double()).argmin(1)
@@ -127,15 +127,15 @@ class Run:
         return None
 
     def layers(self) -> Found:
-        given, vlm = self.heard["given"], self.vlm
-        positions, theirs = vlm.position_ids(self.inputs), given.get("position_ids")
+        lm_inputs, vlm = self.heard["given"], self.vlm
+        positions, theirs = vlm.position_ids(self.inputs), lm_inputs.get("position_ids")
         if theirs is not None:
             theirs = theirs[-3:] if theirs.ndim == 3 and positions.ndim == 3 else theirs
             fits = theirs.shape[-1] == positions.shape[-1]
             if not fits or not torch.equal(theirs.expand_as(positions).to(positions), positions):
                 return "The model gives its LM other positions: `adapter.position_ids`.", ""
         ours = vlm.lm_hidden(
-            vlm.adapter.pack(given), self.inputs["attention_mask"], positions, all_layers(vlm)
+            vlm.adapter.pack(lm_inputs), self.inputs["attention_mask"], positions, all_layers(vlm)
         )
         apart, first = along(vlm, ours, self.heard["lm"])
         wrong = f"The LM's states differ from layer {first} on"
@@ -150,17 +150,17 @@ class Run:
     def lens(self) -> Found:
         vlm = self.vlm
         logits = self.heard["logits"][0, self.places][vlm.adapter.leading :]
-        own = logits.float().softmax(-1).cpu()
+        expected = logits.float().softmax(-1).cpu()
         maps = lens.token_maps(
             vlm, self.image, self.question, vlm.n_layers, [vlm.last_depth], top_k=1
         )
         ids = torch.from_numpy(maps.top_ids).reshape(-1, 1)
         probabilities = torch.from_numpy(maps.probabilities).flatten()
-        if len(probabilities) != len(own):
+        if len(probabilities) != len(expected):
             wrong = "There are more or fewer patches on the map than visual tokens in the prompt"
             return f"{wrong}: `adapter.grids`.", ""
-        by_word = distance(probabilities, own.gather(-1, ids)[:, 0])
-        apart = np.maximum(by_word, distance(probabilities, own.amax(-1)))
+        by_word = distance(probabilities, expected.gather(-1, ids)[:, 0])
+        apart = np.maximum(by_word, distance(probabilities, expected.amax(-1)))
         wrong = "The lens gives other words than the model's own logits: see the rows above."
         return verdict(vlm, apart, wrong)
 

@@ -60,11 +60,11 @@ class Llava(Square):
         return list(self.connector(hidden if self.leading else hidden[:, 1:]))
 
     def viewed(self, size: tuple[int, int]) -> View:
-        how = {"do_center_crop": False, "do_rescale": False, "do_normalize": False}
-        blank = self._processed([Image.new("RGB", size)], **how)
+        settings = {"do_center_crop": False, "do_rescale": False, "do_normalize": False}
+        blank = self._processed([Image.new("RGB", size)], **settings)
         height, width = np.shape(blank["pixel_values"][0])[1:]
-        shown, crop = self.side * self._patch, self.image_processor.crop_size
+        side, crop = self.side * self._patch, self.image_processor.crop_size
         left, top = 0, 0
         if self.image_processor.do_center_crop:  # or pad, by the same formula, where it is larger
             left, top = (width - crop["width"]) // 2, (height - crop["height"]) // 2
-        return View((width, height), (left, top, left + shown, top + shown))
+        return View((width, height), (left, top, left + side, top + side))

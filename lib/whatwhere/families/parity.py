@@ -83,8 +83,8 @@ def check(
         "pictures that are no squares are shown as `viewed` says": lambda: viewed(vlm),
     }
     if processor is not None:
-        own = "prompt and pixels are the family's own"
-        checks[own] = lambda: _prompt(vlm, images, questions, processor)
+        what = "prompt and pixels are the family's own"
+        checks[what] = lambda: _prompt(vlm, images, questions, processor)
     for name in sorted({"eager", "sdpa"} - {usual}):
         checks[f"attention '{name}' gives the same"] = partial(_attention, vlm, *first, name)
     checks["one token map, all depths"] = lambda: _cost(vlm, images[0])
@@ -182,20 +182,20 @@ def _answer(vlm: "VLM", image: Any, question: str) -> Found:
     inputs = vlm.prepare(image, question)
     greedy = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "pad_token_id": 0}
     unset = dict.fromkeys(("temperature", "top_p", "top_k"))
-    said = vlm.model.generate(**inputs, **greedy, **unset, max_new_tokens=WORDS)
-    said = said[0, inputs["input_ids"].shape[1] :]
+    answer = vlm.model.generate(**inputs, **greedy, **unset, max_new_tokens=WORDS)
+    answer = answer[0, inputs["input_ids"].shape[1] :]
     sequence, positions = vlm.embed(inputs), vlm.position_ids(inputs)
-    for n, word in enumerate(said.tolist(), start=1):
+    for n, word in enumerate(answer.tolist(), start=1):
         state = vlm.lm_hidden(sequence, None, positions)[:, -1:]
         logits = vlm.unembedding(vlm.final_norm(state)).float()[0, 0]
         short = (logits.max() - logits[word]).item() / logits.abs().max().item()
         if short > ALLOWED[vlm.dtype]:
             wrong = f"At word {n}, `generate` takes another than the likeliest"
             return f"{wrong}: its settings, cache or positions.", f"{short:.1g}"
-        following = vlm.model.get_input_embeddings()(said[None, n - 1 : n])
+        following = vlm.model.get_input_embeddings()(answer[None, n - 1 : n])
         sequence = torch.cat([sequence, vlm.adapter.pack({"inputs_embeds": following})], 1)
         positions = torch.cat([positions, positions[..., -1:] + 1], -1)
-    return "yes", f"{len(said)} words"
+    return "yes", f"{len(answer)} words"
 
 
 def _attention(vlm: "VLM", image: Any, question: str, name: str) -> Found:
@@ -206,8 +206,8 @@ def _attention(vlm: "VLM", image: Any, question: str, name: str) -> Found:
         vlm.model.set_attn_implementation(name)
         apart = distance(vlm.model(**inputs).logits, before)
     finally:
-        for part, own in zip(parts, usual):
-            part._attn_implementation = own
+        for part, implementation in zip(parts, usual):
+            part._attn_implementation = implementation
     differ = f"'{name}' and '{usual[0]}' differ"
     wrong = f"{differ}: trust neither in this precision without a look at float32."
     return verdict(vlm, apart, wrong, roundings=2)

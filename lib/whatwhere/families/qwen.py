@@ -30,14 +30,16 @@ class Qwen2VL(Adapter):
     def __init__(self, model: Model, image_processor: Any):
         super().__init__(model, image_processor)
         config = model.config.vision_config
-        for name, ours in (
+        for name, expected in (
             ("merge_size", config.spatial_merge_size),
             ("patch_size", config.patch_size),
             ("temporal_patch_size", config.temporal_patch_size),
         ):
-            own = getattr(image_processor, name)
-            if own != ours:
-                raise ValueError(f"The image processor's {name} is {own}, the model's is {ours}.")
+            size = getattr(image_processor, name)
+            if size != expected:
+                raise ValueError(
+                    f"The image processor's {name} is {size}, the model's is {expected}."
+                )
         self.vision = model.model.visual
         self.vision_blocks, self.connector = self.vision.blocks, self.vision.merger
         self.rotary = self.vision.rotary_pos_emb
@@ -46,11 +48,11 @@ class Qwen2VL(Adapter):
         self.token_area = (self.merge * self._patch) ** 2
 
     def bounds(self) -> tuple[int, int]:
-        processor = self.image_processor  # an attribute of its own overrules its size
-        own = getattr(processor, "min_pixels", None), getattr(processor, "max_pixels", None)
-        size = processor.size["shortest_edge"], processor.size["longest_edge"]
-        least, most = (by_size if each is None else each for each, by_size in zip(own, size))
-        return least, most
+        processor = self.image_processor
+        least, most = getattr(processor, "min_pixels", None), getattr(processor, "max_pixels", None)
+        if least is None:  # such an attribute overrules `size`
+            least = processor.size["shortest_edge"]
+        return least, processor.size["longest_edge"] if most is None else most
 
     def set_bounds(self, least: int, most: int) -> None:
         for name in ("min_pixels", "max_pixels"):
@@ -81,8 +83,8 @@ class Qwen2VL(Adapter):
 
     def in_vit(self, maps: list[Tensor]) -> Tensor:
         m = self.merge
-        split = [each.unflatten(1, (-1, m)).unflatten(0, (-1, m)) for each in maps]
-        return torch.cat([each.transpose(1, 2).flatten() for each in split])
+        tokens = [grid.unflatten(1, (-1, m)).unflatten(0, (-1, m)) for grid in maps]
+        return torch.cat([of_image.transpose(1, 2).flatten() for of_image in tokens])
 
     def vision_heads(self, block: Module) -> tuple[Projection, Projection, Projection]:
         n = block.attn.num_heads
@@ -94,14 +96,14 @@ class Qwen2VL(Adapter):
 
     def patches(self, hidden: Tensor, pixels: Pixels) -> list[Tensor]:
         states = self._by_image(hidden, pixels, self.merge**2)
-        return [own.reshape(-1, self.merge**2 * own.shape[-1]) for own in states]
+        return [state.reshape(-1, self.merge**2 * state.shape[-1]) for state in states]
 
     def connect(self, hidden: Tensor, pixels: Pixels) -> list[Tensor]:
         return self._by_image(self.connector(hidden), pixels)
 
-    def _by_image(self, states: Tensor, pixels: Pixels, each: int = 1) -> list[Tensor]:
-        """Split (all images' states, …) into images of `each` states a token, in raster order."""
-        sizes = [each * rows * columns for rows, columns in self.grids(pixels)]
+    def _by_image(self, states: Tensor, pixels: Pixels, per_token: int = 1) -> list[Tensor]:
+        """Split (all images' states, …) into images of so many states a token, in raster order."""
+        sizes = [per_token * rows * columns for rows, columns in self.grids(pixels)]
         return list(states.split(sizes))
 
     def model_inputs(
@@ -159,21 +161,21 @@ class Qwen25VL(Qwen2VL):
         across = -(-columns // self._window)
         return torch.argsort(row // self._window * across + column // self._window, stable=True)
 
-    def _by_image(self, states: Tensor, pixels: Pixels, each: int = 1) -> list[Tensor]:
-        found = []
-        for own, grid in zip(super()._by_image(states, pixels, each), self.grids(pixels)):
-            raster = torch.argsort(self._windows(*grid)).to(own.device)
-            found.append(own.unflatten(0, (-1, each))[raster].flatten(0, 1))
-        return found
+    def _by_image(self, states: Tensor, pixels: Pixels, per_token: int = 1) -> list[Tensor]:
+        by_image = []
+        for state, grid in zip(super()._by_image(states, pixels, per_token), self.grids(pixels)):
+            raster = torch.argsort(self._windows(*grid)).to(state.device)
+            by_image.append(state.unflatten(0, (-1, per_token))[raster].flatten(0, 1))
+        return by_image
 
     def in_vit(self, maps: list[Tensor]) -> Tensor:
-        found = []
-        for each in maps:
-            rows, columns = (side // self.merge for side in each.shape)
-            windows = self._windows(rows, columns).to(each.device)
-            tokens = super().in_vit([each]).unflatten(0, (-1, self.merge**2))
-            found.append(tokens[windows].flatten())
-        return torch.cat(found)
+        by_image = []
+        for grid in maps:
+            rows, columns = (side // self.merge for side in grid.shape)
+            windows = self._windows(rows, columns).to(grid.device)
+            tokens = super().in_vit([grid]).unflatten(0, (-1, self.merge**2))
+            by_image.append(tokens[windows].flatten())
+        return torch.cat(by_image)
 
     def patch_positions(self, pixels: Pixels) -> Tensor:
         tokens = super().patch_positions(pixels).unflatten(0, (-1, self.merge**2))

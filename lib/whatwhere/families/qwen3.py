@@ -42,20 +42,20 @@ class Qwen3VL(Qwen2VL):
         return self._by_image(self._mergers[depth](hidden), pixels)
 
     def pack(self, named: dict[str, Any]) -> Tensor:
-        given, added = named["inputs_embeds"], named.get("deepstack_visual_embeds") or ()
-        wide = given.new_zeros(*given.shape[:-1], 1 + len(self.extra_depths), given.shape[-1])
-        wide[..., 0, :] = given
-        for n, each in enumerate(added, start=1):
-            wide[..., n, :][named["visual_pos_masks"]] = each.to(given)
+        embeds, added = named["inputs_embeds"], named.get("deepstack_visual_embeds") or ()
+        wide = embeds.new_zeros(*embeds.shape[:-1], 1 + len(self.extra_depths), embeds.shape[-1])
+        wide[..., 0, :] = embeds
+        for n, of_depth in enumerate(added, start=1):
+            wide[..., n, :][named["visual_pos_masks"]] = of_depth.to(embeds)
         return wide.flatten(-2)
 
     def unpack(self, embeddings: Tensor) -> dict[str, Any]:
-        given, *added = embeddings.unflatten(-1, (1 + len(self.extra_depths), -1)).unbind(-2)
+        embeds, *added = embeddings.unflatten(-1, (1 + len(self.extra_depths), -1)).unbind(-2)
         places = torch.stack(added).ne(0).any(0).any(-1) if added else None
         return {
-            "inputs_embeds": given,
+            "inputs_embeds": embeds,
             "visual_pos_masks": places,
-            "deepstack_visual_embeds": [each[places] for each in added],
+            "deepstack_visual_embeds": [of_depth[places] for of_depth in added],
         }
 
     def lm_axes(self) -> Tensor:

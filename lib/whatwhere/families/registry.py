@@ -36,9 +36,9 @@ def register(model_type: str, adapter_class: type[Adapter], replace: bool = Fals
         raise ValueError(f"A family goes by its config's `model_type`, not by {model_type!r}.")
     check_class(adapter_class)
     if model_type in _known and not replace:
-        known = _known[model_type]
+        usual = _known[model_type]
         raise ValueError(
-            f"The family '{model_type}' has an adapter, {known.__module__}.{known.__qualname__}: "
+            f"The family '{model_type}' has an adapter, {usual.__module__}.{usual.__qualname__}: "
             "register yours with replace=True to put it in its place."
         )
     _known[model_type] = adapter_class
@@ -57,13 +57,13 @@ def adapter_class(model_type: str) -> type[Adapter]:
             imported, offers something else, or is not the only one.
     """
     if model_type not in _known:
-        offered = [point for point in _offered() if point.name == model_type]
-        if not offered:
+        points = [point for point in _offered() if point.name == model_type]
+        if not points:
             *others, last = names()
             raise ValueError(
                 f"No family '{model_type}'; whatwhere knows {', '.join(others)} and {last}."
             )
-        _load(model_type, offered)
+        _load(model_type, points)
     return _known[model_type]
 
 
@@ -71,19 +71,19 @@ def _offered() -> list[EntryPoint]:
     return [point for point in entry_points(group=GROUP) if point.name not in _known]
 
 
-def _load(model_type, offered):
-    packages = [point.dist.name if point.dist else point.value for point in offered]
-    if len(offered) > 1:
+def _load(model_type, points):
+    packages = [point.dist.name if point.dist else point.value for point in points]
+    if len(points) > 1:
         raise ValueError(
             f"The family '{model_type}' is offered by {' and by '.join(packages)}: uninstall all "
             "but one of them."
         )
     try:
-        register(model_type, offered[0].load())
+        register(model_type, points[0].load())
     except Exception as error:  # whatever another package's import may raise
         raise ValueError(
             f"The package '{packages[0]}' offers an adapter for '{model_type}', "
-            f"{offered[0].value}, that cannot be used: update or uninstall it. "
+            f"{points[0].value}, that cannot be used: update or uninstall it. "
             f"({type(error).__name__}: {first_line(error)})"
         ) from cause(error)
 

@@ -77,14 +77,14 @@ def shapes(vlm: "VLM", images: list, questions: list[str]) -> Found:
     }
     for member, (give, may_be) in due.items():
         try:
-            given = give()
+            value = give()
         except NotFinite:
             raise
         except Exception as error:  # whatever a mistake in an adapter may raise
             return f"`adapter.{member}` fails: {type(error).__name__}: {first_line(error)}", ""
-        if given not in may_be:
+        if value not in may_be:
             is_due = " or ".join(map(str, may_be))
-            what = "gives what does not fit" if may_be == [True] else f"gives {given}, not {is_due}"
+            what = "gives what does not fit" if may_be == [True] else f"gives {value}, not {is_due}"
             return f"`adapter.{member}` {what}, for images of {grids} visual tokens.", ""
     return "yes", f"{len(due)} members"
 
@@ -135,12 +135,12 @@ def corners(vlm: "VLM", question: str) -> Found:
             moved = (before - after).double().norm(dim=-1).reshape(rows, columns)
             shares.append((moved[row, column] / moved.sum()).item())
             if moved.argmax() != row * columns + column or shares[-1] < PAINTED:
-                at = divmod(int(moved.argmax()), columns)
-                where = f"read at token {at} of {rows} × {columns}"
+                place = divmod(int(moved.argmax()), columns)
+                where = f"read at token {place} of {rows} × {columns}"
                 return f"{change} is {where}: {member}.", f"{shares[-1]:.2f}"
-        shown = np.asarray(vlm.seen(painted), int) - np.asarray(vlm.seen(plain), int)
-        shown = np.abs(shown).sum(-1)
-        y, x = np.array(np.nonzero(shown)).mean(1) / shown.shape * (rows, columns)
+        change_seen = np.asarray(vlm.seen(painted), int) - np.asarray(vlm.seen(plain), int)
+        change_seen = np.abs(change_seen).sum(-1)
+        y, x = np.array(np.nonzero(change_seen)).mean(1) / change_seen.shape * (rows, columns)
         if (int(y), int(x)) != (row, column):
             return f"{change} is shown at row {int(y)}, column {int(x)}: `adapter.seen`.", ""
         wrong = _vit_order(vlm, plain, painted, question, row, column)
@@ -194,10 +194,10 @@ def _vit_order(vlm, plain, painted, question: str, row: int, column: int) -> str
     states = []
     for image in (plain, painted):
         with ExitStack() as stack:
-            listen(stack, vlm.vision_blocks, heard := [])
+            listen(stack, vlm.vision_blocks, first_states := [])
             inputs = vlm.prepare(image, question)
             vlm.visual(inputs, [vlm.last_depth])
-        states.append(heard[0].flatten(0, -2))
+        states.append(first_states[0].flatten(0, -2))
     change = (states[0] - states[1]).double().norm(dim=-1).cpu()
     (rows, columns), m = vlm.patch_grid(plain), vlm.adapter.merge
     numbers = torch.arange(rows * m * columns * m).reshape(rows * m, columns * m)

@@ -46,8 +46,8 @@ class Square(Adapter):
 
     def viewed(self, size: tuple[int, int]) -> View:
         """Squeezed, all of it but what does not fill a last patch, on the right and below."""
-        shown = self.side * self._patch
-        return View((self._image, self._image), (0, 0, shown, shown))
+        side = self.side * self._patch
+        return View((self._image, self._image), (0, 0, side, side))
 
     def grids(self, pixels: Pixels) -> list[Grid]:
         return [self._grid] * len(pixels["pixel_values"])
@@ -70,5 +70,5 @@ class Square(Adapter):
 
     def patches(self, hidden: Tensor, pixels: Pixels) -> list[Tensor]:
         (n, _), m = self._grid, self.merge
-        own = hidden[:, int(self._class_token) :]
-        return list(own.unflatten(1, (n, m, n, m)).transpose(2, 3).flatten(3).flatten(1, 2))
+        state = hidden[:, int(self._class_token) :]
+        return list(state.unflatten(1, (n, m, n, m)).transpose(2, 3).flatten(3).flatten(1, 2))

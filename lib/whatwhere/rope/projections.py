@@ -92,15 +92,17 @@ def projected(
         projections: for each block what the adapter's `vision_heads` or `lm_heads` gives. One
             image, or one prompt.
     """
-    heard = [[], [], []]
+    by_kind = [[], [], []]
     with ExitStack() as stack:
         for block in projections:
-            for kind, (module, split) in zip(heard, block, strict=True):
+            for states, (module, split) in zip(by_kind, block, strict=True):
 
-                def hook(_, args, output, kind=kind, split=split):
-                    kind.append(split(output).flatten(0, -3))
+                def hook(_, args, output, states=states, split=split):
+                    states.append(split(output).flatten(0, -3))
 
                 stack.callback(module.register_forward_hook(hook).remove)
         run()
-    parts = [check_finite(torch.stack(kind), f"{whose} queries, keys and values") for kind in heard]
+    parts = [
+        check_finite(torch.stack(states), f"{whose} queries, keys and values") for states in by_kind
+    ]
     return [off_device(part).transpose(1, 2) for part in parts]

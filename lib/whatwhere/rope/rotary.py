@@ -41,17 +41,10 @@ def frequencies(head_size: int, base: float = 10_000.0) -> torch.Tensor:
     Raises:
         ValueError: for a head size that is not a multiple of four, or a base that is not above one.
     """
-    if (
-        isinstance(head_size, bool)
-        or not isinstance(head_size, Integral)
-        or head_size < 4
-        or head_size % 4
-    ):
-        odd = (
-            ": an odd number of dimensions makes no pairs"
-            if isinstance(head_size, Integral) and head_size % 2
-            else ""
-        )
+    whole = isinstance(head_size, Integral) and not isinstance(head_size, bool)
+    if not whole or head_size < 4 or head_size % 4:
+        is_odd = isinstance(head_size, Integral) and head_size % 2
+        odd = ": an odd number of dimensions makes no pairs" if is_odd else ""
         raise ValueError(
             f"A head of {head_size!r} dimensions cannot have 2-D RoPE{odd}. Its size is a multiple "
             "of four, such as 80: two axes, and two dimensions to a pair."
@@ -134,16 +127,10 @@ class Rotary:
     axis: torch.Tensor
 
     def __post_init__(self):
-        theta, axis = (
-            torch.as_tensor(self.theta, dtype=torch.float64),
-            torch.as_tensor(self.axis, dtype=torch.long),
-        )
-        if (
-            theta.ndim != 1
-            or theta.shape != axis.shape
-            or not len(theta)
-            or not theta.isfinite().all()
-        ):
+        theta = torch.as_tensor(self.theta, dtype=torch.float64)
+        axis = torch.as_tensor(self.axis, dtype=torch.long)
+        fits = theta.ndim == 1 and theta.shape == axis.shape and len(theta)
+        if not fits or not theta.isfinite().all():
             raise ValueError(
                 f"A Rotary has a finite frequency and an axis for each pair; got {theta.shape} "
                 f"and {axis.shape}."
@@ -167,10 +154,10 @@ class Rotary:
             displacement: (…, axes) the query's position minus the key's. They broadcast. Not yet
                 divided by √(head size).
         """
-        for name, each in (("query", q), ("key", k)):
-            if each.shape[-1] != self.head_size:
+        for name, size in (("query", q.shape[-1]), ("key", k.shape[-1])):
+            if size != self.head_size:
                 raise ValueError(
-                    f"The {name} has {each.shape[-1]} dimensions; this head has {self.head_size}."
+                    f"The {name} has {size} dimensions; this head has {self.head_size}."
                 )
         steps = torch.as_tensor(displacement, dtype=q.dtype)
         if steps.shape[-1] <= self.axis.max():
@@ -178,7 +165,7 @@ class Rotary:
                 f"A displacement has {self.axis.max() + 1} numbers here, one for each axis; got "
                 f"{steps.shape[-1]}."
             )
-        (q1, q2), (k1, k2) = (each.chunk(2, -1) for each in (q, k))
+        (q1, q2), (k1, k2) = q.chunk(2, -1), k.chunk(2, -1)
         from .symbolic import terms  # sympy takes a while to import
 
         return terms()(q1, q2, k1, k2, steps[..., self.axis].to(q), self.theta.to(q))
@@ -199,9 +186,9 @@ class Rotary:
         shared, telling = self.terms(
             q[..., :, None, :], k[..., None, :, :], at_q[:, None] - at_k[None]
         )
-        both = (shared + telling) / math.sqrt(self.head_size)
+        terms = (shared + telling) / math.sqrt(self.head_size)
         return torch.stack(
-            [both[..., self.axis == axis].sum(-1) for axis in range(int(self.axis.max()) + 1)]
+            [terms[..., self.axis == axis].sum(-1) for axis in range(int(self.axis.max()) + 1)]
         )
 
 

@@ -64,9 +64,9 @@ def scaled(
         )
     chosen = {"alpha": alpha, "p": p} if k is None else {"alpha": alpha, "k": k, "c": c}
     _gains(len(frequencies), chosen)
-    had, before = getattr(config, "whatwhere", None), frequencies.clone()
+    notes, before = getattr(config, "whatwhere", None), frequencies.clone()
     config.whatwhere = {
-        **(had or {}),
+        **(notes or {}),
         "rope_scaling": {name: float(value) for name, value in chosen.items()},
     }
     try:
@@ -75,10 +75,10 @@ def scaled(
     finally:
         # asked anew: a model that was moved meanwhile keeps them elsewhere
         _frequencies(vlm).copy_(before)
-        if had is None:
+        if notes is None:
             del config.whatwhere
         else:
-            config.whatwhere = had
+            config.whatwhere = notes
 
 
 def settings(vlm: VLM | PreTrainedModel) -> dict[str, float] | None:

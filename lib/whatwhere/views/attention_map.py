@@ -91,26 +91,27 @@ class AttentionMap:
 
     def html(self) -> str:
         """The page's HTML."""
-        seen, n_heads = self.attention, self.attention.weights.shape[1]
-        (rows, columns), places = seen.grid, seen.places.tolist()
-        weights = seen.weights[:, :, self.rows]
+        attention, n_heads = self.attention, self.attention.weights.shape[1]
+        (rows, columns), places = attention.grid, attention.places.tolist()
+        weights = attention.weights[:, :, self.rows]
         mean = weights.mean(1, keepdim=True)
         weights = torch.cat([mean, weights], 1) if self.heads else mean
         # cube roots keep the small ones apart; what is shown here is what the script will show
         carried = np.rint(255 * np.cbrt(weights.clamp(0, 1).numpy())).astype(np.uint8)
         heads = [f"mean of {n_heads} heads", *(f"head {n}" for n in range(weights.shape[1] - 1))]
-        sinks = [np.flatnonzero(of_block).tolist() for of_block in seen.sinks()]
+        sinks = [np.flatnonzero(of_block).tolist() for of_block in attention.sinks()]
         data = {
-            "weights": base64.b64encode(carried.tobytes()).decode(), "words": seen.words,
+            "weights": base64.b64encode(carried.tobytes()).decode(), "words": attention.words,
             "places": places, "rows": self.rows, "columns": columns, "at": self.at, "sinks": sinks,
-            "veil": VEIL, "tower": seen.tower, "names": [[f"{n}" for n in seen.blocks], heads],
+            "veil": VEIL, "tower": attention.tower,
+            "names": [[f"{n}" for n in attention.blocks], heads],
         }  # fmt: skip
-        own = (carried[self.block, self.head, self.rows.index(self.at)] / 255.0) ** 3
-        text = [n for n in range(len(own)) if n not in set(places)]
-        most = max(own[places].max(), 1e-9)
+        shares = (carried[self.block, self.head, self.rows.index(self.at)] / 255.0) ** 3
+        text = [n for n in range(len(shares)) if n not in set(places)]
+        most = max(shares[places].max(), 1e-9)
         cells = [
             f'<span role="cell"{self._classes(n, sinks)} '
-            f'style="--v:{VEIL * (1 - own[n] / most):.3f}">{_percent(own[n])}</span>'
+            f'style="--v:{VEIL * (1 - shares[n] / most):.3f}">{_percent(shares[n])}</span>'
             for n in places
         ]
         body = "".join(
@@ -121,13 +122,14 @@ class AttentionMap:
             f'<button type="button" {OWN_KEYS} data-n="{n}" '
             f'aria-pressed="{str(n == self.at).lower()}"{self._classes(n, sinks)} '
             f"{'' if n in self.rows else 'disabled '}"
-            f'style="--w:{own[n]:.3f}" onclick="{CALL}"><bdi>{escape(seen.words[n])}</bdi></button>'
+            f'style="--w:{shares[n]:.3f}" onclick="{CALL}">'
+            f"<bdi>{escape(attention.words[n])}</bdi></button>"
             for n in text
         )
         can_look = set(places) & set(self.rows)
         hint = HINT + ("; a click, or Enter, lets that patch look." if can_look else ".")
         carry = escape(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
-        ratio = f"{seen.image.width / columns:.4g}/{seen.image.height / rows:.4g}"
+        ratio = f"{attention.image.width / columns:.4g}/{attention.image.height / rows:.4g}"
         return (
             f'<figure class="ww-attention ww-paper" data-map="{carry}" '
             f'style="--columns:{columns};--ratio:{ratio}"><style>{PAPER_STYLE}{STYLE}</style>'
@@ -139,12 +141,12 @@ class AttentionMap:
             f'onclick="{CALL}" onpointerover="{CALL}" onkeydown="{CALL}" aria-label="The picture '
             f"in {rows} rows and {columns} columns of patches, with the percentage collected from "
             'each; arrow keys walk, Enter lets a patch look" '
-            f'style="background-image:url({data_uri(seen.image)})">{body}</div><figcaption>'
+            f'style="background-image:url({data_uri(attention.image)})">{body}</div><figcaption>'
             f'<p class="ww-told" aria-live="polite">'
-            f"{islands(self._told(own, text, data['names']))}</p>"
+            f"{islands(self._told(shares, text, data['names']))}</p>"
             f'<p class="ww-patch" aria-live="polite">{hint}</p><p>{LEGEND} '
             f"{'Dashes mark' if any(sinks) else 'There are no'} "
-            f"{SINKS.format(seen.SINK)}</p></figcaption>"
+            f"{SINKS.format(attention.SINK)}</p></figcaption>"
             "<noscript><style>.ww-bar,.ww-patch{display:none!important}</style></noscript>"
             f"<script>{SCRIPT}</script></figure>"
         )
@@ -167,25 +169,25 @@ class AttentionMap:
             for label, axis, n in axes
         )
 
-    def _told(self, own, text, names):
+    def _told(self, shares, text, names):
         """The view in a sentence, in pieces of which every second one is a word.
 
         The script says the same of other views.
         """
-        told = [
+        pieces = [
             f"{self.attention.tower} block {names[0][self.block]}, {names[1][self.head]}: ",
             self.attention.words[self.at],
         ]
-        told.append(
-            f" collects {100 * own[self.attention.places.numpy()].sum():.0f}% from the picture"
+        pieces.append(
+            f" collects {100 * shares[self.attention.places.numpy()].sum():.0f}% from the picture"
         )
         for lead, n in zip(
-            (", most of the rest from ", " and "), sorted(text, key=lambda n: -own[n])
+            (", most of the rest from ", " and "), sorted(text, key=lambda n: -shares[n])
         ):
-            told[-1] += lead
-            told += [self.attention.words[n], f" ({100 * own[n]:.0f}%)"]
-        told[-1] += "."
-        return told
+            pieces[-1] += lead
+            pieces += [self.attention.words[n], f" ({100 * shares[n]:.0f}%)"]
+        pieces[-1] += "."
+        return pieces
 
 
 def _token(attention, of) -> int:
@@ -207,11 +209,11 @@ def _token(attention, of) -> int:
     return int(of) % n
 
 
-def _index(known, asked, what) -> int:
-    known = list(known)
-    if isinstance(asked, bool) or asked not in known:
-        raise ValueError(f"This figure has the {what} {known}; got {asked!r}.")
-    return known.index(asked)
+def _index(choices, choice, what) -> int:
+    choices = list(choices)
+    if isinstance(choice, bool) or choice not in choices:
+        raise ValueError(f"This figure has the {what} {choices}; got {choice!r}.")
+    return choices.index(choice)
 
 
 def _percent(weight) -> str:

@@ -88,15 +88,15 @@ class Slider:
                 f"words of shape {shape}, probabilities of shape {self.probabilities.shape}, "
                 f"{len(self.depths)} depths and {len(self.layers)} layers do not fit together."
             )
-        told = self.probabilities.astype(float)
-        wrong = np.argwhere(~((told >= 0) & (told <= 1 + ROUNDING)))  # nan among them
+        numbers = self.probabilities.astype(float)
+        wrong = np.argwhere(~((numbers >= 0) & (numbers <= 1 + ROUNDING)))  # nan among them
         if len(wrong):
-            at, row, column, rank = wrong[0]
-            layer, depth = divmod(at, len(self.depths))
+            index, row, column, rank = wrong[0]
+            layer, depth = divmod(index, len(self.depths))
             raise ValueError(
                 f"A probability is a number from 0 to 1; at ViT depth {self.depths[depth]}, LM "
                 f"layer {self.layers[layer]}, row {row}, column {column} it is "
-                f"{told[at, row, column, rank]:g}, and {len(wrong)} of {told.size} are no "
+                f"{numbers[index, row, column, rank]:g}, and {len(wrong)} of {numbers.size} are no "
                 "probabilities. States that overflow in float16 give such numbers: load the model "
                 "with "
                 'dtype="float32" or "bfloat16".'
@@ -221,28 +221,28 @@ def widget(
         raise ImportError(
             "show(widget=True) needs ipywidgets (`pip install ipywidgets`); plain show() does not."
         ) from None
-    shown = Slider(image, words, probabilities, depths, layers, kinds)
+    slider = Slider(image, words, probabilities, depths, layers, kinds)
     depth, layer = (
         ipywidgets.SelectionSlider(
             options=[(str(each), n) for n, each in enumerate(axis)],
             value=len(axis) - 1,
             description=label,
         )
-        for label, axis in (("ViT depth", shown.depths), ("LM layer", shown.layers))
+        for label, axis in (("ViT depth", slider.depths), ("LM layer", slider.layers))
     )
     picture = ipywidgets.HTML()
 
     def draw(_=None):
         # the page's own sliders would say the same thing twice
-        at = layer.value * len(shown.depths) + depth.value
-        picture.value = f"<style>{WIDGET_STYLE}</style>" + shown.html(at).replace(
+        index = layer.value * len(slider.depths) + depth.value
+        picture.value = f"<style>{WIDGET_STYLE}</style>" + slider.html(index).replace(
             'class="ww-bar"', 'class="ww-bar" hidden'
         )
 
     depth.observe(draw, "value")
     layer.observe(draw, "value")
     draw()
-    box = ipywidgets.VBox([depth, *([layer] if len(shown.layers) > 1 else []), picture])
+    box = ipywidgets.VBox([depth, *([layer] if len(slider.layers) > 1 else []), picture])
     return box.add_class("ww-widget")
 
 
