@@ -11,7 +11,8 @@ That a token looks somewhere does not say that it uses what is there: `intervene
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -178,11 +179,47 @@ def _in_lm(vlm, inputs, blocks, keep):
 
 def _in_vit(vlm, inputs, blocks, keep):
     """Runs the ViT up to the last of these blocks; gives each image's words, places and grid."""
+    from .compress.within import at_work
+
+    if at_work(vlm, in_vit=True):
+        raise ValueError(
+            "The ViT's attention is read of a whole picture: leave `with compress.compressed(…)` "
+            "first."
+        )
     args, named = vlm.adapter.vision_arguments(inputs)
+    grids = vlm.adapter.vit_grids(args, named)
+    with vit_tapped(vlm, args, named, blocks, keep) as extra:
+        named = {**named, "what": "ViT depth"}
+        residual_stream(vlm.adapter.vision, vlm.vision_blocks, [max(blocks)], *args, **named)
+    names = ["class token" if extra == 1 else f"token {n}" for n in range(extra)]
+    return [
+        (names + _patches(*grid), torch.arange(extra, extra + rows * columns), grid)
+        for grid in grids
+        for rows, columns in [grid]
+    ]
+
+
+@contextmanager
+def vit_tapped(
+    vlm: VLM,
+    args: tuple,
+    named: dict[str, Any],
+    blocks: dict[int, nn.Module],
+    keep: Callable[[int, Tensor], Any],
+) -> Iterator[int]:
+    """Within this context one run of the ViT hands out the attention of these blocks.
+
+    Yields how many tokens of each image have no place (CLIP's class token).
+
+    Args:
+        args, named: what the ViT is to be called with.
+        blocks: as `numbered` gives them.
+        keep: keep(number, weights) is called for each image in turn, with (heads, tokens, tokens),
+            float32, tokens in the order of `Attention`.
+    """
     grids = vlm.adapter.vit_grids(args, named)
     image, token = vit_order(vlm.adapter, grids)
     sizes = image.bincount().tolist()
-    extra = sizes[0] - grids[0][0] * grids[0][1]
     done, whole = dict.fromkeys(blocks, 0), {}
 
     def take(number, weights):
@@ -199,13 +236,7 @@ def _in_vit(vlm, inputs, blocks, keep):
                 keep(number, whole.pop(n))
 
     with tapped(_taps(blocks, take)):
-        named = {**named, "what": "ViT depth"}
-        residual_stream(vlm.adapter.vision, vlm.vision_blocks, [max(blocks)], *args, **named)
-    names = ["class token" if extra == 1 else f"token {n}" for n in range(extra)]
-    return [
-        (names + _patches(*grid), torch.arange(extra, size), grid)
-        for size, grid in zip(sizes, grids)
-    ]
+        yield sizes[0] - grids[0][0] * grids[0][1]
 
 
 def _taps(blocks, take):

@@ -40,6 +40,10 @@ from .taps import Tap, n_heads, tapped
 if TYPE_CHECKING:
     from .models import VLM
 
+EVERY_PATCH = (
+    "An intervention needs every patch to be there: leave `with compress.compressed(…)` first."
+)
+
 
 def added(
     vlm: VLM, masks: Any, vectors: Any, *, depth: int | None = None, layer: int | None = None
@@ -347,10 +351,7 @@ class _Rows:
         """Of states (*shape, features): booleans (*shape), true for masked ones; and a function
         that picks each one's vector."""
         if self.owner.shape != shape:
-            raise ValueError(
-                "An intervention needs every patch to be there: leave `with "
-                "compress.compressed(…)` first."
-            )
+            raise ValueError(EVERY_PATCH)
         at = self.owner >= 0
 
         def whose(vectors, states=None):
@@ -378,6 +379,8 @@ class _VisionRows(_Rows):
         )
 
     def look(self, _, args, named):
+        if at_work(self.vlm, in_vit=True):
+            raise ValueError(EVERY_PATCH)
         self.owner = self.vlm.adapter.in_vit(self.owners(self.vlm.adapter.vit_grids(args, named)))
 
 
@@ -394,10 +397,7 @@ class _LanguageRows(_Rows):
         if found is None:
             return
         if at_work(self.vlm) or not self.prompt.fits(named["inputs_embeds"]):
-            raise ValueError(
-                "An intervention needs every patch to be there: leave `with "
-                "compress.compressed(…)` first."
-            )
+            raise ValueError(EVERY_PATCH)
         grids = places.grids(self.vlm, found, places.plain(named.get("position_ids")))
         owner = torch.full(found.mask.shape, -1, device=found.mask.device)
         for own, at, image in zip(owner, found.index, self.owners(grids)):
