@@ -152,7 +152,7 @@ class InViT:
         short = self.whole[self.index]
         return ((short, *rest), named) if args else (args, {**named, "hidden_states": short})
 
-    def _argument(self, block, name, value):
+    def _argument(self, block, name, value: Any):
         """A block's argument for what is left of the patches."""
         if name == "position_embeddings" and value is not None:
             return tuple(table[self.index] for table in value)

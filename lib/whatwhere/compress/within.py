@@ -269,7 +269,7 @@ class _Shortener:
         self.call: Any = None  # a prompt on its way to the method's place, as `_Call`
         self.inside: Any = None  # what the blocks from there on are given
         self.looking = self.warned = False
-        self.vit = None  # for a place in the ViT
+        self.vit: Any = None  # for a place in the ViT
         if depth is not None:
             self.vit = InViT(vlm, depth, self._in_vit, self._pooled, lambda: self.looking)
 
@@ -521,7 +521,7 @@ class _Shortener:
 
         return states, attention
 
-    def _second_pass(self, shown, call, visual, depth, blocks=None, keep=None):
+    def _second_pass(self, shown, call, visual, depth, blocks=None, keep: Any = None):
         """For each image (tokens, features) the ViT's states after `depth` blocks, of what it was
         shown last; on the way keep(grid, extra, weights) is given the attention of `blocks`."""
         if shown is None:
