@@ -11,23 +11,20 @@ That a token looks somewhere does not say that it uses what is there: `intervene
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import places
 from .finite import check_finite
 from .hooks import off_device, residual_stream
-from .taps import Tap, tapped
+from .taps import numbered, takes, tapped, vit_tapped
 
 if TYPE_CHECKING:
-    from .families import Adapter
     from .models import VLM
     from .views.attention_map import AttentionMap
 
@@ -161,7 +158,7 @@ def _in_lm(vlm, inputs, blocks, keep):
         for own, of_prompt in zip(real, weights):
             keep(number, of_prompt[:, own][:, :, own])
 
-    with tapped(_taps(blocks, take)):
+    with tapped(takes(blocks, take)):
         # the whole model, and not its parts: some families give the LM more than embeddings
         named = {**inputs, "use_cache": False, "what": "LM layer", "real": inputs["attention_mask"]}
         residual_stream(vlm.model, vlm.lm_layers, [max(blocks)], **named)
@@ -197,101 +194,6 @@ def _in_vit(vlm, inputs, blocks, keep):
         for grid in grids
         for rows, columns in [grid]
     ]
-
-
-@contextmanager
-def vit_tapped(
-    vlm: VLM,
-    args: tuple,
-    named: dict[str, Any],
-    blocks: dict[int, nn.Module],
-    keep: Callable[[int, Tensor], Any],
-) -> Iterator[int]:
-    """Within this context one run of the ViT hands out the attention of these blocks.
-
-    Yields how many tokens of each image have no place (CLIP's class token).
-
-    Args:
-        args, named: what the ViT is to be called with.
-        blocks: as `numbered` gives them.
-        keep: keep(number, weights) is called for each image in turn, with (heads, tokens, tokens),
-            float32, tokens in the order of `Attention`.
-    """
-    grids = vlm.adapter.vit_grids(args, named)
-    image, token = vit_order(vlm.adapter, grids)
-    sizes = image.bincount().tolist()
-    done, whole = dict.fromkeys(blocks, 0), {}
-
-    def take(number, weights):
-        """Some families run a block image by image, or window by window: the parts are joined."""
-        check_finite(weights, f"the attention in ViT block {number}")
-        for part in weights:  # (heads, n, n): of the next n tokens
-            start, end = done[number], done[number] + part.shape[-1]
-            n, at = int(image[start]), token[start:end].to(part.device)
-            if n not in whole:
-                whole[n] = part.new_zeros(len(part), sizes[n], sizes[n])
-            whole[n][:, at[:, None], at] = part
-            done[number] = end
-            if end == len(image) or int(image[end]) != n:
-                keep(number, whole.pop(n))
-
-    with tapped(_taps(blocks, take)):
-        yield sizes[0] - grids[0][0] * grids[0][1]
-
-
-def _taps(blocks, take):
-    return [
-        (block, Tap(take=lambda weights, number=number: take(number, weights)))
-        for number, block in blocks.items()
-    ]
-
-
-def vit_order(adapter: Adapter, grids: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """Of all tokens of a ViT's run, in its own order: (n,) of which image each is, and (n,) which.
-
-    An image's tokens are counted as in `Attention`: those without a place first, then the patches
-    in raster order.
-    """
-    sizes = torch.tensor([rows * columns for rows, columns in grids])
-    starts = sizes.cumsum(0) - sizes
-    numbers = [
-        torch.arange(start, start + size).reshape(*grid)
-        for start, size, grid in zip(starts.tolist(), sizes.tolist(), grids)
-    ]
-    order = adapter.in_vit(numbers).cpu()
-    extra = (order.numel() - int(sizes.sum())) // len(grids)
-    if extra:  # (images, extra + patches)
-        order = order.reshape(len(grids), -1)
-        image = torch.arange(len(grids))[:, None].expand_as(order)
-        without_place = order < 0
-        patches = order - starts[:, None] + extra
-        return image.flatten(), torch.where(
-            without_place, without_place.cumsum(1) - 1, patches
-        ).flatten()
-    order = order.flatten()
-    image = torch.searchsorted(starts, order, right=True) - 1
-    return image, order - starts[image]
-
-
-def numbered(
-    vlm: VLM, layers: int | Iterable[int] | None, depths: int | Iterable[int] | None
-) -> dict[int, nn.Module]:
-    """{number, from 1: block} of the LM (layers) or else of the ViT (depths), in order."""
-    given: Any
-    if layers is None:
-        tower, given, known = "ViT", depths, vlm.vision_blocks[: vlm.last_depth]
-    else:
-        tower, given, known = "LM", layers, vlm.lm_layers
-    chosen = [given] if isinstance(given, Integral) else list(given)
-    if not chosen:
-        raise ValueError(f"Name one block of the {tower} at least.")
-    for number in chosen:
-        whole = isinstance(number, Integral) and not isinstance(number, bool)
-        if not whole or not 1 <= int(number) <= len(known):
-            raise ValueError(
-                f"The {tower}'s blocks are counted from 1 to {len(known)} here; got {number!r}."
-            )
-    return {int(number): known[number - 1] for number in sorted(set(chosen))}
 
 
 def _patches(rows: int, columns: int) -> list[str]:

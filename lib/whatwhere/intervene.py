@@ -30,12 +30,11 @@ import torch
 from torch import Tensor
 
 from . import places
-from .attention import numbered
 from .compress.within import at_work
 from .hooks import check_range
 from .rope import vision
 from .selection import PairsInPrompt, PairsInViT, checked_masks, other_grid
-from .taps import Tap, n_heads, tapped
+from .taps import Tap, n_heads, numbered, tapped
 
 if TYPE_CHECKING:
     from .models import VLM

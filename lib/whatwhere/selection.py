@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from . import places
-from .attention import vit_order
 from .compress.within import at_work
+from .taps import vit_order
 
 if TYPE_CHECKING:
     from .models import VLM

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..attention import vit_order
-from ..taps import Tap, tapped
+from ..taps import Tap, tapped, vit_order
 
 if TYPE_CHECKING:
     from ..models import VLM

@@ -20,10 +20,9 @@ import numpy as np
 import torch
 
 from .. import places
-from ..attention import numbered, vit_tapped
 from ..finite import check_finite
 from ..hooks import check_range, residual_stream
-from ..taps import USUAL, Tap, tapped
+from ..taps import USUAL, Tap, numbered, tapped, vit_tapped
 from . import groups as ways
 from .in_vit import InViT, pixels_shown
 
