@@ -110,9 +110,10 @@ def test_merged_patches_are_their_mean_in_a_vit_run_by_hand(checkpoint):
     def fours(sight):
         return groups
 
-    given, log = embedded(vlm, image, PROMPTS[0], compress.Method("fours", fours, "ViT 1"))
     pixels = vlm.prepare(image, PROMPTS[0])["pixel_values"]
+    # before: transformers' own hooks, by which the connector reads, are there when ours come
     seen = vlm.adapter.vision(pixels, output_hidden_states=True).hidden_states[1][0]
+    given, log = embedded(vlm, image, PROMPTS[0], compress.Method("fours", fours, "ViT 1"))
     assert len(seen) == n + 1
     state = torch.stack([seen[0]] + [seen[1:][groups == group].mean(0) for group in range(3)])[None]
     for block in vlm.vision_blocks[1 : vlm.last_depth]:

@@ -153,7 +153,9 @@ class InViT:
 
     def _argument(self, block, name, value: Any):
         """A block's argument for what is left of the patches."""
-        if name == "position_embeddings" and value is not None:
+        if value is None:
+            return None
+        if name == "position_embeddings":
             return tuple(table[self.index] for table in value)
         if name == "cu_seqlens":  # where each image or window begins; without those that are empty
             begins = torch.searchsorted(self.index, value.to(self.index))
@@ -193,6 +195,4 @@ class InViT:
 
 def _hides_nothing(mask):
     """Is this an attention mask that leaves everything to be seen?"""
-    if not torch.is_tensor(mask):
-        return mask is None
     return bool(mask.all() if mask.dtype == torch.bool else (mask == 0).all())

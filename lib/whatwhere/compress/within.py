@@ -257,7 +257,7 @@ class _Shortener:
         self.keep_positions, self.keep_lengths = keep_positions, keep_lengths
         self.rng, self.log = np.random.default_rng(seed), Log(way)
         self.prompt = places.Running(vlm)  # of the prompt that is about to reach the LM
-        self.shown = None  # (arguments, named ones) of the ViT's last call
+        self.shown: Any = None  # (arguments, named ones) of the ViT's last call
         # of the prompt in the cache: for how many tokens each stands (batch, length), 0 for
         # padding; the next position (batch, 1); and how long it was for the blocks that see all of
         # it
