@@ -21,8 +21,7 @@ def run(folder, body, script):
     page = folder / "page.html"
     page.write_text(
         f"<!doctype html><meta charset=utf-8><body>{body}<pre></pre><script>const out = "
-        f"{{}};{script};"
-        "document.querySelector('pre').textContent = JSON.stringify(out)</script>",
+        f"{{}};{script};document.querySelector('pre').textContent = JSON.stringify(out)</script>",
         encoding="utf-8",
     )
     options = [f"--{each}" for each in QUIET.split()] + [

@@ -275,8 +275,8 @@ def test_a_bad_page_is_found_out(body, sentence, tmp_path):
 def test_a_good_page_passes(tmp_path):
     body = (
         "<img src='a.png' alt='a map of words'><a href='page.html#top'>here</a><a "
-        "href='#top'>up</a>"
-        "<a href='https://example.org'>a link</a><script src='_static/x.js'></script>"
+        "href='#top'>up</a><a href='https://example.org'>a link</a><script "
+        "src='_static/x.js'></script>"
     )
     (tmp_path / "page.html").write_text(PAGE.format(body), encoding="utf-8")
     assert check_site.check_site(tmp_path) == ([], 1, 1)

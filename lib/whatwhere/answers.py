@@ -98,8 +98,7 @@ class Exam:
         if not len(questions) or not len(images) == len(questions) == len(answers):
             raise ValueError(
                 f"An exam takes an image and an answer for each question; got {len(images)} "
-                f"images, {len(questions)} questions "
-                f"and {len(answers)} answers."
+                f"images, {len(questions)} questions and {len(answers)} answers."
             )
         check_count("batch_size", batch_size)
         self.vlm, self.n, self.batches = vlm, len(questions), []
@@ -187,8 +186,8 @@ class Exam:
             if not hasattr(scene, "questions"):
                 raise ValueError(
                     f"Scene {scene.id} has no questions of its own, by a method "
-                    "`questions(kinds)`: "
-                    "give them with their answers, Exam(vlm, images, questions, answers)."
+                    "`questions(kinds)`: give them with their answers, Exam(vlm, images, "
+                    "questions, answers)."
                 )
         asked = [
             (n, f, image, question)

@@ -84,9 +84,8 @@ def pairs(vlm: VLM, sets: Iterable, n: int = 100) -> list:
             if len(fit) == n:
                 return fit
     raise ValueError(
-        f"{vlm.name}'s grid is too coarse: both things have patches of their own in {len(fit)} "
-        f"of {looked_at} sets, "
-        f"and {n} are needed."
+        f"{vlm.name}'s grid is too coarse: both things have patches of their own in {len(fit)} of "
+        f"{looked_at} sets, and {n} are needed."
     )
 
 
@@ -129,9 +128,9 @@ def ground(vlm: VLM, scenes: Iterable[Scene], thing: int, place: str) -> list[np
     for scene, bare, mask in zip(scenes, free, own):
         if bare.sum() < mask.sum():
             raise ValueError(
-                f"Scene {scene.id} has {mask.sum()} patches of thing {thing}, and of "
-                f"{mask.size} in all only {bare.sum()} of "
-                "no thing: too few for this control. Leave it out, or take a larger picture."
+                f"Scene {scene.id} has {mask.sum()} patches of thing {thing}, and of {mask.size} "
+                f"in all only {bare.sum()} of no thing: too few for this control. Leave it out, or "
+                "take a larger picture."
             )
     return [
         bare & (bare.cumsum().reshape(bare.shape) <= mask.sum()) for bare, mask in zip(free, own)
@@ -210,9 +209,9 @@ def thing_vectors(
             for n in about:
                 if not mask[n].any():
                     raise ValueError(
-                        f"The {scene.things[n].category} of scene {scene.id} covers {least:.0%} "
-                        f"of no patch of {grid[0]} × "
-                        f"{grid[1]}: leave the scene out (`geometry.has_patches`), or ask for less."
+                        f"The {scene.things[n].category} of scene {scene.id} covers {least:.0%} of "
+                        f"no patch of {grid[0]} × {grid[1]}: leave the scene out "
+                        "(`geometry.has_patches`), or ask for less."
                     )
         for place, each in seen.items():
             found[place].append([each[own[each.shape[:2]][n]].mean(0) for n in about])

@@ -53,9 +53,8 @@ def refusal(error: BaseException, name: str) -> str | None:
     ):
         return (
             f"The disk is full, so '{name}' was not downloaded to its end. What arrived is kept "
-            "and will be gone on with: "
-            f"make room in {constants.HF_HUB_CACHE}, or name another folder by HF_HOME, and "
-            "call again."
+            f"and will be gone on with: make room in {constants.HF_HUB_CACHE}, or name another "
+            "folder by HF_HOME, and call again."
         )
     refused = found(hub.HfHubHTTPError)
     if refused and not isinstance(refused, hub.EntryNotFoundError):
@@ -140,8 +139,8 @@ def dataset(name: str, patterns: Sequence[str], revision: str | None = None) -> 
             if not _same(file, sums[path]):
                 raise ValueError(
                     f"The file {path} of '{name}' is not the one that revision {revision[:12]} "
-                    "has: it was damaged on its way or "
-                    f"changed since. Delete '{file.resolve()}' and call again."
+                    f"has: it was damaged on its way or changed since. Delete '{file.resolve()}' "
+                    "and call again."
                 )
         _note(name, revision, sums)
     # RuntimeError is how the hub's own downloader says that it failed

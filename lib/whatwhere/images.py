@@ -127,10 +127,9 @@ def bound(vlm: VLM, min_pixels: int | None = None, max_pixels: int | None = None
     area = vlm.adapter.token_area
     if area is None:
         raise ValueError(
-            f"{vlm.name} shows every picture to its ViT at one size, so that its pixels cannot "
-            "be bounded: leave min_pixels and "
-            "max_pixels out. Of the families in whatwhere, Qwen2-VL, Qwen2.5-VL and Qwen3-VL "
-            "keep a picture's own size."
+            f"{vlm.name} shows every picture to its ViT at one size, so that its pixels cannot be "
+            "bounded: leave min_pixels and max_pixels out. Of the families in whatwhere, "
+            "Qwen2-VL, Qwen2.5-VL and Qwen3-VL keep a picture's own size."
         )
     for name, value in (("min_pixels", least), ("max_pixels", most)):
         if value is not None and value < area:
@@ -223,8 +222,7 @@ def _fetch(address):
     except URLError as error:
         raise ConnectionError(
             f"'{address}' could not be fetched ({getattr(error, 'reason', error)}). Without a "
-            "network, save the "
-            "image and give its path."
+            "network, save the image and give its path."
         ) from None
     except (ValueError, InvalidURL) as error:
         raise ValueError(

@@ -87,8 +87,8 @@ def replaced(
     if added and isinstance(layer, Integral) and layer <= added:
         raise ValueError(
             f"{vlm.name} adds more of the picture to its visual tokens after LM layers 1 to "
-            f"{added} (DeepStack), so that a state "
-            f"replaced before is not all that is seen: take a layer from {added + 1} on."
+            f"{added} (DeepStack), so that a state replaced before is not all that is seen: take a "
+            f"layer from {added + 1} on."
         )
     return _edited(
         vlm,

@@ -125,8 +125,8 @@ def _try_out(parts, name, family, telling):
         if whole and weight.numel() and not torch.stack(torch.aminmax(weight)).isfinite().all():
             raise ValueError(
                 f"The weights of '{name}' hold what is no finite number in {weight.dtype}, "
-                f"'{part}' for one. Take another dtype; "
-                "or, if they are damaged, fetch or train them again."
+                f"'{part}' for one. Take another dtype; or, if they are damaged, fetch or train "
+                "them again."
             )
     grey = Image.new("RGB", (64, 64), "grey")
 
@@ -180,9 +180,8 @@ def find(name: str | Path) -> str:
         if folder is None:
             raise FileNotFoundError(
                 f"The organism '{name}' is neither in this installation of whatwhere nor in a "
-                "clone around "
-                f"{Path.cwd()}, under data/models/. Install the package anew, or work inside a "
-                "clone of the book's repository."
+                f"clone around {Path.cwd()}, under data/models/. Install the package anew, or work "
+                "inside a clone of the book's repository."
             )
         return _complete(folder)
     try:
@@ -226,9 +225,8 @@ def _model(model_class, source, name, config, device, dtype, revision, telling):
                 wanted, held = _sizes(model_class, settings, source)
             if wanted > 2 * held:  # what the weights lack would be made, however much it is
                 raise ValueError(
-                    f"The config.json of '{name}' describes {wanted:,} parameters, and the "
-                    f"weights are {held:,}: one of "
-                    f"the two is damaged, or of another model. {AGAIN}"
+                    f"The config.json of '{name}' describes {wanted:,} parameters, and the weights "
+                    f"are {held:,}: one of the two is damaged, or of another model. {AGAIN}"
                 )
         with telling(unread, "has no safetensors that could be had"):
             model, report = model_class.from_pretrained(
@@ -254,9 +252,8 @@ def _model(model_class, source, name, config, device, dtype, revision, telling):
         raise ValueError(unread(None))
     if missing:  # transformers would go on with random numbers in their place
         raise ValueError(
-            f"The weights of '{name}' lack {len(missing)} of the model's tensors, "
-            f"'{missing[0]}' for one; "
-            "the file does not belong to this config.json."
+            f"The weights of '{name}' lack {len(missing)} of the model's tensors, '{missing[0]}' "
+            "for one; the file does not belong to this config.json."
         )
     return model
 

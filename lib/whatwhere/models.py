@@ -493,9 +493,8 @@ class VLM:
         width = embeddings.shape[-1]
         if any(tokens.shape[-1] != width for tokens in visual):
             raise ValueError(
-                f"{self.name} is given visual tokens of width {width}, as `vlm.visual` makes "
-                "them (`visual_tokens` leaves out "
-                "what is added later in the LM); not "
+                f"{self.name} is given visual tokens of width {width}, as `vlm.visual` makes them "
+                "(`visual_tokens` leaves out what is added later in the LM); not "
                 f"{', '.join(str(tokens.shape[-1]) for tokens in visual)}."
             )
         at = self.image_places(inputs)[..., None]
@@ -529,9 +528,8 @@ class VLM:
         width = self.unembedding.weight.shape[1] * (1 + len(self.adapter.extra_depths))
         if embeddings.shape[-1] != width:
             raise ValueError(
-                f"The language model of {self.name} takes embeddings as `vlm.embed` makes them, "
-                f"of width {width}, not "
-                f"{embeddings.shape[-1]}."
+                f"The language model of {self.name} takes embeddings as `vlm.embed` makes them, of "
+                f"width {width}, not {embeddings.shape[-1]}."
             )
         return {
             **self.adapter.unpack(embeddings),
@@ -655,8 +653,7 @@ class VLM:
         if max(image.size) > 200 * min(image.size):
             raise ValueError(
                 f"The image is {image.width} × {image.height} pixels: longer than 200 times its "
-                "other "
-                "side, more a line than a picture. Crop it first."
+                "other side, more a line than a picture. Crop it first."
             )
         return image
 
@@ -695,9 +692,8 @@ class VLM:
         if ids.count(image) > 1:
             raise ValueError(
                 "A prompt holds words only; the image's own token "
-                f"{self.tokenizer.decode([image])!r} is "
-                f"put in by the chat template, and after it this prompt has {ids.count(image)} "
-                "of them."
+                f"{self.tokenizer.decode([image])!r} is put in by the chat template, and after it "
+                f"this prompt has {ids.count(image)} of them."
             )
         at = ids.index(image)
         before, after = self.token_ids(self.adapter.around) or ([], [])
@@ -736,10 +732,9 @@ class VLM:
         strange = next((each for each in ids if each >= rows), None)
         if strange is not None:
             raise ValueError(
-                f"A prompt holds only what the model has an embedding for; its tokenizer knows "
-                f"{self.tokenizer.decode([strange])!r} (id {strange}), and its embeddings end "
-                f"at id {rows - 1}. "
-                "Leave that token out."
+                "A prompt holds only what the model has an embedding for; its tokenizer knows "
+                f"{self.tokenizer.decode([strange])!r} (id {strange}), and its embeddings end at "
+                f"id {rows - 1}. Leave that token out."
             )
         return ids
 
@@ -771,10 +766,9 @@ class VLM:
         if foreign and self.about.get("organism") and not self._warned:
             self._warned = True
             warnings.warn(
-                f"{self.name} has only ever seen the {self.about.get('world', 'small')} world "
-                "it was trained "
-                "on. It will answer about any picture, in that world's words, whether they fit "
-                "or not.",
+                f"{self.name} has only ever seen the {self.about.get('world', 'small')} world it "
+                "was trained on. It will answer about any picture, in that world's words, "
+                "whether they fit or not.",
                 stacklevel=2,
             )
 
@@ -801,10 +795,9 @@ class VLM:
         rows, columns = self.patch_grid(image)
         warnings.warn(
             f"A picture of {image.width} × {image.height} pixels is reduced for {self.name}: to "
-            f"{rows} × {columns} visual "
-            "tokens, since more take memory that a free GPU lacks. So are other large ones, "
-            "unless you set vlm.max_pixels, or "
-            f"load(…, max_pixels=…); the checkpoint itself allows {self._own_most} pixels.",
+            f"{rows} × {columns} visual tokens, since more take memory that a free GPU lacks. So "
+            "are other large ones, unless you set vlm.max_pixels, or load(…, max_pixels=…); the "
+            f"checkpoint itself allows {self._own_most} pixels.",
             stacklevel=2,
         )
 
@@ -816,16 +809,14 @@ def _check_is_here(model, name):
     if away is not None:
         raise ValueError(
             f"'{away}' of '{name}' is offloaded, to the disk or another memory, and whatwhere "
-            "reads all "
-            "weights: load it without device_map. Where it is too large, take dtype='float16' "
-            "or '4-bit'."
+            "reads all weights: load it without device_map. Where it is too large, take "
+            "dtype='float16' or '4-bit'."
         )
     weight = getattr(model.get_output_embeddings(), "weight", None)
     if weight is None or not weight.is_floating_point():
         raise ValueError(
-            f"The unembedding of '{name}' (lm_head) is quantised, and words are read through "
-            "it: take a "
-            "checkpoint that leaves it whole, as dtype='4-bit' does."
+            f"The unembedding of '{name}' (lm_head) is quantised, and words are read through it: "
+            "take a checkpoint that leaves it whole, as dtype='4-bit' does."
         )
 
 

@@ -89,9 +89,9 @@ class Places:
         for n, (index, (rows, columns)) in enumerate(zip(self.index, grids)):
             if len(index) != rows * columns:
                 raise ValueError(
-                    f"Prompt {n} of this batch holds {len(index)} visual tokens, where one "
-                    f"whole image has {rows} × {columns}: "
-                    "ask about one image at a time, and leave its tokens together."
+                    f"Prompt {n} of this batch holds {len(index)} visual tokens, where one whole "
+                    f"image has {rows} × {columns}: ask about one image at a time, and leave its "
+                    "tokens together."
                 )
 
 

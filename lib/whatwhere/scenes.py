@@ -165,8 +165,8 @@ def _shares(scene, rows, columns):
     if shares.shape != expected:
         raise ValueError(
             f"`cover({rows}, {columns})` of scene {scene.id} gives an array of shape "
-            f"{shares.shape}; with "
-            f"{_number(scene.things, 'thing')} and the ground it is of shape {expected}."
+            f"{shares.shape}; with {_number(scene.things, 'thing')} and the ground it is of shape "
+            f"{expected}."
         )
     if not ((shares >= 0) & (shares <= 1 + 1e-6)).all():  # not a number is refused as well
         raise ValueError(
@@ -192,9 +192,9 @@ def cover_of(
     for n, mask in enumerate(masks):
         if mask.shape != (height, width):
             raise ValueError(
-                f"A mask is of the picture's size, {height} rows of {width} pixels; that of "
-                f"thing {n} has the "
-                f"shape {mask.shape}. Resize it, or take the picture that it was made for."
+                f"A mask is of the picture's size, {height} rows of {width} pixels; that of thing "
+                f"{n} has the shape {mask.shape}. Resize it, or take the picture that it was made "
+                "for."
             )
         if mask.dtype != bool:
             raise ValueError(

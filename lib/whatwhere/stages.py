@@ -245,9 +245,9 @@ def kinds_of(
 def _refuse_missing(found, name):
     if found.missing:
         raise ValueError(
-            f"{', '.join(map(repr, found.missing))}: no token of {name}, nor a first piece that "
-            "is long enough, so that no patch "
-            "can decode to it. Leave it out, or list a word that can show (see lens.forms)."
+            f"{', '.join(map(repr, found.missing))}: no token of {name}, nor a first piece that is "
+            "long enough, so that no patch can decode to it. Leave it out, or list a word that "
+            "can show (see lens.forms)."
         )
 
 

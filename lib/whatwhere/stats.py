@@ -84,10 +84,9 @@ def interval(
     if not np.isfinite(found).all():
         bad = (~np.isfinite(found.reshape(resamples, -1)).all(1)).sum()
         raise ValueError(
-            f"interval() draws scenes anew {resamples} times, and in {bad} of these the "
-            "statistic is no finite number: it may "
-            "divide by what a draw can lack. Give it more scenes, or a statistic that is one "
-            "for every draw."
+            f"interval() draws scenes anew {resamples} times, and in {bad} of these the statistic "
+            "is no finite number: it may divide by what a draw can lack. Give it more scenes, or "
+            "a statistic that is one for every draw."
         )
     return value, *np.quantile(found, (0.025, 0.975), axis=0)
 

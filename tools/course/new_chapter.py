@@ -234,9 +234,8 @@ def _refuse_uncommitted(root, paths):
     if unsaved:
         raise ValueError(
             "Changes that are not committed would be mixed with new numbers, in "
-            f"{', '.join(unsaved[:5])}"
-            f"{', …' if len(unsaved) > 5 else ''}: commit them first, so that the renumbering "
-            "can be taken back."
+            f"{', '.join(unsaved[:5])}{', …' if len(unsaved) > 5 else ''}: commit them first, so "
+            "that the renumbering can be taken back."
         )
 
 

@@ -195,9 +195,8 @@ def main(arguments=None):
             for path in paths:
                 row = chapter(path, Path(folder), environment)
                 print(
-                    f"{precision}: {path.stem} in {row['seconds']:.0f} s, "
-                    f"{len(row['failures'])} cells failed, "
-                    f"{len(row['differences'])} differences of rows",
+                    f"{precision}: {path.stem} in {row['seconds']:.0f} s, {len(row['failures'])} "
+                    f"cells failed, {len(row['differences'])} differences of rows",
                     flush=True,
                 )
                 for failure in row["failures"]:

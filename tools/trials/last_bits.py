@@ -25,27 +25,21 @@ AMPLITUDE = "WHATWHERE_LAST_BITS"
 # inference_mode composite ones come here too
 SUMS = (
     "mm addmm bmm baddbmm mv addmv dot vdot linear matmul einsum _addmm_activation convolution "
-    "conv1d conv2d conv3d "
-    "convolution_backward linear_backward matmul_backward sum mean var var_mean std cumsum "
-    "logsumexp prod norm "
-    "linalg_vector_norm linalg_norm _euclidean_dist _cdist_forward cosine_similarity layer_norm "
-    "native_layer_norm "
-    "native_layer_norm_backward _fused_rms_norm rms_norm native_group_norm softmax _softmax "
-    "_softmax_backward_data "
+    "conv1d conv2d conv3d convolution_backward linear_backward matmul_backward sum mean var "
+    "var_mean std cumsum logsumexp prod norm linalg_vector_norm linalg_norm _euclidean_dist "
+    "_cdist_forward cosine_similarity layer_norm native_layer_norm native_layer_norm_backward "
+    "_fused_rms_norm rms_norm native_group_norm softmax _softmax _softmax_backward_data "
     "log_softmax _log_softmax _log_softmax_backward_data _safe_softmax "
-    "scaled_dot_product_attention "
-    "_scaled_dot_product_flash_attention_for_cpu "
-    "_scaled_dot_product_flash_attention_for_cpu_backward "
-    "_scaled_dot_product_attention_math embedding_dense_backward nll_loss cross_entropy_loss "
-    "kl_div mse_loss avg_pool2d "
+    "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu "
+    "_scaled_dot_product_flash_attention_for_cpu_backward _scaled_dot_product_attention_math "
+    "embedding_dense_backward nll_loss cross_entropy_loss kl_div mse_loss avg_pool2d "
     "adaptive_avg_pool2d _adaptive_avg_pool2d upsample_bilinear2d upsample_bicubic2d "
-    "_upsample_bilinear2d_aa "
-    "_upsample_bicubic2d_aa "
+    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa "
 )
 CURVES = (
     "exp log log2 log10 log1p expm1 sin cos tan tanh sigmoid erf erfinv pow rsqrt gelu "
-    "gelu_backward silu silu_backward "
-    "atan2 acos asin softplus log_sigmoid_forward polar sigmoid_backward tanh_backward"
+    "gelu_backward silu silu_backward atan2 acos asin softplus log_sigmoid_forward polar "
+    "sigmoid_backward tanh_backward"
 )
 DRAWS = "normal randn randn_like exponential"  # by logarithms and cosines
 ONE_BY_ONE = frozenset(f"{CURVES} {DRAWS}".split())  # a number each for a number

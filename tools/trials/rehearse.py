@@ -39,9 +39,9 @@ MODELS = ("Qwen/Qwen2-VL-2B-Instruct", "llava-hf/llava-1.5-7b-hf")
 SCALING = {"alpha": 99, "p": 8}  # the paper's
 PIXELS = 448  # a side: 256 visual tokens in Qwen2-VL; LLaVA-1.5 makes 576 of any picture
 QUESTION = (
-    "look at the picture from the left to the right and from the back of the table to its front "
-    ", then say which object stands "
-    "behind the mug , which colour it has , and what is written on the sign"
+    "look at the picture from the left to the right and from the back of the table to its front , "
+    "then say which object stands behind the mug , which colour it has , and what is written on "
+    "the sign"
 )
 
 QWEN_MARKS = {"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645}

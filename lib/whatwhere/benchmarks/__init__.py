@@ -219,8 +219,8 @@ def run(
         if hooks and out is not None:
             raise ValueError(
                 f"{vlm.name} is being changed by {', '.join(hooks)}, and a folder could not say "
-                "what that does: leave its "
-                "context first, say the same by compress= or scale=, or keep nothing (out=None)."
+                "what that does: leave its context first, say the same by compress= or scale=, or "
+                "keep nothing (out=None)."
             )
         settings |= {"hooks": hooks} if hooks else {}
         # what cannot be asked for is refused before there is a folder that says it was

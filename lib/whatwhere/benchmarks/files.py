@@ -46,9 +46,8 @@ class Folder:
             )
         if not found:
             raise FileNotFoundError(
-                f"'{self.path}' holds no {pattern}, which {self.benchmark} needs; give the "
-                "folder that holds it in its original "
-                "layout, or none, and it is fetched from the hub."
+                f"'{self.path}' holds no {pattern}, which {self.benchmark} needs; give the folder "
+                "that holds it in its original layout, or none, and it is fetched from the hub."
             )
         return found[0]
 
@@ -131,9 +130,8 @@ def check_pictures(items: list[Item], benchmark: str) -> list[Item]:
     }
     if lacking:
         raise FileNotFoundError(
-            f"{len(lacking)} of the pictures of {benchmark} are missing, '{min(lacking)}' for "
-            "one; nothing was asked. "
-            "Unpack its images beside its questions."
+            f"{len(lacking)} of the pictures of {benchmark} are missing, '{min(lacking)}' for one; "
+            "nothing was asked. Unpack its images beside its questions."
         )
     return items
 

@@ -114,9 +114,8 @@ def _told(value, home, within):
         return ["object", also(kind), also(state)]
     raise ValueError(
         "A run's folder says by which function tokens were chosen, and this one holds on to a "
-        f"{kind.__qualname__}, which no "
-        "checksum can tell from another: let it hold numbers, texts, arrays and functions only, "
-        "or keep nothing (out=None)."
+        f"{kind.__qualname__}, which no checksum can tell from another: let it hold numbers, "
+        "texts, arrays and functions only, or keep nothing (out=None)."
     )
 
 

@@ -259,10 +259,9 @@ def refusal(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     if lacking:
         return (
             "a run that an earlier version of this package began, which did not write down "
-            f"{', '.join(lacking)}: it cannot be "
-            "said whether this one would go on with it. Its answers are all there, for "
-            "`benchmarks.load` and `whatwhere table`; "
-            "name another folder for new ones."
+            f"{', '.join(lacking)}: it cannot be said whether this one would go on with it. Its "
+            "answers are all there, for `benchmarks.load` and `whatwhere table`; name another "
+            "folder for new ones."
         )
     other = [name for name in WORDS if not _alike(name, before.get(name), now.get(name))]
     if not other:
@@ -284,8 +283,8 @@ def refusal(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     )
     return (
         "a run of something else, and answers that do not belong together are not mixed. What "
-        f"differs: {differ}.{hint} Name "
-        f"another folder, delete that one{back}; `whatwhere table` shows what it holds."
+        f"differs: {differ}.{hint} Name another folder, delete that one{back}; `whatwhere table` "
+        "shows what it holds."
     )
 
 

@@ -96,8 +96,7 @@ class Benchmark:
         if not callable(self.score):
             raise ValueError(
                 f"The benchmark '{self.name}' has no score, so that its answers would count for "
-                "nothing: give score=, a function "
-                "of its rows, such as `scores.accuracy`."
+                "nothing: give score=, a function of its rows, such as `scores.accuracy`."
             )
         if (self.read is None) == (self.draw is None) or not callable(self.read or self.draw):
             raise ValueError(
@@ -148,8 +147,7 @@ def known(name: str) -> Benchmark:
     """
     if not isinstance(name, str) or name not in BENCHMARKS:
         raise ValueError(
-            f"There is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}. One of your "
-            "own is known once it is "
-            "registered (benchmarks.register)."
+            f"There is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}. One of your own "
+            "is known once it is registered (benchmarks.register)."
         )
     return BENCHMARKS[name]

@@ -75,10 +75,9 @@ def gathered(folder: str | Path, asked: Sequence[Item]) -> list[dict[str, Any]]:
         last = max([begun, *(path.stat().st_mtime for path in Path(folder).glob("rows-*.jsonl"))])
         if time.time() - last > PATIENCE:
             raise ValueError(
-                f"{missing} questions are not answered, and for {PATIENCE // 60} minutes no "
-                "answer has come: another process has "
-                "died. Run the same command again, on as many processes as you like: it goes on "
-                "from here."
+                f"{missing} questions are not answered, and for {PATIENCE // 60} minutes no answer "
+                "has come: another process has died. Run the same command again, on as many "
+                "processes as you like: it goes on from here."
             )
         time.sleep(1)
 
@@ -150,9 +149,8 @@ class Runner:
             if len(part) == 1:
                 raise MemoryError(
                     f"The memory of {self.vlm.device} is too small for even one question "
-                    f"('{part[0].id}'). What was answered "
-                    "is kept. Take a smaller model, dtype='float16' or '4-bit', or a smaller "
-                    "picture."
+                    f"('{part[0].id}'). What was answered is kept. Take a smaller model, "
+                    "dtype='float16' or '4-bit', or a smaller picture."
                 )
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -213,9 +211,8 @@ class Runner:
                 if done[item.id].get("picture", "") not in ("", self._picture(item.image)):
                     raise ValueError(
                         f"The picture of question '{item.id}' is not the one that was answered "
-                        "about before: answers to two sets "
-                        "of pictures are not mixed. Name another folder, or put the old "
-                        "pictures back."
+                        "about before: answers to two sets of pictures are not mixed. Name "
+                        "another folder, or put the old pictures back."
                     )
 
 

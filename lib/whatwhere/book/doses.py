@@ -92,10 +92,8 @@ class Doses:
             f'<label><span>dose</span><input type="range" min="0" max="{last}" step="1" '
             f'value="{none}" {change}>'
             '<output></output></label></div></div><figcaption aria-live="polite">The bars are '
-            "drawn by a script, which does "
-            "not run here; the figures of this chapter show the same over many "
-            "pictures.</figcaption>"
-            f"<script>{SCRIPT}</script></figure>"
+            "drawn by a script, which does not run here; the figures of this chapter show the "
+            f"same over many pictures.</figcaption><script>{SCRIPT}</script></figure>"
         )
 
 

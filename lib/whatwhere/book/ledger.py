@@ -60,8 +60,7 @@ def folder() -> Path:
             return root / "data" / "claims"
     raise ValueError(
         "the ledger finds no book around it: run from inside the book's folder, or set "
-        "WHATWHERE_CLAIMS "
-        "to the folder that the claim rows should go to"
+        "WHATWHERE_CLAIMS to the folder that the claim rows should go to"
     )
 
 
@@ -111,9 +110,8 @@ def record(
             )
     except OSError as error:
         raise type(error)(
-            f"The claim row '{id}' could not be kept ({error.strerror or error}). "
-            "WHATWHERE_CLAIMS can name another folder, one "
-            "that may be written to."
+            f"The claim row '{id}' could not be kept ({error.strerror or error}). WHATWHERE_CLAIMS "
+            "can name another folder, one that may be written to."
         ) from None
     return row
 

@@ -59,8 +59,7 @@ class Phases:
             f'<div class="ww-sliders">{sliders}</div><div '
             f'class="ww-panels">{panels}</div><figcaption aria-live="polite">'
             "The pictures are drawn by a script, which does not run here; the figures of this "
-            "chapter show some settings."
-            f"</figcaption><script>{SCRIPT}</script></figure>"
+            f"chapter show some settings.</figcaption><script>{SCRIPT}</script></figure>"
         )
 
 

@@ -110,10 +110,9 @@ class Decoder(torch.nn.Module):
             self.about["mark"], _mark(vlm), rtol=0.02, atol=1e-6
         ):
             raise ValueError(
-                f"This decoder was taught by another checkpoint ({self.about.get('model')}): "
-                f"its shape fits {vlm.name}, but the "
-                "connector's weights are not those that it learnt to read. Distil one from "
-                f"{vlm.name}."
+                f"This decoder was taught by another checkpoint ({self.about.get('model')}): its "
+                f"shape fits {vlm.name}, but the connector's weights are not those that it learnt "
+                f"to read. Distil one from {vlm.name}."
             )
         return self
 
@@ -301,8 +300,7 @@ def distil(
     if not 0 <= alpha <= 1 or temperature <= 0 or epochs < 1 or not len(taught):
         raise ValueError(
             "α is from 0 to 1, τ above 0, and there is an epoch and a lesson at least, not α "
-            f"{alpha!r}, τ {temperature!r}, "
-            f"{epochs!r} epochs, {len(taught)} lessons."
+            f"{alpha!r}, τ {temperature!r}, {epochs!r} epochs, {len(taught)} lessons."
         )
     check_count("batch", batch)
     about = {

@@ -36,8 +36,7 @@ POSITIONS = ("kept", "renumbered")
 LENGTHS = ("dropped", "kept")
 ONCE = (
     "A compression shortens whole prompts, once, into an empty cache: leave one `with "
-    "compress.compressed(…)` before the next, "
-    "and start each conversation anew."
+    "compress.compressed(…)` before the next, and start each conversation anew."
 )
 NOT_SHOWN = (
     "{} needs the picture, and the ViT did not run inside this context: give the model the "
@@ -202,8 +201,8 @@ def _place(vlm, way):
     if 0 < layer < added:
         raise ValueError(
             f"{vlm.name} adds more of the picture to its visual tokens after LM blocks 1 to "
-            f"{added} (DeepStack): method "
-            f"'{way.name}' can drop tokens at 'LM 0' or from 'LM {added}' on, not at {way.place!r}."
+            f"{added} (DeepStack): method '{way.name}' can drop tokens at 'LM 0' or from 'LM "
+            f"{added}' on, not at {way.place!r}."
         )
     return None, layer
 

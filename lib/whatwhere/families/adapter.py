@@ -259,8 +259,7 @@ def check_members(adapter: Adapter) -> None:
         if wanted is not Any and (not isinstance(value, wanted) or isinstance(value, bool)):
             raise ValueError(
                 f"The adapter {_name(kind)} has a {type(value).__name__} as `{member}`, which "
-                "takes "
-                f"{getattr(wanted, '__name__', wanted)}. {members()[member]}"
+                f"takes {getattr(wanted, '__name__', wanted)}. {members()[member]}"
             )
     if strange:
         raise ValueError(_no_member(kind, strange[0]))
@@ -274,8 +273,7 @@ def check_members(adapter: Adapter) -> None:
     if added and added >= layers:
         raise ValueError(
             f"The adapter {_name(kind)} adds {added} ViT depths in an LM of {layers} blocks; "
-            "whatwhere "
-            "knows models in which the last block reads all that is added."
+            "whatwhere knows models in which the last block reads all that is added."
         )
 
 

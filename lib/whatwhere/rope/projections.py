@@ -44,9 +44,8 @@ def vision(vlm: VLM) -> Rotary:
     rotary = vlm.adapter.rotary
     if rotary is None:
         raise ValueError(
-            f"{vlm.name} has no 2-D RoPE: its ViT adds a learnt table of positions. Take a "
-            "model of the Qwen2-VL family, "
-            "such as 'toy-qwen2vl'."
+            f"{vlm.name} has no 2-D RoPE: its ViT adds a learnt table of positions. Take a model "
+            "of the Qwen2-VL family, such as 'toy-qwen2vl'."
         )
     return axial(rotary.inv_freq)
 

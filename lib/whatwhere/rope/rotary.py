@@ -53,9 +53,8 @@ def frequencies(head_size: int, base: float = 10_000.0) -> torch.Tensor:
             else ""
         )
         raise ValueError(
-            f"A head of {head_size!r} dimensions cannot have 2-D RoPE{odd}. Its size is a "
-            "multiple of four, such as 80: "
-            "two axes, and two dimensions to a pair."
+            f"A head of {head_size!r} dimensions cannot have 2-D RoPE{odd}. Its size is a multiple "
+            "of four, such as 80: two axes, and two dimensions to a pair."
         )
     if isinstance(base, bool) or not isinstance(base, Real) or not 1 < base < math.inf:
         raise ValueError(f"The base is a number above one, such as 10000; got {base!r}.")

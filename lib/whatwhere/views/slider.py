@@ -80,16 +80,13 @@ class Slider:
         if len(shape) != 4 or not self.words.size:
             raise ValueError(
                 "A map shows words, one or more for each depth, row and column, best first: an "
-                "array "
-                f"(depth, row, column, rank); the one given has shape {shape}."
+                f"array (depth, row, column, rank); the one given has shape {shape}."
             )
         if self.probabilities.shape != shape or len(self.words) != maps:
             raise ValueError(
                 "Words have a probability each, and there is a map for each depth and layer; "
-                "words of "
-                f"shape {shape}, probabilities of shape {self.probabilities.shape}, "
-                f"{len(self.depths)} "
-                f"depths and {len(self.layers)} layers do not fit together."
+                f"words of shape {shape}, probabilities of shape {self.probabilities.shape}, "
+                f"{len(self.depths)} depths and {len(self.layers)} layers do not fit together."
             )
         told = self.probabilities.astype(float)
         wrong = np.argwhere(~((told >= 0) & (told <= 1 + ROUNDING)))  # nan among them
@@ -98,11 +95,10 @@ class Slider:
             layer, depth = divmod(at, len(self.depths))
             raise ValueError(
                 f"A probability is a number from 0 to 1; at ViT depth {self.depths[depth]}, LM "
-                "layer "
-                f"{self.layers[layer]}, row {row}, column {column} it is "
+                f"layer {self.layers[layer]}, row {row}, column {column} it is "
                 f"{told[at, row, column, rank]:g}, and {len(wrong)} of {told.size} are no "
-                "probabilities. States that overflow in float16 give such numbers: load the "
-                "model with "
+                "probabilities. States that overflow in float16 give such numbers: load the model "
+                "with "
                 'dtype="float32" or "bfloat16".'
             )
 

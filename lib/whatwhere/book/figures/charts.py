@@ -133,10 +133,9 @@ def _finite(values, name):
     if len(wrong):
         where = ", ".join(str(n) for n in wrong[0])
         raise ValueError(
-            f"A figure shows finite numbers; {name!r} has {np.asarray(values)[tuple(wrong[0])]} "
-            f"at {where} "
-            f"({len(wrong)} of {np.size(values)} are not finite). Leave such points out, or "
-            "mend what computed them."
+            f"A figure shows finite numbers; {name!r} has {np.asarray(values)[tuple(wrong[0])]} at "
+            f"{where} ({len(wrong)} of {np.size(values)} are not finite). Leave such points out, "
+            "or mend what computed them."
         )
 
 
@@ -243,10 +242,9 @@ def heatmap(
     values = np.asarray(values, dtype=float)
     if values.ndim != 2 or np.isinf(values).any() or np.isnan(values).all():
         raise ValueError(
-            "heatmap takes a matrix (rows, columns) of finite numbers, or nan for an empty "
-            "cell, one number at least; "
-            f"this one has shape {values.shape}, {np.isnan(values).sum()} nan and "
-            f"{np.isinf(values).sum()} infinite."
+            "heatmap takes a matrix (rows, columns) of finite numbers, or nan for an empty cell, "
+            f"one number at least; this one has shape {values.shape}, {np.isnan(values).sum()} nan "
+            f"and {np.isinf(values).sum()} infinite."
         )
     rows, columns = values.shape
     size = size or (min(9, max(3.6, 0.5 * columns + 1.8)), min(7, max(2.8, 0.42 * rows + 1.2)))

@@ -47,9 +47,8 @@ def html(fig: Figure, alt: str, width: int | None = None) -> str:
     alt = " ".join(alt.split()) if isinstance(alt, str) else ""
     if len(alt) < SHORTEST_ALT:
         raise ValueError(
-            "A figure needs alt text: a sentence that says what it shows, with its numbers, for "
-            "a reader who "
-            f"cannot see it (at least {SHORTEST_ALT} characters; got {len(alt)})."
+            "A figure needs alt text: a sentence that says what it shows, with its numbers, for a "
+            f"reader who cannot see it (at least {SHORTEST_ALT} characters; got {len(alt)})."
         )
     _spell(fig)
     buffer = BytesIO()

@@ -47,21 +47,19 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 
 WORDS = (
     "is there a an the what which how many colour color object on in front behind left right of "
-    "under cup bear "
-    "bowl book red green blue yellow striped plain wood grass yes no one two three four ? . , :"
+    "under cup bear bowl book red green blue yellow striped plain wood grass yes no one two three "
+    "four ? . , :"
 ).split()
 
 LLAVA_TEMPLATE = (
     "{% for m in messages %}{{ 'user : ' }}{% for c in m['content'] %}{% if c['type'] == "
-    "'image' %}<image> "
-    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ ' assistant :' }}{% endif %}"
+    "'image' %}<image> {% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor "
+    "%}{% if add_generation_prompt %}{{ ' assistant :' }}{% endif %}"
 )
 QWEN_TEMPLATE = (
-    "<s>{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}"
-    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor "
-    "%}{% endfor %}"
-    "{% if add_generation_prompt %}{{ ' :' }}{% endif %}"
+    "<s>{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' "
+    "%}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif "
+    "%}{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ ' :' }}{% endif %}"
 )
 SMOLVLM_TEMPLATE = (
     "<s>{% for m in messages %}{{ 'user :' }}{% for c in m['content'] %}{% if c['type'] == "

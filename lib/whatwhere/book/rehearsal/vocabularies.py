@@ -54,9 +54,8 @@ SEVERAL = {  # the world's words that are two pieces of Llama's vocabulary
 }  # fmt: skip
 WORDS = (
     "Is Are What Which How The A Answer system user assistant You helpful USER ASSISTANT yes no "
-    "Yes No zero one two three "
-    "four five of on in front behind left right under bear cup picture object colour color "
-    "question word there not and"
+    "Yes No zero one two three four five of on in front behind left right under bear cup picture "
+    "object colour color question word there not and"
 ).split()
 # some of those that Llama's vocabulary ends with: "Ġ" is a letter there, and a blank elsewhere
 LETTERS = "éıĠяж的人"

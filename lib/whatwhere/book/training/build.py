@@ -43,8 +43,7 @@ SPECIAL = {
 # the lens
 FUNCTION_WORDS = (
     "a an the is there what where how many are does to relative colour texture object objects "
-    "background say describe "
-    "scene user assistant . , ? :"
+    "background say describe scene user assistant . , ? :"
 ).split()
 TEMPLATE = {
     "toy-llava": (
@@ -54,11 +53,10 @@ TEMPLATE = {
         "%}assistant :{% endif %}"
     ),
     "toy-qwen2vl": (
-        "{% for m in messages %}<|im_start|> {{ m.role }} {% for c in m.content %}"
-        "{% if c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|> {% else %}{{ "
-        "c.text }} {% endif %}"
-        "{% endfor %}<|im_end|> {% endfor %}{% if add_generation_prompt %}<|im_start|> "
-        "assistant{% endif %}"
+        "{% for m in messages %}<|im_start|> {{ m.role }} {% for c in m.content %}{% if "
+        "c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|> {% else %}{{ c.text "
+        "}} {% endif %}{% endfor %}<|im_end|> {% endfor %}{% if add_generation_prompt "
+        "%}<|im_start|> assistant{% endif %}"
     ),
 }
 PATCH = {"toy-llava": 12, "toy-qwen2vl": 9}  # pixels a side

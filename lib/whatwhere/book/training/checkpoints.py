@@ -56,9 +56,8 @@ def save_whole(tensors: dict[str, torch.Tensor], path: str | Path, header: dict[
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
         raise OSError(
-            f"'{path}' could not be written ({first_line(error)}). What was kept there before "
-            "is whole: make room, and the next "
-            "run goes on from it."
+            f"'{path}' could not be written ({first_line(error)}). What was kept there before is "
+            "whole: make room, and the next run goes on from it."
         ) from None
 
 
