@@ -469,6 +469,61 @@ def test_what_a_method_sees(vlm):
             assert apart(own, vlm.vit_states(images, [depth])[n][0]) < SAME
 
 
+def test_the_vits_attention_to_each_token(vlm):
+    """What CLIP's class token pays, else the mean over all patches that look; of the m × m patches
+    of a token their mean."""
+    images, blocks, seen, m = [picture(0), picture(1)], [vlm.last_depth, 1], [], vlm.adapter.merge
+
+    def look(sight):
+        seen.append([sight.vision_attention(block) for block in blocks])
+        return everything(sight)
+
+    with compress.compressed(vlm, look):
+        vlm.logits(images, PROMPTS[:2])
+    for found, own in zip(seen, vlm.attention(images, depths=blocks), strict=True):
+        rows, columns = own.grid
+        for received, weights in zip(found, own.weights.flip(0).double().numpy(), strict=True):
+            looking = weights[:, :1] if own.words[0] == "class token" else weights
+            by_patch = looking[..., own.places].mean((0, 1)).reshape(rows, columns)
+            due = [
+                np.mean([by_patch[m * r + i, m * c + j] for i in range(m) for j in range(m)])
+                for r in range(rows // m) for c in range(columns // m)
+            ]  # fmt: skip
+            assert apart(received, np.array(due)) < SAME and np.ptp(received) > 0
+    assert apart(seen[0][0], seen[1][0]) > 0 and apart(seen[0][0], seen[0][1]) > 0
+
+
+def test_even_attention_is_an_equal_share(checkpoint):
+    """Where queries are zero, a token of 16 gets 1/17, the class token being one more."""
+    vlm = ww.load(checkpoint("llava"), device="cpu", dtype="float32")
+    seen, attention = [], vlm.vision_blocks[0].self_attn
+    with torch.no_grad():
+        attention.q_proj.weight.zero_()
+        attention.q_proj.bias.zero_()
+
+    def look(sight):
+        seen.append(sight.vision_attention(1))
+        return everything(sight)
+
+    with compress.compressed(vlm, look):
+        vlm.logits(picture(), "what")
+    assert seen[0].shape == (16,) and apart(seen[0], 1 / 17) < SAME
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_beams_see_the_vits_states_too(family, cached):
+    """Whether their pictures are repeated with the prompt or not."""
+
+    def brightest(sight):
+        order = (sight.states(1).sum(-1) * torch.from_numpy(sight.vision_attention(1))).argsort()
+        return np.where(np.isin(everything(sight), order[:3].numpy()), everything(sight), -1)
+
+    inputs = family.prepare([picture(0), picture(1)], PROMPTS[:2])
+    options = dict(num_beams=2, use_cache=cached)
+    _, log = generated(family, inputs, dict(which=brightest), **options)
+    assert log.kept == [3] * 4
+
+
 def test_a_choice_by_the_question(vlm):
     """The visual tokens that are nearest to the question's words, in a prompt that counts more of
     them."""
@@ -503,9 +558,9 @@ def test_states_of_other_pictures_are_not_taken_for_this_prompts(vlm):
     "place, options, said",
     [
         (
-            "ViT 1",
+            "ViT",
             {},
-            "The place of method 'm' is 'ViT 1'; .* from 'LM 0', what the connector gives, to 'LM ",
+            "The place of method 'm' is 'ViT'; .* from 'LM 0', what the connector gives, to 'LM ",
         ),
         ("LM 99", {}, "is 'LM 99'"),
         (

@@ -55,8 +55,12 @@ def test_all_that_is_no_code_comes_along_and_nothing_that_does_not_belong(site):
         }
 
     inside = others(site / "whatwhere")
-    assert {path for path in inside if path.parts[0] != "organisms"} == others(
+    shipped = {path for path in inside if path.parts[:2] == ("photographs", "shipped")}
+    assert {path for path in inside - shipped if path.parts[0] != "organisms"} == others(
         ROOT / "lib" / "whatwhere"
     )
+    assert {path.name for path in shipped} == {
+        path.name for path in (ROOT / "data" / "photographs").iterdir()
+    }
     organisms = {path.parts[1] for path in inside if path.parts[0] == "organisms"}
     assert organisms == {"toy-llava", "toy-qwen2vl"}

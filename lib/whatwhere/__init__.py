@@ -3,7 +3,8 @@
 Three storeys, and arrows point down only:
 
     book                             what chapters and pages alone use: organisms, ledger, figures
-    benchmarks, lmms, world          the field's benchmarks; the organisms' world, with questions
+    benchmarks, lmms, photographs    the field's benchmarks; pictures in which things are marked
+    world                            the organisms' world, with questions
     models, lens, compress, rope, …  what reads and changes a model, and knows nothing of the above
 
 Modules are imported on first use, so that `import whatwhere` is instant and a page that only reads
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
         lens,
         loading,
         models,
+        photographs,
         places,
         rope,
         scenes,
@@ -41,8 +43,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "answers", "attention", "benchmarks", "book", "compress", "families", "geometry", "hub",
-    "images", "intervene", "lens", "load", "loading", "models", "places", "rope", "scenes",
-    "stages", "stats", "world",
+    "images", "intervene", "lens", "load", "loading", "models", "photographs", "places", "rope",
+    "scenes", "stages", "stats", "world",
 ]  # fmt: skip
 
 

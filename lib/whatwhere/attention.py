@@ -13,20 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import places
 from .finite import check_finite
 from .hooks import off_device, residual_stream
-from .taps import Tap, tapped
+from .taps import numbered, takes, tapped, vit_tapped
 
 if TYPE_CHECKING:
-    from .families import Adapter
     from .models import VLM
     from .views.attention_map import AttentionMap
 
@@ -160,7 +158,7 @@ def _in_lm(vlm, inputs, blocks, keep):
         for tokens, of_prompt in zip(real, weights):
             keep(number, of_prompt[:, tokens][:, :, tokens])
 
-    with tapped(_taps(blocks, take)):
+    with tapped(takes(blocks, take)):
         # the whole model, and not its parts: some families give the LM more than embeddings
         named = {**inputs, "use_cache": False, "what": "LM layer", "real": inputs["attention_mask"]}
         residual_stream(vlm.model, vlm.lm_layers, [max(blocks)], **named)
@@ -178,88 +176,24 @@ def _in_lm(vlm, inputs, blocks, keep):
 
 def _in_vit(vlm, inputs, blocks, keep):
     """Runs the ViT up to the last of these blocks; gives each image's words, places and grid."""
+    from .compress.within import at_work
+
+    if at_work(vlm, in_vit=True):
+        raise ValueError(
+            "The ViT's attention is read of a whole picture: leave `with compress.compressed(…)` "
+            "first."
+        )
     args, named = vlm.adapter.vision_arguments(inputs)
     grids = vlm.adapter.vit_grids(args, named)
-    image, token = vit_order(vlm.adapter, grids)
-    sizes = image.bincount().tolist()
-    extra = sizes[0] - grids[0][0] * grids[0][1]
-    done, whole = dict.fromkeys(blocks, 0), {}
-
-    def take(number, weights):
-        """Some families run a block image by image, or window by window: the parts are joined."""
-        check_finite(weights, f"the attention in ViT block {number}")
-        for part in weights:  # (heads, n, n): of the next n tokens
-            start, end = done[number], done[number] + part.shape[-1]
-            n, index = int(image[start]), token[start:end].to(part.device)
-            if n not in whole:
-                whole[n] = part.new_zeros(len(part), sizes[n], sizes[n])
-            whole[n][:, index[:, None], index] = part
-            done[number] = end
-            if end == len(image) or int(image[end]) != n:
-                keep(number, whole.pop(n))
-
-    with tapped(_taps(blocks, take)):
+    with vit_tapped(vlm, args, named, blocks, keep) as extra:
         named = {**named, "what": "ViT depth"}
         residual_stream(vlm.adapter.vision, vlm.vision_blocks, [max(blocks)], *args, **named)
     names = ["class token" if extra == 1 else f"token {n}" for n in range(extra)]
     return [
-        (names + _patches(*grid), torch.arange(extra, size), grid)
-        for size, grid in zip(sizes, grids)
+        (names + _patches(*grid), torch.arange(extra, extra + rows * columns), grid)
+        for grid in grids
+        for rows, columns in [grid]
     ]
-
-
-def _taps(blocks, take):
-    return [
-        (block, Tap(take=lambda weights, number=number: take(number, weights)))
-        for number, block in blocks.items()
-    ]
-
-
-def vit_order(adapter: Adapter, grids: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """Of all tokens of a ViT's run, in its own order: (n,) of which image each is, and (n,) which.
-
-    An image's tokens are counted as in `Attention`: those without a place first, then the patches
-    in raster order.
-    """
-    sizes = torch.tensor([rows * columns for rows, columns in grids])
-    starts = sizes.cumsum(0) - sizes
-    numbers = [
-        torch.arange(start, start + size).reshape(*grid)
-        for start, size, grid in zip(starts.tolist(), sizes.tolist(), grids)
-    ]
-    order = adapter.in_vit(numbers).cpu()
-    extra = (order.numel() - int(sizes.sum())) // len(grids)
-    if extra:  # (images, extra + patches)
-        order = order.reshape(len(grids), -1)
-        image = torch.arange(len(grids))[:, None].expand_as(order)
-        without_place = order < 0
-        patches = order - starts[:, None] + extra
-        token = torch.where(without_place, without_place.cumsum(1) - 1, patches)
-        return image.flatten(), token.flatten()
-    order = order.flatten()
-    image = torch.searchsorted(starts, order, right=True) - 1
-    return image, order - starts[image]
-
-
-def numbered(
-    vlm: VLM, layers: int | Iterable[int] | None, depths: int | Iterable[int] | None
-) -> dict[int, nn.Module]:
-    """{number, from 1: block} of the LM (layers) or else of the ViT (depths), in order."""
-    wanted: Any
-    if layers is None:
-        tower, wanted, blocks = "ViT", depths, vlm.vision_blocks[: vlm.last_depth]
-    else:
-        tower, wanted, blocks = "LM", layers, vlm.lm_layers
-    chosen = [wanted] if isinstance(wanted, Integral) else list(wanted)
-    if not chosen:
-        raise ValueError(f"Name one block of the {tower} at least.")
-    for number in chosen:
-        whole = isinstance(number, Integral) and not isinstance(number, bool)
-        if not whole or not 1 <= int(number) <= len(blocks):
-            raise ValueError(
-                f"The {tower}'s blocks are counted from 1 to {len(blocks)} here; got {number!r}."
-            )
-    return {int(number): blocks[number - 1] for number in sorted(set(chosen))}
 
 
 def _patches(rows: int, columns: int) -> list[str]:

@@ -1,6 +1,7 @@
 """States on their way through a stack of blocks, taken with hooks that are gone afterwards."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from numbers import Integral
 from typing import Any
 
@@ -11,6 +12,10 @@ from .finite import extremes, first_bad, not_finite
 
 class _Enough(Exception):
     """Raised by a hook once the last wanted state has been seen; never leaves `residual_stream`."""
+
+
+# the run that reads: a hook of somebody's may run the same blocks once more, within another's run
+_READER: ContextVar[Any] = ContextVar("reader", default=None)
 
 
 def residual_stream(
@@ -37,9 +42,11 @@ def residual_stream(
         NotFinite: which names the first such place, where a state (of a token that is no padding)
             is nan or infinite.
     """
-    kept, ends, last = {}, {}, max(wanted)
+    kept, ends, last, reader = {}, {}, max(wanted), object()
 
     def keep(n, state):
+        if _READER.get() is not reader:
+            return
         if n in wanted:
             ends[n] = extremes(state)
             kept[n] = take(state, n)
@@ -56,11 +63,13 @@ def residual_stream(
     handles += [
         block.register_forward_hook(after(n)) for n, block in enumerate(blocks[:last], start=1)
     ]
+    token = _READER.set(reader)
     try:
         module(*args, **kwargs)
     except _Enough:
         pass
     finally:
+        _READER.reset(token)
         for handle in handles:
             handle.remove()
     bad = first_bad(list(ends.values()))

@@ -30,15 +30,18 @@ import torch
 from torch import Tensor
 
 from . import places
-from .attention import numbered
 from .compress.within import at_work
 from .hooks import check_range
 from .rope import vision
 from .selection import PairsInPrompt, PairsInViT, checked_masks, other_grid
-from .taps import Tap, n_heads, tapped
+from .taps import Tap, n_heads, numbered, tapped
 
 if TYPE_CHECKING:
     from .models import VLM
+
+EVERY_PATCH = (
+    "An intervention needs every patch to be there: leave `with compress.compressed(…)` first."
+)
 
 
 def added(
@@ -344,10 +347,7 @@ class _Rows:
         """Of states (*shape, features): booleans (*shape), true for masked ones; and a function
         that gives each of these the vector of its image."""
         if self.owner.shape != shape:
-            raise ValueError(
-                "An intervention needs every patch to be there: leave `with "
-                "compress.compressed(…)` first."
-            )
+            raise ValueError(EVERY_PATCH)
         masked = self.owner >= 0
 
         def spread(vectors, states=None):
@@ -375,6 +375,8 @@ class _VisionRows(_Rows):
         )
 
     def look(self, _, args, named):
+        if at_work(self.vlm, in_vit=True):
+            raise ValueError(EVERY_PATCH)
         self.owner = self.vlm.adapter.in_vit(self.owners(self.vlm.adapter.vit_grids(args, named)))
 
 
@@ -391,10 +393,7 @@ class _LanguageRows(_Rows):
         if image_places is None:
             return
         if at_work(self.vlm) or not self.prompt.fits(named["inputs_embeds"]):
-            raise ValueError(
-                "An intervention needs every patch to be there: leave `with "
-                "compress.compressed(…)` first."
-            )
+            raise ValueError(EVERY_PATCH)
         grids = places.grids(self.vlm, image_places, places.plain(named.get("position_ids")))
         mask = image_places.mask
         owner = torch.full(mask.shape, -1, device=mask.device)

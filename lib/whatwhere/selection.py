@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from . import places
-from .attention import vit_order
 from .compress.within import at_work
+from .taps import vit_order
 
 if TYPE_CHECKING:
     from .models import VLM
@@ -116,6 +116,11 @@ class PairsInViT:
         stack.callback(hook.remove)
 
     def look(self, _: Any, args: tuple, named: dict[str, Any]) -> None:
+        if at_work(self.vlm, in_vit=True):
+            raise ValueError(
+                "A knockout by tokens needs every patch in the ViT: leave `with "
+                "compress.compressed(…)` first."
+            )
         grids = self.vlm.adapter.vit_grids(args, named)
         image, token = vit_order(self.vlm.adapter, grids)
         sizes = image.bincount()

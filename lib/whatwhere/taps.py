@@ -9,19 +9,28 @@ not a bit of what the model computes changes, and works out the weights beside i
 where something is cut does it compute what goes on itself, as "eager" attention does.
 """
 
+from __future__ import annotations
+
 import copy
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
+from numbers import Integral
 from operator import or_
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
+
+from .finite import check_finite
+
+if TYPE_CHECKING:
+    from .families import Adapter
+    from .models import VLM
 
 NAME = "whatwhere"  # under which transformers finds our function
 USUAL = ("eager", "sdpa")  # whose masks we can read
@@ -100,6 +109,104 @@ def n_heads(block: nn.Module) -> int:
     """How many heads attend in a block: those of the queries, where several share their keys."""
     config = attention_of(block).config
     return getattr(config, "num_attention_heads", None) or config.num_heads
+
+
+def numbered(
+    vlm: VLM, layers: int | Iterable[int] | None, depths: int | Iterable[int] | None
+) -> dict[int, nn.Module]:
+    """{number, from 1: block} of the LM (layers) or else of the ViT (depths), in order."""
+    wanted: Any
+    if layers is None:
+        tower, wanted, blocks = "ViT", depths, vlm.vision_blocks[: vlm.last_depth]
+    else:
+        tower, wanted, blocks = "LM", layers, vlm.lm_layers
+    chosen = [wanted] if isinstance(wanted, Integral) else list(wanted)
+    if not chosen:
+        raise ValueError(f"Name one block of the {tower} at least.")
+    for number in chosen:
+        whole = isinstance(number, Integral) and not isinstance(number, bool)
+        if not whole or not 1 <= int(number) <= len(blocks):
+            raise ValueError(
+                f"The {tower}'s blocks are counted from 1 to {len(blocks)} here; got {number!r}."
+            )
+    return {int(number): blocks[number - 1] for number in sorted(set(chosen))}
+
+
+def takes(
+    blocks: dict[int, nn.Module], take: Callable[[int, Tensor], Any]
+) -> list[tuple[nn.Module, Tap]]:
+    """What `tapped` is to be given so that take(number, weights) is called for each of `blocks`."""
+    return [
+        (block, Tap(take=lambda weights, number=number: take(number, weights)))
+        for number, block in blocks.items()
+    ]
+
+
+@contextmanager
+def vit_tapped(
+    vlm: VLM,
+    args: tuple,
+    named: dict[str, Any],
+    blocks: dict[int, nn.Module],
+    keep: Callable[[int, Tensor], Any],
+) -> Iterator[int]:
+    """Within this context one run of the ViT hands out the attention of these blocks.
+
+    Yields how many tokens of each image have no place (CLIP's class token).
+
+    Args:
+        args, named: what the ViT is to be called with.
+        blocks: as `numbered` gives them.
+        keep: keep(number, weights) is called for each image in turn, with (heads, tokens, tokens),
+            float32, tokens in the order of `Attention`.
+    """
+    grids = vlm.adapter.vit_grids(args, named)
+    image, token = vit_order(vlm.adapter, grids)
+    sizes = image.bincount().tolist()
+    done, whole = dict.fromkeys(blocks, 0), {}
+
+    def take(number, weights):
+        """Some families run a block image by image, or window by window: the parts are joined."""
+        check_finite(weights, f"the attention in ViT block {number}")
+        for part in weights:  # (heads, n, n): of the next n tokens
+            start, end = done[number], done[number] + part.shape[-1]
+            n, index = int(image[start]), token[start:end].to(part.device)
+            if n not in whole:
+                whole[n] = part.new_zeros(len(part), sizes[n], sizes[n])
+            whole[n][:, index[:, None], index] = part
+            done[number] = end
+            if end == len(image) or int(image[end]) != n:
+                keep(number, whole.pop(n))
+
+    with tapped(takes(blocks, take)):
+        yield sizes[0] - grids[0][0] * grids[0][1]
+
+
+def vit_order(adapter: Adapter, grids: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Of all tokens of a ViT's run, in its own order: (n,) of which image each is, and (n,) which.
+
+    An image's tokens are counted as in `Attention`: those without a place first, then the patches
+    in raster order.
+    """
+    sizes = torch.tensor([rows * columns for rows, columns in grids])
+    starts = sizes.cumsum(0) - sizes
+    numbers = [
+        torch.arange(start, start + size).reshape(*grid)
+        for start, size, grid in zip(starts.tolist(), sizes.tolist(), grids)
+    ]
+    order = adapter.in_vit(numbers).cpu()
+    extra = (order.numel() - int(sizes.sum())) // len(grids)
+    if extra:  # (images, extra + patches)
+        order = order.reshape(len(grids), -1)
+        image = torch.arange(len(grids))[:, None].expand_as(order)
+        without_place = order < 0
+        patches = order - starts[:, None] + extra
+        return image.flatten(), torch.where(
+            without_place, without_place.cumsum(1) - 1, patches
+        ).flatten()
+    order = order.flatten()
+    image = torch.searchsorted(starts, order, right=True) - 1
+    return image, order - starts[image]
 
 
 def _attend(module, query, key, value, attention_mask, scaling=None, **named):

@@ -34,7 +34,15 @@ NEEDS = {
     "question": "a question after the image",
     "attention": "the LM's attention weights, by a pass of its own through the first blocks",
     "states": "the ViT's states, by a second pass",
+    "vision_attention": "the ViT's attention weights, by a second pass",
 }
+# what a method in the ViT, which sees the picture alone, has
+IN_VIT = ("states", "vision_attention")
+
+NO_PROMPT = (
+    "This Sight has no prompt: it was made by hand, or its method's place is in the ViT, which "
+    "runs before the question is read."
+)
 
 
 # how many tokens a baseline keeps: a number, a share, or as many as another way leaves
@@ -50,7 +58,7 @@ class Sight:
 
     Attributes:
         tokens: (tokens, hidden) visual tokens in raster order, without CLIP's class token; at "LM
-            0" the connector's output.
+            0" the connector's output, at a place in the ViT its states, as `states` has them.
         grid: their (rows, columns).
         attention: attention(layer) is a numpy array (tokens,), what the prompt's last token pays to
             each in the LM block `layer` (from 1), mean over heads; attention(layer, asking) what
@@ -65,6 +73,14 @@ class Sight:
         states: states(depth) is (tokens, features), the ViT's residual stream after `depth` blocks,
             as `vlm.vit_states` has it. Computed when it is asked for, by a second pass
             (Method.needs: "states").
+        vision_attention: vision_attention(block) is a numpy array (tokens,), how much each is
+            attended to in the ViT block `block` (from 1), mean over heads: by CLIP's or
+            InternVL's class token; in a ViT without one by a patch of this image, on average. Where
+            a token is m × m patches, their mean. Computed like `states` (Method.needs:
+            "vision_attention").
+
+    At a place in the ViT no question has been read: `attention`, `ids`, `index`, `hidden` and
+    `decode` are None there.
     """
 
     tokens: torch.Tensor
@@ -76,21 +92,29 @@ class Sight:
     hidden: torch.Tensor | None = None
     decode: Callable[[list[int]], str] | None = None
     states: Callable[[int], torch.Tensor] | None = None
+    vision_attention: Callable[[int], np.ndarray] | None = None
 
     @cached_property
     def asked(self) -> torch.Tensor:
         """(asked,) indices into `ids` of what comes after the image: the question, and what calls
-        for an answer."""
-        assert self.ids is not None and self.index is not None, "a sight made by hand has no prompt"
+        for an answer.
+
+        Raises:
+            ValueError: without a prompt, as for `text`.
+        """
+        if self.ids is None or self.index is None:
+            raise ValueError(NO_PROMPT)
         return torch.arange(int(self.index[-1]) + 1, len(self.ids), device=self.ids.device)
 
     @cached_property
     def text(self) -> str:
-        """What comes after the image, as text, without special tokens (Method.needs:
-        "question")."""
-        assert self.ids is not None and self.decode is not None, (
-            "a sight made by hand has no prompt"
-        )
+        """What comes after the image, as text, without special tokens (Method.needs: "question").
+
+        Raises:
+            ValueError: where there is no prompt: in the ViT, and in a sight that is made by hand.
+        """
+        if self.ids is None or self.decode is None:
+            raise ValueError(NO_PROMPT)
         return self.decode(self.ids[self.asked].tolist())
 
 
@@ -103,9 +127,13 @@ class Method:
         name: as `compressed` takes it and a run's settings record it.
         groups: groups(sight) is (tokens,) whole numbers; tokens of one number go on as one, those
             below zero are dropped.
-        place: where in the model: "LM 0", what the connector gives the LM; or "LM n", after n LM
-            blocks, whose cache keeps all tokens, as FastV does it. (A place in the ViT, as Token
-            Merging has, is not served yet.)
+        place: where in the model: "LM 0", what the connector gives the LM; "LM n", after n LM
+            blocks, whose cache keeps all tokens, as FastV does it; or "ViT n", after n ViT blocks,
+            before the next (as Token Merging) or before the connector (as VisionZip). The rest of
+            the ViT, and the LM, then run on one token a group. Where the connector makes a token of
+            m × m patches, the first of them is merged with the first ones of the group, and so on.
+            A group has the place of the token nearest its middle (`compressed`'s pool): its angles
+            in a ViT with 2-D RoPE, its window in Qwen2.5-VL.
         needs: what it looks at besides tokens and grid, of NEEDS.
 
     Raises:

@@ -2,9 +2,9 @@
 left as it is.
 
 Hooks for as long as the context lasts: on the LM's input embeddings, to see where the image stands
-in a prompt; on the ViT, to know what it was shown; and before the LM, or before its blocks from a
-method's place on, to shorten what they are given. A later token of a generated answer finds the
-shortened cache, with the mask and the positions that belong to it.
+in a prompt; on the ViT, to know what it was shown; and before the LM, or before its blocks or the
+ViT's from a method's place on, to shorten what they are given. A later token of a generated answer
+finds the shortened cache, with the mask and the positions that belong to it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import torch
 from .. import places
 from ..finite import check_finite
 from ..hooks import check_range, residual_stream
-from ..taps import USUAL, Tap, tapped
+from ..taps import USUAL, Tap, numbered, tapped, vit_tapped
 from . import groups as ways
+from .in_vit import InViT, pixels_shown
 
 if TYPE_CHECKING:
     from ..models import VLM
@@ -36,6 +37,10 @@ LENGTHS = ("dropped", "kept")
 ONCE = (
     "A compression shortens whole prompts, once, into an empty cache: leave one `with "
     "compress.compressed(…)` before the next, and start each conversation anew."
+)
+NOT_SHOWN = (
+    "{} needs the picture, and the ViT did not run inside this context: give the model the "
+    "picture, not visual tokens that were made before (as an exam does)."
 )
 
 
@@ -90,7 +95,10 @@ def compressed(
     Prompts of any batch and any grid, padded on the left; greedy decoding, sampling and beams, with
     the usual growing cache or without one. Equal prompts that stand next to each other, as those of
     beams do, are shortened alike. A method whose place is "LM 2" leaves the first two blocks, and
-    their cache, all tokens.
+    their cache, all tokens. One whose place is "ViT 2" is asked by picture, before the prompt is
+    known: equal pictures next to each other are shortened alike. The ViT's blocks from there on run
+    on fewer patches; what is read between them (`vlm.vit_states`, say) has a state for every patch
+    all the same, that of its group.
 
     Args:
         which: "rle", "rle-drop" or "rle-drop-both", the paper's methods 1, 2 and 3, by name or
@@ -107,14 +115,16 @@ def compressed(
             does).
         lengths: "dropped", a token that stands for n counts once, as in the paper; or "kept", it is
             attended to like n copies of itself: log n is added to its attention logits (Token
-            Merging's proportional attention).
+            Merging's proportional attention). In the LM alone: not with a place in the ViT.
         keep: for the baselines, how many tokens an image keeps: a number, a share, or another way
             (such as `by_words(decoder, "rle")`), to be equalled image by image.
         marks: for methods 2 and 3, what punctuation is: the "paper"'s set, "paper-in" with that
             word, or "unicode"'s (`punctuation` has them).
 
     Raises:
-        ValueError: for a cache of fixed length.
+        ValueError: for a cache of fixed length; for a place that the model does not have, or where
+            there is none of what the method needs; and, with a place in the ViT, for visual tokens
+            that were not made within this context.
     """
     way = _way(vlm, which, decoder, same, shape, keep, marks)
     for name, value, known in (
@@ -123,23 +133,31 @@ def compressed(
         ("lengths", lengths, LENGTHS),
     ):
         ways.check(value, known, f"choice of {name}")
-    layer = _layer(vlm, way)
+    depth, layer = _place(vlm, way)
     own = vlm.lm.config._attn_implementation
     if lengths == "kept" and own not in ("sdpa", "eager"):
         raise ValueError(f"Lengths are kept in 'sdpa' and 'eager' attention, not in '{own}'.")
     if layer:
         _check_inside(vlm, way, positions)
-    shortener = _Shortener(vlm, way, layer, pool, positions == "kept", lengths == "kept", seed)
+    if depth is not None:
+        _check_in_vit(way, lengths)
+    shortener = _Shortener(
+        vlm, way, depth, layer, pool, positions == "kept", lengths == "kept", seed
+    )
     with ExitStack() as stack:
         shortener.attach(stack)
         yield shortener.log
 
 
-def at_work(vlm: VLM) -> bool:
-    """Is this model being given fewer visual tokens just now?"""
+def at_work(vlm: VLM, in_vit: bool = False) -> bool:
+    """Is this model being given fewer visual tokens just now?
+
+    Args:
+        in_vit: from a place in its ViT on?
+    """
+    owners = [getattr(hook, "__self__", None) for hook in vlm.lm._forward_pre_hooks.values()]
     return any(
-        isinstance(getattr(hook, "__self__", None), _Shortener)
-        for hook in vlm.lm._forward_pre_hooks.values()
+        isinstance(owner, _Shortener) and not (in_vit and owner.vit is None) for owner in owners
     )
 
 
@@ -167,14 +185,17 @@ def _way(vlm, which, decoder, same, shape, keep, marks):
     return ways.by_words(decoder.check_fits(vlm), name, shape, same, marks)
 
 
-def _layer(vlm, way):
-    """After how many LM blocks a method shortens."""
+def _place(vlm, way):
+    """After how many blocks a method shortens: of the ViT, or None; and of the LM."""
+    in_vit = [f"ViT {n}" for n in range(1, vlm.last_depth + 1)]
+    if way.place in in_vit:
+        return in_vit.index(way.place) + 1, 0
     known = [f"LM {n}" for n in range(vlm.n_layers)]
     if way.place not in known:
         raise ValueError(
             f"The place of method '{way.name}' is {way.place!r}; {vlm.name} can be given fewer "
             f"tokens from 'LM 0', what the connector gives, to '{known[-1]}', before the last "
-            "block. (In the ViT no token is left out yet.)"
+            f"block, and from 'ViT 1' to 'ViT {vlm.last_depth}', what the connector reads."
         )
     layer, added = known.index(way.place), len(vlm.adapter.extra_depths)
     if 0 < layer < added:
@@ -183,7 +204,23 @@ def _layer(vlm, way):
             f"{added} (DeepStack): method '{way.name}' can drop tokens at 'LM 0' or from 'LM "
             f"{added}' on, not at {way.place!r}."
         )
-    return layer
+    return None, layer
+
+
+def _check_in_vit(way, lengths):
+    """Refuse what a method between the ViT's blocks cannot do."""
+    early = [need for need in way.needs if need not in ways.IN_VIT]
+    if early:
+        raise ValueError(
+            f"The place of method '{way.name}' is in the ViT ({way.place}), where there is none "
+            f"of what it needs: {', '.join(early)}. A method there may need "
+            f"{' and '.join(ways.IN_VIT)}."
+        )
+    if lengths != "dropped":
+        raise ValueError(
+            f"Method '{way.name}' merges patches at {way.place}, and lengths are kept in the LM's "
+            "attention alone: take lengths='dropped'."
+        )
 
 
 def _check_inside(vlm, way, positions):
@@ -206,17 +243,20 @@ def _check_inside(vlm, way, positions):
 # ids of prompts, their visual tokens, and what was made of these
 _Shortened = namedtuple("_Shortened", "ids visual made")
 _Call = namedtuple("_Call", "found ids given mask positions grids")  # a prompt as it reached the LM
+# numpy arrays: (tokens,) each token's group, −1 where dropped; of each group (groups,) the token
+# whose place it takes, and its size
+_Groups = namedtuple("_Groups", "of stand sizes")
 
 
 class _Shortener:
     """The hooks, and what they have to remember between them and from a prompt to its answer."""
 
-    def __init__(self, vlm, way, layer, pool, keep_positions, keep_lengths, seed):
+    def __init__(self, vlm, way, depth, layer, pool, keep_positions, keep_lengths, seed):
         self.vlm, self.way, self.layer, self.pool = vlm, way, layer, pool
         self.keep_positions, self.keep_lengths = keep_positions, keep_lengths
         self.rng, self.log = np.random.default_rng(seed), Log(way)
         self.prompt = places.Running(vlm)  # of the prompt that is about to reach the LM
-        self.shown = None  # (arguments, named ones) of the ViT's last call
+        self.shown: Any = None  # (arguments, named ones) of the ViT's last call
         # of the prompt in the cache: for how many tokens each stands (batch, length), 0 for
         # padding; the next position (batch, 1); and how long it was for the blocks that see all of
         # it
@@ -227,6 +267,9 @@ class _Shortener:
         self.call: Any = None  # a prompt on its way to the method's place, as `_Call`
         self.inside: Any = None  # what the blocks from there on are given
         self.looking = self.warned = False
+        self.vit: Any = None  # for a place in the ViT
+        if depth is not None:
+            self.vit = InViT(vlm, depth, self._in_vit, self._pooled, lambda: self.looking)
 
     def attach(self, stack):
         """Hang the hooks in until the stack is closed."""
@@ -241,11 +284,15 @@ class _Shortener:
             )
         for handle in handles:
             stack.callback(handle.remove)
+        if self.vit is not None:
+            self.vit.attach(stack)
 
     def look(self, _, args, named):
         """Before the ViT: what is it shown?"""
         if not self.looking:
             self.shown = args, named
+            if self.vit is not None:
+                self.vit.begin(args, named)
 
     def shorten(self, _, args, kwargs):
         """Before the LM: a prompt with an image, or the next token of an answer to one; anything
@@ -360,6 +407,7 @@ class _Shortener:
         before = self._made_before(call.ids, visual)
         made, left, orders, sizes = [], states.clone(), [], call.mask.long()
         sights = self._sights(states, call, visual)
+        in_vit = None if self.vit is None or before else self._chosen_in_vit(call, visual)
         for n, at in enumerate(call.found.index):
             if before:
                 made.append(before[n])
@@ -367,8 +415,8 @@ class _Shortener:
             elif n and all(torch.equal(each[n], each[n - 1]) for each in (call.given, call.mask)):
                 made.append(made[-1])
             else:
-                sight = sights(n)
-                made.append(self._pooled(sight, self._chosen(sight), states[n, at]))
+                groups = self._groups(sights(n)) if in_vit is None else in_vit[n]
+                made.append(self._pooled(groups, states[n, at]))
             tokens, stand, standing_for = made[-1]
             sizes[n, at] = 0
             sizes[n, at[stand]], left[n, at[stand]] = standing_for, tokens
@@ -393,7 +441,7 @@ class _Shortener:
         all, when it is asked for."""
         starts = call.mask.long().argmax(1).tolist()  # padding is on the left
         weights = cache(partial(self._attention, call))
-        seen = cache(partial(self._seen, self.shown, visual))
+        seen, vision_attention = self._by_second_pass(call, visual)
 
         def attention(n, start, at, layer, asking=None):
             if asking is None:
@@ -409,39 +457,98 @@ class _Shortener:
                 hidden[at - start], call.grids[n], partial(attention, n, start, at), self.rng,
                 ids=call.ids[n, start:], index=at - start, hidden=hidden,
                 decode=partial(self.vlm.tokenizer.decode, skip_special_tokens=True),
-                states=lambda depth: seen(depth)[n],
+                states=lambda depth: self._by_prompt(call, seen(depth))[n],
+                vision_attention=lambda block: self._by_prompt(call, vision_attention(block))[n],
             )  # fmt: skip
 
         return sight
 
-    def _seen(self, shown, visual, depth):
-        """For each image (tokens, features) the ViT's states after `depth` blocks, of what it was
-        shown last.
+    @staticmethod
+    def _by_prompt(call, pictures):
+        """What there is for each picture, for each prompt: beams repeat the prompt, but maybe not
+        its picture."""
+        prompts = len(call.found.index)
+        return [pictures[n * len(pictures) // prompts] for n in range(prompts)]
 
-        The place where its attention is to be read as well, for VisionZip and PruMerge, from this
-        same second pass.
-        """
-        check_range("depth", depth, self.vlm.last_depth)
-        if shown is None:
-            raise ValueError(
-                "A choice by the ViT's states needs the picture, and the ViT did not run inside "
-                "this context: give the model the picture, not visual tokens that were made "
-                "before (as an exam does)."
+    def _in_vit(self, n, states, grid):
+        """The groups of image n, by the ViT's states (tokens, features) at the method's place."""
+        seen, vision_attention = self._by_second_pass()
+        return self._groups(
+            ways.Sight(
+                states, grid, rng=self.rng, states=lambda depth: seen(depth)[n],
+                vision_attention=lambda block: vision_attention(block)[n],
             )
-        args, named = shown
-        pixels = {"pixel_values": args[0] if args else named["pixel_values"]}
-        pixels |= {"image_grid_thw": named["grid_thw"]} if "grid_thw" in named else {}
-        adapter, self.looking = self.vlm.adapter, True
-        try:
-            (states, _), (_, last) = residual_stream(
-                adapter.vision, self.vlm.vision_blocks, [depth, self.vlm.last_depth], *args,
-                what="ViT depth", take=lambda state, _: (adapter.patches(state, pixels), state),
-                **named,
-            )  # fmt: skip
-            # of a DeepStack, the first part
-            own = torch.cat(list(adapter.connect(last, pixels))).to(visual)
-        finally:
-            self.looking = False
+        )  # fmt: skip
+
+    def _chosen_in_vit(self, call, visual):
+        """The groups of each prompt's picture, which the ViT is past."""
+        if self.vit.last is None:
+            raise ValueError(NOT_SHOWN.format("A method in the ViT"))
+        self._check_shown(self.vit.last, pixels_shown(*self.shown), call, visual)
+        return self._by_prompt(call, self.vit.groups)
+
+    def _by_second_pass(self, call=None, visual=None):
+        """Two functions: of a depth, for each image (tokens, features) the ViT's states; of a
+        block, for each image (tokens,) how much each is attended to. Of what the ViT was shown
+        last.
+
+        Args:
+            call, visual: the prompts, and what the LM is given of their pictures, to see that these
+                are the same; or None.
+        """
+        again = partial(self._second_pass, self.shown, call, visual)
+
+        @cache
+        def states(depth):
+            check_range("depth", depth, self.vlm.last_depth)
+            return again(depth)
+
+        @cache
+        def attention(block):
+            blocks, received, m = numbered(self.vlm, None, [block]), [], self.vlm.adapter.merge
+
+            def keep(grid, extra, weights):
+                """Of one image (heads, tokens, tokens), at once, so that not all are in memory."""
+                own = weights[:, 0, extra:] if extra else weights.mean(1)
+                rows, columns = (side // m for side in grid)
+                windows = own.mean(0).reshape(rows, m, columns, m)
+                received.append(windows.mean((1, 3)).flatten().cpu().numpy())
+
+            again(block, blocks, keep)
+            return received
+
+        return states, attention
+
+    def _second_pass(self, shown, call, visual, depth, blocks=None, keep: Any = None):
+        """For each image (tokens, features) the ViT's states after `depth` blocks, of what it was
+        shown last; on the way keep(grid, extra, weights) is given the attention of `blocks`."""
+        if shown is None:
+            raise ValueError(NOT_SHOWN.format("A choice by what is in the ViT"))
+        (args, named), adapter = shown, self.vlm.adapter
+        pixels, grids = pixels_shown(args, named), iter(adapter.vit_grids(args, named))
+        wanted = [depth] if visual is None else [depth, self.vlm.last_depth]
+        with ExitStack() as stack:
+            if blocks:
+                extra = stack.enter_context(
+                    vit_tapped(
+                        self.vlm, args, named, blocks,
+                        lambda _, weights: keep(next(grids), extra, weights),
+                    )
+                )  # fmt: skip
+            self.looking = True
+            stack.callback(setattr, self, "looking", False)
+            state, *last = residual_stream(
+                adapter.vision, self.vlm.vision_blocks, wanted, *args, what="ViT depth", **named
+            )
+        if last:
+            self._check_shown(last[0], pixels, call, visual)
+        return adapter.patches(state, pixels)
+
+    def _check_shown(self, state, pixels, call, visual):
+        """Refuse visual tokens of other pictures than those that left this last state in the
+        ViT."""
+        # of a DeepStack, the first part
+        own = torch.cat(self._by_prompt(call, self.vlm.adapter.connect(state, pixels))).to(visual)
         visual = visual[:, : own.shape[1]]
         near = 1e-3 if visual.dtype in (torch.float32, torch.float64) else 5e-2
         if own.shape != visual.shape or (own - visual).abs().max() > near * visual.abs().max():
@@ -449,7 +556,6 @@ class _Shortener:
                 "The pictures that the ViT saw last are not those of this prompt: run the model "
                 "on the pictures."
             )
-        return states
 
     def _made_before(self, ids, visual):
         """What was made of these prompts, if they are those of last time and begun answers: one is
@@ -479,10 +585,9 @@ class _Shortener:
             chosen[n // 2 + sight.grid[1] // 2 * (sight.grid[0] % 2 == 0)] = 0
         return chosen
 
-    def _pooled(self, sight, chosen, given):
-        """(kept, width) what goes on of `given` (tokens, width) for each group, (kept,) whose place
-        it takes, in raster order, and (kept,) its size.
-        """
+    def _groups(self, sight):
+        """The way's groups, checked, and whose place each takes, as `_Groups`."""
+        chosen = self._chosen(sight)
         members = np.flatnonzero(chosen >= 0)
         _, group, sizes = np.unique(chosen[members], return_inverse=True, return_counts=True)
         cost = np.zeros(len(members))  # of equals, the first
@@ -491,11 +596,20 @@ class _Shortener:
         if self.pool == "mean":
             for axis in np.unravel_index(members, sight.grid):
                 cost += (axis - (np.bincount(group, axis) / sizes)[group]) ** 2
+        of = np.full(len(chosen), -1)
+        of[members] = group
         stand = members[np.lexsort((cost.round(6), group))[np.cumsum(sizes) - sizes]]
+        return _Groups(of, stand, sizes)
+
+    def _pooled(self, groups, given):
+        """(kept, width) what goes on of `given` (tokens, width) for each group, (kept,) whose place
+        it takes, in raster order, and (kept,) its size.
+        """
+        of, stand, sizes = groups
         on = given.device
         if self.pool == "mean":
-            share = np.zeros((len(sizes), len(chosen)), np.float32)
-            share[group, members] = 1 / sizes[group]
+            share, members = np.zeros((len(sizes), len(of)), np.float32), np.flatnonzero(of >= 0)
+            share[of[members], members] = 1 / sizes[of[members]]
             tokens = (torch.from_numpy(share).to(on) @ given.float()).to(given.dtype)
         else:
             tokens = given[torch.from_numpy(stand).to(on)]

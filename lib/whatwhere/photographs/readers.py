@@ -18,7 +18,8 @@ from ..images import read as read_image
 from .fetching import fetched, kept
 from .photograph import OPPOSITE, Photograph, Thing
 
-SHIPPED = Path(__file__).parents[3] / "data" / "photographs"
+# those of a clone, or else those in the package
+SHIPPED = (Path(__file__).parents[3] / "data" / "photographs", Path(__file__).parent / "shipped")
 OWN = "photographs.json"
 
 # The paper's boxes of What's Up B, in pixels of the photographs: fetched, and not ours to ship.
@@ -67,7 +68,7 @@ def read(folder: str | Path) -> list[Photograph]:
 def shipped() -> list[Photograph]:
     """The six photographs that come with the book, with our outlines: their licences are in the
     file beside them."""
-    return read(SHIPPED)
+    return read(next((place for place in SHIPPED if place.is_dir()), SHIPPED[-1]))
 
 
 def _own(files, row, at):
@@ -295,12 +296,13 @@ def coco(
 def _mask(segmentation, size, at):
     """(height, width) booleans, of polygons or of run lengths, as COCO's own tools make them."""
     try:
-        from pycocotools import mask as tools
+        import pycocotools.mask
     except ImportError as error:
         raise ImportError(
             "COCO's masks are read by pycocotools: pip install pycocotools."
         ) from error
     width, height = size
+    tools: Any = pycocotools.mask
     try:
         if isinstance(segmentation, list):
             runs = tools.merge(tools.frPyObjects(segmentation, height, width))
