@@ -23,7 +23,13 @@ INNER = {
     "checkpoints", "failures", "selection", "taps", "templates",
     "views.page",
 }  # fmt: skip
-ROOMS = ("compress", "families", "photographs", "rope", "world")  # whose `__init__` says what is public
+ROOMS = (
+    "compress",
+    "families",
+    "photographs",
+    "rope",
+    "world",
+)  # whose `__init__` says what is public
 
 
 def name_of(file):

@@ -177,7 +177,8 @@ def whatsup_sets(
         sets[item.group][item.about["relation"]] = _photograph(
             f"whatsup-b/{name}", item.image, size, things, {(0, 1): item.about["relation"]}, at
         )
-    return [PhotographSet(*group.split(" and "), scenes) for group, scenes in sets.items()]
+    pairs = ((group.split(" and "), scenes) for group, scenes in sets.items())
+    return [PhotographSet(satellite, nucleus, scenes) for (satellite, nucleus), scenes in pairs]
 
 
 def gqa(
