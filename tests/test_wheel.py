@@ -28,7 +28,7 @@ def site(tmp_path_factory):
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, clone)
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in ("lib", "data/models"):
+    for name in ("lib", "data/models", "data/photographs"):
         shutil.copytree(ROOT / name, clone / name, ignore=ignored)
     built = subprocess.run([sys.executable, "-c", BUILD], cwd=clone, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr[-2000:]

@@ -208,7 +208,7 @@ def _damage_in_words(name):
         raise ValueError(f"The image '{name}' is damaged or cut short ({error}).") from None
 
 
-def fetch(address):
+def fetch(address: str) -> bytes:
     """The bytes at an http(s) address, at most LARGEST of them."""
     try:
         parts = urlsplit(address)
