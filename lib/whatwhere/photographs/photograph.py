@@ -138,10 +138,35 @@ class Photograph:
         thing, and last of what none covers."""
         return cover_of(self.masks, self.size, rows, columns)
 
+    def by_category(self) -> Photograph:
+        """The same photograph with all things of one category as one thing: a word names a
+        category, and not which of three windows.
+
+        It has the attributes of all of them, and no relations.
+        """
+        alike: dict[str, list[Thing]] = {}
+        for thing in self.things:
+            alike.setdefault(thing.category, []).append(thing)
+        things = tuple(
+            of_kind[0] if len(of_kind) == 1 else _joined(of_kind, self.size)
+            for of_kind in alike.values()
+        )
+        return Photograph(self.id, self.image, self.size, things)
+
     def relation(self, a: int, b: int) -> str | None:
         """Where thing `a` is relative to thing `b`; None where nobody has said so."""
         other = self.relations.get((b, a))
         return self.relations.get((a, b)) or (OPPOSITE.get(other) if other else None)
+
+
+def _joined(things, size):
+    """Things of one category as one, with a mask."""
+    attributes, also = (
+        tuple(dict.fromkeys(word for thing in things for word in getattr(thing, kind)))
+        for kind in ("attributes", "also")
+    )
+    mask = np.any([thing.region(size) for thing in things], axis=0)
+    return Thing(things[0].category, attributes, also, mask=mask)
 
 
 def _numbers(values: Any, n: int, what: str) -> list[float]:

@@ -1,0 +1,269 @@
+"""Tables 1 and 2, and what happens to answers when the ViT or its positions are cut short."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from .. import benchmarks, rope
+from ..benchmarks import Result, gain, paper
+from ..benchmarks.scores import Score
+from .experiment import Cost, Finding, register, verdict
+from .study import Study
+from .what import needed
+
+METHODS = ("rle", "rle-drop", "rle-drop-both")  # the paper's 1, 2 and 3
+GENERAL = ("gqa", "pope", "textvqa", "mmbench")  # Table 1's columns
+SPATIAL = ("whatsup-a", "whatsup-b", "coco-spatial", "gqa-spatial")  # Table 2's
+SCALE, STRONG = (99, 8), (29, 2)  # the paper's, and one that chapter 11 found to be too much
+SWAPPED = "the two answer sheets swapped at random"
+QUESTIONS = {  # of a whole benchmark
+    "gqa": 12578, "pope": 9000, "textvqa": 5000, "mmbench": 4329, "whatsup-a": 412,
+    "whatsup-b": 408, "coco-spatial": 2687, "gqa-spatial": 1451,
+}  # fmt: skip
+
+
+def _points(score: Score) -> tuple[float, float, float]:
+    """A score in points."""
+    return 100 * score.value, 100 * score.low, 100 * score.high
+
+
+def _asked(study: Study, names: Sequence[str], ways: int) -> Cost:
+    n = ways * sum(study.size(QUESTIONS[name]) for name in names)
+    return Cost(vit=n, lm=n, words=4 * n)
+
+
+def _beside(result: Result) -> str:
+    """What the paper has for this run, "" for none."""
+    value, otherwise = paper.figure(result.settings)
+    if value is None:
+        return ""
+    return f"The paper: {value:g}{f' ({otherwise})' if otherwise else ''}."
+
+
+def _table(study: Study, name: str, results: dict[str, dict[str, Result]]) -> None:
+    """{way: {benchmark: Result}} as a table of accuracies in the study's folder."""
+    if benchmarks.processes().rank:
+        return
+    lines = [
+        {
+            "way": way, "removed, %": round(100 * np.mean([r.removed for r in row.values()]), 2),
+            **{key: round(100 * result.accuracy, 2) for key, result in row.items()},
+        }
+        for way, row in results.items()
+    ]  # fmt: skip
+    study.folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(lines).to_csv(study.folder / f"{name}.csv", index=False)
+
+
+@register(
+    name="table1", title="compression on four benchmarks", where="Table 1",
+    claims=(
+        "what.real.gqa", "what.real.pope", "what.real.reading", "what.real.mmbench",
+        "what.compress.rle", "what.compress.punctuation_top1", "what.compress.punctuation_top2",
+        "what.compress.beats_random", "what.compress.positions",
+    ),
+    needs=GENERAL,
+    rule="Differences in points of accuracy on the same questions, intervals over groups of "
+    "questions. The control drops as many tokens at random as method 1 removes. what.real.* "
+    "(method 1 less the whole picture, on one benchmark): reproduced if the interval holds the "
+    "paper's difference and does not lie below the control's; not reproduced if it lies wholly "
+    "above or below the paper's difference; else undecided. what.compress.rle is reproduced if "
+    "method 1 removes at least a quarter and loses at most one point of GQA (lower end of the "
+    "interval); partly if it removes as much and loses less than random, their intervals apart; "
+    "else not. what.compress.punctuation_top1: reproduced if method 2 removes more than half, and "
+    "costs TextVQA more than method 1 does, by more than the interval; partly if only the first. "
+    "what.compress.punctuation_top2: reproduced if method 3 reads TextVQA better than method 2, by "
+    "more than the interval; else not; the control, for both, is the same difference on POPE. "
+    "what.compress.beats_random: reproduced if method 1 beats random on GQA by more than the "
+    "interval; else not. what.compress.positions: reproduced if kept positions beat "
+    "renumbered ones on GQA by more than the interval; else not. The control of the two: the "
+    "same difference with the two answer sheets swapped at random, group by group.",
+    cost=lambda study: _asked(study, GENERAL, 5),
+)  # fmt: skip
+def _table1(study: Study) -> list[Finding]:
+    needed(study.decoder)
+    rows: dict[str, dict[str, Result]] = {"all tokens": {}, **{way: {} for way in METHODS}}
+    for name in GENERAL:
+        rows["all tokens"][name] = study.bench(name)
+        for way in METHODS:
+            rows[way][name] = study.bench(name, compress=way)
+    removed = float(np.mean([result.removed for result in rows["rle"].values()]))
+    keep = round(1 - removed, 3)
+    if not 0 < keep < 1:
+        raise ValueError(
+            f"Method 1 removes {removed:.0%} of this model's tokens, so that there is no random "
+            "control to hold it against."
+        )
+    rows["random"] = {name: study.bench(name, compress="random", keep=keep) for name in GENERAL}
+    _table(study, "table1", rows)
+    loss = {
+        (way, name): _points(gain(rows["all tokens"][name], rows[way][name]))
+        for way in (*METHODS, "random") for name in GENERAL
+    }  # fmt: skip
+    n, findings = {name: len(rows["rle"][name].rows) for name in GENERAL}, []
+    claims = dict(zip(("what.real.gqa", "what.real.pope", "what.real.reading", "what.real.mmbench"),
+                      GENERAL))  # fmt: skip
+    for claim, name in claims.items():
+        ours, control = loss["rle", name], loss["random", name]
+        said = [paper.figure(rows[way][name].settings)[0] for way in ("all tokens", "rle")]
+        theirs = None if None in said else said[1] - said[0]
+        holds = theirs is not None and ours[1] <= theirs <= ours[2]
+        away = theirs is not None and not holds
+        findings.append(Finding(
+            claim, ours, control, f"points of {name} by method 1, {removed:.1%} removed",
+            "as many tokens dropped at random", n[name],
+            "reproduced" if holds and ours[2] >= control[1] else
+            "not reproduced" if away else "undecided",
+            " ".join(_beside(rows[way][name]) for way in ("all tokens", "rle")),
+        ))  # fmt: skip
+    rle, random = loss["rle", "gqa"], loss["random", "gqa"]
+    findings.append(Finding(
+        "what.compress.rle", (removed,) * 3, (1 - keep,) * 3,
+        "of visual tokens removed by method 1", "dropped at random", n["gqa"],
+        verdict(removed >= 0.25 and rle[1] >= -1, removed >= 0.25 and rle[1] > random[2]),
+        f"On GQA it gains {rle[0]:.2f} points ({rle[1]:.2f} to {rle[2]:.2f}), random "
+        f"{random[0]:.2f}.",
+    ))  # fmt: skip
+    for claim, worse, better in (
+        ("what.compress.punctuation_top1", "rle-drop", "rle"),
+        ("what.compress.punctuation_top2", "rle-drop", "rle-drop-both"),
+    ):
+        reading, there = (
+            _points(gain(rows[worse][name], rows[better][name])) for name in ("textvqa", "pope")
+        )
+        gone = float(np.mean([result.removed for result in rows["rle-drop"].values()]))
+        enough = gone > 0.5 or claim.endswith("top2")
+        findings.append(Finding(
+            claim, reading, there, f"points of TextVQA that {better} is above {worse}",
+            "the same difference on POPE", n["textvqa"],
+            verdict(enough and reading[1] > 0, claim.endswith("top1") and enough),
+            f"{worse} removes {gone:.1%}.",
+        ))  # fmt: skip
+    renumbered = study.bench("gqa", compress="rle", positions="renumbered")
+    for claim, than, before in (
+        ("what.compress.beats_random", "as many tokens dropped at random", rows["random"]["gqa"]),
+        ("what.compress.positions", "renumbered positions", renumbered),
+    ):
+        better = _points(gain(before, rows["rle"]["gqa"]))
+        findings.append(Finding(
+            claim, better, _points(_null(before, rows["rle"]["gqa"], study.seed)),
+            f"points of GQA that method 1 is above {than}", SWAPPED, n["gqa"],
+            verdict(better[1] > 0),
+        ))  # fmt: skip
+    return findings
+
+
+def _null(before: Result, after: Result, seed: int) -> Score:
+    """`gain` with the two answer sheets swapped at random, group by group: no more than luck."""
+    groups = before.rows["group"].unique()
+    swap = dict(zip(groups, np.random.default_rng(seed).random(len(groups)) < 0.5))
+    mixed = before.rows["group"].map(swap)
+    sheets = []
+    for own, other in ((before, after), (after, before)):
+        sheet = Result(own.settings, own.rows.drop(columns=["parsed", "right"]).to_dict("records"))
+        sheet.rows["right"] = own.rows["right"].where(~mixed, other.rows["right"])
+        sheets.append(sheet)
+    return gain(*sheets)
+
+
+def _no_rope(vlm) -> str:
+    try:
+        rope.vision(vlm)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _gained(before: Result, after: Result, blind: Score, theirs: float | None):
+    """The verdict of chapter 12 on a gain: its control is blind."""
+    ours, readable = gain(before, after), min(1 - before.unparsed, 1 - after.unparsed) >= 0.95
+    guessing = 0.25 if before.settings["benchmark"].startswith("whatsup") else 0.5
+    if not readable or before.scores["accuracy"].low <= guessing:
+        return "undecided"
+    if ours.low > 0 and not blind.low > 0:
+        return "reproduced"
+    below = theirs is not None and ours.high < theirs / 100
+    return "not reproduced" if blind.low > 0 or below else "undecided"
+
+
+SPATIAL_CLAIMS = {
+    "whatsup-a": "where.real.whatsup_a", "whatsup-b": "where.real.whatsup_b",
+    "coco-spatial": "where.real.coco", "gqa-spatial": "where.real.gqa",
+}  # fmt: skip
+BLIND_RULE = (
+    "The gain is the accuracy with α = 99, p = 8 less that without, on the same questions; the "
+    "control is blind: each question beside the picture of another group. Reproduced if the "
+    "gain's interval lies above zero and the control's does not; not reproduced if the control's "
+    "lies above zero, or the gain's does not and lies below the paper's; else undecided, and so "
+    "where fewer than 95% of the answers can be read or the accuracy is not above guessing."
+)
+
+
+@register(
+    name="table2", title="RoPE scaling without training, on four benchmarks", where="Table 2",
+    claims=(*SPATIAL_CLAIMS.values(), "where.real.seven"), needs=SPATIAL, rule=BLIND_RULE,
+    cost=lambda study: _asked(study, SPATIAL, 4), lacks=_no_rope,
+)  # fmt: skip
+def _table2(study: Study) -> list[Finding]:
+    rows: dict[str, dict[str, Result]] = {}
+    for name in SPATIAL:
+        for way, how in (
+            ("as it is", {}), ("scaled", {"scale": SCALE}), ("blind", {"blind": True}),
+            ("blind, scaled", {"scale": SCALE, "blind": True}),
+        ):  # fmt: skip
+            rows.setdefault(way, {})[name] = study.bench(name, **how)
+    _table(study, "table2", rows)
+    findings = []
+    for name, claim in SPATIAL_CLAIMS.items():
+        before, after = rows["as it is"][name], rows["scaled"][name]
+        blind = gain(rows["blind"][name], rows["blind, scaled"][name])
+        said = [paper.figure(result.settings)[0] for result in (before, after)]
+        theirs = None if None in said else said[1] - said[0]
+        seven = name == "whatsup-b" and "7b" in study.vlm.name.lower()
+        findings.append(Finding(
+            "where.real.seven" if seven else claim, _points(gain(before, after)), _points(blind),
+            f"points of {name} gained", "the same, blind", len(before.rows),
+            _gained(before, after, blind, theirs),
+            " ".join(filter(None, map(_beside, (before, after)))),
+        ))  # fmt: skip
+    return findings
+
+
+@register(
+    name="general", title="general ability with RoPE scaling", where="section 5.3",
+    claims=("where.scaling.general",), needs=GENERAL,
+    rule="As in chapter 11: the mean over GQA, POPE, TextVQA and MMBench of the accuracy with "
+    "α = 99, p = 8 less that without. Reproduced if it loses at most one point, interval "
+    "included, and the control (α = 29, p = 2) loses more, the two intervals apart; partly if the "
+    "loss itself is at most one point; else not.",
+    cost=lambda study: _asked(study, GENERAL, 3), lacks=_no_rope,
+)  # fmt: skip
+def _general(study: Study) -> list[Finding]:
+    changes = {}
+    for name in GENERAL:
+        before = study.bench(name)
+        for scale in (SCALE, STRONG):
+            changes[name, scale] = gain(before, study.bench(name, scale=scale))
+    (ours, control), n = (_mean([changes[name, scale] for name in GENERAL])
+                          for scale in (SCALE, STRONG)), sum(
+        changes[name, SCALE].n for name in GENERAL)  # fmt: skip
+    return [
+        Finding(
+            "where.scaling.general", ours, control, "points, mean of four benchmarks",
+            "α = 29, p = 2", n, verdict(ours[1] >= -1 and control[2] < ours[1], ours[0] >= -1),
+        )
+    ]  # fmt: skip
+
+
+def _mean(scores: Sequence[Score]) -> tuple[float, float, float]:
+    """The mean of independent gains, in points: half widths add up as squares do."""
+    value = float(np.mean([score.value for score in scores]))
+    below, above = (
+        float(np.sqrt(sum((score.value - end) ** 2 for score, end in zip(scores, ends))))
+        / len(scores)
+        for ends in ([score.low for score in scores], [score.high for score in scores])
+    )
+    return 100 * value, 100 * (value - below), 100 * (value + above)
