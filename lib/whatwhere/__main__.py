@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="RUN",
         help="a folder that `whatwhere bench` wrote; results/* for all",
     )
+    _replication(commands)
     check = commands.add_parser(
         "check", help="is what this package reads off a model what the model itself computes, here?"
     )
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return {
             "bench": _run, "check": _check, "distil": _distil, "table": _table, "benchmarks": _list,
-            "tasks": _tasks,
+            "replicate": _replicate, "tasks": _tasks,
         }[chosen.command](chosen) or 0  # fmt: skip
     except KeyboardInterrupt:
         print(
@@ -158,6 +159,64 @@ def _bench(commands):
     bench.add_argument(
         "--out", metavar="FOLDER", help="where answers are kept (results/MODEL-BENCHMARK…)"
     )
+
+
+def _replication(commands):
+    replicate = commands.add_parser(
+        "replicate", help="all of the paper's experiments, on your model and your pictures"
+    )
+    replicate.add_argument("model", help="as for bench")
+    replicate.add_argument(
+        "--claims",
+        nargs="+",
+        metavar="NAME",
+        help="experiments, claims or their beginnings, such as table2 or what.stages (all)",
+    )
+    replicate.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="a folder with a folder for each data set; stand-in: the organisms' world, drawn into "
+        "such files",
+    )
+    replicate.add_argument(
+        "--limit", type=int, metavar="N", help="pictures, sets or questions of each, at most"
+    )
+    replicate.add_argument("--decoder", metavar="FOLDER", help="as for bench")
+    replicate.add_argument("--protocol", default="ours", help="as for bench (ours)")
+    replicate.add_argument("--seed", type=int, default=0, help="of samples and shuffles (0)")
+    replicate.add_argument("--batch-size", type=int, default=8, metavar="N", help="as for bench")
+    replicate.add_argument("--dtype", default="auto", help="as for bench")
+    replicate.add_argument(
+        "--plan", action="store_true", help="only say what it would take; nothing is run"
+    )
+    replicate.add_argument(
+        "--out", metavar="FOLDER", help="where parts, answers and rows are kept (results/MODEL)"
+    )
+
+
+def _replicate(chosen):
+    from . import benchmarks, loading, replication
+
+    out = Path(chosen.out or Path("results") / f"{Path(chosen.model).name}-replicated")
+    data, process = chosen.data, benchmarks.processes()
+    if data == "stand-in":
+        data = out / "stand-in"
+        if process.rank == 0 and not data.is_dir():
+            replication.stand_in.write(data)
+    vlm = loading.load(chosen.model, device=process.device or "auto", dtype=chosen.dtype)
+    if process.rank == 0:
+        study = replication.Study(vlm, out, Path(data) if data else None, chosen.limit)
+        print(replication.plan(study, chosen.claims).to_string(index=False), flush=True)
+    if chosen.plan:
+        return 0
+    rows = replication.run(
+        vlm, out, claims=chosen.claims, data=data, limit=chosen.limit, seed=chosen.seed,
+        decoder=chosen.decoder, protocol=chosen.protocol, batch_size=chosen.batch_size,
+    )  # fmt: skip
+    if process.rank == 0:
+        print(replication.table(out).to_string(index=False))
+        print(f"rows: {out / 'rows.json'}")
+    return int(any(row["state"] == "open" for row in rows))
 
 
 def _run(chosen):

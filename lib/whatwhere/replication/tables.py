@@ -43,6 +43,12 @@ def _beside(result: Result) -> str:
     return f"The paper: {value:g}{f' ({otherwise})' if otherwise else ''}."
 
 
+def _theirs(before: Result, after: Result) -> float | None:
+    """What the paper gains from one run to another, in points; None where it has not both."""
+    first, second = (paper.figure(result.settings)[0] for result in (before, after))
+    return None if first is None or second is None else second - first
+
+
 def _table(study: Study, name: str, results: dict[str, dict[str, Result]]) -> None:
     """{way: {benchmark: Result}} as a table of accuracies in the study's folder."""
     if benchmarks.processes().rank:
@@ -108,8 +114,7 @@ def _table1(study: Study) -> list[Finding]:
                       GENERAL))  # fmt: skip
     for claim, name in claims.items():
         ours, control = loss["rle", name], loss["random", name]
-        said = [paper.figure(rows[way][name].settings)[0] for way in ("all tokens", "rle")]
-        theirs = None if None in said else said[1] - said[0]
+        theirs = _theirs(rows["all tokens"][name], rows["rle"][name])
         holds = theirs is not None and ours[1] <= theirs <= ours[2]
         away = theirs is not None and not holds
         findings.append(Finding(
@@ -121,7 +126,8 @@ def _table1(study: Study) -> list[Finding]:
         ))  # fmt: skip
     rle, random = loss["rle", "gqa"], loss["random", "gqa"]
     findings.append(Finding(
-        "what.compress.rle", (removed,) * 3, (1 - keep,) * 3,
+        "what.compress.rle", (removed, removed, removed),
+        (1 - keep, 1 - keep, 1 - keep),
         "of visual tokens removed by method 1", "dropped at random", n["gqa"],
         verdict(removed >= 0.25 and rle[1] >= -1, removed >= 0.25 and rle[1] > random[2]),
         f"On GQA it gains {rle[0]:.2f} points ({rle[1]:.2f} to {rle[2]:.2f}), random "
@@ -160,11 +166,11 @@ def _null(before: Result, after: Result, seed: int) -> Score:
     """`gain` with the two answer sheets swapped at random, group by group: no more than luck."""
     groups = before.rows["group"].unique()
     swap = dict(zip(groups, np.random.default_rng(seed).random(len(groups)) < 0.5))
-    mixed = before.rows["group"].map(swap)
+    mixed = np.array([swap[group] for group in before.rows["group"]])
     sheets = []
     for own, other in ((before, after), (after, before)):
         sheet = Result(own.settings, own.rows.drop(columns=["parsed", "right"]).to_dict("records"))
-        sheet.rows["right"] = own.rows["right"].where(~mixed, other.rows["right"])
+        sheet.rows["right"] = np.where(mixed, other.rows["right"], own.rows["right"])
         sheets.append(sheet)
     return gain(*sheets)
 
@@ -220,8 +226,7 @@ def _table2(study: Study) -> list[Finding]:
     for name, claim in SPATIAL_CLAIMS.items():
         before, after = rows["as it is"][name], rows["scaled"][name]
         blind = gain(rows["blind"][name], rows["blind, scaled"][name])
-        said = [paper.figure(result.settings)[0] for result in (before, after)]
-        theirs = None if None in said else said[1] - said[0]
+        theirs = _theirs(before, after)
         seven = name == "whatsup-b" and "7b" in study.vlm.name.lower()
         findings.append(Finding(
             "where.real.seven" if seven else claim, _points(gain(before, after)), _points(blind),

@@ -97,7 +97,7 @@ def _lens(study: Study) -> list[Finding]:
         lambda hits, patches: _best(hits, patches) / vlm.n_layers, sums["own"], sums["patches"]
     )
     near = layers_share[1] - 1 / 8 <= 25 / 32 <= layers_share[2] + 1 / 8
-    inside = 0 < _best(sums["own"], sums["patches"]) < vlm.n_layers
+    inside = 0 < int(_best(sums["own"], sums["patches"])) < vlm.n_layers
     settled = own[1] > other[2]  # nothing is said of a best layer among layers that do not read
     return [
         Finding(
@@ -177,7 +177,9 @@ def _stages(study: Study) -> list[Finding]:
     def gained(name, sign=1):
         """By how much the share at the last depth is above that at the peak, times sign."""
         return stats.interval(
-            lambda hits, patches: sign * (hits[:, -1] - hits[:, peak]).sum() / patches[:, -1].sum(),
+            lambda hits, patches: (
+                0.0 + sign * (hits[:, -1] - hits[:, peak]).sum() / patches[:, -1].sum()
+            ),
             sums[name], sums["patches"],
         )  # fmt: skip
 
@@ -294,7 +296,8 @@ def _baselines(study, dev, test):
         ]
         for (sums, things), predicted in zip(results, (by_probe, clustered)):
             overlap, n = _overlap(np.array(predicted)[:, None], scenes, vlm)
-            sums.extend(overlap), things.extend(n)
+            sums.extend(overlap)
+            things.extend(n)
     return [(np.array(sums), np.array(things)) for sums, things in results]
 
 
