@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-import warnings
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import date
@@ -137,14 +136,11 @@ def _rows(study, experiment: Experiment, settings):
         return [_row(claim, "not for this model", about, why=why) for claim in experiment.claims]
     start = time.monotonic()
     try:
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            findings = experiment.measure(study)
+        findings = experiment.measure(study)
     except FAILS as error:
         print(f"{experiment.name}: {error}", file=sys.stderr)
         return [_row(claim, "open", about, why=str(error)) for claim in experiment.claims]
     about["seconds"] = round(time.monotonic() - start, 1)
-    about["warnings"] = list(dict.fromkeys(str(each.message) for each in said))
     state = "rehearsed" if "rehearsal" in study.vlm.about else "measured"
     by_claim = {finding.claim: finding for finding in findings}
     missing = sorted(set(experiment.claims) - set(by_claim))

@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import conditions, relations, rope, stages, stats
+from .. import conditions, rope, stages, stats
+try:
+    from .. import relations
+except ImportError: relations=None
 from ..benchmarks import gain
 from ..models import VLM
 from ..photographs import PhotographSet

@@ -1,0 +1,202 @@
+"""The paper's experiments as a command: rules, rows, resuming; and that a study of the organisms'
+world finds what the world's own statistics find."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import whatwhere as ww
+from whatwhere import __main__ as command
+from whatwhere import replication, stages, stats
+from whatwhere.book import rehearsal
+from whatwhere.photographs import Photograph, Thing, words
+from whatwhere.replication import EXPERIMENTS, Study, stand_in
+from whatwhere.replication.experiment import verdict
+
+N = 9
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The organisms' world in every data set's files."""
+    return stand_in.write(tmp_path_factory.mktemp("data"), N)
+
+
+@pytest.fixture(scope="module")
+def llava():
+    return ww.load("toy-llava")
+
+
+@pytest.fixture(scope="module")
+def qwen():
+    return ww.load("toy-qwen2vl")
+
+
+def by_id(rows):
+    return {row["id"]: row for row in rows}
+
+
+# ------------------------------------------------------------------------- the strong test
+
+
+def test_a_study_of_the_world_in_cocos_files_finds_what_the_world_finds(tmp_path, data, llava):
+    rows = replication.run(llava, tmp_path, claims=["segmentation"], data=data, progress=False)
+    (row,) = rows
+    scenes = list(ww.world.scenes("test", N))
+    merged = [
+        Photograph(str(n), scene.image, (scene.width, scene.height),
+                   tuple(Thing(t.category, mask=m) for t, m in zip(scene.things, scene.masks)))
+        .by_category() for n, scene in enumerate(scenes)
+    ]  # fmt: skip
+    own = [scene for n, scene in enumerate(merged) if n % 3 != 2]
+    maps = stages.segments(stages.read(llava, own, depths=[llava.last_depth]), own)
+    sums, things = stages.overlap(maps, own, llava)
+    expected = stats.share(sums[:, 0], things)
+    assert row["measured"]["value"] == pytest.approx(expected[0])
+    assert row["measured"]["n"] == len(own) and row["state"] == "measured"
+
+
+# ------------------------------------------------------------------------- rows
+
+
+def test_every_claim_is_of_the_catalogue_and_every_rule_says_when_it_is_not_reproduced():
+    for experiment in EXPERIMENTS.values():
+        assert "eproduced" in experiment.rule and ("else not" in experiment.rule
+            or "not reproduced" in experiment.rule)  # fmt: skip
+        assert set(experiment.needs) <= set(replication.DATA)
+
+
+def test_a_claim_is_found_by_experiment_by_id_and_by_the_beginning_of_its_id():
+    names = [[e.name for e in replication.chosen([word])]
+             for word in ("stages", "what.stages.object_rise", "what.stages")]  # fmt: skip
+    assert names == [["stages"], ["stages"], ["stages", "segmentation"]]
+    assert len(replication.chosen()) == len(EXPERIMENTS)
+    with pytest.raises(ValueError, match="no experiment or claim 'what.stage'"):
+        replication.chosen(["what.stage"])
+
+
+def test_verdicts():
+    assert [verdict(*pair) for pair in ((True, True), (False, True), (False, False))] == [
+        "reproduced", "partly", "not reproduced"]  # fmt: skip
+
+
+def test_random_weights_are_a_rehearsal_without_verdicts(tmp_path, data):
+    vlm = ww.load(rehearsal.tiny_random(tmp_path / "tiny", "llava"))
+    rows = by_id(replication.run(vlm, tmp_path / "out", claims=["stages", "absolute", "table2"],
+                                 data=data, limit=6, progress=False))  # fmt: skip
+    states = {row["state"] for row in rows.values()}
+    assert states == {"rehearsed", "not for this model"}
+    assert all(row["verdict"] is None for row in rows.values())
+    assert "2-D RoPE" in rows["where.real.coco"]["why"]
+    table = replication.table(tmp_path / "out").set_index("claim")
+    assert table.loc["what.stages.object_rise", "verdict"] == "rehearsed"
+
+
+# ------------------------------------------------------------------------- resuming
+
+
+def test_a_killed_study_goes_on_and_ends_in_the_same_rows(tmp_path, data, qwen, monkeypatch):
+    how = {"claims": ["stages"], "data": data, "limit": N, "progress": False}
+    monkeypatch.setattr(replication.study, "CHUNK", 2)
+    whole = replication.run(qwen, tmp_path / "whole", **how)
+    read, calls = stages.read, []
+
+    def killed(*args, **named):
+        calls.append(args)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return read(*args, **named)
+
+    monkeypatch.setattr(stages, "read", killed)
+    with pytest.raises(KeyboardInterrupt):
+        replication.run(qwen, tmp_path / "cut", **how)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cut").rglob("*.npz")}
+    assert before, "nothing was kept"
+    rest = replication.run(qwen, tmp_path / "cut", **how)
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+    for ours, theirs in zip(rest, whole, strict=True):
+        assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+    done = len(calls)
+    replication.run(qwen, tmp_path / "cut", **how)
+    assert len(calls) == done, "what is measured is not measured again"
+
+
+def test_a_folder_of_another_study_is_refused(tmp_path, data, llava, qwen):
+    how = {"claims": ["absolute"], "data": data, "progress": False}
+    replication.run(llava, tmp_path, **how)
+    with pytest.raises(ValueError, match="weights|family"):
+        replication.run(qwen, tmp_path, **how)
+    with pytest.raises(ValueError, match="limit=None, and this one has limit=3"):
+        replication.run(llava, tmp_path, limit=3, **how)
+
+
+def test_a_damaged_part_is_named(tmp_path, data, llava):
+    how = {"claims": ["segmentation"], "data": data, "progress": False}
+    replication.run(llava, tmp_path, **how)
+    part = next((tmp_path / "parts" / "segmentation").glob("*.npz"))
+    part.write_bytes(part.read_bytes()[:100])
+    (tmp_path / "rows.json").unlink()
+    (row,) = replication.run(llava, tmp_path, **how)
+    assert row["state"] == "open" and f"'{part}' is damaged" in row["why"]
+
+
+# ------------------------------------------------------------------------- bad input
+
+
+def test_what_is_not_there_leaves_a_claim_open_with_a_sentence(tmp_path, data, llava):
+    rows = by_id(replication.run(llava, tmp_path, claims=["stages", "decoder"], progress=False))
+    assert "val_sceneGraphs.json is needed" in rows["what.stages.object_rise"]["why"]
+    assert "whatwhere distil" in rows["what.decoder.agreement"]["why"]
+    # and is tried again
+    again = replication.run(llava, tmp_path, claims=["segmentation"], data=data, progress=False)
+    assert again[0]["state"] == "measured"
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        replication.run(llava, tmp_path, data=tmp_path / "none")
+
+
+def test_a_sample_larger_than_the_set_is_said(tmp_path, data, llava):
+    (row,) = replication.run(llava, tmp_path, claims=["segmentation"], data=data, limit=99,
+                             progress=False)  # fmt: skip
+    assert row["state"] == "open" and f"{N} photographs" in row["why"]
+
+
+def test_pope_asks_in_its_own_words_alone(data):
+    items, _ = ww.benchmarks.items("pope", data / "pope")
+    scenes = replication.what.asked_by_pope(items)
+    assert len(scenes) == N and all(len(s.existence("random")) == 2 for s in scenes)
+    with pytest.raises(ValueError, match="and not whether there is something"):
+        replication.what.asked_by_pope([replace(items[0], question="What is it?")])
+
+
+def test_other_words_mean_one_thing_only():
+    named = [word for name in words._OTHERS for word in words.synonyms(name)]
+    assert len(named) == len(set(named))
+    assert words.synonyms("bicycle")[:2] == ("bicycle", "bike") and words.synonyms("x") == ("x",)
+
+
+def test_things_of_one_category_are_one_thing():
+    masks = np.zeros((2, 4, 4), bool)
+    masks[0, 0], masks[1, 3] = True, True
+    things = [Thing("cup", ("red",), mask=masks[0]), Thing("dog", box=(0, 1, 2, 2)),
+              Thing("cup", ("blue",), mask=masks[1])]  # fmt: skip
+    cup, dog = Photograph("x", None, (4, 4), tuple(things)).by_category().things
+    assert cup.attributes == ("red", "blue") and (cup.region((4, 4)) == masks.any(0)).all()
+    assert dog is things[1]
+
+
+# ------------------------------------------------------------------------- the command
+
+
+def test_the_command_plans_runs_and_says_what_is_open(tmp_path, data, capsys):
+    out = str(tmp_path / "out")
+    asked = ["replicate", "toy-llava", "--claims", "absolute", "stages", "--out", out]
+    assert command.main([*asked, "--plan"]) == 0
+    assert "A100" in capsys.readouterr().out and not (tmp_path / "out").exists()
+    assert command.main([*asked, "--limit", "3"]) == 1
+    said = capsys.readouterr()
+    assert "where.absolute.grid" in said.out and "val_sceneGraphs.json" in said.err
+    rows = json.loads((tmp_path / "out" / "rows.json").read_text())
+    assert {row["state"] for row in rows} == {"measured", "open"}
+    assert all(row["device"] == "cpu" and row["versions"] for row in rows)
