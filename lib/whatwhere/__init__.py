@@ -2,6 +2,7 @@
 
 Three storeys, and arrows point down only:
 
+    replication                      the paper's experiments on real models, claim by claim
     book                             what chapters and pages alone use: organisms, ledger, figures
     benchmarks, lmms, photographs    the field's benchmarks; pictures in which things are marked
     world                            the organisms' world, with questions
@@ -32,6 +33,8 @@ if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
         models,
         photographs,
         places,
+        relations,
+        replication,
         rope,
         scenes,
         stages,
@@ -45,7 +48,7 @@ __version__ = "0.1.0"
 __all__ = [
     "answers", "attention", "benchmarks", "book", "compress", "conditions", "families",
     "geometry", "hub", "images", "intervene", "lens", "load", "loading", "models", "photographs",
-    "places", "rope", "scenes", "stages", "stats", "world",
+    "places", "relations", "replication", "rope", "scenes", "stages", "stats", "world",
 ]  # fmt: skip
 
 

@@ -9,10 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import conditions, rope, stages, stats
-try:
-    from .. import relations
-except ImportError: relations=None
+from .. import conditions, relations, rope, stages, stats
 from ..benchmarks import gain
 from ..models import VLM
 from ..photographs import PhotographSet
@@ -224,7 +221,9 @@ def _rope(study: Study) -> list[Finding]:
         differences = []
         for at in (heads.at, heads.at.flip(-1)):
             weights = rotary.logits(q, k, at).softmax(-1)[:, raster][:, :, raster]
-            differences.append((weights - paid[:, -rows * columns :, -rows * columns :]).abs().max())
+            differences.append(
+                (weights - paid[:, -rows * columns :, -rows * columns :]).abs().max()
+            )
         return {
             "gap": np.array([[float(gap) for gap in differences]]),
             "own": energies(scene, heads, False)[None],
