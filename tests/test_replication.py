@@ -12,7 +12,7 @@ from whatwhere import __main__ as command
 from whatwhere import replication, stages, stats
 from whatwhere.book import rehearsal
 from whatwhere.photographs import Photograph, Thing, words
-from whatwhere.replication import EXPERIMENTS, Study, stand_in
+from whatwhere.replication import EXPERIMENTS, stand_in
 from whatwhere.replication.experiment import verdict
 
 N = 9

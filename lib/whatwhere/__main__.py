@@ -218,8 +218,8 @@ def _replicate(chosen):
             replication.stand_in.write(data)
     vlm = loading.load(chosen.model, device=process.device or "auto", dtype=chosen.dtype)
     if process.rank == 0:
-        study = replication.Study(vlm, out, Path(data) if data else None, chosen.limit)
-        print(replication.plan(study, chosen.claims).to_string(index=False), flush=True)
+        plan = replication.plan(vlm, chosen.claims, chosen.limit)
+        print(plan.to_string(index=False), flush=True)
     if chosen.plan:
         return 0
     rows = replication.run(

@@ -53,6 +53,19 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Scope:
+    """What an experiment's cost depends on: the model's depth, and how much is asked."""
+
+    last_depth: int
+    n_layers: int
+    limit: int | None = None
+
+    def size(self, usual: int) -> int:
+        """How many of something are taken: as many as usual, or the limit."""
+        return usual if self.limit is None else min(usual, self.limit)
+
+
+@dataclass(frozen=True)
 class Experiment:
     """One of the paper's experiments.
 
@@ -64,7 +77,7 @@ class Experiment:
         rule: when each of them is reproduced, partly, or not; fixed before any number is known.
         needs: names in `study.DATA`.
         measure: measure(study) → its findings.
-        cost: cost(study) → its `Cost`.
+        cost: cost(scope) → its `Cost`.
         lacks: lacks(vlm) → why this model cannot do it, "" if it can.
     """
 
@@ -75,7 +88,7 @@ class Experiment:
     rule: str
     needs: Sequence[str]
     measure: Callable[[Study], list[Finding]]
-    cost: Callable[[Study], Cost]
+    cost: Callable[[Scope], Cost]
     lacks: Callable[[VLM], str] = field(default=lambda vlm: "")
 
 

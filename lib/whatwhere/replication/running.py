@@ -20,8 +20,8 @@ from ..book import ledger
 from ..files import read_json, write
 from ..hooks import check_count
 from ..models import VLM
-from .cost import seconds
-from .experiment import Experiment, Finding, chosen
+from .cost import seconds, size_of
+from .experiment import Experiment, Finding, Scope, chosen
 from .study import DATA, Study
 
 STUDY, ROWS = "study.json", "rows.json"
@@ -227,14 +227,25 @@ def _spoken(part):
     return f"{part['value']:.4g}" + ("" if low == high else f" ({low:.4g} to {high:.4g})")
 
 
-def plan(study: Study, claims: Iterable[str] | None = None) -> pd.DataFrame:
-    """What the experiments will cost on this model, by arithmetic (`cost`), before any is run."""
-    lines = []
+def plan(
+    model: VLM | str, claims: Iterable[str] | None = None, limit: int | None = None
+) -> pd.DataFrame:
+    """What the experiments will cost, by arithmetic (`cost`), before any is run.
+
+    Args:
+        model: a `VLM`, or the name of one of `published.LANGUAGE`, which need not be here.
+        claims, limit: as for `run`.
+
+    Returns:
+        experiment, claims, passes of ViT and LM, words, and minutes on each GPU; of a `VLM` also
+        what it cannot do, and why.
+    """
+    size, lines = size_of(model), []
     for experiment in chosen(claims):
-        lacks, cost = experiment.lacks(study.vlm), experiment.cost(study)
+        cost = experiment.cost(Scope(size.last_depth, size.n_layers, limit))
         lines.append({
-            "experiment": experiment.name, "claims": len(experiment.claims),
-            **({"note": f"not for this model: {lacks}"} if lacks else asdict(cost)
-               | {gpu: round(took / 60, 1) for gpu, took in seconds(study.vlm, cost).items()}),
+            "experiment": experiment.name, "claims": len(experiment.claims), **asdict(cost),
+            **{f"{gpu}, min": round(s / 60, 1) for gpu, s in seconds(size, cost).items()},
+            "lacks": experiment.lacks(model) if isinstance(model, VLM) else "",
         })  # fmt: skip
-    return pd.DataFrame(lines).fillna("")
+    return pd.DataFrame(lines)

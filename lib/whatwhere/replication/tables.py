@@ -10,7 +10,7 @@ import pandas as pd
 from .. import benchmarks, rope
 from ..benchmarks import Result, gain, paper
 from ..benchmarks.scores import Score
-from .experiment import Cost, Finding, register, verdict
+from .experiment import Cost, Finding, Scope, register, verdict
 from .study import Study
 from .what import needed
 
@@ -30,8 +30,8 @@ def _points(score: Score) -> tuple[float, float, float]:
     return 100 * score.value, 100 * score.low, 100 * score.high
 
 
-def _asked(study: Study, names: Sequence[str], ways: int) -> Cost:
-    n = ways * sum(study.size(QUESTIONS[name]) for name in names)
+def _asked(scope: Scope, names: Sequence[str], ways: int) -> Cost:
+    n = ways * sum(scope.size(QUESTIONS[name]) for name in names)
     return Cost(vit=n, lm=n, words=4 * n)
 
 
@@ -87,7 +87,7 @@ def _table(study: Study, name: str, results: dict[str, dict[str, Result]]) -> No
     "interval; else not. what.compress.positions: reproduced if kept positions beat "
     "renumbered ones on GQA by more than the interval; else not. The control of the two: the "
     "same difference with the two answer sheets swapped at random, group by group.",
-    cost=lambda study: _asked(study, GENERAL, 5),
+    cost=lambda scope: _asked(scope, GENERAL, 5),
 )  # fmt: skip
 def _table1(study: Study) -> list[Finding]:
     needed(study.decoder)
@@ -211,7 +211,7 @@ BLIND_RULE = (
 @register(
     name="table2", title="RoPE scaling without training, on four benchmarks", where="Table 2",
     claims=(*SPATIAL_CLAIMS.values(), "where.real.seven"), needs=SPATIAL, rule=BLIND_RULE,
-    cost=lambda study: _asked(study, SPATIAL, 4), lacks=_no_rope,
+    cost=lambda scope: _asked(scope, SPATIAL, 4), lacks=_no_rope,
 )  # fmt: skip
 def _table2(study: Study) -> list[Finding]:
     rows: dict[str, dict[str, Result]] = {}
@@ -244,7 +244,7 @@ def _table2(study: Study) -> list[Finding]:
     "α = 99, p = 8 less that without. Reproduced if it loses at most one point, interval "
     "included, and the control (α = 29, p = 2) loses more, the two intervals apart; partly if the "
     "loss itself is at most one point; else not.",
-    cost=lambda study: _asked(study, GENERAL, 3), lacks=_no_rope,
+    cost=lambda scope: _asked(scope, GENERAL, 3), lacks=_no_rope,
 )  # fmt: skip
 def _general(study: Study) -> list[Finding]:
     changes = {}

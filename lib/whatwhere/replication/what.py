@@ -72,9 +72,9 @@ def _left_out(alone):
     "first nor the last; else not. what.lens.on_topic is reproduced if at that layer the share of "
     "patches of things that say a word of their own thing has the lower end of its interval above "
     "three times the upper end of the control's; partly if above the control's; else not.",
-    cost=lambda study: Cost(
-        vit=study.size(PICTURES) * study.vlm.n_layers,
-        lm=study.size(PICTURES) * study.vlm.n_layers / 2,
+    cost=lambda scope: Cost(
+        vit=scope.size(PICTURES) * scope.n_layers,
+        lm=scope.size(PICTURES) * scope.n_layers / 2,
     ),
 )  # fmt: skip
 def _lens(study: Study) -> list[Finding]:
@@ -152,8 +152,8 @@ def _turned(vlm: VLM, seed: int = 0) -> Iterator[None]:
     "that of other pictures' maps; partly if it lies inside; else not. what.stages.object_rise is "
     "reproduced if own categories rise from that depth to the last, by the same two conditions; "
     "else not.",
-    cost=lambda study: Cost(
-        vit=2 * study.size(PICTURES), lm=study.size(PICTURES) * (study.vlm.last_depth + 2)
+    cost=lambda scope: Cost(
+        vit=2 * scope.size(PICTURES), lm=scope.size(PICTURES) * (scope.last_depth + 2)
     ),
 )  # fmt: skip
 def _stages(study: Study) -> list[Finding]:
@@ -218,8 +218,8 @@ def _stages(study: Study) -> list[Finding]:
     "states, and above three times the upper end of the control's (maps of other pictures); "
     "partly if only above the control's; else not. The probe learns on every third picture. "
     "Things of one category in a picture are one thing.",
-    cost=lambda study: Cost(
-        vit=study.size(PICTURES) + 2 * min(PROBED, study.size(PICTURES)), lm=study.size(PICTURES)
+    cost=lambda scope: Cost(
+        vit=scope.size(PICTURES) + 2 * min(PROBED, scope.size(PICTURES)), lm=scope.size(PICTURES)
     ),
 )  # fmt: skip
 def _segmentation(study: Study) -> list[Finding]:
@@ -357,9 +357,9 @@ def asked_by_pope(items: list[benchmarks.Item]) -> list[_Asked]:
     "and of those of all later depths, is above the upper end of the control's (maps of other "
     "pictures). Reproduced if that happens, and not before half depth; partly if it happens "
     "sooner; else not.",
-    cost=lambda study: Cost(
-        vit=study.size(500), lm=study.size(500) * (study.vlm.last_depth + 1) + study.size(9000),
-        words=2 * study.size(9000),
+    cost=lambda scope: Cost(
+        vit=scope.size(500), lm=scope.size(500) * (scope.last_depth + 1) + scope.size(9000),
+        words=2 * scope.size(9000),
     ),
 )  # fmt: skip
 def _hallucination(study: Study) -> list[Finding]:
@@ -433,7 +433,7 @@ def _right(readings, scenes, part, spelt, forms):
     "share of hidden patches that say an own word of the thing has the lower end of its interval "
     "above half of what patches of the whole thing say, and above three times the upper end of "
     "the same board's over empty ground; partly if only above the latter; else not.",
-    cost=lambda study: Cost(vit=3 * study.size(PROBES), lm=3 * study.size(PROBES)),
+    cost=lambda scope: Cost(vit=3 * scope.size(PROBES), lm=3 * scope.size(PROBES)),
 )  # fmt: skip
 def _gestalt(study: Study) -> list[Finding]:
     vlm = study.vlm
@@ -468,7 +468,7 @@ def _gestalt(study: Study) -> list[Finding]:
     "decoder's first word is the LM's in a share with the lower end of its interval above one "
     "half and above three times the upper end of the control's (the LM's words for another "
     "picture); partly if only above the control's; else not.",
-    cost=lambda study: Cost(vit=study.size(PICTURES), lm=study.size(PICTURES)),
+    cost=lambda scope: Cost(vit=scope.size(PICTURES), lm=scope.size(PICTURES)),
 )  # fmt: skip
 def _decoder(study: Study) -> list[Finding]:
     vlm, reader = study.vlm, needed(study.decoder)

@@ -39,7 +39,7 @@ def _no_table(vlm: VLM) -> str:
     rule="As in chapter 6: reproduced if rows plus columns explain more of the table's variance "
     "than in 97.5% of shuffled tables, and both the row and the column of held-out patches are "
     "predicted with R² above one half; partly if only the first; else not.",
-    cost=lambda study: Cost(), lacks=_no_table,
+    cost=lambda scope: Cost(), lacks=_no_table,
 )  # fmt: skip
 def _absolute(study: Study) -> list[Finding]:
     from sklearn.linear_model import RidgeCV
@@ -89,7 +89,7 @@ def _no_positions(vlm: VLM) -> str:
     "that say an own word has the lower end of its interval above half the share with positions, "
     "and above three times the upper end of the control's (other pictures' maps); partly if only "
     "above the control's; else not.",
-    cost=lambda study: Cost(vit=2 * study.size(PICTURES), lm=2 * study.size(PICTURES)),
+    cost=lambda scope: Cost(vit=2 * scope.size(PICTURES), lm=2 * scope.size(PICTURES)),
     lacks=_no_positions,
 )  # fmt: skip
 def _deleted(study: Study) -> list[Finding]:
@@ -122,7 +122,7 @@ def _deleted(study: Study) -> list[Finding]:
     rule="Accuracy on What's Up B with the whole ViT less that with half of it. Reproduced if its "
     "interval lies above zero and the control's, the same on blind questions (each beside another "
     "set's picture), does not; partly if both do; else not.",
-    cost=lambda study: _asked(study, ("whatsup-b",), 4),
+    cost=lambda scope: _asked(scope, ("whatsup-b",), 4),
 )  # fmt: skip
 def _depths(study: Study) -> list[Finding]:
     vlm = study.vlm
@@ -149,7 +149,7 @@ def _depths(study: Study) -> list[Finding]:
     "must cost something, less that with the ViT's positions deleted. Reproduced if deleting "
     "costs more than its interval and more than shuffling, the two intervals apart; partly if "
     "deleting costs more than its interval; else not.",
-    cost=lambda study: _asked(study, ("whatsup-b",), 4), lacks=_no_positions,
+    cost=lambda scope: _asked(scope, ("whatsup-b",), 4), lacks=_no_positions,
 )  # fmt: skip
 def _order(study: Study) -> list[Finding]:
     whole = study.bench("whatsup-b")
@@ -184,7 +184,7 @@ def _order(study: Study) -> list[Finding]:
     "energy of all terms that tells left from right; reproduced if the upper end of the strongest "
     "head's interval is below one quarter, which random vectors at random angles give; partly if "
     "that of the median head's is; else not.",
-    cost=lambda study: Cost(vit=3 * study.size(SOME)), lacks=_no_rope,
+    cost=lambda scope: Cost(vit=3 * scope.size(SOME)), lacks=_no_rope,
 )  # fmt: skip
 def _rope(study: Study) -> list[Finding]:
     vlm = study.vlm
@@ -309,7 +309,7 @@ def _over(table: pd.DataFrame, value: str, per: str | None = None) -> tuple[floa
     "not. Orthogonal: reproduced if the cosine of left and front is within ±0.2; partly if it is "
     "not, but that of left − right and behind − front is, while that of axes put together wrongly "
     "is not; else not. The control of both: relations shuffled within each set.",
-    cost=lambda study: Cost(vit=FOUR * study.size(SETS), lm=FOUR * study.size(SETS)),
+    cost=lambda scope: Cost(vit=FOUR * scope.size(SETS), lm=FOUR * scope.size(SETS)),
 )  # fmt: skip
 def _relations(study: Study) -> list[Finding]:
     table, remark = _sets(study, "relations", relations.similarities)
@@ -357,7 +357,7 @@ def _relations(study: Study) -> list[Finding]:
     "above 1 and the control's does not lie below; else not. where.attention.axis_ratio, ours "
     "(spread of each axis's part over all patches): reproduced if its interval lies above 1 and "
     "above that of behind and front; partly if above 1; else not.",
-    cost=lambda study: Cost(vit=FOUR * study.size(SOME)), lacks=_no_rope,
+    cost=lambda scope: Cost(vit=FOUR * scope.size(SOME)), lacks=_no_rope,
 )  # fmt: skip
 def _axes(study: Study) -> list[Finding]:
     table, remark = _sets(study, "axes", relations.axis_logits, SOME)
@@ -393,7 +393,7 @@ def _axes(study: Study) -> list[Finding]:
     "direction, same relation, wrong thing) fewer than a tenth; partly if that takes the steps of "
     "both things; else not. Nothing is settled where fewer than half of the untouched answers are "
     "right.",
-    cost=lambda study: Cost(vit=FOUR * study.size(SETS), lm=5 * 5 * FOUR * study.size(SETS)),
+    cost=lambda scope: Cost(vit=FOUR * scope.size(SETS), lm=5 * 5 * FOUR * scope.size(SETS)),
 )  # fmt: skip
 def _blend(study: Study) -> list[Finding]:
     table, remark = _sets(study, "blend", relations.blended)
@@ -427,7 +427,7 @@ def _blend(study: Study) -> list[Finding]:
     "least 90% of what is right stays right; partly if erasing one of the two leaves less than "
     "half right; else not. Nothing is settled where fewer than half of the untouched answers are "
     "right.",
-    cost=lambda study: Cost(vit=FOUR * study.size(SETS), lm=14 * FOUR * study.size(SETS)),
+    cost=lambda scope: Cost(vit=FOUR * scope.size(SETS), lm=14 * FOUR * scope.size(SETS)),
 )  # fmt: skip
 def _erasure(study: Study) -> list[Finding]:
     table, remark = _sets(study, "erasure", relations.erased)
