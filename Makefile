@@ -13,7 +13,7 @@ FRUGAL := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-site lab chapter serve student instructor train scaling bench steady rehearse agreement colab gpu links \
+.PHONY: help book test test-site lab chapter serve student instructor train scaling bench steady replicate rehearse agreement colab gpu links \
         offline release sync clean
 
 help:  ## show this list
@@ -88,6 +88,9 @@ agreement:  ## compare how we read answers and score with lmms-eval, in an envir
 
 colab: $(READY)  ## try every notebook alone among the packages that Colab has, in an environment of its own (gigabytes)
 	$(BIN)/python -m tools.trials.colab_trial $(COLAB)
+
+replicate: $(READY)  ## put the paper's experiments to both organisms, by the command for real models (half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.trials.replicate
 
 gpu: $(READY)  ## try every notebook and command on a GPU that is not there, in two precisions (an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.trials.gpu_trial $(GPU)

@@ -64,6 +64,17 @@ def pope(n: int = 200, split: str = "test") -> list[Item]:
     return items
 
 
+def distinct(
+    which: str, n: int, split: str = "test", start: int = FRESH
+) -> list[world.ControlledSet]:
+    """`n` controlled sets at most, of different pairs of things."""
+    sets = {
+        (group.satellite, group.nucleus): group
+        for group in world.controlled(which, 10 * n, "wide", split, start)
+    }
+    return list(sets.values())[:n]
+
+
 def write(
     folder: str | Path, which: str = "B", n: int = 4, split: str = "test", start: int = FRESH
 ) -> Path:
@@ -72,11 +83,7 @@ def write(
     stem = {"A": "controlled_images", "B": "controlled_clevr"}[which]
     pictures, entries = Path(folder) / stem, []
     pictures.mkdir(parents=True, exist_ok=True)
-    sets = {
-        (group.satellite, group.nucleus): group
-        for group in world.controlled(which, 10 * n, "wide", split, start)
-    }
-    for number, group in enumerate(list(sets.values())[:n]):
+    for number, group in enumerate(distinct(which, n, split, start)):
         captions = {
             r: f"A {group.satellite} {_ON_PAPER[r]} a {group.nucleus}" for r in group.scenes
         }

@@ -37,9 +37,8 @@ def write(folder: str | Path, n: int = 12, split: str = "test", start: int = 0) 
     scene_graphs(folder / "gqa-scenes", scenes)
     instances(folder / "coco", scenes)
     for which in "AB":
-        own = tabletop.write(folder / f"whatsup-{which.lower()}", which, max(2, n // 4), split)
-        if which == "B":
-            _boxes(own, split)
+        tabletop.write(folder / f"whatsup-{which.lower()}", which, max(2, n // 3), split)
+    _boxes(folder / "whatsup-b" / "bbox.jsonl", tabletop.distinct("B", max(2, n // 3), split))
     for name, stem, pictures in (
         ("coco-spatial", "coco_qa", "val2017"), ("gqa-spatial", "vg_qa", "vg_images"),
     ):  # fmt: skip
@@ -112,21 +111,16 @@ def _save(scene, path):
     scene.image.save(path, "PNG")  # whatever its name says: nothing of it may be lost
 
 
-def _boxes(folder, split):
-    """The paper's `bbox.jsonl` of controlled sets that `tabletop.write` has written."""
-    sets = {
-        (group.satellite, group.nucleus): group
-        for group in reversed(list(world.controlled("B", 400, "wide", split, tabletop.FRESH)))
-    }
-    entries = json.loads((folder / "controlled_clevr_dataset.json").read_text(encoding="utf-8"))
-    lines = {}
-    for entry in entries:
-        satellite, relation, nucleus, _ = Path(entry["image_path"]).stem.split("_")
-        scene = sets[satellite, nucleus].scenes[relation]
-        name = f"{satellite}_{IN_NAMES[relation]}_{nucleus}"
-        boxes = dict(zip((satellite, nucleus), (list(_box(mask)) for mask in scene.masks)))
-        lines[name] = json.dumps({"image": name, "bbox": boxes})
-    write_text(folder / "bbox.jsonl", "\n".join(lines.values()) + "\n")
+def _boxes(path, sets):
+    """The paper's `bbox.jsonl` of controlled sets."""
+    lines = []
+    for group in sets:
+        for relation, scene in group.scenes.items():
+            name = f"{group.satellite}_{IN_NAMES[relation]}_{group.nucleus}"
+            words = (group.satellite, group.nucleus)
+            boxes = dict(zip(words, (list(_box(mask)) for mask in scene.masks)))
+            lines.append(json.dumps({"image": name, "bbox": boxes}))
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _captions(folder, scenes, stem, pictures):
