@@ -28,6 +28,7 @@ ROOMS = (
     "families",
     "photographs",
     "relations",
+    "replication",
     "rope",
     "world",
 )  # whose `__init__` says what is public

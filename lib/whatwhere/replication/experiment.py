@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..book import ledger
 
@@ -92,10 +92,11 @@ class Experiment:
     lacks: Callable[[VLM], str] = field(default=lambda vlm: "")
 
 
+Measure = Callable[["Study"], list[Finding]]
 EXPERIMENTS: dict[str, Experiment] = {}
 
 
-def register(**about) -> Callable:
+def register(**about: Any) -> Callable[[Measure], Measure]:
     """Make a function the `measure` of an `Experiment`, and the experiment known by its name.
 
     Raises:
