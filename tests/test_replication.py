@@ -2,7 +2,10 @@
 world finds what the world's own statistics find."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +13,14 @@ import pytest
 import whatwhere as ww
 from whatwhere import __main__ as command
 from whatwhere import replication, stages, stats
-from whatwhere.book import rehearsal
+from whatwhere.benchmarks import tabletop
+from whatwhere.book import ledger, rehearsal
 from whatwhere.photographs import Photograph, Thing, words
-from whatwhere.replication import EXPERIMENTS, stand_in
+from whatwhere.replication import EXPERIMENTS, Study, stand_in
 from whatwhere.replication.experiment import verdict
 
 N = 9
+CLAIMS = Path(__file__).parents[1] / "data" / "claims"
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +61,26 @@ def test_a_study_of_the_world_in_cocos_files_finds_what_the_world_finds(tmp_path
     expected = stats.share(sums[:, 0], things)
     assert row["measured"]["value"] == pytest.approx(expected[0])
     assert row["measured"]["n"] == len(own) and row["state"] == "measured"
+
+
+def test_the_learnt_table_is_as_chapter_6_found_it(tmp_path, llava):
+    (row,) = replication.run(llava, tmp_path, claims=["absolute"], progress=False)
+    (own,) = [row for row in ledger.rows(CLAIMS) if row["id"] == "where.absolute.grid"]
+    assert row["verdict"] == own["verdict"]
+    for part in ("measured", "control"):
+        assert row[part]["value"] == pytest.approx(own[part]["value"], abs=own["tolerance"])
+
+
+def test_boxes_of_controlled_sets_are_those_of_the_things(data, qwen, tmp_path):
+    study = Study(qwen, tmp_path, data)
+    own = {(each.satellite, each.nucleus): each for each in tabletop.distinct("B", N // 3)}
+    assert len(study.sets) == len(own)
+    for each in study.sets:
+        for relation, scene in each.scenes.items():
+            true = own[each.satellite, each.nucleus].scenes[relation]
+            for box, mask in zip(scene.masks, true.masks, strict=True):
+                ends = [np.flatnonzero(of.any(0))[[0, -1]].tolist() for of in (mask, box)]
+                assert not (mask & ~box).any() and ends[0] == ends[1]
 
 
 # ------------------------------------------------------------------------- rows
@@ -140,6 +165,27 @@ def test_a_damaged_part_is_named(tmp_path, data, llava):
     (tmp_path / "rows.json").unlink()
     (row,) = replication.run(llava, tmp_path, **how)
     assert row["state"] == "open" and f"'{part}' is damaged" in row["why"]
+
+
+def test_several_processes_share_the_parts(tmp_path, qwen, monkeypatch):
+    here, computed = threading.local(), []
+    monkeypatch.setattr(
+        ww.benchmarks, "processes", lambda: ww.benchmarks.Processes(here.rank, 2, None)
+    )
+
+    def process(rank):
+        here.rank = rank
+
+        def compute(piece):
+            computed.append((rank, piece))
+            return {"value": np.array([piece])}
+
+        study = Study(qwen, tmp_path, progress=False)
+        return [int(part["value"][0]) for part in study.parts("some", [7, 8, 9], compute)]
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(process, (0, 1))) == [[7, 8, 9]] * 2
+    assert sorted(computed) == [(0, 7), (0, 9), (1, 8)]
 
 
 # ------------------------------------------------------------------------- bad input

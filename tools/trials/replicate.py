@@ -1,9 +1,9 @@
 """Does `whatwhere replicate` find on the organisms what their chapters found?
 
     python -m tools.trials.replicate            # make replicate: both, some minutes each
-    python -m tools.trials.replicate toy-llava --scenes 30
+    python -m tools.trials.replicate --organisms toy-llava --families --scenes 30
 
-The organisms' world is drawn into the published files of every data set, and the command is put to
+Then: does every part run on small random models of every family? The organisms' world is drawn into the published files of every data set, and the command is put to
 each organism on them. The rows go to data/results/replication.json, as chapter 13 shows them.
 """
 
@@ -11,48 +11,76 @@ import argparse
 import json
 import tempfile
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import whatwhere as ww
 from tools.course import execute
 from tools.course.chapters import ROOT
-from whatwhere import compress, replication
+from whatwhere import compress, photographs, replication
+from whatwhere.book import rehearsal
 from whatwhere.files import write
 
 RESULTS = ROOT / "data" / "results" / "replication.json"
 SCENES, LESSONS = 300, 500
+FEW, LIMIT = 9, 6  # scenes and sets of a rehearsal, and what is asked of them
 KEPT = ("id", "experiment", "state", "measured", "control", "verdict", "why", "seconds")
 
 
-def study(name, data, folder):
-    """The rows of one organism, shortened."""
-    vlm = ww.load(name)
-    taught = compress.lessons(vlm, [scene.image for scene in ww.world.scenes("train", LESSONS)])
-    decoder = compress.distil(vlm, taught, epochs=8, lr=1e-3, folder=folder / "decoder")
-    rows = replication.run(vlm, folder / "study", data=data, decoder=decoder, batch_size=32)
+def study(vlm, data, folder, images, **how):
+    """All rows of a model, shortened; its decoder learns from the images."""
+    lessons = compress.lessons(vlm, images)
+    decoder = compress.distil(vlm, lessons, epochs=8, lr=1e-3, folder=folder / "decoder")
+    rows = replication.run(vlm, folder / "study", data=data, decoder=decoder, batch_size=32, **how)
     for row in rows:
         if row["measured"]:
-            row["measured"]["model"] = name
+            row["measured"]["model"] = vlm.name
     return [{key: row.get(key) for key in KEPT} for row in rows]
+
+
+def organisms(names, scenes, folder):
+    """{name: rows}"""
+    data = replication.stand_in.write(folder / "data", scenes)
+    images = [scene.image for scene in ww.world.scenes("train", LESSONS)]
+    return {name: study(ww.load(name), data, folder / name, images) for name in names}
+
+
+def families(names, folder):
+    """{family: rows} of small random models of the true classes: does every part run?"""
+    data = replication.stand_in.write(folder / "small", FEW)
+    images = [photograph.image for photograph in photographs.shipped()]
+    found = {}
+    for name in names:
+        vlm = ww.load(rehearsal.tiny_random(folder / "models" / name, name))
+        vlm.name = name
+        found[name] = study(vlm, data, folder / name, images, limit=LIMIT)
+    return found
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("organisms", nargs="*", default=["toy-llava", "toy-qwen2vl"])
+    parser.add_argument("--organisms", nargs="*", default=["toy-llava", "toy-qwen2vl"])
+    parser.add_argument("--families", nargs="*", default=list(rehearsal.FAMILIES))
     parser.add_argument("--scenes", type=int, default=SCENES)
     chosen = parser.parse_args(arguments)
+    record = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
-        data = replication.stand_in.write(Path(folder) / "data", chosen.scenes)
-        studies = {name: study(name, data, Path(folder) / name) for name in chosen.organisms}
-    about = {
-        "date": date.today().isoformat(), "machine": execute.machine(), "scenes": chosen.scenes,
-    }  # fmt: skip
-    write(RESULTS, json.dumps(about | {"studies": studies}, indent=1, ensure_ascii=False) + "\n")
-    for name, rows in studies.items():
-        for row in rows:
-            print(f"{name}: {row['id']}: {row['verdict'] or row['state']} {row['why']}")
+        for part, names, rows in (
+            ("studies", chosen.organisms, partial(organisms, scenes=chosen.scenes)),
+            ("rehearsals", chosen.families, families),
+        ):
+            if names:
+                made = rows(names, folder=Path(folder))
+                record[part] = record.get(part, {}) | made
+                for name, listed in made.items():
+                    for row in listed:
+                        print(f"{name}: {row['id']}: {row['verdict'] or row['state']} {row['why']}")
+    record |= {"date": date.today().isoformat(), "machine": execute.machine()}
+    if chosen.organisms:
+        record["scenes"] = chosen.scenes
+    write(RESULTS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
