@@ -350,11 +350,12 @@ def _relations(study: Study) -> list[Finding]:
 @register(
     name="axes", title="which axis the ViT's heads go by", where="section 4.4, its code",
     claims=("where.attention.axis_ratio", "where.attention.vit_axis"), needs=("whatsup-b",),
-    rule="Y over X in the ViT, mean over blocks, for left and right; no question is asked. "
+    rule="Y over X in the ViT, all blocks together, for left and right; no question is asked. "
     "where.attention.vit_axis, the statistic of the paper's code (signed logits from the "
-    "satellite's patches to the nucleus's): reproduced if its interval lies above 1, and that of "
-    "the control (no displacement: all patches at one place) lies below it; partly if it lies "
-    "above 1 and the control's does not lie below; else not. where.attention.axis_ratio, ours "
+    "satellite's patches to the nucleus's), as in chapter 9: reproduced if its interval lies above "
+    "1, and so for behind and front, and with no displacement (all patches at one place), for then "
+    "Y leads by itself; partly if it lies above 1, but not in both; else not. "
+    "where.attention.axis_ratio, ours "
     "(spread of each axis's part over all patches): reproduced if its interval lies above 1 and "
     "above that of behind and front; partly if above 1; else not.",
     cost=lambda scope: Cost(vit=FOUR * scope.size(SOME)), lacks=_no_rope,
@@ -374,7 +375,7 @@ def _axes(study: Study) -> list[Finding]:
         Finding(
             "where.attention.vit_axis", theirs, still, "rows by columns in signed logits",
             "no displacement", n,
-            verdict(theirs[1] > 1 and still[2] < theirs[1], theirs[1] > 1),
+            verdict(min(theirs[1], still[1], mirror[1]) > 1, theirs[1] > 1),
             f"Behind and front: {mirror[0]:.2f}. {remark}",
         ),
         Finding(
