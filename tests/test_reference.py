@@ -18,7 +18,7 @@ SHOWN = re.findall(
 )
 # what only the package itself calls
 INNER = {
-    "benchmarks.files", "benchmarks.fingerprint", "benchmarks.identity", "benchmarks.item",
+    "benchmarks.conditions", "benchmarks.files", "benchmarks.fingerprint", "benchmarks.identity", "benchmarks.item",
     "benchmarks.record", "benchmarks.records", "benchmarks.results", "benchmarks.running",
     "checkpoints", "failures", "selection", "taps", "templates",
     "views.page",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
         benchmarks,
         book,
         compress,
+        conditions,
         families,
         geometry,
         hub,
@@ -42,9 +43,9 @@ if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
 __version__ = "0.1.0"
 
 __all__ = [
-    "answers", "attention", "benchmarks", "book", "compress", "families", "geometry", "hub",
-    "images", "intervene", "lens", "load", "loading", "models", "photographs", "places", "rope",
-    "scenes", "stages", "stats", "world",
+    "answers", "attention", "benchmarks", "book", "compress", "conditions", "families",
+    "geometry", "hub", "images", "intervene", "lens", "load", "loading", "models", "photographs",
+    "places", "rope", "scenes", "stages", "stats", "world",
 ]  # fmt: skip
 
 

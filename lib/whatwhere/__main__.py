@@ -128,6 +128,19 @@ def _bench(commands):
         help="what methods 2 and 3 drop as punctuation: paper, paper-in or unicode (paper)",
     )
     bench.add_argument(
+        "--vit-depth", type=int, metavar="N", help="end the ViT after N blocks, 0 for none of them"
+    )
+    bench.add_argument(
+        "--without-positions",
+        metavar="BLOCKS",
+        help="do not tell the ViT where patches are: all, or blocks with 2-D RoPE, such as 1-3,6",
+    )
+    bench.add_argument(
+        "--shuffle",
+        metavar="WHAT",
+        help="tokens: the visual tokens in another order; positions: that of their positions",
+    )
+    bench.add_argument(
         "--protocol",
         default="ours",
         help="ours, or paper: its prompts, reading, samples, pixels (ours)",
@@ -180,7 +193,8 @@ def _run(chosen):
     out = Path(chosen.out or Path("results") / _name(chosen))
     result = benchmarks.run(
         chosen.model, chosen.benchmark, scale=scale, compress=compress, decoder=chosen.decoder,
-        keep=keep, data=chosen.data, limit=chosen.limit, seed=chosen.seed, out=out,
+        keep=keep, depth=chosen.vit_depth, without_positions=chosen.without_positions,
+        shuffle=chosen.shuffle, data=chosen.data, limit=chosen.limit, seed=chosen.seed, out=out,
         batch_size=chosen.batch_size, revision=chosen.revision, dtype=chosen.dtype,
         blind=chosen.blind, protocol=chosen.protocol,
         max_pixels="auto" if chosen.max_pixels is None else chosen.max_pixels, **_ways(chosen),
@@ -207,6 +221,12 @@ def _name(chosen):
     if chosen.compress:
         parts.append(f"compressed-{chosen.compress}" + (f"-{chosen.keep:g}" if chosen.keep else ""))
         parts += [f"{name}-{value}" for name, value in _ways(chosen).items()]
+    if chosen.vit_depth is not None:
+        parts.append(f"depth-{chosen.vit_depth}")
+    if chosen.without_positions:
+        parts.append(f"without-positions-{chosen.without_positions}".replace(" ", ","))
+    if chosen.shuffle:
+        parts.append(f"shuffled-{chosen.shuffle}")
     if chosen.protocol != "ours":
         parts.append(chosen.protocol)
     if chosen.max_pixels is not None:

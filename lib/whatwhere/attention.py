@@ -151,6 +151,7 @@ def _in_lm(vlm, inputs, blocks, keep):
         raise ValueError(
             "Attention is read of a whole prompt: leave `with compress.compressed(…)` first."
         )
+    places.check_order(vlm, "Attention is read")
     real = inputs["attention_mask"].bool()
 
     def take(number, weights):

@@ -19,7 +19,7 @@ from .answers import chances
 from .images import View
 from .images import read as read_image
 from .intervene import moved
-from .places import find
+from .places import check_order, find
 from .rope import Heads, Rotary, vision
 from .scenes import Scene, checked, cover
 from .types import ImageLike, Several
@@ -153,6 +153,7 @@ def states(vlm: VLM, images: Several) -> Iterator[dict[str, np.ndarray]]:
 
     No question is asked: in the LM, visual tokens do not see what follows them.
     """
+    check_order(vlm, "A place's state is")
     merge = vlm.adapter.merge
     at_once = min((_at_once(vlm, image) for image in images), default=1)
     for start in tqdm(range(0, len(images), at_once), desc=f"{vlm.name}, states", leave=False):

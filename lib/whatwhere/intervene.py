@@ -131,7 +131,7 @@ def moved(
         )
     place = _by_table if vlm.adapter.rotary is None else _by_angle
     with ExitStack() as stack:
-        rows = _VisionRows(vlm, masks, stack)
+        rows = MovedRows(vlm, masks, stack)
         for module, hook in place(vlm, rows, steps, blocks):
             stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield
@@ -380,6 +380,10 @@ class _VisionRows(_Rows):
         self.owner = self.vlm.adapter.in_vit(self.owners(self.vlm.adapter.vit_grids(args, named)))
 
 
+class MovedRows(_VisionRows):
+    """Of patches whose place is being changed: `conditions.without_positions` looks for it."""
+
+
 class _LanguageRows(_Rows):
     def __init__(self, vlm, masks, stack):
         super().__init__(vlm, masks)
@@ -394,6 +398,7 @@ class _LanguageRows(_Rows):
             return
         if at_work(self.vlm) or not self.prompt.fits(named["inputs_embeds"]):
             raise ValueError(EVERY_PATCH)
+        places.check_order(self.vlm, "A mask is")
         grids = places.grids(self.vlm, image_places, places.plain(named.get("position_ids")))
         mask = image_places.mask
         owner = torch.full(mask.shape, -1, device=mask.device)

@@ -264,6 +264,7 @@ def visual_states(
     Yields (images, (rows, columns), hidden), where hidden is (images, depths, rows × columns,
     hidden). Images of one grid only.
     """
+    places.check_order(vlm, "A token map is")
     check_range("layer", layer, vlm.n_layers)
     if not images or not depths:
         raise ValueError("A token map needs at least one image and one depth.")

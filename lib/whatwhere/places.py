@@ -13,7 +13,7 @@ stands, however the model is run.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -107,10 +107,14 @@ class Running:
 
     Attributes:
         ids: (batch, length), or None before anything was embedded.
+        shuffles: what its owner deals out anew, "tokens" or "positions" (`conditions.shuffled`); or
+            None.
         found: the `Places` in them; None where they hold no image, and where they are one token
             alone, which the model said itself: what is fed after the prompt of an answer has no
             image, even if it says the image's token.
     """
+
+    shuffles: ClassVar[str | None] = None
 
     def __init__(self, vlm: "VLM"):
         self.vlm, self.ids, self.found = vlm, None, None
@@ -133,6 +137,26 @@ class Running:
             embeddings: (batch, length, hidden).
         """
         return self.found is not None and embeddings.shape[:2] == self.found.mask.shape
+
+
+def check_order(vlm: "VLM", what: str, *also: str) -> None:
+    """Refuse to go by patches that stand elsewhere, while visual tokens are shuffled.
+
+    Args:
+        what: who goes by them: "A token map is".
+        also: "positions", of who goes by their positions in the LM, too.
+
+    Raises:
+        ValueError: within `conditions.shuffled`.
+    """
+    for hook in vlm.lm._forward_pre_hooks.values():
+        shuffles = getattr(getattr(hook, "__self__", None), "shuffles", None)
+        if shuffles in ("tokens", *also):
+            raise ValueError(
+                f"{what} of visual tokens in their own places, and "
+                f"{'they' if shuffles == 'tokens' else 'their positions'} are shuffled: leave "
+                "`with conditions.shuffled(…)` first."
+            )
 
 
 def grids(vlm: "VLM", found: Places, positions: torch.Tensor | None) -> list[tuple[int, int]]:

@@ -178,6 +178,8 @@ class PairsInPrompt:
                     "an empty cache: leave `with compress.compressed(…)` first, and start each "
                     "conversation anew."
                 )
+            if any(side.masks for side in self.sides):
+                places.check_order(self.vlm, "A mask is")
             self.of_run = self.of_prompt = self._of_prompt(image_places, named)
         elif not past or self.of_prompt is None:  # a text without an image
             self.of_run = None

@@ -120,7 +120,7 @@ def numbered(
         tower, wanted, blocks = "ViT", depths, vlm.vision_blocks[: vlm.last_depth]
     else:
         tower, wanted, blocks = "LM", layers, vlm.lm_layers
-    chosen = [wanted] if isinstance(wanted, Integral) else list(wanted)
+    chosen = list(wanted) if isinstance(wanted, Iterable) else [wanted]
     if not chosen:
         raise ValueError(f"Name one block of the {tower} at least.")
     for number in chosen:

@@ -12,7 +12,7 @@ hub, or read from a folder in the benchmark's original layout. A benchmark is on
 `Benchmark`; `register` makes one of your own known.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from numbers import Real
 from pathlib import Path
@@ -24,7 +24,7 @@ from .. import compress as _compress
 from .. import hub, loading, rope
 from ..hooks import check_count
 from ..models import VLM
-from . import fingerprint, identity, paper, prompts, records, running, scores, tabletop
+from . import conditions, fingerprint, identity, paper, prompts, records, running, scores, tabletop
 from .files import Folder, check_pictures
 from .item import Item, blinded, digest, sample
 from .record import BENCHMARKS, Benchmark, Paper, known, register
@@ -123,6 +123,9 @@ def run(
     compress: int | str | Callable[..., Any] | None = None,
     decoder: _compress.Decoder | str | Path | None = None,
     keep: int | float | Callable[..., Any] | None = None,
+    depth: int | None = None,
+    without_positions: str | int | Iterable[int] | None = None,
+    shuffle: str | None = None,
     data: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -150,6 +153,11 @@ def run(
             positions, lengths and so on. Any function of a `compress.Sight` will do: a run records
             its name and a checksum of its code and of what it holds on to (`fingerprint`), so that
             answers of two functions never share a folder.
+        depth: after how many blocks the ViT ends (`conditions.truncated`).
+        without_positions: where the ViT is not told where patches are: "all", or blocks, such as
+            [1, 2, 3] or "1-3,6", of one with 2-D RoPE (`conditions.without_positions`).
+        shuffle: what of the visual tokens is shuffled, "tokens" or "positions", by the run's seed
+            (`conditions.shuffled`).
         data, limit, seed, revision, protocol: see `items`.
         out: the folder that every answer is written to at once; a run that was killed goes on
             there, if nothing has changed that can change an answer. None keeps nothing.
@@ -177,6 +185,7 @@ def run(
         )
     scaling = _scaling(scale)
     compressed = _compression(compress, decoder, keep, ways, out is not None)
+    asked_under = conditions.checked(depth, without_positions, shuffle, compress)
     # before the model, which may be large
     questions, revision = items(benchmark, data, seed, limit, revision, protocol)
     vlm, device = model, process.device or "auto"
@@ -194,7 +203,7 @@ def run(
         settings = {
             "benchmark": benchmark, "protocol": protocol, "model": vlm.name,
             **identity.of(vlm, plain), "compress": compressed,
-            "decoder": None if decoder is None else identity.decoder(decoder),
+            "decoder": None if decoder is None else identity.decoder(decoder), **asked_under,
             "blind": blind, "limit": limit, "seed": seed, "batch_size": batch_size,
             "max_new_tokens": paper.WORDS if protocol == "paper" else known(benchmark).words,
             "revision": revision, "questions": len(questions), "data": digest(questions),
@@ -208,13 +217,14 @@ def run(
         runner = running.Runner(
             vlm, questions, batch_size, settings["max_new_tokens"], how, seed, plain
         )
-        runner.try_first()
         hooks = identity.changing(vlm.model)
+        changes.enter_context(conditions.set_on(vlm, asked_under, seed))
+        runner.try_first()
         if hooks and out is not None:
             raise ValueError(
                 f"{vlm.name} is being changed by {', '.join(hooks)}, and a folder could not say "
-                "what that does: leave its context first, say the same by compress= or scale=, or "
-                "keep nothing (out=None)."
+                "what that does: leave its context first, say the same by an option of run "
+                "(compress, scale, depth, without_positions, shuffle), or keep nothing (out=None)."
             )
         settings |= {"hooks": hooks} if hooks else {}
         # what cannot be asked for is refused before there is a folder that says it was

@@ -22,6 +22,7 @@ import torch
 from .. import images
 from ..compress.groups import ALIASES
 from ..rope import scaling
+from . import conditions
 
 if TYPE_CHECKING:
     from ..compress import Decoder
@@ -54,7 +55,12 @@ WORDS = {
     "max_new_tokens": ("the most tokens of an answer", ("benchmark", "protocol")),
     "batch_size": ("the number of questions at once", ()),
     "compress": ("the compression (compress)", ()),
-    "decoder": ("the visual decoder", ("compress",)), "versions": ("the versions of libraries", ()),
+    "decoder": ("the visual decoder", ("compress",)),
+    "depth": ("after how many blocks the ViT ends (depth)", ()),
+    "without_positions":
+        ("where the ViT is not told where patches are (without_positions)", ()),
+    "shuffle": ("what of the visual tokens is shuffled (shuffle)", ()),
+    "versions": ("the versions of libraries", ()),
 }  # fmt: skip
 
 
@@ -245,6 +251,7 @@ def changing(model: torch.nn.Module) -> list[str]:
 def refusal(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     """Why answers with settings `now` may not join those that were begun with `before`, and what to
     do; None if they may."""
+    before = {**conditions.NONE, **before}
     lacking = [WORDS[name][0] for name in WORDS if name in now and name not in before]
     if lacking:
         return (

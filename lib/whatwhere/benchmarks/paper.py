@@ -29,7 +29,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .. import images
-from . import identity
+from . import conditions, identity
 from .item import Item
 from .record import known
 
@@ -203,7 +203,8 @@ def figure(settings: dict) -> tuple[float | None, list[str]]:
         settings["scale"],
         settings["compress"],
     )
-    if model is None or record is None or settings["blind"] or settings.get("hooks"):
+    changed = settings["blind"] or settings.get("hooks") or conditions.plainly(settings)
+    if model is None or record is None or changed:
         return None, []
     if scale and compressed:
         return None, []

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .. import stats
-from . import identity, paper, running
+from . import conditions, identity, paper, running
 from .item import read
 from .record import known
 from .scores import Score, headline, macro
@@ -16,7 +16,7 @@ from .scores import Score, headline, macro
 # what an earlier version did not write down
 UNSAID = {
     "model": "a model", "scale": None, "compress": None, "blind": False, "protocol": "ours",
-    "limit": None,
+    "limit": None, **conditions.NONE,
 }  # fmt: skip
 
 
@@ -100,6 +100,7 @@ class Result:
         changes = {
             "scaled: ": identity.plainly(settings["scale"]),
             "compressed: ": _compressed(settings["compress"]),
+            "under: ": conditions.plainly(settings),
             "": "blind" if settings["blind"] else "",
             "protocol: ": "" if settings["protocol"] == "ours" else settings["protocol"],
             "changed by: ": ", ".join(settings.get("hooks", ())),
@@ -146,6 +147,7 @@ def compare(folders: Iterable[str | Path]) -> pd.DataFrame:
             "model": s["model"], "benchmark": s["benchmark"],
             "scaled": identity.plainly(s["scale"] or ""),
             "compressed": _compressed(s["compress"]).replace("none", ""),
+            "conditions": conditions.plainly(s),
             "protocol": s["protocol"],
             "questions": score.n if result.complete else f"{len(result.rows)} of {s['questions']}",
             "accuracy": round(100 * score.value, 2),

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from .. import compress, images
 from ..files import parsed, read_json, write
-from . import identity
+from . import conditions, identity
 from .item import Item, is_row
 
 if TYPE_CHECKING:
@@ -305,6 +305,7 @@ def _are_settings(value):
         and type(value["questions"]) is int
         and isinstance(value.get("blind", False), bool)
         and value.get("protocol", "ours") in ("ours", "paper")
+        and conditions.are_settings(value)
         and isinstance(value.get("decoding", {}), dict)
         and all(_texts(value.get(name, {})) for name in ("versions", "frequencies"))
         and isinstance(hooks, list)

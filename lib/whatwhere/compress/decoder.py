@@ -241,6 +241,7 @@ def lessons(
 @torch.no_grad()
 def _lessons(vlm, batch):
     inputs = vlm.prepare(batch, [""] * len(batch))
+    places.check_order(vlm, "A lesson is", "positions")
     image_places = places.find(vlm, inputs["input_ids"])
     # what comes after the image cannot change what the LM makes of it
     index, end = image_places.index[0], image_places.end[0]

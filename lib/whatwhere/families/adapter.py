@@ -75,11 +75,17 @@ class Adapter(ABC):
     position_table: Annotated[
         nn.Embedding | None, "The embedding with the table of the ViT's places, if there is one."
     ] = None
+    position_tensor: Annotated[
+        Tensor | None, "The table of the ViT's places, where it is a tensor and no embedding."
+    ] = None
     rotary: Annotated[
         Module | None, "The module whose `inv_freq` are the frequencies of a ViT's 2-D RoPE."
     ] = None
     extra_depths: Annotated[
         tuple, "ViT depths that are added later in the LM: the n-th of them after its n-th block."
+    ] = ()
+    extra_connectors: Annotated[
+        tuple, "The modules with the weights of `connect_extra`, one for each of `extra_depths`."
     ] = ()
 
     def __init__(self, model: Model, image_processor: Any):
@@ -274,6 +280,11 @@ def check_members(adapter: Adapter) -> None:
         raise ValueError(
             f"The adapter {_name(kind)} adds {added} ViT depths in an LM of {layers} blocks; "
             "whatwhere knows models in which the last block reads all that is added."
+        )
+    if len(adapter.extra_connectors) != added:
+        raise ValueError(
+            f"The adapter {_name(kind)} adds {added} ViT depths and names "
+            f"{len(adapter.extra_connectors)} `extra_connectors`. {members()['extra_connectors']}"
         )
 
 

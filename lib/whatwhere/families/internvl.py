@@ -38,6 +38,7 @@ class InternVL(Square):
         super().__init__(model, image_processor, vision.image_size[0], vision.patch_size[0])
         self.vision, self.connector = model.model.vision_tower, model.model.multi_modal_projector
         self.vision_blocks = self.vision.encoder.layer
+        self.position_tensor = self.vision.embeddings.position_embeddings
         self.depth, self.merge = len(self.vision_blocks), round(1 / config.downsample_ratio)
         self._size = dict(zip(("height", "width"), vision.image_size))
 

@@ -34,12 +34,14 @@ class Qwen3VL(Qwen2VL):
         indices = model.config.vision_config.deepstack_visual_indexes  # of blocks, from 0
         self.position_table = self.vision.pos_embed
         self.extra_depths = tuple(sorted(block + 1 for block in indices))
-        self._mergers = {
+        mergers = {
             block + 1: merger for block, merger in zip(indices, self.vision.deepstack_merger_list)
         }
+        self.extra_connectors = tuple(mergers[depth] for depth in self.extra_depths)
 
     def connect_extra(self, hidden: Tensor, pixels: Pixels, depth: int) -> list[Tensor]:
-        return self._by_image(self._mergers[depth](hidden), pixels)
+        merger = self.extra_connectors[self.extra_depths.index(depth)]
+        return self._by_image(merger(hidden), pixels)
 
     def pack(self, named: dict[str, Any]) -> Tensor:
         embeds, added = named["inputs_embeds"], named.get("deepstack_visual_embeds") or ()

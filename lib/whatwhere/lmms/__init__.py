@@ -16,6 +16,7 @@ from lmms_eval.api.model import lmms  # pyright: ignore[reportMissingImports]
 from lmms_eval.models.registry_v2 import ModelManifest  # pyright: ignore[reportMissingImports]
 
 from .. import benchmarks, compress, loading, rope
+from ..benchmarks import conditions
 from ..benchmarks.running import Processes, Runner
 
 MANIFEST = ModelManifest(model_id="whatwhere", simple_class_path="whatwhere.lmms.WhatWhere")
@@ -29,6 +30,8 @@ class WhatWhere(lmms):
         pretrained, device, dtype, revision, max_pixels: what `loading.load` takes.
         alpha, p: RoPE scaling.
         method, decoder, keep: compression, what `compress.compressed` takes.
+        depth, without_positions, shuffle, seed: what `benchmarks.run` takes; blocks as "1-3+6",
+            since lmms-eval cuts at commas.
         batch_size: questions at once.
     """
 
@@ -44,6 +47,10 @@ class WhatWhere(lmms):
         method: str | int | None = None,
         decoder: str | None = None,
         keep: int | float | None = None,
+        depth: int | None = None,
+        without_positions: str | int | None = None,
+        shuffle: str | None = None,
+        seed: int = 0,
         max_batch_size: int | None = None,
         max_pixels: int | str | None = "auto",
     ):
@@ -52,11 +59,12 @@ class WhatWhere(lmms):
             raise ValueError(
                 "RoPE scaling takes alpha and p: --model_args pretrained=…,alpha=99,p=8"
             )
+        self.conditions = conditions.checked(depth, without_positions, shuffle, method)
         mine = benchmarks.processes()
         self._rank, self._world_size = mine.rank, mine.count
         self.vlm = loading.load(pretrained, mine.device or device, dtype, revision, max_pixels)
         self.scale = None if alpha is None or p is None else (alpha, p)
-        self.batch_size = int(batch_size)
+        self.batch_size, self.seed = int(batch_size), int(seed)
         self.how = None
         if method is not None:
             self.how = {
@@ -89,7 +97,10 @@ class WhatWhere(lmms):
             alike.setdefault(int(settings.get("max_new_tokens", 1024)), []).append(
                 (item, settings.get("until", []))
             )
-        with rope.scaled(self.vlm, *self.scale) if self.scale else nullcontext():
+        with (
+            rope.scaled(self.vlm, *self.scale) if self.scale else nullcontext(),
+            conditions.set_on(self.vlm, self.conditions, self.seed),
+        ):
             for words, asked in alike.items():
                 runner = Runner(
                     self.vlm, [item for item, _ in asked], self.batch_size, words, self.how

@@ -11,6 +11,7 @@ import torch
 
 from ..finite import check_finite
 from ..hooks import off_device
+from ..places import check_order
 from ..types import ImageLike
 from .rotary import Rotary, axial
 
@@ -70,6 +71,7 @@ def language_heads(vlm: VLM, image: ImageLike, question: str) -> Heads:
     repeated for the heads that share them. The positions are those that the LM's own `language`
     rotary turns by.
     """
+    check_order(vlm, "Queries and keys are", "positions")
     inputs = vlm.prepare(image, question)
     positions = vlm.position_ids(inputs)
     projections = [vlm.adapter.lm_heads(block) for block in vlm.lm_layers]
