@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import ExitStack
 from functools import cache
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -25,7 +26,7 @@ import pytest
 import torch
 
 import whatwhere as ww
-from whatwhere import benchmarks, compress
+from whatwhere import benchmarks, compress, conditions
 from whatwhere.__main__ import main
 from whatwhere.benchmarks import identity, running, tabletop
 from whatwhere.benchmarks.item import Item, blinded
@@ -326,6 +327,10 @@ def refused(call, *words):
      {"compress": "random", "keep": 0.5}),
     (["the benchmark (tabletop-b then, tabletop-a now)"], {"benchmark": "tabletop-a"}),
     (["beside another scene's picture (blind) (False then, True now)"], {"blind": True}),
+    (["how many blocks the ViT ends (depth) (none then, 3 now)"], {"depth": 3}),
+    (["not told where patches are (without_positions) (none then, all now)"],
+     {"without_positions": "all"}),
+    (["is shuffled (shuffle) (none then, tokens now)"], {"shuffle": "tokens"}),
 ])  # fmt: skip
 def test_other_settings_are_refused_and_change_nothing(whole, vlm, words, change):
     before = {path: path.read_bytes() for path in whole.iterdir()}
@@ -821,6 +826,18 @@ def test_a_model_that_is_changed_from_outside_is_recorded_as_it_is(tmp_path, sma
     ({"batch_size": 2.0}, "batch_size is a whole number"),
     ({"limit": 0}, "limit is a whole number"),
     ({"seed": -1}, "seed is a whole number"),
+    ({"depth": -1}, "depth is a whole number from 0 up"),
+    ({"depth": 1.5}, "depth is a whole number from 0 up"),
+    ({"depth": 7}, "depth is a whole number from 0 to 6 in this model"),
+    ({"without_positions": "some"}, "without_positions is 'all', or ViT blocks"),
+    ({"without_positions": "4-2"}, "without_positions is 'all', or ViT blocks"),
+    ({"without_positions": [0]}, "without_positions is 'all', or ViT blocks"),
+    ({"without_positions": []}, "without_positions is 'all', or ViT blocks"),
+    ({"without_positions": True}, "without_positions is 'all', or ViT blocks"),
+    ({"without_positions": "5-7"}, "blocks are counted from 1 to 6 here; got 7"),
+    ({"depth": 2, "without_positions": 3}, "blocks are counted from 1 to 2 here; got 3"),
+    ({"shuffle": "order"}, "shuffle is 'tokens' or 'positions'"),
+    ({"shuffle": "tokens", "compress": "random", "keep": 0.5}, "either shuffled or compressed"),
 ])  # fmt: skip
 def test_what_cannot_be_run_is_said_before_there_is_a_folder(tmp_path, vlm, wrong, words):
     with pytest.raises((ValueError, FileNotFoundError), match=words):
@@ -1153,6 +1170,81 @@ def test_a_scaled_run_leaves_the_model_as_it_was(tmp_path, vlm, whole):
     assert gain.value == pytest.approx(scaled.accuracy - benchmarks.load(whole).accuracy)
 
 
+@pytest.mark.parametrize("asked, label", [
+    ({"without_positions": "all"}, "no positions in the ViT"),
+    ({"without_positions": "1-2,4", "depth": 4}, "ViT depth 4, no positions in ViT blocks 1, 2, 4"),
+    ({"without_positions": (4, 2, 1), "depth": 5, "shuffle": "positions"},
+     "ViT depth 5, no positions in ViT blocks 1, 2, 4, shuffled positions"),
+    ({"shuffle": "tokens"}, "shuffled tokens"),
+])  # fmt: skip
+def test_a_run_under_a_condition_is_of_the_model_under_it_and_says_so(
+    tmp_path, vlm, whole, asked, label
+):
+    weights, depth = identity.checksum(vlm.model.state_dict()), vlm.last_depth
+    result = run(vlm, tmp_path / "run", **asked)
+    assert f"tabletop-b, under: {label}\n" in repr(result)
+    settings = json.loads((tmp_path / "run" / running.SETTINGS).read_text())
+    blocks = settings["without_positions"]
+    assert blocks in (None, "all", [1, 2, 4]) and "hooks" not in settings
+    table = benchmarks.compare([whole, tmp_path / "run"])
+    assert table["conditions"].tolist() == ["", label]
+    assert (identity.checksum(vlm.model.state_dict()), vlm.last_depth) == (weights, depth)
+    items, _ = benchmarks.items("tabletop-b", limit=N)
+    with ExitStack() as stack:
+        if asked.get("depth"):
+            stack.enter_context(conditions.truncated(vlm, asked["depth"]))
+        if blocks:
+            named = None if blocks == "all" else blocks
+            stack.enter_context(conditions.without_positions(vlm, named))
+        if asked.get("shuffle"):
+            stack.enter_context(conditions.shuffled(vlm, asked["shuffle"], 0))
+        batches = [items[n : n + SIZE] for n in range(0, N, SIZE)]
+        expected = [
+            answer
+            for batch in batches
+            for answer in vlm.answer([i.image for i in batch], [i.question for i in batch], 16)
+        ]
+    assert list(result.rows["answer"]) == expected
+    # one condition however it is said
+    run(vlm, tmp_path / "run", **{**asked, "without_positions": blocks})
+
+
+def test_a_run_that_was_begun_before_there_were_conditions_is_gone_on_with(tmp_path, vlm, whole):
+    out = shutil.copytree(whole, tmp_path / "run")
+    names = ("depth", "without_positions", "shuffle")
+    edited(out / running.SETTINGS, lambda settings: [settings.pop(name) for name in names])
+    assert benchmarks.load(out).settings["depth"] is None
+    for path in out.glob("rows-*.jsonl"):
+        path.write_bytes(path.read_bytes()[:-40])
+    assert "under" not in repr(run(vlm, out))
+    assert lines(out) == lines(whole)
+    refused(
+        lambda: run(vlm, out, shuffle="tokens"), "is shuffled (shuffle) (none then, tokens now)"
+    )
+
+
+@pytest.mark.parametrize("name, value", [
+    ("depth", "3"), ("depth", True), ("without_positions", "some"), ("without_positions", [0]),
+    ("without_positions", 3), ("shuffle", "all"), ("shuffle", True),
+])  # fmt: skip
+def test_conditions_that_are_none_are_no_settings(tmp_path, whole, name, value):
+    out = shutil.copytree(whole, tmp_path / "run")
+    edited(out / running.SETTINGS, lambda settings: settings.update({name: value}))
+    with pytest.raises(ValueError, match="holds no settings"):
+        benchmarks.load(out)
+
+
+def test_a_model_that_is_under_a_condition_already_is_not_taken_for_a_whole_one(tmp_path, vlm):
+    for condition in (
+        conditions.truncated(vlm, 2),
+        conditions.without_positions(vlm),
+        conditions.shuffled(vlm, "tokens"),
+    ):
+        with condition, pytest.raises(ValueError, match="is being changed by whatwhere.conditions"):
+            run(vlm, tmp_path / "run", limit=4)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_blind_run_shows_pictures_of_other_scenes_and_is_not_mixed_with_one_that_sees(
     tmp_path, vlm, whole
 ):
@@ -1288,6 +1380,13 @@ def test_the_command_prints_one_table_of_several_runs(capsys, whole, tmp_path, v
     (["bench", "toy-qwen2vl", "tabletop-b", "--protocol", "paper"],
      "The paper has no protocol for tabletop-b"),
     (["bench", "toy-qwen2vl", "tabletop-b", "--pool", "first"], "say which by compress"),
+    (["bench", "toy-qwen2vl", "tabletop-b", "--vit-depth", "7"],
+     "depth is a whole number from 0 to 6"),
+    (["bench", "toy-qwen2vl", "tabletop-b", "--without-positions", "none"],
+     "without_positions is 'all', or ViT blocks"),
+    (["bench", "toy-llava", "tabletop-b", "--without-positions", "1-2"],
+     "has a table of positions, read once before the first block"),
+    (["bench", "toy-qwen2vl", "tabletop-b", "--shuffle", "words"], "shuffle is 'tokens' or"),
     (["distil", "toy-qwen2vl", ".", "--limit", "0", "--out", "x"],
      "--limit is a whole number from 1 up"),
 ])  # fmt: skip
@@ -1356,6 +1455,12 @@ def test_the_command_names_a_folder_by_what_it_does(capsys, tmp_path, monkeypatc
     assert (
         str(Path(f"toy-qwen2vl-tabletop-b-sigmoid-99-40-0.6-compressed-1-{ways}-paper")) in printed
     )
+    under = "--vit-depth 0 --without-positions 1-3,6 --shuffle positions"
+    printed = said(capsys, 0, *BENCH[:3], *under.split())
+    due = {"depth": 0, "without_positions": "1-3,6", "shuffle": "positions"}
+    assert {name: asked[name] for name in due} == due
+    name = "toy-qwen2vl-tabletop-b-depth-0-without-positions-1-3,6-shuffled-positions"
+    assert printed.endswith(f"{Path('results') / name}\n")
 
 
 def test_a_pattern_that_the_shell_left_as_it_is_means_all_runs(

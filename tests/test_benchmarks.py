@@ -1427,6 +1427,8 @@ P, OWN = "p 6, 8 or 10 (not said which)", "its own protocol"
     ("whatsup-b", {"model": TWO_B, "protocol": "paper", "blind": True}, ""),
     ("whatsup-b", {"model": "toy-qwen2vl"}, ""),
     ("whatsup-b", {"model": TWO_B, "protocol": "paper", "hooks": ["somebody"]}, ""),
+    ("whatsup-b", {"model": TWO_B, "protocol": "paper", "depth": 20}, ""),
+    ("whatsup-b", {"model": TWO_B, "protocol": "paper", "shuffle": "tokens"}, ""),
     ("gqa", {"model": TWO_B}, ""),
     ("coco-spatial", {"model": TWO_B, "protocol": "paper"},
      "49.84 with one object and two joined in a way that is not said"),

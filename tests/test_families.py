@@ -113,6 +113,10 @@ def test_what_is_no_adapter_is_not_registered(wrong, sentence):
             lambda own: setattr(own, "extra_depths", (1, 2, 3)),
             "adds 3 ViT depths in an LM of 3 blocks; whatwhere knows",
         ),
+        (
+            lambda own: setattr(own, "extra_depths", (1, 2)),
+            "adds 2 ViT depths and names 0 `extra_connectors`. The modules with the weights",
+        ),
     ],
 )
 def test_a_wrong_member_is_named_when_a_model_is_loaded(checkpoint, change, sentence):

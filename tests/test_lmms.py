@@ -75,6 +75,10 @@ def test_it_answers_as_our_own_harness_does(plugin, monkeypatch):
         ({}, {}),
         ({"alpha": 29, "p": 2}, {"scale": (29, 2)}),
         ({"method": "grid", **short}, {"compress": "grid", **short}),
+        (
+            {"depth": 4, "without_positions": "1-2+4", "shuffle": "tokens"},
+            {"depth": 4, "without_positions": [1, 2, 4], "shuffle": "tokens"},
+        ),
     )
     for arguments, how in ways:
         model = plugin.WhatWhere("toy-qwen2vl", batch_size=4, **arguments)
@@ -83,7 +87,7 @@ def test_it_answers_as_our_own_harness_does(plugin, monkeypatch):
         assert model.generate_until(requests(documents, max_new_tokens=16)) == list(
             ours.rows["answer"]
         )
-    assert ww.rope.scaling.settings(model.vlm) is None
+    assert ww.rope.scaling.settings(model.vlm) is None and model.vlm.last_depth == 6
 
 
 def test_stopping_words_and_what_it_cannot_do(plugin):
@@ -102,6 +106,8 @@ def test_stopping_words_and_what_it_cannot_do(plugin):
             act([])
     with pytest.raises(ValueError, match="takes alpha and p"):
         plugin.WhatWhere("toy-qwen2vl", alpha=9)
+    with pytest.raises(ValueError, match="either shuffled or compressed"):
+        plugin.WhatWhere("toy-qwen2vl", shuffle="tokens", method="grid", keep=0.2)
 
 
 class Loader(yaml.SafeLoader):

@@ -231,7 +231,7 @@ def shuffled(vlm: VLM, what: str, seed: int = 0) -> Iterator[None]:
     if what not in SHUFFLES:
         raise ValueError(f"What is shuffled is {' or '.join(map(repr, SHUFFLES))}; not {what!r}.")
     check_count("seed", seed, 0)
-    shuffle = (_Tokens if what == "tokens" else _Positions)(vlm, seed)
+    shuffle: Any = (_Tokens if what == "tokens" else _Positions)(vlm, seed)
     with ExitStack() as stack:
         stack.callback(shuffle.attach().remove)
         stack.callback(vlm.lm.register_forward_pre_hook(shuffle.give, with_kwargs=True).remove)

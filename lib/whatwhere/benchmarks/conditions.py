@@ -71,7 +71,7 @@ def _blocks(named):
 
 
 def _is_block(number):
-    return isinstance(number, Integral) and not isinstance(number, bool) and number >= 1
+    return isinstance(number, Integral) and not isinstance(number, bool) and int(number) >= 1
 
 
 def _no_blocks(named):
