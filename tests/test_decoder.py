@@ -164,7 +164,9 @@ def test_agreement_is_measured_on_what_is_held_out(vlm):
     assert torch.equal(plain.weight, decoder.weight), "looking changes nothing"
     assert list(plain.history) == ["soft", "hard"]
     pixels = compress.distil(vlm, learnt, **how, held_out=pictures(7)[4:], measure_every=3)
-    assert pixels.history["agreement"].dropna().tolist() == pytest.approx(measured.tolist(), abs=0.1)
+    assert pixels.history["agreement"].dropna().tolist() == pytest.approx(
+        measured.tolist(), abs=0.1
+    )
 
 
 def test_training_stops_when_the_agreement_has_been_no_better_for_so_long(

@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }[chosen.command](chosen) or 0  # fmt: skip
     except KeyboardInterrupt:
         print(
-            "\nInterrupted. What was answered or kept so far is there: the same command goes on "
-            "from there.",
+            "\nInterrupted. What was answered is kept, and the last state of a training: the same "
+            "command goes on from there.",
             file=sys.stderr,
         )
         return 130
@@ -166,7 +166,7 @@ def _distilling(commands):
         help="that softens the distributions (2.5; for Qwen2.5-VL 4 to 5)",
     )
     distil.add_argument(
-        "--lr", type=float, default=1e-4, help="highest learning rate (1e-4; for Qwen2.5-VL to 2e-4)"
+        "--lr", type=float, default=1e-4, help="highest rate (1e-4; for Qwen2.5-VL to 2e-4)"
     )
     distil.add_argument("--epochs", type=int, default=2, help="(2; for Qwen2.5-VL 1)")
     distil.add_argument(
@@ -299,7 +299,8 @@ def _scale(chosen):
         return chosen.scale
     if chosen.scale:
         raise ValueError("--scale and --sigmoid are two forms of one thing: give one of them.")
-    return dict(zip(("alpha", "k", "c"), chosen.sigmoid))
+    alpha, k, c = chosen.sigmoid
+    return {"alpha": alpha, "k": k, "c": c}
 
 
 def _run(chosen):

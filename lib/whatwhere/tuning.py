@@ -23,6 +23,7 @@ import random
 import re
 import shutil
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -144,8 +145,8 @@ def estimate(model: str | Path, lora: bool = False) -> Estimate:
     config = checkpoints.read_config(loading.find(name), name)
     family = checkpoints.family_of(config, name)
     with torch.device("meta"):
-        settings = family.model_class.config_class.from_dict(dict(config))
-        skeleton: Any = family.model_class._from_config(settings)
+        model_class: Any = family.model_class
+        skeleton = model_class._from_config(model_class.config_class.from_dict(deepcopy(config)))
     parameters = skeleton.num_parameters()
     stored = (loading.stored_dtype(config) or torch.float32).itemsize
     in_half = lora and torch.cuda.is_available()
@@ -244,8 +245,8 @@ def _train(vlm, items, settings, out, at_once, accumulated, save_every):
         network = _with_lora(vlm.model)
     steps = settings["epochs"] * -(-len(items) // settings["batch"])
     on_gpu = vlm.device.type == "cuda"
-    arguments = TrainingArguments(
-        str(out / UNFINISHED),
+    how: dict[str, Any] = dict(
+        output_dir=str(out / UNFINISHED),
         per_device_train_batch_size=at_once,
         gradient_accumulation_steps=accumulated,
         num_train_epochs=settings["epochs"],
@@ -261,16 +262,22 @@ def _train(vlm, items, settings, out, at_once, accumulated, save_every):
         use_cpu=vlm.device.type == "cpu",
         save_steps=save_every,
         save_total_limit=1,
-        logging_steps=10,
+        logging_steps=max(1, min(10, steps // 10)),
+        disable_tqdm=False,  # though all else is quiet
         report_to="none",
         label_names=["labels"],
         remove_unused_columns=False,
         dataloader_pin_memory=False,  # they are made on the GPU
     )
-    if arguments.n_gpu > 1:  # as many GPUs as processes: without this it would spread over all
-        arguments._n_gpu = 1
-    trainer = Trainer(network, arguments, _Collator(vlm), items)
-    with _bounded(vlm, settings["max_pixels"]), _as_it_was(vlm.model.config, "use_cache"):
+    with (
+        loading._quiet(without_bar=True),
+        _as_it_was(vlm.model.config, "use_cache"),
+        _bounded(vlm, settings["max_pixels"]),
+    ):
+        arguments = TrainingArguments(**how)
+        if arguments.n_gpu > 1:  # one process takes one GPU; without this it would take all
+            arguments._n_gpu = 1
+        trainer = Trainer(network, arguments, _Collator(vlm), items)
         try:
             trainer.train(resume_from_checkpoint=_last_state(out / UNFINISHED))
         except Exception as error:
@@ -400,21 +407,22 @@ def _check_numbers(lr, epochs, warmup, max_pixels, save_every):
     check_count("epochs", epochs)
     check_count("save_every", save_every)
     images.check_pixels(max_pixels)
-    for name, number, most in (("lr", lr, 1), ("warmup", warmup, 1)):
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not (
-            0 <= number < most
-        ):  # fmt: skip
-            raise ValueError(f"{name} is a number from 0 to below {most}, not {number!r}.")
+    for name, number in (("lr", lr), ("warmup", warmup)):
+        fits = isinstance(number, (int, float)) and not isinstance(number, bool)
+        if not fits or not 0 <= number < 1 or (name == "lr" and not number):
+            least = "above" if name == "lr" else "from"
+            raise ValueError(f"{name} is a number {least} 0 and below 1, not {number!r}.")
 
 
 def _is_finished(out, settings):
     """Is this training done there already? ValueError where the folder is another's."""
-    others = [path for path in out.iterdir() if path.name[0] != "."] if out.is_dir() else []
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"'{out}' is a file: name a folder.")
     if not (out / CARD).is_file():
-        if others or out.is_file():
+        others = [path.name for path in out.glob("*") if path.name[0] != "."]
+        if others:
             raise ValueError(
-                f"'{out}' holds something else already ({out.name if out.is_file() else min(others).name}):"
-                " name a new folder."
+                f"'{out}' holds something else already ('{min(others)}'): name a new folder."
             )
         return False
     card = read_json(out / CARD)

@@ -366,7 +366,8 @@ def distil(
             soft, hard = added(torch.tensor(losses, dtype=torch.float64)).tolist()
             if not math.isfinite(soft + hard):  # before the weight takes it over
                 raise not_finite(f"the decoder's loss at step {step + 1}", vlm.dtype)
-            weight.grad = added(weight.grad)
+            gradient: Any = weight.grad  # there is one by now
+            weight.grad = added(gradient)
             torch.nn.utils.clip_grad_norm_([weight], 1.0)
             optimiser.param_groups[0]["lr"] = lr * _rate(step, steps, warmup)
             optimiser.step()
@@ -388,7 +389,8 @@ def distil(
                 saved = monotonic()
     weight = weight.detach().to(vlm.dtype) if best is None else best
     table = pd.DataFrame(history, columns=["soft", "hard", "agreement"]).rename_axis("step")
-    table = table if len(held_out) else table[["soft", "hard"]]
+    if not len(held_out):
+        table = table.drop(columns="agreement")
     decoder = Decoder(weight, vlm.words, about, table, texts=vlm.texts)
     if folder and mine.rank == 0:
         decoder.save(folder)
@@ -424,7 +426,7 @@ def _adding(vlm) -> Callable[[torch.Tensor], torch.Tensor]:
         raise ImportError("Several processes are joined by accelerate: pip install accelerate.")
     from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=vlm.device.type == "cpu")
+    accelerator: Any = Accelerator(cpu=vlm.device.type == "cpu")
     return lambda tensor: accelerator.reduce(tensor.to(vlm.device), "sum").to(tensor.device)
 
 
