@@ -16,6 +16,7 @@ from PIL import Image
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from whatwhere import compress
+from whatwhere.__main__ import main
 from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 from whatwhere.compress import decoder as module
 from whatwhere.compress import speed
@@ -259,6 +260,62 @@ def test_several_processes_need_accelerate(vlm, monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install accelerate"):
         compress.distil(vlm, compress.lessons(vlm, pictures(2)))
+
+
+@pytest.fixture
+def folder_of_pictures(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for n, picture in enumerate(pictures(20)):
+        picture.save(tmp_path / f"pictures/{n:02}.png")
+    return tmp_path / "pictures"
+
+
+def test_the_command_takes_the_papers_settings_and_tells_the_agreement(
+    folders, folder_of_pictures, tmp_path, monkeypatch, capsys
+):
+    made, distil = [], compress.distil
+
+    def seen(*given, **named):
+        made.append((given, named, distil(*given, **named)))
+        return made[-1][-1]
+
+    monkeypatch.setattr(compress, "distil", seen)
+    command = ["distil", str(folders / "qwen2vl"), str(folder_of_pictures)]
+    command += ["--out", str(tmp_path / "decoder")]
+    assert main([*command, "--batch", "1"]) == 0
+    (_, paths, *settings), named, decoder = made[0]
+    assert settings == [0.7, 2.5, 1e-4, 2, 1] and (named["warmup"], named["patience"]) == (3, None)
+    names = [path.name for path in (*paths, *named["held_out"])]
+    assert len(named["held_out"]) == 2 and sorted(names) == [f"{n:02}.png" for n in range(20)]
+    share = decoder.history["agreement"].iloc[-1]
+    said = capsys.readouterr().out
+    assert f"taught by 18 pictures: {tmp_path / 'decoder'}" in said
+    assert said.endswith(f"agreement with the LM on 2 held-out pictures: {share:.3f}\n")
+    more = "--held-out 5 --alpha 0.8 --temperature 4 --lr 2e-4 --epochs 1 --batch 4 --warmup 1"
+    more += " --patience 9 --measure-every 2 --save-every 2 --seed 3"
+    assert main([*command[:-1], str(tmp_path / "other"), *more.split()]) == 0
+    (_, paths, *settings), named, decoder = made[1]
+    assert settings == [0.8, 4, 2e-4, 1, 4] and len(paths) == 15 and named["save_every"] == 120
+    about = {"warmup": 1, "held_out": 5, "measure_every": 2, "patience": 9, "seed": 3}
+    assert {name: decoder.about[name] for name in about} == about
+
+
+@pytest.mark.parametrize("more, words", [
+    ("--held-out 20", "--held-out 20 leaves none of the 20 pictures"),
+    ("--held-out -1", "--held-out is a whole number from 0 up"),
+    ("--warmup 36 --batch 1", "A warm-up of 36 steps leaves nothing of a training of 36"),
+    ("--patience 2 --held-out 0", "Patience is with the agreement on held-out pictures"),
+    ("--batch 0", "--batch is a whole number from 1 up"),
+    ("--alpha 2", "α is from 0 to 1"),
+])  # fmt: skip
+def test_the_command_refuses_in_a_sentence(
+    folders, folder_of_pictures, tmp_path, capsys, more, words
+):
+    command = ["distil", str(folders / "qwen2vl"), str(folder_of_pictures), "--out"]
+    assert main([*command, str(tmp_path / "decoder"), *more.split()]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("whatwhere: ") and words in error and error.count("\n") == 1
+    assert not (tmp_path / "decoder").exists()
 
 
 @pytest.mark.parametrize("options, words", [

@@ -36,6 +36,7 @@ from .benchmarks.files import Folder, check_pictures
 from .benchmarks.item import Item, digest
 from .benchmarks.running import out_of_memory
 from .files import read_json, write
+from .finite import check_finite
 from .hooks import check_count
 from .processes import processes
 
@@ -288,6 +289,8 @@ def _train(vlm, items, settings, out, at_once, accumulated, save_every):
                 "was kept is there. Give a smaller at_once, which changes nothing else."
             ) from error
     vlm.model.eval().requires_grad_(False)
+    for name, weight in network.named_parameters():
+        check_finite(weight, f"'{name}' after training")
     if settings["lora"] and processes().rank == 0:
         network.save_pretrained(out / ADAPTER)
         network.merge_and_unload()  # into vlm.model
