@@ -1513,7 +1513,9 @@ def test_distil_skips_what_is_no_picture_and_says_so(capsys, tmp_path, monkeypat
     (pictures / "empty.png").write_bytes(b"")
     ww.images.read(pictures / "1.jpg").resize((900, 2)).save(pictures / "line.png")
     monkeypatch.setattr(
-        compress, "distil", lambda vlm, paths, folder: taught.append([path.name for path in paths])
+        compress,
+        "distil",
+        lambda vlm, paths, *_, **__: taught.append([path.name for path in paths]),
     )
     command = ["distil", "toy-qwen2vl", str(pictures), "--out", str(tmp_path / "decoder")]
     assert main(command) == 0

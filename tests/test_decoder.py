@@ -1,7 +1,12 @@
 """The visual decoder: what it learns, what it remembers, and whom it serves."""
 
 import json
+import os
+import socket
 import string
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +16,7 @@ from PIL import Image
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from whatwhere import compress
+from whatwhere.__main__ import main
 from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 from whatwhere.compress import decoder as module
 from whatwhere.compress import speed
@@ -104,29 +110,229 @@ def test_distilling_leaves_the_model_alone_and_repeats_itself(vlm):
         assert apart(one.weight, other.weight) > OTHER
 
 
-def test_what_is_interrupted_goes_on_as_if_it_had_not_been(vlm, tmp_path, monkeypatch):
-    taught = compress.lessons(vlm, pictures(6))
-    whole = compress.distil(vlm, taught, lr=0.01, batch=2, epochs=4)
-    monkeypatch.setattr(module, "SAVED", 5)
+def stopped_at(monkeypatch, number):
+    """`distil` is interrupted in its n-th step; returns the list of steps that were begun."""
     learn, steps = module._learn, []
 
     def stopped(*args):
         steps.append(1)
-        if len(steps) == 8:
+        if len(steps) == number:
             raise KeyboardInterrupt
         return learn(*args)
 
     monkeypatch.setattr(module, "_learn", stopped)
+    return steps
+
+
+# seconds between two states, by a clock that goes on by one for each step: after which of seven
+# steps is the last one kept?
+@pytest.mark.parametrize("save_every, kept", [(0, 7), (3, 6), (5, 5)])
+def test_what_is_interrupted_goes_on_as_if_it_had_not_been(
+    vlm, tmp_path, monkeypatch, save_every, kept
+):
+    taught = compress.lessons(vlm, pictures(6))
+    how = {"lr": 0.01, "batch": 2, "epochs": 4, "save_every": save_every}
+    whole = compress.distil(vlm, taught, **how)
+    steps = stopped_at(monkeypatch, 8)
+    monkeypatch.setattr(module, "monotonic", lambda: len(steps))
     with pytest.raises(KeyboardInterrupt):
-        compress.distil(vlm, taught, lr=0.01, batch=2, epochs=4, folder=tmp_path)
+        compress.distil(vlm, taught, **how, folder=tmp_path)
     assert [f.name for f in tmp_path.iterdir()] == [module.UNFINISHED]
-    with pytest.raises(ValueError, match="was begun otherwise .lr differ"):
-        compress.distil(vlm, taught, lr=0.02, batch=2, epochs=4, folder=tmp_path)
-    resumed = compress.distil(vlm, taught, lr=0.01, batch=2, epochs=4, folder=tmp_path)
-    assert len(steps) == 8 + 12 - 5, "it goes on after the fifth step, the last that was kept"
+    for other in ({"lr": 0.02}, {"warmup": 2}, {"held_out": taught}):
+        with pytest.raises(ValueError, match=f"was begun otherwise .{next(iter(other))}.* differ"):
+            compress.distil(vlm, taught, **how | other, folder=tmp_path)
+    resumed = compress.distil(vlm, taught, **how, folder=tmp_path)
+    assert len(steps) == 8 + 12 - kept
     assert torch.equal(resumed.weight, whole.weight) and resumed.history.equals(whole.history)
     assert {f.name for f in tmp_path.iterdir()} == {module.WEIGHTS, module.CARD}
     assert torch.equal(compress.load_decoder(tmp_path, vlm).weight, whole.weight)
+
+
+def test_agreement_is_measured_on_what_is_held_out(vlm):
+    """At the steps asked for and the last; it is the share of tokens with the LM's first word."""
+    taught = compress.lessons(vlm, pictures(7))
+    learnt, held_out = taught[:4], taught[4:]
+    how = {"lr": 0.05, "batch": 1, "epochs": 2}
+    decoder = compress.distil(vlm, learnt, **how, held_out=held_out, measure_every=3)
+    measured = decoder.history["agreement"].dropna()
+    assert measured.index.tolist() == [2, 5, 7] and len(decoder.history) == 8
+    alike = [
+        decoder(tokens).argmax(-1) == vlm.unembedding(vlm.final_norm(states)).argmax(-1)
+        for tokens, states in held_out
+    ]
+    assert measured.iloc[-1] == pytest.approx(torch.cat(alike).float().mean().item())
+    plain = compress.distil(vlm, learnt, **how)
+    assert torch.equal(plain.weight, decoder.weight), "looking changes nothing"
+    assert list(plain.history) == ["soft", "hard"]
+    pixels = compress.distil(vlm, learnt, **how, held_out=pictures(7)[4:], measure_every=3)
+    assert pixels.history["agreement"].dropna().tolist() == pytest.approx(
+        measured.tolist(), abs=0.1
+    )
+
+
+def test_training_stops_when_the_agreement_has_been_no_better_for_so_long(
+    vlm, tmp_path, monkeypatch
+):
+    taught, shares = compress.lessons(vlm, pictures(2)), [1, 4, 3, 6, 5, 6, 2, 9, 9, 9, 9, 9]
+    how = {"lr": 0.01, "batch": 2, "epochs": 12, "held_out": taught, "measure_every": 1}
+    how |= {"patience": 3, "save_every": 0}
+    after = []  # the weights after each step
+
+    def agreement(vlm, weight, *_):
+        after.append(weight.detach().clone())
+        return torch.tensor([shares[len(after) - 1], 10])
+
+    monkeypatch.setattr(module, "_agreement", agreement)
+    decoder = compress.distil(vlm, taught, **how)
+    assert decoder.history["agreement"].tolist() == [0.1, 0.4, 0.3, 0.6, 0.5, 0.6, 0.2]
+    assert torch.equal(decoder.weight, after[3]), "the decoder is that of the best measurement"
+    weights = after.copy()
+    after.clear()
+    stopped_at(monkeypatch, 6)
+    with pytest.raises(KeyboardInterrupt):
+        compress.distil(vlm, taught, **how, folder=tmp_path)
+    again = compress.distil(vlm, taught, **how, folder=tmp_path)
+    assert torch.equal(again.weight, weights[3]) and again.history.equals(decoder.history)
+    assert torch.equal(compress.load_decoder(tmp_path, vlm).weight, weights[3])
+
+
+def test_the_rate_rises_and_then_falls_along_a_cosine():
+    rates = [module._rate(step, 12, 4) for step in range(12)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1] and rates[4] == 1
+    assert rates[8] == pytest.approx(0.5) and sorted(rates[4:], reverse=True) == rates[4:]
+    assert module._rate(0, 12, 0) == 1
+
+
+WORKER = """
+import sys
+import torch
+import whatwhere as ww
+from whatwhere import compress, processes
+from test_decoder import AT_SCALE, pictures
+
+torch.set_num_threads(1)
+vlm = ww.load(sys.argv[1], device="cpu", dtype="float32")
+images = [*pictures(2), *pictures(1, (16, 32)), *pictures(4)]
+decoder = compress.distil(vlm, images, **AT_SCALE, held_out=pictures(3), folder=sys.argv[2])
+assert processes.processes().count == 2
+if processes.processes().rank == 1:
+    decoder.save(sys.argv[2] + "-of-the-other")
+"""
+# batches of three, of pictures of two sizes, the last of one picture alone
+AT_SCALE = {"lr": 0.01, "batch": 3, "epochs": 2, "warmup": 2, "measure_every": 2, "patience": 9}
+
+
+def test_two_processes_come_to_what_one_comes_to(tmp_path):
+    """By gloo, as torchrun and accelerate start them."""
+    qwen2vl(tmp_path / "model")
+    vlm = ww.load(tmp_path / "model", device="cpu", dtype="float32")
+    (tmp_path / "worker.py").write_text(WORKER)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(ww.__file__).parents[1])])
+    shared = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "worker.py", "model", "two"],
+            cwd=tmp_path,
+            env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    images = [*pictures(2), *pictures(1, (16, 32)), *pictures(4)]
+    one = compress.distil(vlm, images, **AT_SCALE, held_out=pictures(3), folder=tmp_path / "one")
+    errors = [process.communicate(timeout=300)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], errors
+    start = vlm.unembedding.weight
+    for name in ("two", "two-of-the-other"):
+        two = compress.load_decoder(tmp_path / name, vlm)
+        assert apart(two.weight - start, one.weight - start) < 1e-3, "relative to what was learnt"
+        assert {**two.about, "model": ""} == {**one.about, "model": ""}
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {module.WEIGHTS, module.CARD}
+
+
+def test_several_processes_need_accelerate(vlm, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="pip install accelerate"):
+        compress.distil(vlm, compress.lessons(vlm, pictures(2)))
+
+
+@pytest.fixture
+def folder_of_pictures(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for n, picture in enumerate(pictures(20)):
+        picture.save(tmp_path / f"pictures/{n:02}.png")
+    return tmp_path / "pictures"
+
+
+def test_the_command_takes_the_papers_settings_and_tells_the_agreement(
+    folders, folder_of_pictures, tmp_path, monkeypatch, capsys
+):
+    made, distil = [], compress.distil
+
+    def seen(*given, **named):
+        made.append((given, named, distil(*given, **named)))
+        return made[-1][-1]
+
+    monkeypatch.setattr(compress, "distil", seen)
+    command = ["distil", str(folders / "qwen2vl"), str(folder_of_pictures)]
+    command += ["--out", str(tmp_path / "decoder")]
+    assert main([*command, "--batch", "1"]) == 0
+    (_, paths, *settings), named, decoder = made[0]
+    assert settings == [0.7, 2.5, 1e-4, 2, 1] and (named["warmup"], named["patience"]) == (3, None)
+    names = [path.name for path in (*paths, *named["held_out"])]
+    assert len(named["held_out"]) == 2 and sorted(names) == [f"{n:02}.png" for n in range(20)]
+    share = decoder.history["agreement"].iloc[-1]
+    said = capsys.readouterr().out
+    assert f"taught by 18 pictures: {tmp_path / 'decoder'}" in said
+    assert said.endswith(f"agreement with the LM on 2 held-out pictures: {share:.3f}\n")
+    more = "--held-out 5 --alpha 0.8 --temperature 4 --lr 2e-4 --epochs 1 --batch 4 --warmup 1"
+    more += " --patience 9 --measure-every 2 --save-every 2 --seed 3"
+    assert main([*command[:-1], str(tmp_path / "other"), *more.split()]) == 0
+    (_, paths, *settings), named, decoder = made[1]
+    assert settings == [0.8, 4, 2e-4, 1, 4] and len(paths) == 15 and named["save_every"] == 120
+    about = {"warmup": 1, "held_out": 5, "measure_every": 2, "patience": 9, "seed": 3}
+    assert {name: decoder.about[name] for name in about} == about
+
+
+@pytest.mark.parametrize("more, words", [
+    ("--held-out 20", "--held-out 20 leaves none of the 20 pictures"),
+    ("--held-out -1", "--held-out is a whole number from 0 up"),
+    ("--warmup 36 --batch 1", "A warm-up of 36 steps leaves nothing of a training of 36"),
+    ("--patience 2 --held-out 0", "Patience is with the agreement on held-out pictures"),
+    ("--batch 0", "--batch is a whole number from 1 up"),
+    ("--alpha 2", "α is from 0 to 1"),
+])  # fmt: skip
+def test_the_command_refuses_in_a_sentence(
+    folders, folder_of_pictures, tmp_path, capsys, more, words
+):
+    command = ["distil", str(folders / "qwen2vl"), str(folder_of_pictures), "--out"]
+    assert main([*command, str(tmp_path / "decoder"), *more.split()]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("whatwhere: ") and words in error and error.count("\n") == 1
+    assert not (tmp_path / "decoder").exists()
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"warmup": 4}, "A warm-up of 4 steps leaves nothing of a training of 4"),
+    ({"warmup": -1}, "warmup is a whole number from 0 up"),
+    ({"measure_every": 0}, "measure_every is a whole number from 1 up"),
+    ({"patience": 2}, "Patience is with the agreement on held-out pictures"),
+    ({"patience": 0}, "patience is a whole number from 1 up"),
+    ({"save_every": -1}, "save_every is a number of seconds from 0 up"),
+    ({"save_every": float("nan")}, "save_every is a number of seconds from 0 up"),
+])  # fmt: skip
+def test_a_schedule_that_no_training_can_follow(vlm, tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
+        compress.distil(
+            vlm, compress.lessons(vlm, pictures(4)), batch=2, folder=tmp_path / "d", **options
+        )
+    assert not (tmp_path / "d").exists()
 
 
 def test_saved_and_loaded_it_is_one_more_lens(vlm, tmp_path):

@@ -130,13 +130,11 @@ def test_a_derivative_by_places_comes_back(scenes):
 def test_a_decoder_is_taught_there_and_goes_on(folders, scenes, tmp_path, monkeypatch):
     from whatwhere.compress import decoder as module
 
-    monkeypatch.setattr(module, "SAVED", 1)
     images = [scene.image for scene in scenes]
     with standin.cuda():
         vlm = ww.load(folders["qwen2_vl"], dtype="bfloat16")
-        whole = compress.distil(
-            vlm, images, epochs=3, batch=1, start="random", folder=tmp_path / "whole"
-        )
+        how = {"epochs": 3, "batch": 1, "start": "random", "save_every": 0}
+        whole = compress.distil(vlm, images, **how, folder=tmp_path / "whole")
 
         kept, keep = [], module._keep
 
@@ -147,13 +145,9 @@ def test_a_decoder_is_taught_there_and_goes_on(folders, scenes, tmp_path, monkey
 
         monkeypatch.setattr(module, "_keep", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            compress.distil(
-                vlm, images, epochs=3, batch=1, start="random", folder=tmp_path / "part"
-            )
+            compress.distil(vlm, images, **how, folder=tmp_path / "part")
         monkeypatch.setattr(module, "_keep", keep)
-        again = compress.distil(
-            vlm, images, epochs=3, batch=1, start="random", folder=tmp_path / "part"
-        )
+        again = compress.distil(vlm, images, **how, folder=tmp_path / "part")
         assert torch.equal(again.weight, whole.weight) and whole.weight.is_cuda
         assert torch.equal(compress.load_decoder(tmp_path / "part", vlm).weight, whole.weight)
 

@@ -7,14 +7,9 @@ from pathlib import Path
 LIB = Path(__file__).parents[1] / "lib"
 # all other rooms are the core, 1
 STOREYS = {
-    "benchmarks": 2,
-    "lmms": 2,
-    "photographs": 2,
-    "world": 2,
-    "book": 3,
-    "replication": 4,
-    "__main__": 5,
-}
+    "benchmarks": 2, "lmms": 2, "photographs": 2, "tuning": 2, "world": 2, "book": 3,
+    "replication": 4, "__main__": 5,
+}  # fmt: skip
 LATE = ("sympy", "sklearn", "matplotlib", "ipywidgets", "IPython")  # imported when they are used
 # a result that can show itself, when it is asked to
 SHOWS = {("whatwhere.attention", "whatwhere.views.attention_map")}

@@ -5,6 +5,7 @@ Three storeys, and arrows point down only:
     replication                      the paper's experiments on real models, claim by claim
     book                             what chapters and pages alone use: organisms, ledger, figures
     benchmarks, lmms, photographs    the field's benchmarks; pictures in which things are marked
+    tuning                           fine-tuning on a benchmark's train questions
     world                            the organisms' world, with questions
     models, lens, compress, rope, …  what reads and changes a model, and knows nothing of the above
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
         scenes,
         stages,
         stats,
+        tuning,
         world,
     )
     from .loading import load
@@ -48,7 +50,7 @@ __version__ = "0.1.0"
 __all__ = [
     "answers", "attention", "benchmarks", "book", "compress", "conditions", "families",
     "geometry", "hub", "images", "intervene", "lens", "load", "loading", "models", "photographs",
-    "places", "relations", "replication", "rope", "scenes", "stages", "stats", "world",
+    "places", "relations", "replication", "rope", "scenes", "stages", "stats", "tuning", "world",
 ]  # fmt: skip
 
 

@@ -18,24 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _bench(commands)
-    distil = commands.add_parser(
-        "distil",
-        help="teach a visual decoder, which compression by words reads with, on your pictures",
-    )
-    distil.add_argument("model")
-    distil.add_argument(
-        "pictures",
-        metavar="FOLDER",
-        help="pictures of any kind, without labels; all kinds of things are best",
-    )
-    distil.add_argument("--limit", type=int, metavar="N", help="so many of them (all)")
-    distil.add_argument("--dtype", default="auto")
-    distil.add_argument(
-        "--out",
-        required=True,
-        metavar="DECODER",
-        help="the decoder's folder, where an interrupted run goes on",
-    )
+    _distilling(commands)
+    _tuning(commands)
     table = commands.add_parser(
         "table", help="one table of several runs, beside the paper's figures"
     )
@@ -63,12 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         return {
-            "bench": _run, "check": _check, "distil": _distil, "table": _table, "benchmarks": _list,
-            "replicate": _replicate, "tasks": _tasks,
+            "bench": _run, "check": _check, "distil": _distil, "finetune": _finetune,
+            "replicate": _replicate, "table": _table, "benchmarks": _list, "tasks": _tasks,
         }[chosen.command](chosen) or 0  # fmt: skip
     except KeyboardInterrupt:
         print(
-            "\nInterrupted. What was answered is kept: the same command goes on from there.",
+            "\nInterrupted. What was answered is kept, and the last state of a training: the same "
+            "command goes on from there.",
             file=sys.stderr,
         )
         return 130
@@ -85,20 +70,7 @@ def _bench(commands):
         help="an organism, a checkpoint folder, or a hub id such as Qwen/Qwen2-VL-2B-Instruct",
     )
     bench.add_argument("benchmark", help="one of those that `whatwhere benchmarks` lists")
-    bench.add_argument(
-        "--scale",
-        nargs=2,
-        type=float,
-        metavar=("ALPHA", "P"),
-        help="RoPE scaling of the ViT, such as 99 8",
-    )
-    bench.add_argument(
-        "--sigmoid",
-        nargs=3,
-        type=float,
-        metavar=("ALPHA", "K", "C"),
-        help="its other form, such as 99 40 0.6",
-    )
+    _scales(bench)
     names = (
         "rle, rle-drop or rle-drop-both, the paper's methods 1 to 3; or random, grid, "
         "tome-like, fastv-rank"
@@ -232,15 +204,181 @@ def _replicate(chosen):
     return int(any(row["state"] == "open" for row in rows))
 
 
+def _distilling(commands):
+    distil = commands.add_parser(
+        "distil",
+        help="teach a visual decoder, which compression by words reads with, on your pictures",
+    )
+    distil.add_argument("model")
+    distil.add_argument(
+        "pictures",
+        metavar="FOLDER",
+        help="pictures of any kind, without labels; all kinds of things are best",
+    )
+    distil.add_argument("--limit", type=int, metavar="N", help="so many of them (all)")
+    distil.add_argument("--dtype", default="auto")
+    distil.add_argument(
+        "--out",
+        required=True,
+        metavar="DECODER",
+        help="the decoder's folder, where an interrupted run goes on",
+    )
+    distil.add_argument(
+        "--alpha",
+        type=float,
+        default=0.7,
+        help="weight of the LM's whole distribution, against its first word (0.7, the paper's for "
+        "LLaVA; for Qwen2.5-VL 0.8 to 0.9)",
+    )
+    distil.add_argument(
+        "--temperature",
+        type=float,
+        default=2.5,
+        metavar="TAU",
+        help="that softens the distributions (2.5; for Qwen2.5-VL 4 to 5)",
+    )
+    distil.add_argument(
+        "--lr", type=float, default=1e-4, help="highest rate (1e-4; for Qwen2.5-VL to 2e-4)"
+    )
+    distil.add_argument("--epochs", type=int, default=2, help="(2; for Qwen2.5-VL 1)")
+    distil.add_argument(
+        "--batch",
+        type=int,
+        default=16,
+        metavar="N",
+        help="pictures at once, on all processes together (16; for Qwen2.5-VL 32)",
+    )
+    distil.add_argument(
+        "--warmup",
+        type=int,
+        metavar="N",
+        help="steps in which the rate rises (1000, or a tenth of all where that is less)",
+    )
+    distil.add_argument(
+        "--held-out",
+        type=int,
+        metavar="N",
+        help="so many of the pictures, at random, are not learnt from: on them the agreement with "
+        "the LM is measured (1000, or a tenth of all where that is less)",
+    )
+    distil.add_argument(
+        "--measure-every", type=int, metavar="N", help="steps (a tenth of an epoch)"
+    )
+    distil.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="end after so many measurements without a better one, and keep the best (never; the "
+        "paper's 10)",
+    )
+    distil.add_argument(
+        "--save-every",
+        type=float,
+        default=15,
+        metavar="MINUTES",
+        help="between two states to go on from, of 1.6 GB for LLaVA-1.5-7B (15)",
+    )
+    distil.add_argument("--seed", type=int, default=0, help="of all that is drawn (0)")
+
+
+def _tuning(commands):
+    tune = commands.add_parser(
+        "finetune", help="train a model on GQA's train questions with a spatial word"
+    )
+    tune.add_argument("model", help="as for bench")
+    tune.add_argument(
+        "--data",
+        required=True,
+        metavar="FOLDER",
+        help="GQA's train_balanced_questions.json, and images/",
+    )
+    tune.add_argument(
+        "--out",
+        required=True,
+        metavar="FOLDER",
+        help="the new checkpoint's folder, where an interrupted run goes on",
+    )
+    _scales(tune)
+    tune.add_argument(
+        "--lora",
+        action="store_true",
+        help="low-rank changes of the LM's attention, which are merged in the end, instead of all "
+        "weights",
+    )
+    tune.add_argument(
+        "--limit", type=int, default=60_000, metavar="N", help="questions, at random (60000)"
+    )
+    tune.add_argument("--lr", type=float, default=3e-6, help="highest learning rate (3e-6)")
+    tune.add_argument("--epochs", type=int, default=3, help="(3)")
+    tune.add_argument(
+        "--batch",
+        type=int,
+        default=32,
+        metavar="N",
+        help="questions for one step, on all processes together (32)",
+    )
+    tune.add_argument(
+        "--at-once",
+        type=int,
+        default=8,
+        metavar="N",
+        help="of which so many go through a process at once (8); fewer need less memory",
+    )
+    tune.add_argument(
+        "--warmup",
+        type=float,
+        default=0.03,
+        metavar="SHARE",
+        help="of the steps, in which the rate rises (0.03)",
+    )
+    tune.add_argument(
+        "--max-pixels",
+        type=int,
+        default=50_176,
+        metavar="N",
+        help="larger pictures are reduced to N pixels (50176)",
+    )
+    tune.add_argument(
+        "--save-every",
+        type=int,
+        default=500,
+        metavar="N",
+        help="steps between two states to go on from (500)",
+    )
+    tune.add_argument("--seed", type=int, default=0, help="of all that is drawn (0)")
+
+
+def _scales(command):
+    command.add_argument(
+        "--scale",
+        nargs=2,
+        type=float,
+        metavar=("ALPHA", "P"),
+        help="RoPE scaling of the ViT, such as 99 8",
+    )
+    command.add_argument(
+        "--sigmoid",
+        nargs=3,
+        type=float,
+        metavar=("ALPHA", "K", "C"),
+        help="its other form, such as 99 40 0.6",
+    )
+
+
+def _scale(chosen):
+    """What was asked for by --scale or --sigmoid, as functions take it."""
+    if not chosen.sigmoid:
+        return chosen.scale
+    if chosen.scale:
+        raise ValueError("--scale and --sigmoid are two forms of one thing: give one of them.")
+    alpha, k, c = chosen.sigmoid
+    return {"alpha": alpha, "k": k, "c": c}
+
+
 def _run(chosen):
     from . import benchmarks
 
-    compress, keep, scale = chosen.compress, chosen.keep, chosen.scale
-    if chosen.sigmoid:
-        if scale:
-            raise ValueError("--scale and --sigmoid are two forms of one thing: give one of them.")
-        alpha, k, c = chosen.sigmoid
-        scale = {"alpha": alpha, "k": k, "c": c}
+    compress, keep, scale = chosen.compress, chosen.keep, _scale(chosen)
     if compress is not None and compress.isdecimal():
         compress = int(compress)
     if keep is not None and keep > 1 and not keep.is_integer():
@@ -298,12 +436,17 @@ def _name(chosen):
 
 
 def _distil(chosen):
+    from random import Random
+
     from . import compress, loading
     from .hooks import check_count
+    from .processes import processes
 
-    root, wanted = Path(chosen.pictures), chosen.limit
-    if wanted is not None:
-        check_count("--limit", wanted)
+    root, wanted, mine = Path(chosen.pictures), chosen.limit, processes()
+    counts = {"limit": 1, "held_out": 0, "epochs": 1, "batch": 1, "warmup": 0}
+    for name, least in counts.items():
+        if getattr(chosen, name) is not None:
+            check_count(f"--{name.replace('_', '-')}", getattr(chosen, name), least)
     candidates = sorted(
         path
         for path in root.rglob("*")
@@ -311,7 +454,7 @@ def _distil(chosen):
     )
     if not candidates:
         raise FileNotFoundError(f"'{root}' holds no pictures ({', '.join(PICTURES)}).")
-    vlm = loading.load(chosen.model, dtype=chosen.dtype)
+    vlm = loading.load(chosen.model, device=mine.device or "auto", dtype=chosen.dtype)
     paths, skipped = [], 0
     for path in candidates:
         if len(paths) == wanted:
@@ -324,14 +467,53 @@ def _distil(chosen):
         # one bad file among thousands is no reason to learn from none
         except (ValueError, OSError) as error:
             skipped += 1
-            print(f"skipped: {error}", file=sys.stderr)
+            if mine.rank == 0:
+                print(f"skipped: {error}", file=sys.stderr)
     if not paths:
         raise ValueError(
             f"None of the {skipped} pictures in '{root}' can be read; the reasons stand above."
         )
-    compress.distil(vlm, paths, folder=chosen.out)
-    left = f" ({skipped} that could not be read were skipped)" if skipped else ""
-    print(f"decoder, taught by {len(paths)} pictures{left}: {chosen.out}")
+    n_out = min(1000, len(paths) // 10) if chosen.held_out is None else chosen.held_out
+    if n_out >= len(paths):
+        raise ValueError(
+            f"--held-out {n_out} leaves none of the {len(paths)} pictures in '{root}' to learn "
+            "from: take fewer."
+        )
+    out = set(Random(f"held out/{chosen.seed}").sample(range(len(paths)), n_out))
+    held_out = [path for n, path in enumerate(paths) if n in out]
+    paths = [path for n, path in enumerate(paths) if n not in out]
+    steps = chosen.epochs * -(-len(paths) // chosen.batch)
+    decoder = compress.distil(
+        vlm, paths, chosen.alpha, chosen.temperature, chosen.lr, chosen.epochs, chosen.batch,
+        seed=chosen.seed, folder=chosen.out,
+        warmup=min(1000, steps // 10) if chosen.warmup is None else chosen.warmup,
+        held_out=held_out, measure_every=chosen.measure_every, patience=chosen.patience,
+        save_every=60 * chosen.save_every,
+    )  # fmt: skip
+    if mine.rank == 0:
+        left = f" ({skipped} that could not be read were skipped)" if skipped else ""
+        print(f"decoder, taught by {len(paths)} pictures{left}: {chosen.out}")
+        if held_out and decoder.history is not None:
+            measured = decoder.history["agreement"].dropna()
+            share = measured.max() if chosen.patience else measured.iloc[-1]
+            print(f"agreement with the LM on {len(held_out)} held-out pictures: {share:.3f}")
+
+
+def _finetune(chosen):
+    from . import tuning
+    from .processes import processes
+
+    scale, first = _scale(chosen), processes().rank == 0
+    if first:
+        print(tuning.estimate(chosen.model, chosen.lora))
+    tuning.finetune(
+        chosen.model, chosen.data, chosen.out, scale=scale, lora=chosen.lora, limit=chosen.limit,
+        seed=chosen.seed, lr=chosen.lr, epochs=chosen.epochs, batch=chosen.batch,
+        at_once=chosen.at_once, warmup=chosen.warmup, max_pixels=chosen.max_pixels,
+        save_every=chosen.save_every,
+    )  # fmt: skip
+    if first:
+        print(f"fine-tuned: {chosen.out}")
 
 
 def _hidden(path):

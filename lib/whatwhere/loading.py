@@ -367,22 +367,34 @@ def _device(device):
     return chosen
 
 
+def stored_dtype(config: dict) -> torch.dtype | None:
+    """The type of number that a config says its weights are kept in; None where it says nothing.
+
+    Raises:
+        ValueError: where it names something else.
+    """
+    listed = [
+        part.get(key) for part in checkpoints.parts(config) for key in ("dtype", "torch_dtype")
+    ]
+    named = next((entry for entry in listed if entry not in (None, "auto")), None)
+    if named is None:
+        return None
+    stored = getattr(torch, str(named).removeprefix("torch."), None)
+    if not isinstance(stored, torch.dtype) or not stored.is_floating_point:
+        raise ValueError(
+            f"The config.json names the dtype {named!r}, which is none; give one, such as "
+            "dtype='float32'."
+        )
+    return stored
+
+
 def _dtype(dtype, device, config):
     if dtype == "auto":
         if device.type == "cpu":  # half precision is many times slower there
             return torch.float32
-        listed = [
-            part.get(key) for part in checkpoints.parts(config) for key in ("dtype", "torch_dtype")
-        ]
-        named = next((entry for entry in listed if entry not in (None, "auto")), None)
-        if named is None:
+        stored = stored_dtype(config)
+        if stored is None:
             return "auto"  # that of the weights
-        stored = getattr(torch, str(named).removeprefix("torch."), None)
-        if not isinstance(stored, torch.dtype) or not stored.is_floating_point:
-            raise ValueError(
-                f"The config.json names the dtype {named!r}, which is none; give one, such as "
-                "dtype='float32'."
-            )
         return torch.float16 if stored == torch.bfloat16 and not _has_bfloat16(device) else stored
     if dtype == FOUR_BIT:
         return FOUR_BIT

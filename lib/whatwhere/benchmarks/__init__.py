@@ -24,12 +24,12 @@ from .. import compress as _compress
 from .. import hub, loading, rope
 from ..hooks import check_count
 from ..models import VLM
+from ..processes import Processes, processes
 from . import conditions, fingerprint, identity, paper, prompts, records, running, scores, tabletop
 from .files import Folder, check_pictures
 from .item import Item, blinded, digest, sample
 from .record import BENCHMARKS, Benchmark, Paper, known, register
 from .results import Result, compare, gain, load
-from .running import Processes, processes
 from .scores import Score
 
 __all__ = [

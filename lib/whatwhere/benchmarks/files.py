@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 
 class Folder:
-    """A folder of a benchmark's files, with a sentence for whatever is wrong with them."""
+    """A folder of a benchmark's files, with a sentence for whatever is wrong with them.
 
-    def __init__(self, path: str | Path, benchmark: str):
-        self.path, self.benchmark = Path(path), benchmark
+    at_hub: could they be fetched from the hub instead?
+    """
+
+    def __init__(self, path: str | Path, benchmark: str, at_hub: bool = True):
+        self.path, self.benchmark, self.at_hub = Path(path), benchmark, at_hub
         try:
             self.path = self.path.expanduser()
             exists = self.path.is_dir()
@@ -45,9 +48,10 @@ class Folder:
                 "the folder of one."
             )
         if not paths:
+            instead = ", or none, and it is fetched from the hub" if self.at_hub else ""
             raise FileNotFoundError(
                 f"'{self.path}' holds no {pattern}, which {self.benchmark} needs; give the folder "
-                "that holds it in its original layout, or none, and it is fetched from the hub."
+                f"that holds it in its original layout{instead}."
             )
         return paths[0]
 

@@ -184,22 +184,39 @@ def pope(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item
     return items
 
 
-def gqa(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]:
-    """GQA, test-dev balanced: one right answer, a word or two."""
-    questions = folder.find("testdev_balanced_instructions/*.parquet")
+def gqa(
+    folder: Folder,
+    seed: int | None,
+    ask: Callable[..., str],
+    *,
+    stem: str = "testdev_balanced",
+    wanted: Callable[[str, str], bool] = lambda question, answer: True,
+) -> list[Item]:
+    """GQA: one right answer, a word or two.
+
+    Args:
+        stem: what the files of a split are called.
+        wanted: of a question and its answer: is it one of those that are asked for?
+    """
+    questions = folder.find(f"{stem}_instructions/*.parquet")
     if questions:
-        images = folder.parquet(folder.find("testdev_balanced_images/*.parquet"), ["id", "image"])
+        images = folder.parquet(folder.find(f"{stem}_images/*.parquet"), ["id", "image"])
         pictures = {str(row["id"]): from_column(row["image"], at) for at, row in images}
         rows = folder.parquet(questions, ["id", "imageId", "question", "answer"])
         rows = [(at, field(row, "id", (str, int), at), row) for at, row in rows]
     else:
         pictures = None
         rows = [
-            (f"question {n} of testdev_balanced_questions.json", n, row)
-            for n, row in folder.json("testdev_balanced_questions.json", dict).items()
+            (f"question {n} of {stem}_questions.json", n, row)
+            for n, row in folder.json(f"{stem}_questions.json", dict).items()
         ]
     items = []
     for at, number, row in rows:
+        question, gold = (
+            _text(field(row, column, str, at), column, at) for column in ("question", "answer")
+        )
+        if not wanted(question, gold):
+            continue
         name = str(field(row, "imageId", (str, int), at))
         if pictures is None:
             image = folder.picture(f"images/{name}.jpg", f"{name}.jpg")
@@ -210,9 +227,6 @@ def gqa(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]
                 f"{at}: the picture '{name}' is not among those of the hub's files; fetch them "
                 "again."
             )
-        question, gold = (
-            _text(field(row, column, str, at), column, at) for column in ("question", "answer")
-        )
         items.append(Item(str(number), image, ask(question), "word", gold, group=name))
     return items
 

@@ -17,13 +17,14 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
 
 from .. import compress, images
 from ..files import parsed, read_json, write
+from ..processes import Processes
 from . import conditions, identity
 from .item import Item, is_row
 
@@ -47,26 +48,6 @@ WAYS = {name: each.default for name, each in signature(compress.compressed).para
 FULL = (
     "out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED",
 )  # fmt: skip
-
-
-class Processes(NamedTuple):
-    """Which of how many processes this is, and the device that is its own (None: any)."""
-
-    rank: int
-    count: int
-    device: str | None
-
-
-def processes() -> Processes:
-    """What `accelerate launch` or torchrun made of this process, by the variables that they set;
-    one of one without them.
-
-    The processes need not speak to each other: each writes its own file, and all look into the
-    folder.
-    """
-    count, local_rank = int(os.environ.get("WORLD_SIZE", 1)), os.environ.get("LOCAL_RANK", 0)
-    device = f"cuda:{local_rank}" if count > 1 and torch.cuda.is_available() else None
-    return Processes(int(os.environ.get("RANK", 0)), count, device)
 
 
 def gathered(folder: str | Path, asked: Sequence[Item]) -> list[dict[str, Any]]:

@@ -17,7 +17,8 @@ from lmms_eval.models.registry_v2 import ModelManifest  # pyright: ignore[report
 
 from .. import benchmarks, compress, loading, rope
 from ..benchmarks import conditions
-from ..benchmarks.running import Processes, Runner
+from ..benchmarks.running import Runner
+from ..processes import Processes
 
 MANIFEST = ModelManifest(model_id="whatwhere", simple_class_path="whatwhere.lmms.WhatWhere")
 ALONE = Processes(0, 1, None)
