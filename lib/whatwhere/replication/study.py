@@ -41,6 +41,8 @@ DATA = {
             "pope",
         )
     },
+    "tuned": "a checkpoint of this model that `whatwhere finetune` wrote",
+    "tuned-scaled": "the same, fine-tuned with RoPE scaling",
 }
 PICTURES, SETS = 300, 102  # by default: of a sample of photographs; What's Up B has 102 sets
 CHUNK = 16  # pictures in one part, each control picture among them

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from .. import benchmarks, rope
+from .. import benchmarks, loading, rope
 from ..benchmarks import Result, gain, paper
 from ..benchmarks.scores import Score
 from .experiment import Cost, Finding, Scope, register, verdict
@@ -235,6 +236,48 @@ def _table2(study: Study) -> list[Finding]:
             " ".join(filter(None, map(_beside, (before, after)))),
         ))  # fmt: skip
     return findings
+
+
+@register(
+    name="tuned", title="RoPE scaling with fine-tuning", where="Table 2",
+    claims=("where.scaling.sft",), needs=("whatsup-b", "tuned", "tuned-scaled"),
+    rule="On What's Up B, after fine-tuning on the same questions with RoPE scaling and without: "
+    "the accuracy with it less that without it. Reproduced if the interval lies above zero and the "
+    "control's, the same on blind questions, does not; else not reproduced; undecided where fewer "
+    "than 95% of the answers can be read or the accuracy is not above guessing.",
+    cost=lambda scope: _asked(scope, ("whatsup-b",), 4), lacks=_no_rope,
+)  # fmt: skip
+def _tuned(study: Study) -> list[Finding]:
+    results = {}
+    for name in ("tuned", "tuned-scaled"):
+        folder = study.source(name)
+        if folder is None:
+            raise FileNotFoundError(
+                f"A fine-tuned checkpoint is needed, in a folder '{name}' of the data: whatwhere "
+                f"finetune MODEL --data GQA --out {name}, and the other with --scale 99 8."
+            )
+        vlm = loading.load(folder, device=str(study.vlm.device))
+        if vlm.family != study.vlm.family:
+            raise ValueError(
+                f"'{folder}' is of the family {vlm.family}, and this study of {study.vlm.family}."
+            )
+        own = replace(study, vlm=vlm, folder=study.folder / name)
+        for blind in (False, True):
+            results[name, blind] = own.bench("whatsup-b", **({"blind": True} if blind else {}))
+    before, after = (results[name, False] for name in ("tuned", "tuned-scaled"))
+    ours, blind = (
+        gain(results["tuned", blind], results["tuned-scaled", blind]) for blind in (False, True)
+    )
+    settled = _gained(before, after, blind, None)
+    if settled == "undecided" and min(1 - r.unparsed for r in (before, after)) >= 0.95:
+        settled = "not reproduced" if before.scores["accuracy"].low > 0.25 else "undecided"
+    return [
+        Finding(
+            "where.scaling.sft", _points(ours), _points(blind), "points of What's Up B gained",
+            "the same, blind", len(before.rows), settled,
+            f"Fine-tuned: {100 * before.accuracy:.2f}; with scaling: {100 * after.accuracy:.2f}.",
+        )
+    ]  # fmt: skip
 
 
 @register(

@@ -295,7 +295,7 @@ def _plain(compute):
     }
 
 
-def _over(table: pd.DataFrame, value: str, per: str | None = None) -> tuple[float, float, float]:
+def _over(table: Any, value: str, per: str | None = None) -> tuple[float, float, float]:
     row = relations.over_sets(table.assign(all=0), "all", value, per).iloc[0]
     return float(row["value"]), float(row["low"]), float(row["high"])
 
