@@ -18,6 +18,7 @@ from whatwhere.book import ledger, rehearsal
 from whatwhere.photographs import Photograph, Thing, words
 from whatwhere.replication import EXPERIMENTS, Study, stand_in
 from whatwhere.replication.experiment import verdict
+from whatwhere.replication.tables import able
 
 N = 9
 CLAIMS = Path(__file__).parents[1] / "data" / "claims"
@@ -105,6 +106,15 @@ def test_a_claim_is_found_by_experiment_by_id_and_by_the_beginning_of_its_id():
 def test_verdicts():
     assert [verdict(*pair) for pair in ((True, True), (False, True), (False, False))] == [
         "reproduced", "partly", "not reproduced"]  # fmt: skip
+
+
+def test_of_a_model_that_cannot_do_the_task_nothing_is_settled(tmp_path, data, llava):
+    """No organism was taught to answer captions by letter: a difference of 0 to 0 is no finding."""
+    rows = replication.run(llava, tmp_path, claims=["depths", "order"], data=data, progress=False)
+    assert [row["verdict"] for row in rows] == ["undecided"] * 2
+    study = Study(llava, tmp_path, data, progress=False)
+    assert not able(study.bench("whatsup-b"))
+    assert able(ww.benchmarks.run(llava, "tabletop-b", limit=40, progress=False))
 
 
 def test_random_weights_are_a_rehearsal_without_verdicts(tmp_path, data):

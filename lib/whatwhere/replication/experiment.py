@@ -146,6 +146,9 @@ def chosen(names: Iterable[str] | None = None) -> list[Experiment]:
     return [record for key, record in EXPERIMENTS.items() if key in picked]
 
 
-def verdict(good: bool, fair: bool = False) -> Verdict:
-    """ "reproduced" if good, else "partly" if fair, else "not reproduced"."""
+def verdict(good: bool, fair: bool = False, able: bool = True) -> Verdict:
+    """ "reproduced" if good, else "partly" if fair, else "not reproduced"; "undecided" of a model
+    that is not able to do what is asked."""
+    if not able:
+        return "undecided"
     return "reproduced" if good else "partly" if fair else "not reproduced"

@@ -15,6 +15,11 @@ from .experiment import Cost, Finding, Scope, register, verdict
 from .study import Study
 from .what import needed
 
+UNABLE = (
+    " Nothing is settled (undecided) where the model, as it is, cannot do the task: where fewer "
+    "than 95% of its answers can be read, or its accuracy is not above guessing (one of the "
+    "options; a half for yes and no; a twentieth for a word)."
+)
 METHODS = ("rle", "rle-drop", "rle-drop-both")  # the paper's 1, 2 and 3
 GENERAL = ("gqa", "pope", "textvqa", "mmbench")  # Table 1's columns
 SPATIAL = ("whatsup-a", "whatsup-b", "coco-spatial", "gqa-spatial")  # Table 2's
@@ -87,7 +92,7 @@ def _table(study: Study, name: str, results: dict[str, dict[str, Result]]) -> No
     "what.compress.beats_random: reproduced if method 1 beats random on GQA by more than the "
     "interval; else not. what.compress.positions: reproduced if kept positions beat "
     "renumbered ones on GQA by more than the interval; else not. The control of the two: the "
-    "same difference with the two answer sheets swapped at random, group by group.",
+    "same difference with the two answer sheets swapped at random, group by group." + UNABLE,
     cost=lambda scope: _asked(scope, GENERAL, 5),
 )  # fmt: skip
 def _table1(study: Study) -> list[Finding]:
@@ -110,6 +115,7 @@ def _table1(study: Study) -> list[Finding]:
         (way, name): _points(gain(rows["all tokens"][name], rows[way][name]))
         for way in (*METHODS, "random") for name in GENERAL
     }  # fmt: skip
+    can = {name: able(result) for name, result in rows["all tokens"].items()}
     n, findings = {name: len(rows["rle"][name].rows) for name in GENERAL}, []
     claims = dict(zip(("what.real.gqa", "what.real.pope", "what.real.reading", "what.real.mmbench"),
                       GENERAL))  # fmt: skip
@@ -121,8 +127,8 @@ def _table1(study: Study) -> list[Finding]:
         findings.append(Finding(
             claim, ours, control, f"points of {name} by method 1, {removed:.1%} removed",
             "as many tokens dropped at random", n[name],
-            "reproduced" if holds and ours[2] >= control[1] else
-            "not reproduced" if away else "undecided",
+            "undecided" if not can[name] else "reproduced" if holds and ours[2] >= control[1]
+            else "not reproduced" if away else "undecided",
             " ".join(_beside(rows[way][name]) for way in ("all tokens", "rle")),
         ))  # fmt: skip
     rle, random = loss["rle", "gqa"], loss["random", "gqa"]
@@ -130,7 +136,9 @@ def _table1(study: Study) -> list[Finding]:
         "what.compress.rle", (removed, removed, removed),
         (1 - keep, 1 - keep, 1 - keep),
         "of visual tokens removed by method 1", "dropped at random", n["gqa"],
-        verdict(removed >= 0.25 and rle[1] >= -1, removed >= 0.25 and rle[1] > random[2]),
+        verdict(
+            removed >= 0.25 and rle[1] >= -1, removed >= 0.25 and rle[1] > random[2], can["gqa"]
+        ),
         f"On GQA it gains {rle[0]:.2f} points ({rle[1]:.2f} to {rle[2]:.2f}), random "
         f"{random[0]:.2f}.",
     ))  # fmt: skip
@@ -146,7 +154,7 @@ def _table1(study: Study) -> list[Finding]:
         findings.append(Finding(
             claim, reading, there, f"points of TextVQA that {better} is above {worse}",
             "the same difference on POPE", n["textvqa"],
-            verdict(enough and reading[1] > 0, claim.endswith("top1") and enough),
+            verdict(enough and reading[1] > 0, claim.endswith("top1") and enough, can["textvqa"]),
             f"{worse} removes {gone:.1%}.",
         ))  # fmt: skip
     renumbered = study.bench("gqa", compress="rle", positions="renumbered")
@@ -158,7 +166,7 @@ def _table1(study: Study) -> list[Finding]:
         findings.append(Finding(
             claim, better, _points(_null(before, rows["rle"]["gqa"], study.seed)),
             f"points of GQA that method 1 is above {than}", SWAPPED, n["gqa"],
-            verdict(better[1] > 0),
+            verdict(better[1] > 0, able=can["gqa"]),
         ))  # fmt: skip
     return findings
 
@@ -184,11 +192,21 @@ def _no_rope(vlm) -> str:
     return ""
 
 
+def able(*results: Result) -> bool:
+    """Can the model do what it is asked? Of a model that cannot, nothing is learnt."""
+    for result in results:
+        options = [len(options) for options in result.rows["options"]]
+        kinds = set(result.rows["kind"])
+        by_luck = 0.5 if kinds == {"yes/no"} else 1 / np.mean(options) if all(options) else 0.05
+        if result.unparsed > 0.05 or not result.scores["accuracy"].low > by_luck:
+            return False
+    return True
+
+
 def _gained(before: Result, after: Result, blind: Score, theirs: float | None):
     """The verdict of chapter 12 on a gain: its control is blind."""
-    ours, readable = gain(before, after), min(1 - before.unparsed, 1 - after.unparsed) >= 0.95
-    guessing = 0.25 if before.settings["benchmark"].startswith("whatsup") else 0.5
-    if not readable or before.scores["accuracy"].low <= guessing:
+    ours = gain(before, after)
+    if not able(before) or after.unparsed > 0.05:
         return "undecided"
     if ours.low > 0 and not blind.low > 0:
         return "reproduced"
@@ -204,8 +222,7 @@ BLIND_RULE = (
     "The gain is the accuracy with α = 99, p = 8 less that without, on the same questions; the "
     "control is blind: each question beside the picture of another group. Reproduced if the "
     "gain's interval lies above zero and the control's does not; not reproduced if the control's "
-    "lies above zero, or the gain's does not and lies below the paper's; else undecided, and so "
-    "where fewer than 95% of the answers can be read or the accuracy is not above guessing."
+    "lies above zero, or the gain's does not and lies below the paper's; else undecided." + UNABLE
 )
 
 
@@ -243,8 +260,7 @@ def _table2(study: Study) -> list[Finding]:
     claims=("where.scaling.sft",), needs=("whatsup-b", "tuned", "tuned-scaled"),
     rule="On What's Up B, after fine-tuning on the same questions with RoPE scaling and without: "
     "the accuracy with it less that without it. Reproduced if the interval lies above zero and the "
-    "control's, the same on blind questions, does not; else not reproduced; undecided where fewer "
-    "than 95% of the answers can be read or the accuracy is not above guessing.",
+    "control's, the same on blind questions, does not; else not reproduced." + UNABLE,
     cost=lambda scope: _asked(scope, ("whatsup-b",), 4), lacks=_no_rope,
 )  # fmt: skip
 def _tuned(study: Study) -> list[Finding]:
@@ -265,15 +281,13 @@ def _tuned(study: Study) -> list[Finding]:
         for blind in (False, True):
             results[name, blind] = own.bench("whatsup-b", **({"blind": True} if blind else {}))
     before, after = (results[name, False] for name in ("tuned", "tuned-scaled"))
-    ours, blind = (
+    ours, unseen = (
         gain(results["tuned", blind], results["tuned-scaled", blind]) for blind in (False, True)
     )
-    settled = _gained(before, after, blind, None)
-    if settled == "undecided" and min(1 - r.unparsed for r in (before, after)) >= 0.95:
-        settled = "not reproduced" if before.scores["accuracy"].low > 0.25 else "undecided"
+    settled = verdict(ours.low > 0 and not unseen.low > 0, able=able(before, after))
     return [
         Finding(
-            "where.scaling.sft", _points(ours), _points(blind), "points of What's Up B gained",
+            "where.scaling.sft", _points(ours), _points(unseen), "points of What's Up B gained",
             "the same, blind", len(before.rows), settled,
             f"Fine-tuned: {100 * before.accuracy:.2f}; with scaling: {100 * after.accuracy:.2f}.",
         )
@@ -286,13 +300,14 @@ def _tuned(study: Study) -> list[Finding]:
     rule="As in chapter 11: the mean over GQA, POPE, TextVQA and MMBench of the accuracy with "
     "α = 99, p = 8 less that without. Reproduced if it loses at most one point, interval "
     "included, and the control (α = 29, p = 2) loses more, the two intervals apart; partly if the "
-    "loss itself is at most one point; else not.",
+    "loss itself is at most one point; else not." + UNABLE,
     cost=lambda scope: _asked(scope, GENERAL, 3), lacks=_no_rope,
 )  # fmt: skip
 def _general(study: Study) -> list[Finding]:
-    changes = {}
+    changes, can = {}, True
     for name in GENERAL:
         before = study.bench(name)
+        can = can and able(before)
         for scale in (SCALE, STRONG):
             changes[name, scale] = gain(before, study.bench(name, scale=scale))
     (ours, control), n = (_mean([changes[name, scale] for name in GENERAL])
@@ -301,7 +316,7 @@ def _general(study: Study) -> list[Finding]:
     return [
         Finding(
             "where.scaling.general", ours, control, "points, mean of four benchmarks",
-            "α = 29, p = 2", n, verdict(ours[1] >= -1 and control[2] < ours[1], ours[0] >= -1),
+            "α = 29, p = 2", n, verdict(ours[1] >= -1 and control[2] < ours[1], ours[0] >= -1, can),
         )
     ]  # fmt: skip
 

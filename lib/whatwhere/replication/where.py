@@ -15,7 +15,7 @@ from ..models import VLM
 from ..photographs import PhotographSet
 from .experiment import Cost, Finding, register, verdict
 from .study import PICTURES, SETS, Study
-from .tables import _asked, _no_rope, _points
+from .tables import UNABLE, _asked, _no_rope, _points, able
 from .what import OTHERS, _counted, _joined, _left_out, _share
 
 SOME = 40  # sets, in what looks at every head of every block
@@ -121,12 +121,12 @@ def _deleted(study: Study) -> list[Finding]:
     claims=("what.answers.depth",), needs=("whatsup-b",),
     rule="Accuracy on What's Up B with the whole ViT less that with half of it. Reproduced if its "
     "interval lies above zero and the control's, the same on blind questions (each beside another "
-    "set's picture), does not; partly if both do; else not.",
+    "set's picture), does not; partly if both do; else not." + UNABLE,
     cost=lambda scope: _asked(scope, ("whatsup-b",), 4),
 )  # fmt: skip
 def _depths(study: Study) -> list[Finding]:
     vlm = study.vlm
-    half, lost = vlm.last_depth // 2, {}
+    half, lost, can = vlm.last_depth // 2, {}, able(study.bench("whatsup-b"))
     for blind in (False, True):
         how = {"blind": True} if blind else {}
         whole = study.bench("whatsup-b", **how)
@@ -136,7 +136,7 @@ def _depths(study: Study) -> list[Finding]:
         Finding(
             "what.answers.depth", lost[False], lost[True],
             f"points of What's Up B that ViT depths {half + 1} to {vlm.last_depth} are worth",
-            "the same, blind", study.size(408), verdict(above and not control_above, above),
+            "the same, blind", study.size(408), verdict(above and not control_above, above, can),
         )
     ]  # fmt: skip
 
@@ -148,7 +148,7 @@ def _depths(study: Study) -> list[Finding]:
     "keeps its position where the LM has positions of its own for it), and, as the control that "
     "must cost something, less that with the ViT's positions deleted. Reproduced if deleting "
     "costs more than its interval and more than shuffling, the two intervals apart; partly if "
-    "deleting costs more than its interval; else not.",
+    "deleting costs more than its interval; else not." + UNABLE,
     cost=lambda scope: _asked(scope, ("whatsup-b",), 4), lacks=_no_positions,
 )  # fmt: skip
 def _order(study: Study) -> list[Finding]:
@@ -162,7 +162,7 @@ def _order(study: Study) -> list[Finding]:
             "where.order.shuffled", shuffled, deleted,
             "points of What's Up B that the order of visual tokens is worth",
             "what the ViT's positions are worth", len(whole.rows),
-            verdict(deleted[1] > max(0, shuffled[2]), deleted[1] > 0),
+            verdict(deleted[1] > max(0, shuffled[2]), deleted[1] > 0, able(whole)),
             f"The LM's positions of visual tokens: {moved[0]:.2f} points ({moved[1]:.2f} to "
             f"{moved[2]:.2f}).",
         )
