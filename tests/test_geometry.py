@@ -213,7 +213,7 @@ def test_of_large_pictures_few_states_are_held_at_once(as_published, monkeypatch
     pictures = [scene.image for scene in world.scenes("test", 5)]
     together = [seen["LM 2"] for seen in geometry.states(as_published, pictures)]
     monkeypatch.setattr(geometry, "NUMBERS", 1)
-    assert geometry._at_once(as_published, pictures[0]) == 1
+    assert geometry.at_once(as_published, pictures[0]) == 1
     alone = [seen["LM 2"] for seen in geometry.states(as_published, pictures)]
     assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(together, alone, strict=True))
 

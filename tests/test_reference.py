@@ -27,6 +27,7 @@ ROOMS = (
     "compress",
     "families",
     "photographs",
+    "relations",
     "rope",
     "world",
 )  # whose `__init__` says what is public

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
         models,
         photographs,
         places,
+        relations,
         rope,
         scenes,
         stages,
@@ -43,8 +44,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "answers", "attention", "benchmarks", "book", "compress", "families", "geometry", "hub",
-    "images", "intervene", "lens", "load", "loading", "models", "photographs", "places", "rope",
-    "scenes", "stages", "stats", "world",
+    "images", "intervene", "lens", "load", "loading", "models", "photographs", "places",
+    "relations", "rope", "scenes", "stages", "stats", "world",
 ]  # fmt: skip
 
 

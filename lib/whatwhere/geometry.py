@@ -111,6 +111,14 @@ def _seen(vlm, scenes, place):
         yield scene, grids(vlm, image)[place.startswith("LM")], vlm.viewed(image)
 
 
+def bare(vlm: VLM, scenes: Iterable[Scene], place: str) -> list[np.ndarray]:
+    """For each scene a mask of all patches of no thing at all; padding is no ground either."""
+    return [
+        ~masks(scene, grid, 0.01, view).any(0) & (cover(scene, grid, view).sum(0) > 0.5)
+        for scene, grid, view in _seen(vlm, checked(scenes), place)
+    ]
+
+
 def ground(vlm: VLM, scenes: Iterable[Scene], thing: int, place: str) -> list[np.ndarray]:
     """For each scene a mask of as many patches as `patches` gives the thing, but of no thing at
     all: a control.
@@ -119,12 +127,7 @@ def ground(vlm: VLM, scenes: Iterable[Scene], thing: int, place: str) -> list[np
         ValueError: for a scene that has not so many.
     """
     scenes = checked(scenes)
-    masks_of_thing = patches(vlm, scenes, thing, place)
-    free_patches = [
-        # and padding is no ground
-        ~masks(scene, grid, 0.01, view).any(0) & (cover(scene, grid, view).sum(0) > 0.5)
-        for scene, grid, view in _seen(vlm, scenes, place)
-    ]
+    masks_of_thing, free_patches = patches(vlm, scenes, thing, place), bare(vlm, scenes, place)
     for scene, free, mask in zip(scenes, free_patches, masks_of_thing):
         if free.sum() < mask.sum():
             raise ValueError(
@@ -136,6 +139,21 @@ def ground(vlm: VLM, scenes: Iterable[Scene], thing: int, place: str) -> list[np
         free & (free.cumsum().reshape(free.shape) <= mask.sum())
         for free, mask in zip(free_patches, masks_of_thing)
     ]
+
+
+def at(vlm: VLM, place: str) -> dict[str, int]:
+    """A place as `intervene` takes it: "LM 0" is {"layer": 0}, "ViT 4" {"depth": 4}.
+
+    Raises:
+        ValueError: for a place that this model does not have.
+    """
+    if place not in hook_points(vlm):
+        raise ValueError(
+            f"{vlm.name} has the places 'ViT 0' to 'ViT {vlm.last_depth}' and 'LM 0' to "
+            f"'LM {vlm.n_layers}'; got {place!r}."
+        )
+    tower, number = place.split()
+    return {"layer" if tower == "LM" else "depth": int(number)}
 
 
 def hook_points(vlm: VLM) -> list[str]:
@@ -154,9 +172,9 @@ def states(vlm: VLM, images: Several) -> Iterator[dict[str, np.ndarray]]:
     No question is asked: in the LM, visual tokens do not see what follows them.
     """
     merge = vlm.adapter.merge
-    at_once = min((_at_once(vlm, image) for image in images), default=1)
-    for start in tqdm(range(0, len(images), at_once), desc=f"{vlm.name}, states", leave=False):
-        batch = images[start : start + at_once]
+    n_at_once = min((at_once(vlm, image) for image in images), default=1)
+    for start in tqdm(range(0, len(images), n_at_once), desc=f"{vlm.name}, states", leave=False):
+        batch = images[start : start + n_at_once]
         inputs = vlm.prepare(batch, [""] * len(batch))
         embeddings, vit_states = vlm.embed_with_states(inputs)
         hidden = vlm.lm_hidden(
@@ -179,7 +197,7 @@ def states(vlm: VLM, images: Several) -> Iterator[dict[str, np.ndarray]]:
             )
 
 
-def _at_once(vlm, image):
+def at_once(vlm: VLM, image: ImageLike) -> int:
     """How many such images' states at all places are held at once: of large ones few."""
     (rows, columns), config = vlm.patch_grid(image), vlm.model.config.vision_config
     width = getattr(config, "embed_dim", config.hidden_size)
@@ -236,7 +254,16 @@ def axis_attention(rotary: Rotary, heads: Heads, queries: Any, keys: Any) -> np.
     """
     by_block = []
     for q, k in zip(heads.q[:, :, queries], heads.k[:, :, keys]):
-        parts = rotary.logits_by_axis(q.float(), k.float(), heads.at[queries], heads.at[keys])
+        q, k = rotary.turned(q.float(), heads.at[queries]), rotary.turned(k.float(), heads.at[keys])
+        parts = (
+            torch.stack(
+                [
+                    (q[..., rotary.axis == axis] @ k[..., rotary.axis == axis].mH).real
+                    for axis in range(int(rotary.axis.max()) + 1)
+                ]
+            )
+            / rotary.head_size**0.5
+        )
         by_block.append((parts - parts.mean(-1, keepdim=True)).abs().mean((-1, -2)).T)
     return torch.stack(by_block).numpy()
 

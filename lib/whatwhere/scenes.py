@@ -79,6 +79,10 @@ class Scene(Protocol):
         ...
 
 
+OPPOSITE = {
+    "left": "right", "right": "left", "on": "under", "under": "on", "behind": "front",
+    "front": "behind",
+}  # fmt: skip
 USED = ("id", "image", "things", "cover")  # by every statistic; a relation only by some
 
 

@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..scenes import cover_of
+from ..scenes import OPPOSITE, cover_of
 
 if TYPE_CHECKING:
     from ..types import ImageLike
-
-OPPOSITE = {
-    "left": "right", "right": "left", "on": "under", "under": "on", "behind": "front",
-    "front": "behind",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

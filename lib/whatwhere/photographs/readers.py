@@ -15,8 +15,9 @@ import numpy as np
 from .. import benchmarks
 from ..benchmarks.files import Folder, field
 from ..images import read as read_image
+from ..scenes import OPPOSITE
 from .fetching import fetched, kept
-from .photograph import OPPOSITE, Photograph, Thing
+from .photograph import Photograph, Thing
 
 # those of a clone, or else those in the package
 SHIPPED = (Path(__file__).parents[3] / "data" / "photographs", Path(__file__).parent / "shipped")

@@ -170,6 +170,20 @@ class Rotary:
 
         return terms()(q1, q2, k1, k2, steps[..., self.axis].to(q), self.theta.to(q))
 
+    def turned(self, states: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """(…, n, pairs) complex: queries or keys (…, n, head size) turned to positions (n, axes).
+
+        The real part of one times the conjugate of another is what a pair gives to their logit, so
+        that sums and means over tokens can be taken before the product.
+        """
+        if states.shape[-1] != self.head_size:
+            raise ValueError(
+                f"The states have {states.shape[-1]} dimensions; this head has {self.head_size}."
+            )
+        first, second = states.chunk(2, -1)
+        angle = (at[:, self.axis].double() * self.theta).to(states)
+        return torch.complex(first, second) * torch.polar(torch.ones_like(angle), angle)
+
     def logits(
         self, q: torch.Tensor, k: torch.Tensor, at_q: torch.Tensor, at_k: torch.Tensor | None = None
     ) -> torch.Tensor:
