@@ -110,6 +110,15 @@ def test_places_are_named_in_the_order_they_are_reached():
     )
 
 
+def test_a_place_is_where_intervene_looks_for_it(turning):
+    assert geometry.at(turning, "ViT 4") == {"depth": 4} and geometry.at(turning, "LM 0") == {
+        "layer": 0
+    }
+    for wrong in ("LM 5", "vit 1", "LM", 3, None):
+        with pytest.raises(ValueError, match="'ViT 0' to 'ViT 6' and 'LM 0' to 'LM 4'; got"):
+            geometry.at(turning, wrong)
+
+
 def hidden_and_small():
     """A mug behind a house that hides it, and an apple of some ten pixels."""
     house = Thing("house", "red", "plain", x=60, y=110, extent=56, order=9)

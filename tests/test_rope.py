@@ -334,6 +334,12 @@ def test_the_parts_of_the_axes_are_the_logit(axes):
     assert torch.allclose(parts.sum(0), by_pair.sum(-1)) and torch.allclose(
         parts.sum(0), rotary.logits(q, k, at_q, at_k)
     )
+    turned = (
+        rotary.turned(q, at_q)[..., :, None, :] * rotary.turned(k, at_k)[..., None, :, :].conj()
+    )
+    assert torch.allclose(turned.real / math.sqrt(12), by_pair)
+    with pytest.raises(ValueError, match="have 10 dimensions; this head has 12"):
+        rotary.turned(q[..., :10], at_q)
     assert torch.equal(rotary.logits_by_axis(q, q, at_q), rotary.logits_by_axis(q, q, at_q, at_q))
     for n, part in enumerate(parts):
         assert torch.allclose(part, by_pair[..., axis == n].sum(-1))

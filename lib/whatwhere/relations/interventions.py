@@ -55,6 +55,8 @@ def blended(
         opposite.
     """
     at = geometry.at(vlm, place)
+    if not len(weights):
+        raise ValueError("Name one weight at least, from 0 (untouched) to 1.")
     kept, left_out = usable(vlm, sets)
     rows = []
     for batch in _batches(vlm, kept, place, where):
@@ -271,7 +273,7 @@ def _question(wording, scene):
     words = {"satellite": satellite, "nucleus": nucleus, "a_satellite": f"{article} {satellite}"}
     try:
         question = wording.format(**words)
-    except (KeyError, IndexError, ValueError) as error:
+    except (AttributeError, LookupError, ValueError) as error:
         raise ValueError(
             f"A question has its words in braces, {', '.join(f'{{{word}}}' for word in words)}; "
             f"this one has others: {wording!r}."

@@ -45,12 +45,13 @@ def names(sets: Sequence[ControlledSet]) -> tuple[str, ...]:
                 f"All sets show the same relations: set 0 has {', '.join(first) or 'none'}, set "
                 f"{n} {', '.join(each.scenes) or 'none'}. Take sets of one kind at a time."
             )
+    if not first:
+        raise ValueError("These sets show no relations: their `scenes` are empty.")
     lone = [relation for relation in first if OPPOSITE.get(relation) not in first]
-    if lone or not first:
+    if lone:
         raise ValueError(
-            f"A set shows relations with their opposites, of {', '.join(OPPOSITE)}; "
-            f"{', '.join(map(repr, lone)) or 'these sets'} "
-            f"{'have' if len(lone) > 1 else 'has'} none."
+            f"A set shows relations and their opposites, of {', '.join(OPPOSITE)}; here there is "
+            f"no opposite of {', '.join(map(repr, lone))}."
         )
     return first
 
@@ -107,21 +108,32 @@ def over_sets(
     Returns:
         value, low, high and sets, by condition. Of one set there is no interval.
     """
-    by = [by] if isinstance(by, str) else by
+    conditions = [by] if isinstance(by, str) else list(by)
     columns = [value] if per is None else [value, per]
-    by_set: Any = table.groupby([*by, "set"], sort=False)[columns].mean().astype(float)
-    rows = {}
-    for condition, part in by_set.groupby(level=by if len(by) > 1 else by[0], sort=False):
-        means = list(part.to_numpy().T)
+    lacking = [name for name in ["set", *conditions, *columns] if name not in table.columns]
+    if lacking:
+        raise ValueError(
+            f"This table has no column {', '.join(map(repr, lacking))}; it has "
+            f"{', '.join(map(str, table.columns))}."
+        )
+    rows_of_sets: Any = table.groupby([*conditions, "set"], sort=False)
+    by_set = rows_of_sets[columns].mean().reset_index()
+    keys, rows = [], []
+    for key, part in by_set.groupby(conditions, sort=False):
+        of_sets = part[columns].to_numpy(float).T
         if per is None:
-            estimate = share(means[0])
+            estimate = share(of_sets[0])
         else:
-            estimate = interval(lambda a, b: a.mean() / b.mean(), *means)
+            estimate = interval(lambda a, b: a.mean() / b.mean(), *of_sets)
             if len(part) == 1:
                 estimate = (estimate[0], np.nan, np.nan)
-        rows[condition] = [*estimate, len(part)]
-    result = pd.DataFrame(rows, ["value", "low", "high", "sets"]).T.astype({"sets": int})
-    return result.rename_axis(by)
+        keys.append(key)
+        rows.append([*estimate, len(part)])
+    index: Any = pd.MultiIndex.from_tuples(keys, names=conditions)
+    if len(conditions) == 1:
+        index = index.get_level_values(0)
+    result = pd.DataFrame(rows, index, pd.Index(["value", "low", "high", "sets"]))
+    return result.astype({"sets": int})
 
 
 def table(rows: pd.DataFrame | list[pd.DataFrame], left_out: dict[int, str]) -> pd.DataFrame:
