@@ -28,7 +28,10 @@ ROOMS = (
     "families",
     "photographs",
     "relations",
+<<<<<<< HEAD
     "replication",
+=======
+>>>>>>> i25-where
     "rope",
     "world",
 )  # whose `__init__` says what is public

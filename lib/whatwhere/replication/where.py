@@ -21,6 +21,10 @@ from .what import OTHERS, _counted, _joined, _left_out, _share
 SOME = 40  # sets, in what looks at every head of every block
 FOUR = 4  # pictures in a set
 SHUFFLES = 200
+ASKED = (
+    "Where is the {satellite} relative to the {nucleus}? Answer with one word in lowercase: left, "
+    "right, behind or front."
+)
 
 
 # -- what the ViT is told of places
@@ -287,6 +291,19 @@ def _sets(study: Study, name: str, measure: Callable[..., pd.DataFrame], n: int 
     return pd.concat(tables, ignore_index=True), remark if left_out else ""
 
 
+def _asking(change: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """An intervention where the LM is given the picture (with a DeepStack, all of it), and in words
+    that a model answers with one of the four: an organism has its own."""
+
+    def measure(vlm, sets):
+        how = {"place": f"LM {len(vlm.adapter.extra_depths)}"}
+        if not vlm.about.get("organism"):
+            how["where"] = ASKED
+        return change(vlm, sets, **how)
+
+    return measure
+
+
 def _plain(compute):
     """Words as fixed strings: files without pickle hold no Python objects."""
     return lambda piece: {
@@ -397,7 +414,7 @@ def _axes(study: Study) -> list[Finding]:
     cost=lambda scope: Cost(vit=FOUR * scope.size(SETS), lm=5 * 5 * FOUR * scope.size(SETS)),
 )  # fmt: skip
 def _blend(study: Study) -> list[Finding]:
-    table, remark = _sets(study, "blend", relations.blended)
+    table, remark = _sets(study, "blend", _asking(relations.blended))
     table["is opposite"] = table["is opposite"].astype(float)
     right = _over(table[table.weight == 0], "is correct")
     full = table[table.weight == 1]
@@ -431,7 +448,7 @@ def _blend(study: Study) -> list[Finding]:
     cost=lambda scope: Cost(vit=FOUR * scope.size(SETS), lm=14 * FOUR * scope.size(SETS)),
 )  # fmt: skip
 def _erasure(study: Study) -> list[Finding]:
-    table, remark = _sets(study, "erasure", relations.erased)
+    table, remark = _sets(study, "erasure", _asking(relations.erased))
     table["is correct"] = table["is correct"].astype(float)
     left = {name: _over(rows, "is correct") for name, rows in table.groupby("condition")}
     right = left["untouched"]
