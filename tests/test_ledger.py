@@ -8,11 +8,7 @@ from whatwhere.book import ledger
 
 NOTEBOOK = "02_reading_patches_as_words"
 NUMBERS = {path.stem[3:]: int(path.stem[:2]) for path in chapters.NOTEBOOKS}
-<<<<<<< HEAD
 N = 41  # claims of the paper
-=======
-N = 37  # claims of the paper
->>>>>>> i25-where
 
 
 def arguments(**changes):

@@ -28,10 +28,7 @@ ROOMS = (
     "families",
     "photographs",
     "relations",
-<<<<<<< HEAD
     "replication",
-=======
->>>>>>> i25-where
     "rope",
     "world",
 )  # whose `__init__` says what is public

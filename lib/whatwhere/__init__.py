@@ -35,10 +35,7 @@ if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
         photographs,
         places,
         relations,
-<<<<<<< HEAD
         replication,
-=======
->>>>>>> i25-where
         rope,
         scenes,
         stages,
@@ -51,15 +48,9 @@ if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
 __version__ = "0.1.0"
 
 __all__ = [
-<<<<<<< HEAD
     "answers", "attention", "benchmarks", "book", "compress", "conditions", "families",
     "geometry", "hub", "images", "intervene", "lens", "load", "loading", "models", "photographs",
     "places", "relations", "replication", "rope", "scenes", "stages", "stats", "tuning", "world",
-=======
-    "answers", "attention", "benchmarks", "book", "compress", "families", "geometry", "hub",
-    "images", "intervene", "lens", "load", "loading", "models", "photographs", "places",
-    "relations", "rope", "scenes", "stages", "stats", "world",
->>>>>>> i25-where
 ]  # fmt: skip
 
 
