@@ -57,7 +57,7 @@ def test_pins_are_exact_and_torch_has_no_local_suffix():
 def test_the_package_imports_only_what_it_declares():
     plain, plugin = (
         {canonicalize_name(r.name) for r in declared(*e)} | {"whatwhere"}
-        for e in ((), ("lmms", "bench"))
+        for e in ((), ("lmms", "bench", "tuning"))
     )
     # where a package is not imported by its own name
     packages = {"PIL": "pillow", "sklearn": "scikit-learn"}

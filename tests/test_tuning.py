@@ -221,6 +221,24 @@ def test_what_is_killed_goes_on_and_ends_the_same(whole, data, model, tmp_path, 
     assert tuning.finetune(model, data, out, **how) == out
 
 
+@pytest.mark.parametrize("family", rehearsal.FAMILIES)
+def test_weights_of_a_state_are_taken_whole(folders, tmp_path, family):
+    """By the names that they have on the hub, which the Trainer would pass over."""
+    vlm = ww.load(folders / "hub" / family, device="cpu", dtype="float32")
+    before = {name: weight.clone() for name, weight in vlm.model.state_dict().items()}
+    vlm.model.save_pretrained(tmp_path)
+    for weight in vlm.model.parameters():
+        weight.add_(1)
+    tuning._take_weights(vlm.model, str(tmp_path))
+    after = vlm.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    kept = load_file(tmp_path / "model.safetensors")
+    del kept[next(name for name in kept if name.endswith("layers.1.self_attn.q_proj.weight"))]
+    save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="lacks .* of the model's tensors: delete it"):
+        tuning._take_weights(vlm.model, str(tmp_path))
+
+
 def test_how_many_go_through_at_once_changes_nothing_but_rounding(whole, data, model, tmp_path):
     out = tuning.finetune(model, data, tmp_path / "out", scale=(99, 8), **HOW | {"at_once": 4})
     plain = tuning.finetune(model, data, tmp_path / "plain", **HOW)

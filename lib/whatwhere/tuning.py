@@ -279,8 +279,11 @@ def _train(vlm, items, settings, out, at_once, accumulated, save_every):
         if arguments.n_gpu > 1:  # one process takes one GPU; without this it would take all
             arguments._n_gpu = 1
         trainer = Trainer(network, arguments, _Collator(vlm), items)
+        state = _last_state(out / UNFINISHED)
+        if state and not settings["lora"]:
+            _take_weights(vlm.model, state)
         try:
-            trainer.train(resume_from_checkpoint=_last_state(out / UNFINISHED))
+            trainer.train(resume_from_checkpoint=state)
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -361,6 +364,24 @@ def _last_state(folder):
     states = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
     last = max(states, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
     return last and str(last)
+
+
+def _take_weights(model, state):
+    """The weights of a state, in place.
+
+    The `Trainer` saves them by the names that they have on the hub, and looks for them by those
+    that they have in the model: where the two differ, as in Qwen2-VL and LLaVA, it would go on with
+    Adam's state and the weights of the beginning.
+    """
+    kept, report = type(model).from_pretrained(
+        state, dtype=model.dtype, use_safetensors=True, output_loading_info=True
+    )
+    if report["missing_keys"]:  # transformers would go on with random numbers in their place
+        raise ValueError(
+            f"'{state}' lacks {len(report['missing_keys'])} of the model's tensors: delete it, and "
+            "the training begins anew."
+        )
+    model.load_state_dict(kept.state_dict())
 
 
 def _save(vlm, out, card):
