@@ -177,6 +177,17 @@ def test_a_damaged_part_is_named(tmp_path, data, llava):
     assert row["state"] == "open" and f"'{part}' is damaged" in row["why"]
 
 
+def test_parts_of_another_sample_are_other_parts(tmp_path, data, qwen):
+    study = Study(qwen, tmp_path, data, progress=False)
+
+    def shown(scenes):
+        return {"ids": np.array([scene.id for scene in scenes])}
+
+    for scenes in (study.gqa[:3], study.gqa[3:6]):
+        (part,) = study.parts("some", [scenes], shown)
+        assert part["ids"].tolist() == [scene.id for scene in scenes]
+
+
 def test_several_processes_share_the_parts(tmp_path, qwen, monkeypatch):
     here, computed = threading.local(), []
     monkeypatch.setattr(

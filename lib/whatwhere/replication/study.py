@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import benchmarks, photographs
-from ..benchmarks import running
+from ..benchmarks import identity, running
 from ..files import first_line, together
 from ..photographs import Photograph, PhotographSet
 
@@ -153,7 +153,8 @@ class Study:
         Of several processes each computes its share, and all get all.
         """
         folder, process = self.folder / "parts" / name, benchmarks.processes()
-        paths = [folder / f"{n}.npz" for n in range(len(pieces))]
+        # of another sample, or of other annotations, the parts are others
+        paths = [folder / f"{n}-{_key(piece)}.npz" for n, piece in enumerate(pieces)]
         mine = [n for n in range(len(pieces)) if n % process.count == process.rank]
         quiet: dict[str, Any] = {} if self.progress and process.rank == 0 else {"disable": True}
         for n in tqdm(mine, desc=name, unit="part", leave=False, **quiet):
@@ -192,6 +193,18 @@ class Study:
             out=out, batch_size=self.batch_size, protocol=self.protocol, progress=self.progress,
             **how,
         )  # fmt: skip
+
+
+def _key(piece):
+    """A short name for what a part is computed of: scenes, with their things, or anything else."""
+    if isinstance(piece, PhotographSet):
+        piece = list(piece.scenes.values())
+    listed = piece if isinstance(piece, list) else [piece]
+    return identity.short([
+        [part.id, [list(thing.words) for thing in part.things]] if hasattr(part, "things")
+        else str(part)
+        for part in listed
+    ])  # fmt: skip
 
 
 def _named(value):
