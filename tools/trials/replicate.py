@@ -23,15 +23,15 @@ from whatwhere.files import write
 
 RESULTS = ROOT / "data" / "results" / "replication.json"
 SCENES, LESSONS = 300, 500
-FEW, LIMIT = 9, 6  # scenes and sets of a rehearsal, and what is asked of them
+FEW = 9  # scenes of a rehearsal
 KEPT = ("id", "experiment", "state", "measured", "control", "verdict", "why", "seconds")
 
 
-def study(vlm, data, folder, images, **how):
+def study(vlm, data, folder, images):
     """All rows of a model, shortened; its decoder learns from the images."""
     lessons = compress.lessons(vlm, images)
     decoder = compress.distil(vlm, lessons, epochs=8, lr=1e-3, folder=folder / "decoder")
-    rows = replication.run(vlm, folder / "study", data=data, decoder=decoder, batch_size=32, **how)
+    rows = replication.run(vlm, folder / "study", data=data, decoder=decoder, batch_size=32)
     for row in rows:
         if row["measured"]:
             row["measured"]["model"] = vlm.name
@@ -53,7 +53,7 @@ def families(names, folder):
     for name in names:
         vlm = ww.load(rehearsal.tiny_random(folder / "models" / name, name))
         vlm.name = name
-        found[name] = study(vlm, data, folder / name, images, limit=LIMIT)
+        found[name] = study(vlm, data, folder / name, images)
     return found
 
 
