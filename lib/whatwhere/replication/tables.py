@@ -270,7 +270,7 @@ def _tuned(study: Study) -> list[Finding]:
         if folder is None:
             raise FileNotFoundError(
                 f"A fine-tuned checkpoint is needed, in a folder '{name}' of the data: whatwhere "
-                f"finetune MODEL --data GQA --out {name}, and the other with --scale 99 8."
+                f"finetune MODEL --data GQA --out {name}, and the other with --scale 99 10."
             )
         vlm = loading.load(folder, device=str(study.vlm.device))
         if vlm.family != study.vlm.family:
