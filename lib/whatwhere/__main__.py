@@ -192,6 +192,7 @@ def _replicate(chosen):
     if process.rank == 0:
         plan = replication.plan(vlm, chosen.claims, chosen.limit)
         print(plan.to_string(index=False), flush=True)
+        print(f"The weights take {plan.attrs['weights, GiB']:.1f} GiB; prompts come on top.")
     if chosen.plan:
         return 0
     rows = replication.run(

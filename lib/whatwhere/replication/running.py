@@ -238,7 +238,7 @@ def plan(
 
     Returns:
         experiment, claims, passes of ViT and LM, words, and minutes on each GPU; of a `VLM` also
-        what it cannot do, and why.
+        what it cannot do, and why. `attrs["weights, GiB"]` is what the weights take.
     """
     size, lines = size_of(model), []
     for experiment in chosen(claims):
@@ -248,4 +248,6 @@ def plan(
             **{f"{gpu}, min": round(s / 60, 1) for gpu, s in seconds(size, cost).items()},
             "lacks": experiment.lacks(model) if isinstance(model, VLM) else "",
         })  # fmt: skip
-    return pd.DataFrame(lines)
+    table = pd.DataFrame(lines)
+    table.attrs["weights, GiB"] = size.weights / 2**30
+    return table
