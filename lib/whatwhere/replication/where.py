@@ -292,11 +292,12 @@ def _sets(study: Study, name: str, measure: Callable[..., pd.DataFrame], n: int 
 
 
 def _asking(change: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
-    """An intervention where the LM is given the picture (with a DeepStack, all of it), and in words
-    that a model answers with one of the four: an organism has its own."""
+    """An intervention where the LM is given the picture (after a DeepStack, where it has been given
+    all of it), and in words that a model answers with one of the four: an organism has its own."""
 
     def measure(vlm, sets):
-        how = {"place": f"LM {len(vlm.adapter.extra_depths)}"}
+        added = len(vlm.adapter.extra_depths)
+        how = {"place": f"LM {added + 1 if added else 0}"}
         if not vlm.about.get("organism"):
             how["where"] = ASKED
         return change(vlm, sets, **how)
