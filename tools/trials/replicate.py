@@ -9,6 +9,7 @@ each organism on them. The rows go to data/results/replication.json, as chapter 
 
 import argparse
 import json
+import shutil
 import tempfile
 from datetime import date
 from functools import partial
@@ -53,6 +54,8 @@ def families(names, folder):
     for name in names:
         vlm = ww.load(rehearsal.tiny_random(folder / "models" / name, name))
         vlm.name = name
+        for tuned in ("tuned", "tuned-scaled"):  # no training here: tests/test_tuning.py has some
+            shutil.copytree(folder / "models" / name, data / tuned, dirs_exist_ok=True)
         found[name] = study(vlm, data, folder / name, images)
     return found
 

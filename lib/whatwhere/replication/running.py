@@ -145,7 +145,8 @@ def _rows(study, experiment: Experiment, settings):
     by_claim = {finding.claim: finding for finding in findings}
     missing = sorted(set(experiment.claims) - set(by_claim))
     return [_row(claim, state, about, finding) for claim, finding in by_claim.items()] + [
-        _row(claim, "open", about, why="The experiment could not say.") for claim in missing
+        _row(claim, "not for this model", about, why="A claim about a model of another size.")
+        for claim in missing
     ]
 
 
