@@ -72,7 +72,6 @@ class Experiment:
     Attributes:
         name: as `run` takes it.
         title: what is done, in a few words.
-        where: the place in the paper.
         claims: ids of the catalogue that it settles.
         rule: when each of them is reproduced, partly, or not; fixed before any number is known.
         needs: names in `study.DATA`.
@@ -83,13 +82,18 @@ class Experiment:
 
     name: str
     title: str
-    where: str
     claims: Sequence[str]
     rule: str
     needs: Sequence[str]
     measure: Callable[[Study], list[Finding]]
     cost: Callable[[Scope], Cost]
     lacks: Callable[[VLM], str] = field(default=lambda vlm: "")
+
+    @property
+    def where(self) -> str:
+        """Where the paper has it, as the catalogue says of the first claim."""
+        (entry,) = (claim for claim in ledger.catalogue() if claim["id"] == self.claims[0])
+        return (entry["paper"] or {}).get("where", "")
 
 
 Measure = Callable[["Study"], list[Finding]]

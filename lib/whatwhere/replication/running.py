@@ -125,7 +125,7 @@ def _begin(study):
 def _rows(study, experiment: Experiment, settings):
     """One row for each claim of an experiment."""
     about = {
-        "experiment": experiment.name, "where": experiment.where, "rule": experiment.rule,
+        "experiment": experiment.name, "rule": experiment.rule,
         "model": study.vlm.name, "device": _device(study.vlm), "dtype": settings.get("dtype"),
         "versions": settings.get("versions"), "weights": settings.get("weights"),
         "protocol": study.protocol, "limit": study.limit, "seed": study.seed,

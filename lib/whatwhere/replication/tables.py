@@ -71,7 +71,7 @@ def _table(study: Study, name: str, results: dict[str, dict[str, Result]]) -> No
 
 
 @register(
-    name="table1", title="compression on four benchmarks", where="Table 1",
+    name="table1", title="compression on four benchmarks",
     claims=(
         "what.real.gqa", "what.real.pope", "what.real.reading", "what.real.mmbench",
         "what.compress.rle", "what.compress.punctuation_top1", "what.compress.punctuation_top2",
@@ -227,7 +227,7 @@ BLIND_RULE = (
 
 
 @register(
-    name="table2", title="RoPE scaling without training, on four benchmarks", where="Table 2",
+    name="table2", title="RoPE scaling without training, on four benchmarks",
     claims=(*SPATIAL_CLAIMS.values(), "where.real.seven"), needs=SPATIAL, rule=BLIND_RULE,
     cost=lambda scope: _asked(scope, SPATIAL, 4), lacks=_no_rope,
 )  # fmt: skip
@@ -256,7 +256,7 @@ def _table2(study: Study) -> list[Finding]:
 
 
 @register(
-    name="tuned", title="RoPE scaling with fine-tuning", where="Table 2",
+    name="tuned", title="RoPE scaling with fine-tuning",
     claims=("where.scaling.sft",), needs=("whatsup-b", "tuned", "tuned-scaled"),
     rule="On What's Up B, after fine-tuning on the same questions with RoPE scaling and without: "
     "the accuracy with it less that without it. Reproduced if the interval lies above zero and the "
@@ -295,7 +295,7 @@ def _tuned(study: Study) -> list[Finding]:
 
 
 @register(
-    name="general", title="general ability with RoPE scaling", where="section 5.3",
+    name="general", title="general ability with RoPE scaling",
     claims=("where.scaling.general",), needs=GENERAL,
     rule="As in chapter 11: the mean over GQA, POPE, TextVQA and MMBench of the accuracy with "
     "α = 99, p = 8 less that without. Reproduced if it loses at most one point, interval "

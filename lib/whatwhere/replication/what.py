@@ -1,4 +1,4 @@
-"""What: the lens, two stages, segments, things that are not there (section 3 of the paper)."""
+"""What: the lens, two stages, segments, things that are not there."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _left_out(alone):
 
 
 @register(
-    name="lens", title="which LM layer names the things", where="section 3.1",
+    name="lens", title="which LM layer names the things",
     claims=("what.lens.layer", "what.lens.on_topic"), needs=("gqa-scenes",),
     rule="The LM layer is chosen on every third picture, and reported on the others. "
     "what.lens.layer is reproduced if the 95% interval of the best layer, as a share of the LM's "
@@ -140,7 +140,7 @@ def _turned(vlm: VLM, seed: int = 0) -> Iterator[None]:
 
 
 @register(
-    name="stages", title="attributes first, objects later", where="section 3.2",
+    name="stages", title="attributes first, objects later",
     claims=("what.lens.residual_flow", "what.stages.attribute_peak", "what.stages.object_rise"),
     needs=("gqa-scenes",),
     rule="As in chapter 3, on photographs. what.lens.residual_flow, at half depth: reproduced if "
@@ -212,7 +212,7 @@ def _stages(study: Study) -> list[Finding]:
 
 
 @register(
-    name="segmentation", title="token maps as segmentation", where="section 3.1",
+    name="segmentation", title="token maps as segmentation",
     claims=("what.stages.segmentation",), needs=("coco",),
     rule="As in chapter 3, against COCO's masks at the last ViT depth: reproduced if the mean IoU "
     "has the lower end of its interval above half of what a linear probe reaches in the same "
@@ -355,7 +355,7 @@ def asked_by_pope(items: list[benchmarks.Item]) -> list[_Asked]:
 
 
 @register(
-    name="hallucination", title="existence read off the maps, by ViT depth", where="section 3.3",
+    name="hallucination", title="existence read off the maps, by ViT depth",
     claims=("what.hallucination.onset",), needs=("pope",),
     rule="As in chapter 3, on POPE's own pictures and questions of its random part: a map says yes "
     "where any patch decodes to the word, or to another word for the same thing "
@@ -435,7 +435,7 @@ def _right(readings, scenes, part, spelt, forms):
 
 
 @register(
-    name="gestalt", title="hidden parts are filled in", where="section 3.4",
+    name="gestalt", title="hidden parts are filled in",
     claims=("what.gestalt.closure",), needs=(),
     rule="As in chapter 3, on the book's drawn probes: at the last ViT depth, reproduced if the "
     "share of hidden patches that say an own word of the thing has the lower end of its interval "
@@ -470,7 +470,7 @@ def _gestalt(study: Study) -> list[Finding]:
 
 
 @register(
-    name="decoder", title="the distilled decoder says what the LM would say", where="section 4.1",
+    name="decoder", title="the distilled decoder says what the LM would say",
     claims=("what.decoder.agreement",), needs=("gqa-scenes",),
     rule="As in chapter 4: reproduced if on patches of things of pictures that taught nothing, the "
     "decoder's first word is the LM's in a share with the lower end of its interval above one "

@@ -1,4 +1,4 @@
-"""Where: tables of positions, 2-D RoPE, relations, interventions (sections 4 and 5)."""
+"""Where: positions, 2-D RoPE, relations, interventions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _no_table(vlm: VLM) -> str:
 
 
 @register(
-    name="absolute", title="rows and columns in the learnt table", where="section 4.1",
+    name="absolute", title="rows and columns in the learnt table",
     claims=("where.absolute.grid",), needs=(),
     rule="As in chapter 6: reproduced if rows plus columns explain more of the table's variance "
     "than in 97.5% of shuffled tables, and both the row and the column of held-out patches are "
@@ -87,7 +87,7 @@ def _no_positions(vlm: VLM) -> str:
 
 
 @register(
-    name="deleted", title="the lens, with the ViT's positions deleted", where="section 4.1",
+    name="deleted", title="the lens, with the ViT's positions deleted",
     claims=("what.lens.positions",), needs=("gqa-scenes",),
     rule="At the last ViT depth, without positions: reproduced if the share of patches of things "
     "that say an own word has the lower end of its interval above half the share with positions, "
@@ -121,7 +121,7 @@ def _deleted(study: Study) -> list[Finding]:
 
 
 @register(
-    name="depths", title="answers with the ViT cut short", where="section 4, and its code",
+    name="depths", title="answers with the ViT cut short",
     claims=("what.answers.depth",), needs=("whatsup-b",),
     rule="Accuracy on What's Up B with the whole ViT less that with half of it. Reproduced if its "
     "interval lies above zero and the control's, the same on blind questions (each beside another "
@@ -146,7 +146,7 @@ def _depths(study: Study) -> list[Finding]:
 
 
 @register(
-    name="order", title="visual tokens shuffled, positions deleted", where="section 4, its code",
+    name="order", title="visual tokens shuffled, positions deleted",
     claims=("where.order.shuffled",), needs=("whatsup-b",),
     rule="Accuracy on What's Up B as it is less that with the visual tokens in another order (each "
     "keeps its position where the LM has positions of its own for it), and, as the control that "
@@ -178,7 +178,7 @@ def _order(study: Study) -> list[Finding]:
 
 
 @register(
-    name="rope", title="the derivation, in this model's heads", where="section 4.2",
+    name="rope", title="the derivation, in this model's heads",
     claims=("where.rope.numeric", "where.rope.weak_signal"), needs=("whatsup-b",),
     rule="where.rope.numeric: attention computed by the derived sum over pairs, from the model's "
     "own queries and keys, against the attention that the ViT's last block pays. Reproduced if the "
@@ -319,7 +319,7 @@ def _over(table: Any, value: str, per: str | None = None) -> tuple[float, float,
 
 
 @register(
-    name="relations", title="left is minus right, and front is across", where="section 4.3",
+    name="relations", title="left is minus right, and front is across",
     claims=("where.relations.collinear", "where.relations.orthogonal"), needs=("whatsup-b",),
     rule="As in chapter 9, for the vectors that the LM receives (LM 0); each condition for the "
     "whole interval. Collinear: reproduced if the cosine of left and right is below −0.7; partly "
@@ -366,7 +366,7 @@ def _relations(study: Study) -> list[Finding]:
 
 
 @register(
-    name="axes", title="which axis the ViT's heads go by", where="section 4.4, its code",
+    name="axes", title="which axis the ViT's heads go by",
     claims=("where.attention.axis_ratio", "where.attention.vit_axis"), needs=("whatsup-b",),
     rule="Y over X in the ViT, all blocks together, for left and right; no question is asked. "
     "where.attention.vit_axis, the statistic of the paper's code (signed logits from the "
@@ -405,7 +405,7 @@ def _axes(study: Study) -> list[Finding]:
 
 
 @register(
-    name="blend", title="things are blended towards the opposite relation", where="section 4.5",
+    name="blend", title="things are blended towards the opposite relation",
     claims=("where.intervention.flip",), needs=("whatsup-b",),
     rule="At the connector's output, weight 1. Reproduced if the satellite's step alone turns more "
     "than half of the answers to the opposite, interval included, and each control (random "
@@ -438,7 +438,7 @@ def _blend(study: Study) -> list[Finding]:
 
 
 @register(
-    name="erasure", title="things are erased", where="section 4.5",
+    name="erasure", title="things are erased",
     claims=("where.erasure.drop",), needs=("whatsup-b",),
     rule="As in chapter 10, after the connector, with the ground's mean: reproduced if erasing the "
     "satellite leaves less than 40% right, interval included, and erasing the nucleus as well, "
