@@ -18,7 +18,7 @@ from whatwhere.book import ledger, rehearsal
 from whatwhere.photographs import Photograph, Thing, words
 from whatwhere.replication import EXPERIMENTS, Study, stand_in
 from whatwhere.replication.experiment import verdict
-from whatwhere.replication.tables import able
+from whatwhere.replication.tables import able, as_reported
 
 N = 9
 CLAIMS = Path(__file__).parents[1] / "data" / "claims"
@@ -108,6 +108,15 @@ def test_verdicts():
         "reproduced", "partly", "not reproduced"]  # fmt: skip
 
 
+def test_few_questions_do_not_reproduce_a_figure():
+    """A wide interval holds the paper's figure, and all others: it must not count as agreement."""
+    clear, worse = (-2.5, -3.5, -1.5), (-8, -9.5, -6.5)
+    assert as_reported(clear, worse, -2.33) == "reproduced"
+    assert as_reported((-2, -14, 10), (-3, -15, 9), -2.33) == "undecided"
+    assert as_reported(clear, worse, 0.5) == "not reproduced"
+    assert as_reported(clear, worse, None) == "undecided"
+
+
 def test_of_a_model_that_cannot_do_the_task_nothing_is_settled(tmp_path, data, llava):
     """No organism was taught to answer captions by letter: a difference of 0 to 0 is no finding."""
     rows = replication.run(llava, tmp_path, claims=["depths", "order"], data=data, progress=False)
@@ -186,6 +195,10 @@ def test_parts_of_another_sample_are_other_parts(tmp_path, data, qwen):
     for scenes in (study.gqa[:3], study.gqa[3:6]):
         (part,) = study.parts("some", [scenes], shown)
         assert part["ids"].tolist() == [scene.id for scene in scenes]
+    # and so are those of the same sample, once a box has moved
+    things = (replace(study.gqa[0].things[0], box=(0, 0, 99, 99), mask=None),)
+    study.parts("some", [[replace(study.gqa[0], things=things), *study.gqa[1:3]]], shown)
+    assert len(list((tmp_path / "parts" / "some").iterdir())) == 3
 
 
 def test_several_processes_share_the_parts(tmp_path, qwen, monkeypatch):

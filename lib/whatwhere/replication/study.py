@@ -201,8 +201,8 @@ def _key(piece):
         piece = list(piece.scenes.values())
     listed = piece if isinstance(piece, list) else [piece]
     return identity.short([
-        [part.id, [list(thing.words) for thing in part.things]] if hasattr(part, "things")
-        else str(part)
+        [part.id, [list(thing.words) for thing in part.things], part.cover(9, 9).round(6).tolist()]
+        if hasattr(part, "things") else str(part)
         for part in listed
     ])  # fmt: skip
 

@@ -69,10 +69,12 @@ def _left_out(alone):
     claims=("what.lens.layer", "what.lens.on_topic"), needs=("gqa-scenes",),
     rule="The LM layer is chosen on every third picture, and reported on the others. "
     "what.lens.layer is reproduced if the 95% interval of the best layer, as a share of the LM's "
-    "depth, comes within 1/8 of the paper's 25 of 32; partly if the best layer is neither the "
-    "first nor the last; else not. what.lens.on_topic is reproduced if at that layer the share of "
-    "patches of things that say a word of their own thing has the lower end of its interval above "
-    "three times the upper end of the control's; partly if above the control's; else not.",
+    "depth, comes within 1/8 of the paper's 25 of 32, and does not overlap the control's (the best "
+    "layer of other pictures' maps); partly if the best layer is neither the first nor the last; "
+    "else not; and not where what.lens.on_topic is not above its control. what.lens.on_topic is "
+    "reproduced if at that layer the share of patches of things that say a word of their own thing "
+    "has the lower end of its interval above three times the upper end of the control's; partly if "
+    "above the control's; else not.",
     cost=lambda scope: Cost(
         vit=scope.size(PICTURES) * scope.n_layers,
         lm=scope.size(PICTURES) * scope.n_layers / 2,
@@ -94,17 +96,19 @@ def _lens(study: Study) -> list[Finding]:
     sums = _joined(study.parts("lens", chunks, read))
     n, layer = len(sums["own"]), int(_best(chosen_on["own"], chosen_on["patches"]))
     own, other = _share(sums, "own", layer), _share(sums, "other own", layer)
-    layers_share = stats.interval(
-        lambda hits, patches: _best(hits, patches) / vlm.n_layers, sums["own"], sums["patches"]
+    best, best_of_others = (
+        stats.interval(
+            lambda hits, patches: _best(hits, patches) / vlm.n_layers, sums[name], sums["patches"]
+        )
+        for name in ("own", "other own")
     )
-    near = layers_share[1] - 1 / 8 <= 25 / 32 <= layers_share[2] + 1 / 8
-    inside = 0 < int(_best(sums["own"], sums["patches"])) < vlm.n_layers
-    settled = own[1] > other[2]  # nothing is said of a best layer among layers that do not read
+    near = best[1] - 1 / 8 <= 25 / 32 <= best[2] + 1 / 8
+    apart = best[1] > best_of_others[2] or best[2] < best_of_others[1]
+    reads = own[1] > other[2]  # nothing is said of a best layer among layers that do not read
     return [
         Finding(
-            "what.lens.layer", layers_share, other, "of the LM's depth is where it reads best",
-            f"share of patches that say a word of their thing at that layer, in {OTHERS}", n,
-            verdict(settled and near, settled and inside),
+            "what.lens.layer", best, best_of_others, "of the LM's depth is where it reads best",
+            OTHERS, n, verdict(reads and near and apart, reads and 0 < best[0] < 1),
             f"Chosen on other pictures: layer {layer} of {vlm.n_layers}. {_left_out(alone)}",
         ),
         Finding(
@@ -384,14 +388,14 @@ def _hallucination(study: Study) -> list[Finding]:
         answers = {}
         for name, maps in (("own", readings), ("other", readings.of_other_scenes())):
             answers |= {f"{name} {part}": _right(maps, some, part, spelt, forms) for part in parts}
-        return answers | {"scenes": np.zeros((len(some), 0))}
+        return answers
 
     chunks, alone = study.chunks(scenes)
     kept = study.parts("pope", chunks, read)
     shares = {}
     for name in kept[0]:
         rows = np.concatenate([part[name] for part in kept])
-        if name != "scenes" and rows[:, 0, 1].sum():
+        if rows[:, 0, 1].sum():
             shares[name] = np.array(
                 [stats.share(of_depth[:, 0], of_depth[:, 1]) for of_depth in rows.swapaxes(0, 1)]
             ).T  # (3, depths)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import conditions, relations, rope, stages, stats
+from .. import conditions, geometry, relations, rope, stages, stats
 from ..benchmarks import gain
 from ..models import VLM
 from ..photographs import PhotographSet
@@ -130,17 +130,17 @@ def _deleted(study: Study) -> list[Finding]:
 )  # fmt: skip
 def _depths(study: Study) -> list[Finding]:
     vlm = study.vlm
-    half, lost, can = vlm.last_depth // 2, {}, able(study.bench("whatsup-b"))
-    for blind in (False, True):
-        how = {"blind": True} if blind else {}
-        whole = study.bench("whatsup-b", **how)
-        lost[blind] = _points(gain(study.bench("whatsup-b", depth=half, **how), whole))
-    above, control_above = lost[False][1] > 0, lost[True][1] > 0
+    half = vlm.last_depth // 2
+    whole, blind = study.bench("whatsup-b"), study.bench("whatsup-b", blind=True)
+    lost = _points(gain(study.bench("whatsup-b", depth=half), whole))
+    control = _points(gain(study.bench("whatsup-b", depth=half, blind=True), blind))
+    above = lost[1] > 0
     return [
         Finding(
-            "what.answers.depth", lost[False], lost[True],
+            "what.answers.depth", lost, control,
             f"points of What's Up B that ViT depths {half + 1} to {vlm.last_depth} are worth",
-            "the same, blind", study.size(408), verdict(above and not control_above, above, can),
+            "the same, blind", len(whole.rows),
+            verdict(above and not control[1] > 0, above, able(whole)),
         )
     ]  # fmt: skip
 
@@ -200,7 +200,8 @@ def _rope(study: Study) -> list[Finding]:
     def energies(scene, heads, lost):
         """(heads, 2): the energy that tells left from right, and all of it."""
         satellite, nucleus = (
-            torch.from_numpy(mask[tuple(heads.at.T)]) for mask in _own(vlm, scene)
+            torch.from_numpy(geometry.patches(vlm, [scene], n, "ViT 0")[0][tuple(heads.at.T)])
+            for n in (0, 1)
         )
         q, k = heads.q[:, :, satellite, None].float(), heads.k[:, :, None, nucleus].float()
         apart = (heads.at[satellite][:, None] - heads.at[nucleus]).float()
@@ -265,13 +266,6 @@ def _rope(study: Study) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _own(vlm, scene):
-    """The masks of satellite and nucleus on the ViT's grid."""
-    from ..geometry import patches
-
-    return [patches(vlm, [scene], thing, "ViT 0")[0] for thing in (0, 1)]
-
-
 # -- relations
 # --------------------------------------------------------------------------------------------------
 
@@ -282,10 +276,12 @@ def _sets(study: Study, name: str, measure: Callable[..., pd.DataFrame], n: int 
     kept, left_out = relations.usable(study.vlm, sets)
 
     def one(chosen: PhotographSet):
-        rows = measure(study.vlm, [chosen])
-        return {column: rows[column].to_numpy() for column in rows if column != "set"}
+        rows = measure(study.vlm, [chosen]).drop(columns="set")
+        columns = {column: rows[column].to_numpy() for column in rows}
+        # words as fixed strings: files without pickle hold no Python objects
+        return {name: of.astype(str) if of.dtype == object else of for name, of in columns.items()}
 
-    parts = study.parts(name, list(kept.values()), _plain(one))
+    parts = study.parts(name, list(kept.values()), one)
     tables = [pd.DataFrame(dict(part)).assign(set=number) for number, part in zip(kept, parts)]
     remark = f"{len(left_out)} of {len(sets)} sets are left out: a thing has no patch of its own."
     return pd.concat(tables, ignore_index=True), remark if left_out else ""
@@ -303,14 +299,6 @@ def _asking(change: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
         return change(vlm, sets, **how)
 
     return measure
-
-
-def _plain(compute):
-    """Words as fixed strings: files without pickle hold no Python objects."""
-    return lambda piece: {
-        name: column.astype(str) if column.dtype == object else column
-        for name, column in compute(piece).items()
-    }
 
 
 def _over(table: Any, value: str, per: str | None = None) -> tuple[float, float, float]:
@@ -426,12 +414,12 @@ def _blend(study: Study) -> list[Finding]:
     )
     alone, both = turned["satellite alone"], turned["both things"]
     quiet = worst[2] < 0.1
-    settled = verdict(quiet and alone[1] > 0.5, quiet and both[1] > 0.5)
+    settled = verdict(quiet and alone[1] > 0.5, quiet and both[1] > 0.5, right[1] > 0.5)
     return [
         Finding(
             "where.intervention.flip", alone, worst,
             "of answers turn to the opposite with the satellite's step", "the worst of three "
-            "controls", table.set.nunique(), settled if right[1] > 0.5 else "undecided",
+            "controls", table.set.nunique(), settled,
             f"Both things: {both[0]:.2f}. Untouched, {right[0]:.2f} are right. {remark}",
         )
     ]  # fmt: skip
@@ -456,12 +444,12 @@ def _erasure(study: Study) -> list[Finding]:
     low = min((left[name] for name in ("ground", "as much ground")), key=lambda x: x[1])
     gone = [left[name] for name in ("satellite", "nucleus")]
     good = all(x[2] < 0.4 for x in gone) and low[1] >= 0.9 * right[0]
-    settled = verdict(good, any(x[2] < 0.5 for x in gone))
+    settled = verdict(good, any(x[2] < 0.5 for x in gone), right[1] > 0.5)
     return [
         Finding(
             "where.erasure.drop", left["satellite"], low, "right with the satellite erased",
             "the worse of two controls", table.set.nunique(),
-            settled if right[1] > 0.5 else "undecided",
+            settled,
             f"Nucleus erased: {left['nucleus'][0]:.2f}; both: {left['both'][0]:.2f}; exchanged: "
             f"{left['exchanged'][0]:.2f}; untouched: {right[0]:.2f}. {remark}",
         )
