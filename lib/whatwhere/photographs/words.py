@@ -15,9 +15,10 @@ _OTHERS = {
     "cat": "kitten kitty", "dog": "puppy", "horse": "pony foal", "sheep": "lamb ewe",
     "cow": "cattle calf bull ox", "bear": "grizzly", "backpack": "rucksack "
     "knapsack", "umbrella": "parasol", "handbag": "purse", "tie": "necktie", "suitcase": "luggage "
-    "baggage", "frisbee": "disc", "skis": "ski", "sports ball": "ball football basketball", "skateboard": "longboard", "tennis racket": "racket racquet", "wine glass":
-    "wineglass goblet", "cup": "mug", "sandwich": "burger hamburger",
-    "hot dog": "hotdog", "donut": "doughnut", "cake": "cupcake", "chair": "seat armchair stool",
+    "baggage", "frisbee": "disc", "skis": "ski",
+    "sports ball": "ball football basketball", "skateboard": "longboard",
+    "tennis racket": "racket racquet", "wine glass": "wineglass goblet", "cup": "mug",
+    "sandwich": "burger hamburger", "hot dog": "hotdog", "donut": "doughnut", "cake": "cupcake", "chair": "seat armchair stool",
     "couch": "sofa settee", "potted plant": "houseplant plant", "bed": "bunk", "dining table":
     "table", "tv": "television monitor", "laptop": "notebook", "remote": "clicker",
     "cell phone": "phone cellphone smartphone mobile", "oven": "stove cooker",
