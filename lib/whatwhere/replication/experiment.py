@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..book import ledger
@@ -77,7 +77,7 @@ class Experiment:
         needs: names in `study.DATA`.
         measure: measure(study) → its findings.
         cost: cost(scope) → its `Cost`.
-        lacks: lacks(vlm) → why this model cannot do it, "" if it can.
+        lacks: lacks(vlm) → why this model cannot do it, "" if it can; None where every model can.
     """
 
     name: str
@@ -87,7 +87,11 @@ class Experiment:
     needs: Sequence[str]
     measure: Callable[[Study], list[Finding]]
     cost: Callable[[Scope], Cost]
-    lacks: Callable[[VLM], str] = field(default=lambda vlm: "")
+    lacks: Callable[[VLM], str] | None = None
+
+    def impossible(self, vlm: VLM) -> str:
+        """Why this model cannot do it, in a sentence; "" if it can."""
+        return self.lacks(vlm) if self.lacks else ""
 
     @property
     def where(self) -> str:

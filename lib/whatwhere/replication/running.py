@@ -131,7 +131,7 @@ def _rows(study, experiment: Experiment, settings):
         "protocol": study.protocol, "limit": study.limit, "seed": study.seed,
         "date": date.today().isoformat(),
     }  # fmt: skip
-    why = experiment.lacks(study.vlm)
+    why = experiment.impossible(study.vlm)
     if why:
         return [_row(claim, "not for this model", about, why=why) for claim in experiment.claims]
     start = time.monotonic()
@@ -247,7 +247,7 @@ def plan(
         lines.append({
             "experiment": experiment.name, "claims": len(experiment.claims), **asdict(cost),
             **{f"{gpu}, min": round(s / 60, 1) for gpu, s in seconds(size, cost).items()},
-            "lacks": experiment.lacks(model) if isinstance(model, VLM) else "",
+            "lacks": experiment.impossible(model) if isinstance(model, VLM) else "",
         })  # fmt: skip
     table = pd.DataFrame(lines)
     table.attrs["weights, GiB"] = size.weights / 2**30
