@@ -43,7 +43,7 @@ $(READY)-site: $(READY)
 	@touch $@
 
 test-site: $(READY)-site  ## look at the built book in a real browser (needs Chromium, and make book before)
-	$(BIN)/python -m pytest tests/site
+	$(BIN)/python -m pytest tests/site -n 2
 
 serve: $(READY)  ## read the built book at http://127.0.0.1:8000
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html

@@ -354,17 +354,80 @@ def test_an_exam_may_be_sat_under_a_shuffle(either):
                 assert exam.right().shape == (2,)
 
 
+# -- who sees whom
+# --------------------------------------------------------------------------------------------------
+
+
+def by_mask(vlm, images, what):
+    """The model's own logits, of the mask that the condition stands for, given to transformers."""
+    inputs = vlm.prepare(images, PROMPTS)
+    image, real = (
+        inputs["input_ids"] == vlm.model.config.image_token_id,
+        inputs["attention_mask"].bool(),
+    )
+    itself = torch.eye(image.shape[1], dtype=torch.bool)
+    both = image[:, :, None] & image[:, None] & ~itself
+    causal = itself.cumsum(0).bool() & real[:, None]
+    seen = causal | both if what == "bidirectional" else causal & ~both
+    mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[:, None]
+    hook = vlm.lm.register_forward_pre_hook(
+        lambda _, args, named: (args, {**named, "attention_mask": mask}), with_kwargs=True
+    )
+    try:
+        return native(vlm, images)
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("what", conditions.IMAGE_ATTENTION)
+def test_visual_tokens_see_each_other_as_by_a_mask_of_ones_own(vlm, what):
+    images = pictures(vlm)
+    before, due = native(vlm, images), by_mask(vlm, images, what)
+    assert apart(due, before) > OTHER
+    for implementation in ("eager", "sdpa"):
+        vlm.model.set_attn_implementation(implementation)
+        with conditions.image_attention(vlm, what):
+            assert apart(native(vlm, images), due) < SAME
+
+
+def test_attention_is_shown_as_it_is_under_another_image_attention(either):
+    image = picture(either, 4, 4)
+    seen = either.attention(image, PROMPTS[0])
+    patches = seen.weights[:, :, seen.places[:, None], seen.places]
+    later = torch.ones(patches.shape[-2:], dtype=torch.bool).triu(1)
+    assert (patches[..., later] == 0).all() and (patches[..., later.T] > 0).all()
+    with conditions.image_attention(either, "bidirectional"):
+        opened = either.attention(image, PROMPTS[0]).weights
+        assert (opened[:, :, seen.places[:, None], seen.places] > 0).all()
+    with conditions.image_attention(either, "removed"):
+        cut = either.attention(image, PROMPTS[0]).weights
+        assert (cut[:, :, seen.places[:, None], seen.places][..., later.T] == 0).all()
+    for weights in (opened, cut):
+        assert torch.allclose(weights.sum(-1), torch.ones(()), atol=1e-5)
+
+
+def test_an_image_attention_that_there_is_not_or_that_cannot_be_is_refused(either):
+    with pytest.raises(ValueError, match="'bidirectional' or 'removed'; not 'none'"):
+        conditions.image_attention(either, "none").__enter__()
+    image = picture(either, 4, 4)
+    half = compress.Method("half", drop_half, place="LM 0")
+    with conditions.image_attention(either, "removed"), compress.compressed(either, half):
+        with pytest.raises(ValueError, match="needs the whole prompt and every patch of it"):
+            either.logits(image, PROMPTS[0])
+
+
 # -- however the model is run, and undone
 # --------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def all_three(vlm):
+def all_four(vlm):
     with (
         conditions.shuffled(vlm, "tokens"),
         conditions.without_positions(vlm),
         conditions.truncated(vlm, 1),
         conditions.shuffled(vlm, "positions", 1),
+        conditions.image_attention(vlm, "bidirectional"),
     ):
         yield
 
@@ -374,7 +437,9 @@ CONDITIONS = {
     "without positions": conditions.without_positions,
     "tokens": lambda vlm: conditions.shuffled(vlm, "tokens"),
     "positions": lambda vlm: conditions.shuffled(vlm, "positions"),
-    "all three": all_three,
+    "bidirectional": lambda vlm: conditions.image_attention(vlm, "bidirectional"),
+    "removed": lambda vlm: conditions.image_attention(vlm, "removed"),
+    "all four": all_four,
 }
 
 

@@ -41,7 +41,7 @@ STEADY = settings(
 )
 
 # of each share: a short run by default, all of it each night
-PART = float(os.environ.get("WHATWHERE_FUZZ", 0.3))
+PART = float(os.environ.get("WHATWHERE_FUZZ", 0.1))
 
 # {what is damaged: (how many files there are of it, how often each is damaged anew)}
 SHARES = {

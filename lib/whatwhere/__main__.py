@@ -114,6 +114,11 @@ def _bench(commands):
         help="tokens: the visual tokens in another order; positions: that of their positions",
     )
     bench.add_argument(
+        "--image-attention",
+        metavar="WHAT",
+        help="bidirectional: visual tokens see all of each other in the LM; removed: none",
+    )
+    bench.add_argument(
         "--protocol",
         default="ours",
         help="ours, or paper: its prompts, reading, samples, pixels (ours)",
@@ -392,7 +397,8 @@ def _run(chosen):
     result = benchmarks.run(
         chosen.model, chosen.benchmark, scale=scale, compress=compress, decoder=chosen.decoder,
         keep=keep, depth=chosen.vit_depth, without_positions=chosen.without_positions,
-        shuffle=chosen.shuffle, data=chosen.data, limit=chosen.limit, seed=chosen.seed, out=out,
+        shuffle=chosen.shuffle, image_attention=chosen.image_attention, data=chosen.data,
+        limit=chosen.limit, seed=chosen.seed, out=out,
         batch_size=chosen.batch_size, revision=chosen.revision, dtype=chosen.dtype,
         blind=chosen.blind, protocol=chosen.protocol,
         max_pixels="auto" if chosen.max_pixels is None else chosen.max_pixels, **_ways(chosen),
@@ -425,6 +431,8 @@ def _name(chosen):
         parts.append(f"without-positions-{chosen.without_positions}".replace(" ", ","))
     if chosen.shuffle:
         parts.append(f"shuffled-{chosen.shuffle}")
+    if chosen.image_attention:
+        parts.append(f"image-attention-{chosen.image_attention}")
     if chosen.protocol != "ours":
         parts.append(chosen.protocol)
     if chosen.max_pixels is not None:

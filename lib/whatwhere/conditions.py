@@ -1,12 +1,13 @@
 """A whole model under other conditions, however it is run: its ViT ends early, it is not told
-where patches are, or its visual tokens are shuffled.
+where patches are, its visual tokens are shuffled, or they see all of each other or none.
 
     with conditions.truncated(vlm, 3):  # the connector reads after three ViT blocks
         vlm.answer(image, question)
     with conditions.without_positions(vlm): …  # no table, no 2-D RoPE in the ViT
     with conditions.shuffled(vlm, "tokens"): …  # the LM reads the patches in another order
+    with conditions.image_attention(vlm, "removed"): …  # no visual token sees another in the LM
 
-`intervene` changes some patches; here all are. `benchmarks.run` takes all three as options. When
+`intervene` changes some patches; here all are. `benchmarks.run` takes all four as options. When
 the block is left, however it is left, the model is as it was, bit for bit.
 
 | within it | `rope.scaled` | `compress` | `intervene` |
@@ -15,8 +16,9 @@ the block is left, however it is left, the model is as it was, bit for bit.
 | `without_positions` | yes | yes | all but `moved` |
 | `shuffled`, tokens | yes | no | all but masks of visual tokens |
 | `shuffled`, positions | yes | no | yes |
+| `image_attention` | yes | no | yes |
 
-All three may be nested in each other. What does not fit is refused with a sentence.
+All four may be nested in each other. What does not fit is refused with a sentence.
 """
 
 from __future__ import annotations
@@ -33,12 +35,14 @@ from . import places
 from .compress.within import at_work
 from .hooks import check_count, check_range
 from .intervene import MovedRows
-from .taps import numbered
+from .selection import PairsInPrompt
+from .taps import Tap, numbered, tapped
 
 if TYPE_CHECKING:
     from .models import VLM
 
 SHUFFLES = ("tokens", "positions")
+IMAGE_ATTENTION = ("bidirectional", "removed")
 
 
 # -- the ViT's depth
@@ -300,3 +304,52 @@ class _Positions(_Shuffle):
         if rest:
             return (states, dealt, *rest[1:]), named
         return args, {**named, "position_ids": dealt}
+
+
+# -- who sees whom
+# --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def image_attention(vlm: VLM, what: str) -> Iterator[None]:
+    """Within this context visual tokens see all of each other in the LM, or none.
+
+    An LM lets each token see those before it, so that the first patch of a picture sees no other.
+
+    - "bidirectional": each visual token sees all of its image, those after it too, in every block;
+    - "removed": it sees no visual token but itself, in no block. The ViT has let patches see each
+      other before; what the LM adds to that is gone.
+
+    What comes before the image is seen as ever, and so is the image by what comes after it.
+
+    Args:
+        what: "bidirectional" or "removed".
+
+    Raises:
+        ValueError: for another `what`; for attention that is neither "sdpa" nor "eager"; and, when
+            the model is run, under `compress.compressed`.
+    """
+    if what not in IMAGE_ATTENTION:
+        raise ValueError(
+            f"Image attention is {' or '.join(map(repr, IMAGE_ATTENTION))}; not {what!r}."
+        )
+    with ExitStack() as stack:
+        tokens = PairsInPrompt(vlm, "image", "image", stack)
+        stack.enter_context(
+            tapped(
+                (block, _between(tokens, number, what))
+                for number, block in enumerate(vlm.lm_layers, start=1)
+            )
+        )
+        yield
+
+
+def _between(tokens, number, what):
+    def pairs(shape):
+        both = tokens.pairs(number, shape)
+        if both is None:
+            return None
+        itself = torch.eye(*both.shape[-2:], dtype=torch.bool)
+        return (both & ~itself)[:, None]
+
+    return Tap(opened=pairs) if what == "bidirectional" else Tap(cut=pairs)

@@ -1,6 +1,7 @@
 """Which tokens are meant, of sequences that are known only when the model runs.
 
-`intervene.knockout` asks for queries and keys; here their places are found in each run.
+`intervene.knockout` and `conditions.image_attention` ask for queries and keys; here their places
+are found in each run.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 NAMES = ("image", "after", "last")  # tokens of a prompt
 FIXED_CACHE = (
-    "A knockout by tokens needs the usual growing cache, which holds the tokens that there are and "
-    'no more: generate without cache_implementation="static", and without compiling.'
+    "Attention changed by tokens needs the usual growing cache, which holds the tokens that there "
+    'are and no more: generate without cache_implementation="static", and without compiling.'
 )
 
 
@@ -118,7 +119,7 @@ class PairsInViT:
     def look(self, _: Any, args: tuple, named: dict[str, Any]) -> None:
         if at_work(self.vlm, in_vit=True):
             raise ValueError(
-                "A knockout by tokens needs every patch in the ViT: leave `with "
+                "Attention changed by tokens needs every patch in the ViT: leave `with "
                 "compress.compressed(…)` first."
             )
         grids = self.vlm.adapter.vit_grids(args, named)
@@ -174,9 +175,9 @@ class PairsInPrompt:
         if image_places is not None:
             if at_work(self.vlm) or not self.running.fits(named["inputs_embeds"]) or past:
                 raise ValueError(
-                    "A knockout by tokens needs the whole prompt and every patch of it, once, in "
-                    "an empty cache: leave `with compress.compressed(…)` first, and start each "
-                    "conversation anew."
+                    "Attention changed by tokens needs the whole prompt and every patch of it, "
+                    "once, in an empty cache: leave `with compress.compressed(…)` first, and start "
+                    "each conversation anew."
                 )
             if any(side.masks for side in self.sides):
                 places.check_order(self.vlm, "A mask is")

@@ -1,4 +1,5 @@
-"""A block's attention, tapped while the model runs: its weights are read, or some of them are cut.
+"""A block's attention, tapped while the model runs: its weights are read, some of them are cut, or
+some that a causal mask hides are let through.
 
     with tapped([(vlm.lm_layers[2], Tap(take=kept.append))]):
         vlm.answer(image, question)      # kept: (batch, heads, queries, keys), for each run
@@ -6,7 +7,7 @@
 transformers lets attention be computed by a function of one's own (its `AttentionInterface`), by
 the name in a module's config. Ours hands on to the function that the model was loaded with, so that
 not a bit of what the model computes changes, and works out the weights beside it, in float32. Only
-where something is cut does it compute what goes on itself, as "eager" attention does.
+where something is cut or opened does it compute what goes on itself, as "eager" attention does.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ NAME = "whatwhere"  # under which transformers finds our function
 USUAL = ("eager", "sdpa")  # whose masks we can read
 
 
+Choose = Callable[[tuple[int, int, int, int]], "Tensor | None"]
+
+
 @dataclass(frozen=True, eq=False)
 class Tap:
     """What somebody wants of a block's attention.
@@ -43,11 +47,13 @@ class Tap:
     Attributes:
         cut: a function of the shape (batch, heads, queries, keys) that gives booleans which
             broadcast to it, true where attention is taken away; or None, where nothing is.
+        opened: the same, true where a token may look although a mask hides it. Never of padding.
         take: is given the weights, of that shape, in float32 on the model's device, after all cuts.
             A row sums to one; it is zero where all of it is cut, and where its token is padding.
     """
 
-    cut: Callable[[tuple[int, int, int, int]], Tensor | None] | None = None
+    cut: Choose | None = None
+    opened: Choose | None = None
     take: Callable[[Tensor], Any] | None = None
 
 
@@ -210,16 +216,21 @@ def vit_order(adapter: Adapter, grids: list[tuple[int, int]]) -> tuple[Tensor, T
 
 
 def _attend(module, query, key, value, attention_mask, scaling=None, **named):
-    """The attention of a tapped module: as its own config has it, unless something is cut."""
+    """The attention of a tapped module: as its own config has it, unless something is changed."""
     config, taps = _TAPPED[module]
     shape = (*query.shape[:3], key.shape[2])
     hidden = _hidden(module, attention_mask, shape, query.device, named.get("is_causal"))
-    cuts = [cut for tap in taps if tap.cut and (cut := tap.cut(shape)) is not None]
-    cut = reduce(or_, (cut.to(query.device) for cut in cuts)) if cuts else None
-    if cut is not None and not (cut & ~hidden).any():  # what is never looked at: not a bit changes
-        cut = None
+    cut = _any_of([tap.cut for tap in taps if tap.cut], shape, query.device)
+    opened = _any_of([tap.opened for tap in taps if tap.opened], shape, query.device)
+    now_hidden = hidden
+    if opened is not None:
+        now_hidden = now_hidden & ~opened
+    if cut is not None:
+        now_hidden = now_hidden | cut
+    # what is never looked at may be cut, and what is seen opened: not a bit changes
+    unchanged = now_hidden is hidden or not (now_hidden ^ hidden).any()
     takes = [tap.take for tap in taps if tap.take]
-    if cut is None:
+    if unchanged:
         usual = _usual(module, config)
         output = usual(module, query, key, value, attention_mask, scaling=scaling, **named)
         if not takes:
@@ -227,16 +238,21 @@ def _attend(module, query, key, value, attention_mask, scaling=None, **named):
     if named.get("softcap") is not None or named.get("s_aux") is not None:
         raise ValueError(
             "This model's attention is more than a softmax of scores (softcap, or learnt sinks): "
-            "whatwhere cannot read or cut it."
+            "whatwhere cannot read or change it."
         )
-    hidden = hidden if cut is None else hidden | cut
-    weights = _weights(query, key, attention_mask, hidden, scaling)
+    weights = _weights(query, key, attention_mask, now_hidden, scaling)
     for take in takes:
         take(weights)
-    if cut is None:
+    if unchanged:
         return output[0], weights
     value = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
     return (weights.to(value.dtype) @ value).transpose(1, 2).contiguous(), weights
+
+
+def _any_of(choices, shape, device):
+    """Booleans that broadcast to `shape`, true where a choice is; None where none is made."""
+    chosen = [pairs.to(device) for choose in choices if (pairs := choose(shape)) is not None]
+    return reduce(or_, chosen) if chosen else None
 
 
 def _weights(query, key, mask, hidden, scaling):
@@ -245,7 +261,9 @@ def _weights(query, key, mask, hidden, scaling):
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = query.float() @ key.float().transpose(2, 3) * scaling
     if mask is not None and mask.dtype != torch.bool:
-        scores = scores + mask[..., : key.shape[2]].float()
+        mask = mask[..., : key.shape[2]]
+        # what it hides is in `hidden`, unless it was opened
+        scores = scores + mask.masked_fill(_hides(mask), 0).float()
     scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
     return scores.softmax(-1).masked_fill(hidden, 0.0)
 
@@ -263,7 +281,12 @@ def _hidden(module, mask, shape, device, is_causal):
             "whatwhere cannot read it."
         )
     mask = mask[..., :keys]
-    return ~mask if mask.dtype == torch.bool else mask < torch.finfo(mask.dtype).min / 2
+    return ~mask if mask.dtype == torch.bool else _hides(mask)
+
+
+def _hides(mask):
+    """Where a mask that is added to the scores takes all attention away."""
+    return mask < torch.finfo(mask.dtype).min / 2
 
 
 def _usual(module, config):

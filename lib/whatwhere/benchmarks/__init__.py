@@ -126,6 +126,7 @@ def run(
     depth: int | None = None,
     without_positions: str | int | Iterable[int] | None = None,
     shuffle: str | None = None,
+    image_attention: str | None = None,
     data: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -158,6 +159,8 @@ def run(
             [1, 2, 3] or "1-3,6", of one with 2-D RoPE (`conditions.without_positions`).
         shuffle: what of the visual tokens is shuffled, "tokens" or "positions", by the run's seed
             (`conditions.shuffled`).
+        image_attention: what visual tokens see of each other in the LM, "bidirectional" or
+            "removed" (`conditions.image_attention`).
         data, limit, seed, revision, protocol: see `items`.
         out: the folder that every answer is written to at once; a run that was killed goes on
             there, if nothing has changed that can change an answer. None keeps nothing.
@@ -185,7 +188,7 @@ def run(
         )
     scaling = _scaling(scale)
     compressed = _compression(compress, decoder, keep, ways, out is not None)
-    asked_under = conditions.checked(depth, without_positions, shuffle, compress)
+    asked_under = conditions.checked(depth, without_positions, shuffle, image_attention, compress)
     # before the model, which may be large
     questions, revision = items(benchmark, data, seed, limit, revision, protocol)
     vlm, device = model, process.device or "auto"
@@ -224,7 +227,7 @@ def run(
             raise ValueError(
                 f"{vlm.name} is being changed by {', '.join(hooks)}, and a folder could not say "
                 "what that does: leave its context first, say the same by an option of run "
-                "(compress, scale, depth, without_positions, shuffle), or keep nothing (out=None)."
+                f"(compress, scale, {', '.join(conditions.NONE)}), or keep nothing (out=None)."
             )
         settings |= {"hooks": hooks} if hooks else {}
         # what cannot be asked for is refused before there is a folder that says it was

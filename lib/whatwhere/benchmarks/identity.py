@@ -60,6 +60,7 @@ WORDS = {
     "without_positions":
         ("where the ViT is not told where patches are (without_positions)", ()),
     "shuffle": ("what of the visual tokens is shuffled (shuffle)", ()),
+    "image_attention": ("what visual tokens see of each other (image_attention)", ()),
     "versions": ("the versions of libraries", ()),
 }  # fmt: skip
 

@@ -31,8 +31,8 @@ class WhatWhere(lmms):
         pretrained, device, dtype, revision, max_pixels: what `loading.load` takes.
         alpha, p: RoPE scaling.
         method, decoder, keep: compression, what `compress.compressed` takes.
-        depth, without_positions, shuffle, seed: what `benchmarks.run` takes; blocks as "1-3+6",
-            since lmms-eval cuts at commas.
+        depth, without_positions, shuffle, image_attention, seed: what `benchmarks.run` takes;
+            blocks as "1-3+6", since lmms-eval cuts at commas.
         batch_size: questions at once.
     """
 
@@ -51,6 +51,7 @@ class WhatWhere(lmms):
         depth: int | None = None,
         without_positions: str | int | None = None,
         shuffle: str | None = None,
+        image_attention: str | None = None,
         seed: int = 0,
         max_batch_size: int | None = None,
         max_pixels: int | str | None = "auto",
@@ -60,7 +61,9 @@ class WhatWhere(lmms):
             raise ValueError(
                 "RoPE scaling takes alpha and p: --model_args pretrained=…,alpha=99,p=8"
             )
-        self.conditions = conditions.checked(depth, without_positions, shuffle, method)
+        self.conditions = conditions.checked(
+            depth, without_positions, shuffle, image_attention, method
+        )
         mine = benchmarks.processes()
         self._rank, self._world_size = mine.rank, mine.count
         self.vlm = loading.load(pretrained, mine.device or device, dtype, revision, max_pixels)
