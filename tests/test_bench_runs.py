@@ -331,6 +331,8 @@ def refused(call, *words):
     (["not told where patches are (without_positions) (none then, all now)"],
      {"without_positions": "all"}),
     (["is shuffled (shuffle) (none then, tokens now)"], {"shuffle": "tokens"}),
+    (["see of each other (image_attention) (none then, removed now)"],
+     {"image_attention": "removed"}),
 ])  # fmt: skip
 def test_other_settings_are_refused_and_change_nothing(whole, vlm, words, change):
     before = {path: path.read_bytes() for path in whole.iterdir()}
@@ -838,6 +840,8 @@ def test_a_model_that_is_changed_from_outside_is_recorded_as_it_is(tmp_path, sma
     ({"depth": 2, "without_positions": 3}, "blocks are counted from 1 to 2 here; got 3"),
     ({"shuffle": "order"}, "shuffle is 'tokens' or 'positions'"),
     ({"shuffle": "tokens", "compress": "random", "keep": 0.5}, "either shuffled or compressed"),
+    ({"image_attention": "all"}, "image_attention is 'bidirectional' or 'removed'"),
+    ({"image_attention": "removed", "compress": "random", "keep": 0.5}, "a compression drops some"),
 ])  # fmt: skip
 def test_what_cannot_be_run_is_said_before_there_is_a_folder(tmp_path, vlm, wrong, words):
     with pytest.raises((ValueError, FileNotFoundError), match=words):
@@ -1175,7 +1179,9 @@ def test_a_scaled_run_leaves_the_model_as_it_was(tmp_path, vlm, whole):
     ({"without_positions": "1-2,4", "depth": 4}, "ViT depth 4, no positions in ViT blocks 1, 2, 4"),
     ({"without_positions": (4, 2, 1), "depth": 5, "shuffle": "positions"},
      "ViT depth 5, no positions in ViT blocks 1, 2, 4, shuffled positions"),
-    ({"shuffle": "tokens"}, "shuffled tokens"),
+    ({"shuffle": "tokens", "image_attention": "bidirectional"},
+     "shuffled tokens, image attention bidirectional"),
+    ({"image_attention": "removed"}, "image attention removed"),
 ])  # fmt: skip
 def test_a_run_under_a_condition_is_of_the_model_under_it_and_says_so(
     tmp_path, vlm, whole, asked, label
@@ -1198,6 +1204,8 @@ def test_a_run_under_a_condition_is_of_the_model_under_it_and_says_so(
             stack.enter_context(conditions.without_positions(vlm, named))
         if asked.get("shuffle"):
             stack.enter_context(conditions.shuffled(vlm, asked["shuffle"], 0))
+        if asked.get("image_attention"):
+            stack.enter_context(conditions.image_attention(vlm, asked["image_attention"]))
         batches = [items[n : n + SIZE] for n in range(0, N, SIZE)]
         expected = [
             answer
@@ -1211,7 +1219,7 @@ def test_a_run_under_a_condition_is_of_the_model_under_it_and_says_so(
 
 def test_a_run_that_was_begun_before_there_were_conditions_is_gone_on_with(tmp_path, vlm, whole):
     out = shutil.copytree(whole, tmp_path / "run")
-    names = ("depth", "without_positions", "shuffle")
+    names = ("depth", "without_positions", "shuffle", "image_attention")
     edited(out / running.SETTINGS, lambda settings: [settings.pop(name) for name in names])
     assert benchmarks.load(out).settings["depth"] is None
     for path in out.glob("rows-*.jsonl"):
@@ -1226,6 +1234,7 @@ def test_a_run_that_was_begun_before_there_were_conditions_is_gone_on_with(tmp_p
 @pytest.mark.parametrize("name, value", [
     ("depth", "3"), ("depth", True), ("without_positions", "some"), ("without_positions", [0]),
     ("without_positions", 3), ("shuffle", "all"), ("shuffle", True),
+    ("image_attention", "none"),
 ])  # fmt: skip
 def test_conditions_that_are_none_are_no_settings(tmp_path, whole, name, value):
     out = shutil.copytree(whole, tmp_path / "run")
@@ -1239,8 +1248,9 @@ def test_a_model_that_is_under_a_condition_already_is_not_taken_for_a_whole_one(
         conditions.truncated(vlm, 2),
         conditions.without_positions(vlm),
         conditions.shuffled(vlm, "tokens"),
+        conditions.image_attention(vlm, "removed"),
     ):
-        with condition, pytest.raises(ValueError, match="is being changed by whatwhere.conditions"):
+        with condition, pytest.raises(ValueError, match="is being changed by whatwhere"):
             run(vlm, tmp_path / "run", limit=4)
     assert not (tmp_path / "run").exists()
 
@@ -1455,11 +1465,17 @@ def test_the_command_names_a_folder_by_what_it_does(capsys, tmp_path, monkeypatc
     assert (
         str(Path(f"toy-qwen2vl-tabletop-b-sigmoid-99-40-0.6-compressed-1-{ways}-paper")) in printed
     )
-    under = "--vit-depth 0 --without-positions 1-3,6 --shuffle positions"
+    under = "--vit-depth 0 --without-positions 1-3,6 --shuffle positions --image-attention removed"
     printed = said(capsys, 0, *BENCH[:3], *under.split())
-    due = {"depth": 0, "without_positions": "1-3,6", "shuffle": "positions"}
+    due = {
+        "depth": 0, "without_positions": "1-3,6", "shuffle": "positions",
+        "image_attention": "removed",
+    }  # fmt: skip
     assert {name: asked[name] for name in due} == due
-    name = "toy-qwen2vl-tabletop-b-depth-0-without-positions-1-3,6-shuffled-positions"
+    name = (
+        "toy-qwen2vl-tabletop-b-depth-0-without-positions-1-3,6-shuffled-positions"
+        "-image-attention-removed"
+    )
     assert printed.endswith(f"{Path('results') / name}\n")
 
 

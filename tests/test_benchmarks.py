@@ -247,11 +247,28 @@ def mmbench(folder, hub):
         pd.DataFrame(rows).to_csv(folder / "mmbench_dev_en.tsv", sep="\t", index=False)
 
 
+STATED = [
+    {"image": "000000017697.jpg", "caption": "The car is behind the suitcase.", "label": 1,
+     "relation": "behind", "subj": "car", "obj": "suitcase", "annotator_id": 2},
+    {"image": "000000017697.jpg", "caption": "The suitcase is on the car.", "label": 0,
+     "relation": "on"},
+    {"image": "000000001675.jpg", "caption": " The cat faces the keyboard.", "label": 0,
+     "relation": "facing"},
+]  # fmt: skip
+
+
+def vsr(folder, hub):
+    """The hub has its lines, and no pictures."""
+    for n, row in enumerate(STATED):
+        save(folder / "images" / row["image"], n)
+    written(folder / "test.jsonl", "\n".join(map(json.dumps, STATED)) + "\n")
+
+
 WRITERS = {
     "whatsup-a": lambda folder, hub: whatsup(folder, hub, "a"), "whatsup-b": lambda folder,
     hub: whatsup(folder, hub, "b"), "coco-spatial": lambda folder,
     hub: spatial(folder, hub, "coco"), "gqa-spatial": lambda folder,
-    hub: spatial(folder, hub, "gqa"), "pope": pope, "gqa": gqa, "textvqa": textvqa,
+    hub: spatial(folder, hub, "gqa"), "vsr": vsr, "pope": pope, "gqa": gqa, "textvqa": textvqa,
     "mmbench": mmbench,
 }  # fmt: skip
 
@@ -284,7 +301,7 @@ def test_there_is_a_test_file_of_every_real_benchmark():
     assert REAL == list(WRITERS)
 
 
-@pytest.mark.parametrize("benchmark", REAL)
+@pytest.mark.parametrize("benchmark", [name for name in REAL if benchmarks.BENCHMARKS[name].hub])
 def test_both_layouts_give_the_same_questions_about_the_same_pictures(folders, benchmark):
     original, hub = (
         asked(benchmark, folders[benchmark, False]),
@@ -314,6 +331,27 @@ def test_whats_up_asks_for_one_of_four_captions(folders):
         {"relation": "left"},
     )
     assert Path(item.image).name == "beer-bottle_left_of_armchair.jpeg"
+
+
+def test_vsr_asks_whether_a_caption_is_true(folders, tmp_path):
+    items = asked("vsr", folders["vsr", False])
+    assert [(item.gold, item.group, item.about["relation"]) for item in items] == [
+        ("yes", "000000017697", "behind"), ("no", "000000017697", "on"),
+        ("no", "000000001675", "facing"),
+    ]  # fmt: skip
+    assert items[2].question == (
+        "Is this true of the image? The cat faces the keyboard.\n"
+        "Answer the question using a single word or phrase."
+    )
+    for label in (None, "1", 2, True):
+        vsr(tmp_path, False)
+        written(tmp_path / "test.jsonl", json.dumps({**STATED[0], "label": label}))
+        refused("vsr", tmp_path, "test.jsonl', line 1: a label is 1 of a true caption")
+    answers = ["Yes", "yes", "perhaps"]
+    rows = [item.row(answer) for item, answer in zip(items, answers)]
+    scores = benchmarks.Result({"benchmark": "vsr"}, rows).scores
+    assert scores["accuracy"][0] == pytest.approx(1 / 3)
+    assert scores["says yes"][0] == pytest.approx(2 / 3)
 
 
 def test_whats_up_knows_its_relations_and_its_two_swapped_labels(folders):
@@ -506,7 +544,7 @@ def test_an_empty_folder_is_told_what_it_lacks(tmp_path, benchmark):
 FILES = [
     ("whatsup-a", "controlled_images_dataset.json"), ("whatsup-b", "controlled_clevr_dataset.json"),
     ("coco-spatial", "coco_qa_two_obj.json"), ("gqa-spatial", "vg_qa_one_obj.json"),
-    ("pope", "coco_pope_popular.json"),
+    ("vsr", "test.jsonl"), ("pope", "coco_pope_popular.json"),
     ("gqa", "testdev_balanced_questions.json"), ("textvqa", "TextVQA_0.5.1_val.json"),
     ("mmbench", "mmbench_dev_en.tsv"),
 ]  # fmt: skip
@@ -707,7 +745,7 @@ def test_a_table_of_mmbench_without_a_column_and_a_folder_with_two_tables(tmp_pa
 
 @pytest.mark.parametrize("benchmark, pictures", [
     ("whatsup-a", "controlled_images"), ("coco-spatial", "val2017"), ("gqa-spatial", "vg_images"),
-    ("pope", "val2014"),
+    ("vsr", "images"), ("pope", "val2014"),
     ("gqa", "images"), ("textvqa", "train_images"),
 ])  # fmt: skip
 def test_missing_pictures_are_counted_and_named_before_anything_is_asked(
@@ -731,7 +769,7 @@ def test_missing_pictures_are_counted_and_named_before_anything_is_asked(
     )
 
 
-@pytest.mark.parametrize("benchmark, name", [FILES[1], FILES[4], FILES[5], FILES[6]])
+@pytest.mark.parametrize("benchmark, name", [FILES[1], *FILES[4:8]])
 @pytest.mark.parametrize("absolute", [True, False])
 def test_a_picture_outside_of_the_folder_is_not_looked_at(tmp_path, benchmark, name, absolute):
     WRITERS[benchmark](tmp_path / "data", False)
@@ -746,6 +784,7 @@ def test_a_picture_outside_of_the_folder_is_not_looked_at(tmp_path, benchmark, n
         ("n161313", outside),
         (f"COCO_val2014_{7:012d}.jpg", outside + ".jpg"),
         ("003a8ae2ef43b901", outside),
+        ("000000017697.jpg", outside + ".jpg"),
     ):
         text = text.replace(f'"{shown}"', json.dumps(led))
     assert text != path.read_text()
@@ -864,7 +903,7 @@ def test_whatever_stands_in_a_file_it_is_read_or_refused_with_a_sentence(tmp_pat
             broken = pd.read_csv(StringIO(whole), sep="\t", dtype=str, keep_default_na=False)
             broken.loc[rnd.randrange(4), rnd.choice(list(broken))] = str(rnd.choice(VALUES))
             text = broken.to_csv(sep="\t", index=False)
-        elif benchmark == "pope":
+        elif benchmark in ("pope", "vsr"):
             lines = [json.loads(line) for line in whole.splitlines()]
             text = "\n".join(
                 map(

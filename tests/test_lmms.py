@@ -79,6 +79,10 @@ def test_it_answers_as_our_own_harness_does(plugin, monkeypatch):
             {"depth": 4, "without_positions": "1-2+4", "shuffle": "tokens"},
             {"depth": 4, "without_positions": [1, 2, 4], "shuffle": "tokens"},
         ),
+        (
+            {"image_attention": "removed"},
+            {"image_attention": "removed"},
+        ),
     )
     for arguments, how in ways:
         model = plugin.WhatWhere("toy-qwen2vl", batch_size=4, **arguments)

@@ -184,6 +184,25 @@ def pope(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item
     return items
 
 
+def vsr(folder: Folder, seed: int | None, ask: Callable[..., str]) -> list[Item]:
+    """VSR: is this caption true of the picture? One line of its split for each caption."""
+    items = []
+    for n, (at, row) in enumerate(folder.lines("test.jsonl")):
+        name = field(row, "image", str, at)
+        image = folder.picture(f"images/{name}", f"trainval2017/{name}", name)
+        caption, label = _text(field(row, "caption", None, at), "caption", at), row.get("label")
+        if isinstance(label, bool) or label not in (0, 1):
+            raise ValueError(
+                f"{at}: a label is 1 of a true caption and 0 of others, not {label!r}."
+            )
+        about = {"relation": field(row, "relation", str, at)}
+        gold = "yes" if label else "no"
+        items.append(
+            Item(str(n), image, ask(caption), "yes/no", gold, group=image.stem, about=about)
+        )
+    return items
+
+
 def gqa(
     folder: Folder,
     seed: int | None,

@@ -18,6 +18,11 @@ def briefly(question: str) -> str:
     return f"{question.strip()}\n{BRIEFLY}"
 
 
+def statement(caption: str) -> str:
+    """Is it true? VSR, in our own words: lmms-eval has no task for it."""
+    return briefly(f"Is this true of the image? {caption.strip()}")
+
+
 def textvqa(question: str) -> str:
     """TextVQA's question, with a capital at its start."""
     return briefly(question.capitalize())

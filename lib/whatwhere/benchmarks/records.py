@@ -64,6 +64,11 @@ register(Benchmark(
     paper=Paper(paper.captions, figures=_scaled((76.61, 78.22), (92.84, 94.31)), unsaid=JOINED),
 ))  # fmt: skip
 register(Benchmark(
+    name="vsr", title="is what is said of two things true?", read=formats.vsr,
+    ask=prompts.statement, score=scores.yes_or_no, words=128,
+    layout="test.jsonl (of the zero-shot or the random split), images/",
+))  # fmt: skip
+register(Benchmark(
     name="pope", title="is it there?", read=formats.pope, ask=prompts.briefly, score=scores.pope,
     parts=ABSENTEES, words=128, hub="lmms-lab/POPE", patterns=("Full/*.parquet",),
     revision="4db1276663dfa5eb8ad16a52d24c31a09e470896",

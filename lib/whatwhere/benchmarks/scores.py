@@ -132,6 +132,12 @@ def by_part(rows: pd.DataFrame) -> dict[str, Score]:
     return {"accuracy": _mean(rows), **parts}
 
 
+def yes_or_no(rows: pd.DataFrame) -> dict[str, Score]:
+    """The mean over questions, and how often the answer is yes."""
+    yes = rows.assign(yes=(rows["parsed"] == "yes").astype(float))
+    return {"accuracy": _share(rows), "says yes": _share(yes, "yes")}
+
+
 def pope(rows: pd.DataFrame) -> dict[str, Score]:
     """Accuracy, precision, recall and F1 ("yes" is positive) and the share of yes, in each part and
     on average over them.

@@ -173,6 +173,36 @@ def _order(study: Study) -> list[Finding]:
     ]  # fmt: skip
 
 
+@register(
+    name="attention", title="visual tokens see all of each other in the LM, or none",
+    claims=("where.order.attention",), needs=("whatsup-b",),
+    rule="Accuracy on What's Up B as it is less that where no visual token sees another in the LM, "
+    "and, as the control that must cost something, less that with the ViT's positions deleted. "
+    "Reproduced if deleting costs more than its interval and more than cutting, the two intervals "
+    "apart; partly if deleting costs more than its interval; else not." + UNABLE,
+    cost=lambda scope: _asked(scope, ("whatsup-b",), 4), lacks=_no_positions,
+)  # fmt: skip
+def _attention(study: Study) -> list[Finding]:
+    whole = study.bench("whatsup-b")
+    cut, opened, deleted = (
+        _points(gain(study.bench("whatsup-b", **how), whole))
+        for how in (
+            {"image_attention": "removed"}, {"image_attention": "bidirectional"},
+            {"without_positions": "all"},
+        )
+    )  # fmt: skip
+    return [
+        Finding(
+            "where.order.attention", cut, deleted,
+            "points of What's Up B that attention among visual tokens in the LM is worth",
+            "what the ViT's positions are worth", len(whole.rows),
+            verdict(deleted[1] > max(0, cut[2]), deleted[1] > 0, able(whole)),
+            f"That each sees only those before it: {opened[0]:.2f} points ({opened[1]:.2f} to "
+            f"{opened[2]:.2f}).",
+        )
+    ]  # fmt: skip
+
+
 # -- 2-D RoPE
 # --------------------------------------------------------------------------------------------------
 
