@@ -11,6 +11,7 @@ import pandas as pd
 from .. import benchmarks, loading, rope
 from ..benchmarks import Result, gain, paper
 from ..benchmarks.scores import Score
+from ..models import VLM
 from .experiment import Cost, Finding, Interval, Scope, Verdict, register, verdict
 from .study import Study
 from .what import needed
@@ -31,12 +32,13 @@ QUESTIONS = {  # of a whole benchmark
 }  # fmt: skip
 
 
-def _points(score: Score) -> tuple[float, float, float]:
-    """A score in points."""
+def points(score: Score) -> Interval:
+    """A score in points: (value, low, high)."""
     return 100 * score.value, 100 * score.low, 100 * score.high
 
 
-def _asked(scope: Scope, names: Sequence[str], ways: int) -> Cost:
+def asking(scope: Scope, names: Sequence[str], ways: int) -> Cost:
+    """What it costs to put these benchmarks to a model in so many ways."""
     n = ways * sum(scope.size(QUESTIONS[name]) for name in names)
     return Cost(vit=n, lm=n, words=4 * n)
 
@@ -94,7 +96,7 @@ def _table(study: Study, name: str, results: dict[str, dict[str, Result]]) -> No
     "interval; else not. what.compress.positions: reproduced if kept positions beat "
     "renumbered ones on GQA by more than the interval; else not. The control of the two: the "
     "same difference with the two answer sheets swapped at random, group by group." + UNABLE,
-    cost=lambda scope: _asked(scope, GENERAL, 5),
+    cost=lambda scope: asking(scope, GENERAL, 5),
 )  # fmt: skip
 def _table1(study: Study) -> list[Finding]:
     needed(study.decoder)
@@ -113,7 +115,7 @@ def _table1(study: Study) -> list[Finding]:
     rows["random"] = {name: study.bench(name, compress="random", keep=keep) for name in GENERAL}
     _table(study, "table1", rows)
     loss = {
-        (way, name): _points(gain(rows["all tokens"][name], rows[way][name]))
+        (way, name): points(gain(rows["all tokens"][name], rows[way][name]))
         for way in (*METHODS, "random") for name in GENERAL
     }  # fmt: skip
     can = {name: able(result) for name, result in rows["all tokens"].items()}
@@ -142,7 +144,7 @@ def _table1(study: Study) -> list[Finding]:
         ("what.compress.punctuation_top2", "rle-drop", "rle-drop-both"),
     ):
         reading, there = (
-            _points(gain(rows[worse][name], rows[better][name])) for name in ("textvqa", "pope")
+            points(gain(rows[worse][name], rows[better][name])) for name in ("textvqa", "pope")
         )
         gone = float(np.mean([result.removed for result in rows["rle-drop"].values()]))
         enough = gone > 0.5 or claim.endswith("top2")
@@ -157,9 +159,9 @@ def _table1(study: Study) -> list[Finding]:
         ("what.compress.beats_random", "as many tokens dropped at random", rows["random"]["gqa"]),
         ("what.compress.positions", "renumbered positions", renumbered),
     ):
-        better = _points(gain(before, rows["rle"]["gqa"]))
+        better = points(gain(before, rows["rle"]["gqa"]))
         findings.append(Finding(
-            claim, better, _points(_null(before, rows["rle"]["gqa"], study.seed)),
+            claim, better, points(_null(before, rows["rle"]["gqa"], study.seed)),
             f"points of GQA that method 1 is above {than}", SWAPPED, n["gqa"],
             verdict(better[1] > 0, able=can["gqa"]),
         ))  # fmt: skip
@@ -189,7 +191,8 @@ def _null(before: Result, after: Result, seed: int) -> Score:
     return gain(*sheets)
 
 
-def _no_rope(vlm) -> str:
+def no_rope(vlm: VLM) -> str:
+    """Why there is no 2-D RoPE to scale in this model; "" where there is."""
     try:
         rope.vision(vlm)
     except ValueError as error:
@@ -234,7 +237,7 @@ BLIND_RULE = (
 @register(
     name="table2", title="RoPE scaling without training, on four benchmarks",
     claims=(*SPATIAL_CLAIMS.values(), "where.real.seven"), needs=SPATIAL, rule=BLIND_RULE,
-    cost=lambda scope: _asked(scope, SPATIAL, 4), lacks=_no_rope,
+    cost=lambda scope: asking(scope, SPATIAL, 4), lacks=no_rope,
 )  # fmt: skip
 def _table2(study: Study) -> list[Finding]:
     rows: dict[str, dict[str, Result]] = {}
@@ -252,7 +255,7 @@ def _table2(study: Study) -> list[Finding]:
         theirs = _theirs(before, after)
         seven = name == "whatsup-b" and "7b" in study.vlm.name.lower()
         findings.append(Finding(
-            "where.real.seven" if seven else claim, _points(gain(before, after)), _points(blind),
+            "where.real.seven" if seven else claim, points(gain(before, after)), points(blind),
             f"points of {name} gained", "the same, blind", len(before.rows),
             _gained(before, after, blind, theirs),
             " ".join(filter(None, map(_beside, (before, after)))),
@@ -266,7 +269,7 @@ def _table2(study: Study) -> list[Finding]:
     rule="On What's Up B, after fine-tuning on the same questions with RoPE scaling and without: "
     "the accuracy with it less that without it. Reproduced if the interval lies above zero and the "
     "control's, the same on blind questions, does not; else not reproduced." + UNABLE,
-    cost=lambda scope: _asked(scope, ("whatsup-b",), 4), lacks=_no_rope,
+    cost=lambda scope: asking(scope, ("whatsup-b",), 4), lacks=no_rope,
 )  # fmt: skip
 def _tuned(study: Study) -> list[Finding]:
     results = {}
@@ -292,7 +295,7 @@ def _tuned(study: Study) -> list[Finding]:
     settled = verdict(ours.low > 0 and not unseen.low > 0, able=able(before, after))
     return [
         Finding(
-            "where.scaling.sft", _points(ours), _points(unseen), "points of What's Up B gained",
+            "where.scaling.sft", points(ours), points(unseen), "points of What's Up B gained",
             "the same, blind", len(before.rows), settled,
             f"Fine-tuned: {100 * before.accuracy:.2f}; with scaling: {100 * after.accuracy:.2f}.",
         )
@@ -306,7 +309,7 @@ def _tuned(study: Study) -> list[Finding]:
     "α = 99, p = 8 less that without. Reproduced if it loses at most one point, interval "
     "included, and the control (α = 29, p = 2) loses more, the two intervals apart; partly if the "
     "loss itself is at most one point; else not." + UNABLE,
-    cost=lambda scope: _asked(scope, GENERAL, 3), lacks=_no_rope,
+    cost=lambda scope: asking(scope, GENERAL, 3), lacks=no_rope,
 )  # fmt: skip
 def _general(study: Study) -> list[Finding]:
     changes, can = {}, True

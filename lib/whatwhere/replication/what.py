@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from ..models import VLM
 from ..photographs import words
 from ..scenes import cover_of
 from ..world import gestalt
-from .experiment import Cost, Finding, register, verdict
+from .experiment import Cost, Finding, Interval, register, verdict
 from .study import PICTURES, Study
 
 PROBED = 60  # pictures that the linear probe and k-means see: their states fill the memory
@@ -29,7 +29,7 @@ OTHERS = "maps of other pictures"
 # --------------------------------------------------------------------------------------------------
 
 
-def _counted(readings, scenes):
+def counted(readings: stages.Readings, scenes: Sequence[Any]) -> dict[str, np.ndarray]:
     """Sums by picture and depth: patches of things, and of these those that say an own word, an own
     attribute, an own category; the same with other pictures' maps."""
     columns = {"own": "own word", "attribute": "attribute, own", "object": "object, own"}
@@ -46,21 +46,27 @@ def _by_scene(table, column):
     return table.pivot(index="scene", columns="depth", values=column).to_numpy(float)
 
 
-def _joined(parts):
-    """{name: (scenes, …)} of the parts of several chunks; scenes without a patch of a thing go."""
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    patches = joined["patches"].reshape(len(joined["patches"]), -1)
+def joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """{name: (scenes, …)} of the parts of several chunks; scenes without a patch of a thing go.
+
+    Raises:
+        ValueError: where no scene is left.
+    """
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    patches = whole["patches"].reshape(len(whole["patches"]), -1)
     some = patches[:, 0] > 0
     if not some.any():
         raise ValueError("No thing covers half of any patch in any of these pictures.")
-    return {name: values[some] for name, values in joined.items()}
+    return {name: values[some] for name, values in whole.items()}
 
 
-def _share(sums, name, column=-1):
+def share(sums: Mapping[str, np.ndarray], name: str, column: int = -1) -> Interval:
+    """Of all patches of things, those that `counted` under this name, at a depth or layer."""
     return stats.share(sums[name][:, column], sums["patches"][:, column])
 
 
-def _left_out(alone):
+def left_out(alone: int) -> str:
+    """A sentence on how many pictures had none of their size beside them; "" for none."""
     return f"{alone} pictures with a patch grid of their own are left out." if alone else ""
 
 
@@ -86,16 +92,16 @@ def _lens(study: Study) -> list[Finding]:
 
     def read(scenes):
         by_layer = [
-            _counted(stages.read(vlm, scenes, layer, last), scenes) for layer in layers
+            counted(stages.read(vlm, scenes, layer, last), scenes) for layer in layers
         ]  # at the last depth only: (scenes, 1)
         return {name: np.hstack([sums[name] for sums in by_layer]) for name in by_layer[0]}
 
     dev, test = study.split(study.gqa)
     (chunks, alone), (dev_chunks, _) = study.chunks(test), study.chunks(dev)
-    chosen_on = _joined(study.parts("lens-dev", dev_chunks, read))
-    sums = _joined(study.parts("lens", chunks, read))
+    chosen_on = joined(study.parts("lens-dev", dev_chunks, read))
+    sums = joined(study.parts("lens", chunks, read))
     n, layer = len(sums["own"]), int(_best(chosen_on["own"], chosen_on["patches"]))
-    own, other = _share(sums, "own", layer), _share(sums, "other own", layer)
+    own, other = share(sums, "own", layer), share(sums, "other own", layer)
     best, best_of_others = (
         stats.interval(
             lambda hits, patches: _best(hits, patches) / vlm.n_layers, sums[name], sums["patches"]
@@ -109,12 +115,12 @@ def _lens(study: Study) -> list[Finding]:
         Finding(
             "what.lens.layer", best, best_of_others, "of the LM's depth is where it reads best",
             OTHERS, n, verdict(reads and near and apart, reads and 0 < best[0] < 1),
-            f"Chosen on other pictures: layer {layer} of {vlm.n_layers}. {_left_out(alone)}",
+            f"Chosen on other pictures: layer {layer} of {vlm.n_layers}. {left_out(alone)}",
         ),
         Finding(
             "what.lens.on_topic", own, other, "of patches of things say a word of their thing",
             OTHERS, n, verdict(own[1] > 3 * other[2], own[1] > other[2]),
-            f"LM layer {layer} of {vlm.n_layers}. {_left_out(alone)}",
+            f"LM layer {layer} of {vlm.n_layers}. {left_out(alone)}",
         ),
     ]  # fmt: skip
 
@@ -166,16 +172,16 @@ def _stages(study: Study) -> list[Finding]:
     half = vlm.last_depth // 2
 
     def read(scenes):
-        sums = _counted(stages.read(vlm, scenes), scenes)
+        sums = counted(stages.read(vlm, scenes), scenes)
         with _turned(vlm, study.seed):
-            turned = _counted(stages.read(vlm, scenes, depths=[half]), scenes)
+            turned = counted(stages.read(vlm, scenes, depths=[half]), scenes)
         return sums | {"turned": turned["own"]}
 
     dev, test = study.split(study.gqa)
     (chunks, alone), (dev_chunks, _) = study.chunks(test), study.chunks(dev)
-    chosen_on = _joined(study.parts("stages-dev", dev_chunks, read))
-    sums = _joined(study.parts("stages", chunks, read))
-    at_half, full = _share(sums, "own", half), _share(sums, "own")
+    chosen_on = joined(study.parts("stages-dev", dev_chunks, read))
+    sums = joined(study.parts("stages", chunks, read))
+    at_half, full = share(sums, "own", half), share(sums, "own")
     turned = stats.share(sums["turned"][:, 0], sums["patches"][:, half])
     n, peak = len(sums["own"]), int(chosen_on["attribute"].sum(0).argmax())
 
@@ -190,7 +196,7 @@ def _stages(study: Study) -> list[Finding]:
 
     fall, no_fall = gained("attribute", -1), gained("other attribute", -1)
     rise, no_rise = gained("object"), gained("other object")
-    inside, remark = 0 < peak < vlm.last_depth, f"LM layer {vlm.lens_layer}. {_left_out(alone)}"
+    inside, remark = 0 < peak < vlm.last_depth, f"LM layer {vlm.lens_layer}. {left_out(alone)}"
     return [
         Finding(
             "what.lens.residual_flow", at_half, turned,
@@ -240,16 +246,16 @@ def _segmentation(study: Study) -> list[Finding]:
     dev, test = study.split(study.coco)
     chunks, alone = study.chunks(test)
     sums = study.parts("segmentation", chunks, read)
-    joined = {name: np.concatenate([part[name] for part in sums]) for name in sums[0]}
-    found, control = (stats.share(joined[name], joined["things"]) for name in ("own", "other"))
+    whole = {name: np.concatenate([part[name] for part in sums]) for name in sums[0]}
+    found, control = (stats.share(whole[name], whole["things"]) for name in ("own", "other"))
     probe, helped = (stats.share(hits, things) for hits, things in _baselines(study, dev, test))
     good = found[1] > max(probe[0] / 2, 3 * control[2])
     return [
         Finding(
             "what.stages.segmentation", found, control, "mean IoU with COCO's masks", OTHERS,
-            len(joined["own"]), verdict(good, found[1] > control[2]),
+            len(whole["own"]), verdict(good, found[1] > control[2]),
             f"A linear probe reaches {_spoken(probe)}, k-means with help {_spoken(helped)}, both "
-            f"on fewer pictures. {_left_out(alone)}",
+            f"on fewer pictures. {left_out(alone)}",
         )
     ]  # fmt: skip
 
@@ -415,7 +421,7 @@ def _hallucination(study: Study) -> list[Finding]:
             sum(map(len, chunks)),
             verdict(onset is not None and onset >= len(depths) // 2, onset is not None),
             f"Other parts, last depth: {', '.join(others) or 'none'}. The model's own answers: "
-            f"{100 * answers.accuracy:.1f}% right. {_left_out(alone)}",
+            f"{100 * answers.accuracy:.1f}% right. {left_out(alone)}",
         )
     ]  # fmt: skip
 
@@ -423,15 +429,15 @@ def _hallucination(study: Study) -> list[Finding]:
 def _right(readings, scenes, part, spelt, forms):
     """(scenes, depths, 2): how many questions of a part the maps answer rightly, and of how many;
     those about what no token can show are left out."""
-    counted = np.zeros((*readings.ids.shape[:2], 2))
+    tally = np.zeros((*readings.ids.shape[:2], 2))
     for n, (maps, scene) in enumerate(zip(readings.ids, scenes)):
         for word, there in scene.existence(part):
             ids = [forms[each] for each in spelt[word] if each in forms.ids]
             if ids:
                 hit = np.isin(maps, np.concatenate(ids)).any((1, 2))
-                counted[n, :, 0] += hit == there
-                counted[n, :, 1] += 1
-    return counted
+                tally[n, :, 0] += hit == there
+                tally[n, :, 1] += 1
+    return tally
 
 
 # -- parts that are hidden, and the decoder
@@ -503,14 +509,14 @@ def _decoder(study: Study) -> list[Finding]:
 
     chunks, alone = study.chunks(study.gqa)
     name = f"decoder-{benchmarks.identity.decoder(reader)}"
-    sums = _joined(study.parts(name, chunks, torch.no_grad()(read)))
-    own, other = _share(sums, "own"), _share(sums, "other own")
+    sums = joined(study.parts(name, chunks, torch.no_grad()(read)))
+    own, other = share(sums, "own"), share(sums, "other own")
     return [
         Finding(
             "what.decoder.agreement", own, other,
             "of patches of things: decoder and LM have the same first word",
             "the LM's words for another picture", len(sums["own"]),
-            verdict(own[1] > max(0.5, 3 * other[2]), own[1] > other[2]), _left_out(alone),
+            verdict(own[1] > max(0.5, 3 * other[2]), own[1] > other[2]), left_out(alone),
         )
     ]  # fmt: skip
 

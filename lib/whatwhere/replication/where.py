@@ -15,8 +15,8 @@ from ..models import VLM
 from ..photographs import PhotographSet
 from .experiment import Cost, Finding, register, verdict
 from .study import PICTURES, SETS, Study
-from .tables import UNABLE, _asked, _no_rope, _points, able
-from .what import OTHERS, _counted, _joined, _left_out, _share
+from .tables import UNABLE, able, asking, no_rope, points
+from .what import OTHERS, counted, joined, left_out, share
 
 SOME = 40  # sets, in what looks at every head of every block
 FOUR = 4  # pictures in a set
@@ -101,21 +101,21 @@ def _deleted(study: Study) -> list[Finding]:
     last = [vlm.last_depth]
 
     def read(scenes):
-        sums = _counted(stages.read(vlm, scenes, depths=last), scenes)
+        sums = counted(stages.read(vlm, scenes, depths=last), scenes)
         with conditions.without_positions(vlm):
-            without = _counted(stages.read(vlm, scenes, depths=last), scenes)
+            without = counted(stages.read(vlm, scenes, depths=last), scenes)
         return sums | {"without": without["own"], "other without": without["other own"]}
 
     chunks, alone = study.chunks(study.gqa)
-    sums = _joined(study.parts("deleted", chunks, read))
-    own, without, other = (_share(sums, name) for name in ("own", "without", "other without"))
+    sums = joined(study.parts("deleted", chunks, read))
+    own, without, other = (share(sums, name) for name in ("own", "without", "other without"))
     return [
         Finding(
             "what.lens.positions", without, other,
             "of patches of things say a word of their thing, without positions", OTHERS,
             len(sums["own"]),
             verdict(without[1] > max(own[0] / 2, 3 * other[2]), without[1] > other[2]),
-            f"With positions: {own[0]:.3g} ({own[1]:.3g} to {own[2]:.3g}). {_left_out(alone)}",
+            f"With positions: {own[0]:.3g} ({own[1]:.3g} to {own[2]:.3g}). {left_out(alone)}",
         )
     ]  # fmt: skip
 
@@ -126,14 +126,14 @@ def _deleted(study: Study) -> list[Finding]:
     rule="Accuracy on What's Up B with the whole ViT less that with half of it. Reproduced if its "
     "interval lies above zero and the control's, the same on blind questions (each beside another "
     "set's picture), does not; partly if both do; else not." + UNABLE,
-    cost=lambda scope: _asked(scope, ("whatsup-b",), 4),
+    cost=lambda scope: asking(scope, ("whatsup-b",), 4),
 )  # fmt: skip
 def _depths(study: Study) -> list[Finding]:
     vlm = study.vlm
     half = vlm.last_depth // 2
     whole, blind = study.bench("whatsup-b"), study.bench("whatsup-b", blind=True)
-    lost = _points(gain(study.bench("whatsup-b", depth=half), whole))
-    control = _points(gain(study.bench("whatsup-b", depth=half, blind=True), blind))
+    lost = points(gain(study.bench("whatsup-b", depth=half), whole))
+    control = points(gain(study.bench("whatsup-b", depth=half, blind=True), blind))
     above = lost[1] > 0
     return [
         Finding(
@@ -153,12 +153,12 @@ def _depths(study: Study) -> list[Finding]:
     "must cost something, less that with the ViT's positions deleted. Reproduced if deleting "
     "costs more than its interval and more than shuffling, the two intervals apart; partly if "
     "deleting costs more than its interval; else not." + UNABLE,
-    cost=lambda scope: _asked(scope, ("whatsup-b",), 4), lacks=_no_positions,
+    cost=lambda scope: asking(scope, ("whatsup-b",), 4), lacks=_no_positions,
 )  # fmt: skip
 def _order(study: Study) -> list[Finding]:
     whole = study.bench("whatsup-b")
     shuffled, moved, deleted = (
-        _points(gain(study.bench("whatsup-b", **how), whole))
+        points(gain(study.bench("whatsup-b", **how), whole))
         for how in ({"shuffle": "tokens"}, {"shuffle": "positions"}, {"without_positions": "all"})
     )
     return [
@@ -180,12 +180,12 @@ def _order(study: Study) -> list[Finding]:
     "and, as the control that must cost something, less that with the ViT's positions deleted. "
     "Reproduced if deleting costs more than its interval and more than cutting, the two intervals "
     "apart; partly if deleting costs more than its interval; else not." + UNABLE,
-    cost=lambda scope: _asked(scope, ("whatsup-b",), 4), lacks=_no_positions,
+    cost=lambda scope: asking(scope, ("whatsup-b",), 4), lacks=_no_positions,
 )  # fmt: skip
 def _attention(study: Study) -> list[Finding]:
     whole = study.bench("whatsup-b")
     cut, opened, deleted = (
-        _points(gain(study.bench("whatsup-b", **how), whole))
+        points(gain(study.bench("whatsup-b", **how), whole))
         for how in (
             {"image_attention": "removed"}, {"image_attention": "bidirectional"},
             {"without_positions": "all"},
@@ -218,7 +218,7 @@ def _attention(study: Study) -> list[Finding]:
     "energy of all terms that tells left from right; reproduced if the upper end of the strongest "
     "head's interval is below one quarter, which random vectors at random angles give; partly if "
     "that of the median head's is; else not.",
-    cost=lambda scope: Cost(vit=3 * scope.size(SOME)), lacks=_no_rope,
+    cost=lambda scope: Cost(vit=3 * scope.size(SOME)), lacks=no_rope,
 )  # fmt: skip
 def _rope(study: Study) -> list[Finding]:
     vlm = study.vlm
@@ -394,7 +394,7 @@ def _relations(study: Study) -> list[Finding]:
     "where.attention.axis_ratio, ours "
     "(spread of each axis's part over all patches): reproduced if its interval lies above 1 and "
     "above that of behind and front; partly if above 1; else not.",
-    cost=lambda scope: Cost(vit=FOUR * scope.size(SOME)), lacks=_no_rope,
+    cost=lambda scope: Cost(vit=FOUR * scope.size(SOME)), lacks=no_rope,
 )  # fmt: skip
 def _axes(study: Study) -> list[Finding]:
     table, remark = _sets(study, "axes", relations.axis_logits, SOME)
