@@ -156,21 +156,11 @@ def _depths(study: Study) -> list[Finding]:
     cost=lambda scope: asking(scope, ("whatsup-b",), 4), lacks=_no_positions,
 )  # fmt: skip
 def _order(study: Study) -> list[Finding]:
-    whole = study.bench("whatsup-b")
-    shuffled, moved, deleted = (
-        points(gain(study.bench("whatsup-b", **how), whole))
-        for how in ({"shuffle": "tokens"}, {"shuffle": "positions"}, {"without_positions": "all"})
-    )
-    return [
-        Finding(
-            "where.order.shuffled", shuffled, deleted,
-            "points of What's Up B that the order of visual tokens is worth",
-            "what the ViT's positions are worth", len(whole.rows),
-            verdict(deleted[1] > max(0, shuffled[2]), deleted[1] > 0, able(whole)),
-            f"The LM's positions of visual tokens: {moved[0]:.2f} points ({moved[1]:.2f} to "
-            f"{moved[2]:.2f}).",
-        )
-    ]  # fmt: skip
+    return _beside_deleted(
+        study, "where.order.shuffled", {"shuffle": "tokens"}, {"shuffle": "positions"},
+        "points of What's Up B that the order of visual tokens is worth",
+        "The LM's positions of visual tokens",
+    )  # fmt: skip
 
 
 @register(
@@ -183,22 +173,26 @@ def _order(study: Study) -> list[Finding]:
     cost=lambda scope: asking(scope, ("whatsup-b",), 4), lacks=_no_positions,
 )  # fmt: skip
 def _attention(study: Study) -> list[Finding]:
-    whole = study.bench("whatsup-b")
-    cut, opened, deleted = (
-        points(gain(study.bench("whatsup-b", **how), whole))
-        for how in (
-            {"image_attention": "removed"}, {"image_attention": "bidirectional"},
-            {"without_positions": "all"},
-        )
+    return _beside_deleted(
+        study, "where.order.attention", {"image_attention": "removed"},
+        {"image_attention": "bidirectional"},
+        "points of What's Up B that attention among visual tokens in the LM is worth",
+        "That each sees only those before it",
     )  # fmt: skip
+
+
+def _beside_deleted(study, claim, change, another, unit, of_another):
+    """What a change costs on What's Up B, beside what deleting the ViT's positions costs."""
+    whole = study.bench("whatsup-b")
+    cost, other, deleted = (
+        points(gain(study.bench("whatsup-b", **how), whole))
+        for how in (change, another, {"without_positions": "all"})
+    )
     return [
         Finding(
-            "where.order.attention", cut, deleted,
-            "points of What's Up B that attention among visual tokens in the LM is worth",
-            "what the ViT's positions are worth", len(whole.rows),
-            verdict(deleted[1] > max(0, cut[2]), deleted[1] > 0, able(whole)),
-            f"That each sees only those before it: {opened[0]:.2f} points ({opened[1]:.2f} to "
-            f"{opened[2]:.2f}).",
+            claim, cost, deleted, unit, "what the ViT's positions are worth", len(whole.rows),
+            verdict(deleted[1] > max(0, cost[2]), deleted[1] > 0, able(whole)),
+            f"{of_another}: {other[0]:.2f} points ({other[1]:.2f} to {other[2]:.2f}).",
         )
     ]  # fmt: skip
 
