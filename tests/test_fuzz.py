@@ -46,7 +46,7 @@ PART = float(os.environ.get("WHATWHERE_FUZZ", 0.1))
 # {what is damaged: (how many files there are of it, how often each is damaged anew)}
 SHARES = {
     "pictures": (20, 210), "questions": (len(FILES), 280), "columns": (len(PARQUETS), 100),
-    "answers": (6, 130), "claims": (1, 1000), "notes": (3, 200), "checkpoints": (14, 25),
+    "answers": (7, 130), "claims": (1, 1000), "notes": (3, 200), "checkpoints": (14, 25),
     "decoders": (4, 60), "stages": (2, 60),
 }  # fmt: skip
 
@@ -317,7 +317,7 @@ def test_a_damaged_file_of_questions(benchmark, name, tmp_path):
         ).to_dict("records")
         damage = st.one_of(damaged(whole), twisted(rows).map(as_table))
     else:
-        damage = json_damage(whole, as_lines if benchmark == "pope" else as_json)
+        damage = json_damage(whole, as_lines if benchmark in ("pope", "vsr") else as_json)
     attempt("questions", damage, partial(check_questions, benchmark, tmp_path, path))
 
 
@@ -331,7 +331,7 @@ def test_a_damaged_file_of_the_hub(benchmark, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "benchmark", ["whatsup-a", "coco-spatial", "pope", "gqa", "textvqa", "mmbench"]
+    "benchmark", ["whatsup-a", "coco-spatial", "pope", "vsr", "gqa", "textvqa", "mmbench"]
 )
 def test_damaged_answers_and_settings_of_a_run(benchmark, tmp_path, monkeypatch):
     for name in ("share", "interval"):  # how wide the intervals are is not looked at here

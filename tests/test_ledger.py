@@ -8,7 +8,7 @@ from whatwhere.book import ledger
 
 NOTEBOOK = "02_reading_patches_as_words"
 NUMBERS = {path.stem[3:]: int(path.stem[:2]) for path in chapters.NOTEBOOKS}
-N = 41  # claims of the paper
+N = 42  # claims of the paper
 
 
 def arguments(**changes):
