@@ -12,11 +12,11 @@ that a run that was killed goes on, and several processes (`accelerate launch`) 
 """
 
 from . import stand_in, tables, what, where  # the last three register theirs
-from .experiment import EXPERIMENTS, Experiment, Finding, Verdict, chosen, register
+from .experiment import EXPERIMENTS, Cost, Experiment, Finding, Scope, Verdict, chosen, register
 from .running import plan, rows, run, table
 from .study import DATA, Study
 
 __all__ = [
-    "DATA", "EXPERIMENTS", "Experiment", "Finding", "Study", "Verdict", "chosen", "plan",
-    "register", "rows", "run", "stand_in", "table", "tables", "what", "where",
+    "Cost", "DATA", "EXPERIMENTS", "Experiment", "Finding", "Scope", "Study", "Verdict", "chosen",
+    "plan", "register", "rows", "run", "stand_in", "table", "tables", "what", "where",
 ]  # fmt: skip
