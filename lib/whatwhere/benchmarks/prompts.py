@@ -19,7 +19,7 @@ def briefly(question: str) -> str:
 
 
 def statement(caption: str) -> str:
-    """Is it true? VSR, in our own words: lmms-eval has no task for it."""
+    """Is it true? VSR, in our own words."""
     return briefly(f"Is this true of the image? {caption.strip()}")
 
 
