@@ -292,7 +292,9 @@ def test_what_needs_every_patch_is_refused(small):
         ):
             small.logits(picture(), PROMPTS[0])
         with (
-            pytest.raises(ValueError, match="Attention changed by tokens needs every patch in the ViT"),
+            pytest.raises(
+                ValueError, match="Attention changed by tokens needs every patch in the ViT"
+            ),
             intervene.knockout(small, depths=1, keys=mask),
         ):
             small.logits(picture(), PROMPTS[0])
