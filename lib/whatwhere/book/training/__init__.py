@@ -107,7 +107,7 @@ def prepare(
     report = []
     for stage in recipe:
         model.train()
-        state = run(tower, reader, stage, work, device, workers)
+        state = run(tower, reader, stage, work, device, workers, seed=seed)
         model.eval()
         brought = _remembered(
             Path(work), stage.name, lambda name=stage.name: effect(tower, reader, name, device)

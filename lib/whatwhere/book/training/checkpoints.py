@@ -66,14 +66,15 @@ def resume(
     stage: Stage,
     own: Mapping[str, torch.Tensor],
     tools: Sequence[torch.optim.Optimizer],
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Load the stage's checkpoint if there is one and return its progress, else the start.
 
-    Raises ValueError where the checkpoint was made by other settings of the stage.
+    Raises ValueError where the checkpoint was made by other settings of the stage or another seed.
     """
     weights, _ = _files(folder, stage)
     if not weights.exists():
-        return {"step": 0, "seconds": 0.0, "log": []}
+        return {"step": 0, "seconds": 0.0, "log": [], "seed": seed}
     try:
         with safe_open(weights, "pt") as file:
             header = file.metadata()
@@ -95,6 +96,11 @@ def resume(
         made_by = f"other settings of stage '{stage.name}'"
         raise ValueError(
             f"'{weights}' was made by {made_by}; delete it, or train in another folder."
+        )
+    if state.setdefault("seed", 0) != seed:
+        raise ValueError(
+            f"'{weights}' is of seed {state['seed']}, not {seed}; delete it, or train in another "
+            "folder."
         )
     return state
 

@@ -12,6 +12,7 @@ import torch
 from ... import world
 from .build import MERGE, PATCH, tokenizer
 
+STAGES = ("text", "close-ups", "vision", "align", "tune")
 QUESTIONS = 8  # a picture; they share its visual tokens and do not see each other
 CLOSE_UP = {"toy-llava": 5, "toy-qwen2vl": 6}  # patches a side of a window around one thing
 COARSE = 6  # cells a side of the first rasters of words
@@ -195,27 +196,24 @@ class Pages:
 
 class Batches(torch.utils.data.Dataset):
     """Item `step` is one batch of a stage: 'text', 'close-ups', 'vision', 'align' or 'tune'; see
-    `stages.Stage`."""
+    `stages.Stage`. Another `seed` draws other scenes and other questions."""
 
-    def __init__(self, name: str, stage: str, steps: int, size: int, text_every: int = 0):
-        self.name, self.stage, self.steps, self.size, self.text_every = (
-            name,
-            stage,
-            steps,
-            size,
-            text_every,
-        )
+    def __init__(
+        self, name: str, stage: str, steps: int, size: int, text_every: int = 0, seed: int = 0
+    ):
+        self.name, self.stage, self.seed = name, stage, seed
+        self.steps, self.size, self.text_every = steps, size, text_every
         self.pages = Pages(name)
 
     def __len__(self):
         return self.steps
 
     def __getitem__(self, step):
-        # Stages draw different scenes; 10 million seeds a stage is more than any of them can use.
-        first = {"text": 1, "close-ups": 2, "vision": 3, "align": 4, "tune": 5}[
-            self.stage
-        ] * 10_000_000 + step * self.size
-        rnd = random.Random(f"batch/{self.name}/{self.stage}/{step}")
+        # Stages and seeds draw different scenes; 10 million a stage is more than any can use.
+        stage = 1 + STAGES.index(self.stage) + 10 * self.seed
+        first = stage * 10_000_000 + step * self.size
+        of_seed = f"/{self.seed}" if self.seed else ""
+        rnd = random.Random(f"batch/{self.name}/{self.stage}/{step}{of_seed}")
         scenes = list(world.scenes("train", self.size, first))
         batch: dict[str, Any]
         if self.stage == "close-ups":

@@ -266,9 +266,10 @@ def run(
     device: str = "cpu",
     workers: int = 1,
     every: int = 100,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Run one stage, or what is left of it; returns its progress: step, seconds and log, a list of
-    means over `every` steps.
+    """Run one stage, or what is left of it; returns its progress: step, seconds, seed and log, a
+    list of means over `every` steps. `seed` decides which scenes and questions it draws.
 
     A checkpoint is written to `folder` every `every` steps and at the end, whole or not at all. A
     run that was killed goes on from the last one and ends with the same weights as one that was
@@ -282,8 +283,8 @@ def run(
         p.requires_grad_(True)
     tools = optimizers(matrices, rest, stage)
     own = named(tower, reader, matrices + rest)
-    state = resume(folder, stage, own, tools)
-    data = Batches(tower.name, stage.name, stage.steps, stage.batch, stage.text_every)
+    state = resume(folder, stage, own, tools, seed)
+    data = Batches(tower.name, stage.name, stage.steps, stage.batch, stage.text_every, seed)
     todo = torch.utils.data.DataLoader(
         torch.utils.data.Subset(data, range(state["step"], stage.steps)), batch_size=None,
         num_workers=workers, prefetch_factor=4 if workers else None,
