@@ -341,13 +341,13 @@ def test_saved_and_loaded_it_is_one_more_lens(vlm, tmp_path):
     decoder.save(tmp_path)
     loaded = compress.load_decoder(tmp_path, vlm)
     assert json.loads((tmp_path / module.CARD).read_text()) == decoder.about == loaded.about
-    maps = ww.lens.token_maps(vlm, image, decoder=loaded)
+    maps = ww.lens.token_maps(vlm, image, lens=ww.lens.DecoderLens(vlm, loaded))
     assert maps.layer == 0 and maps.ids.shape == (vlm.last_depth + 1, *vlm.patch_grid(image))
     assert (maps.ids[-1].ravel() == decoder.top(vlm.visual_tokens(image))[:, 0]).all()
-    read = ww.stages.read(vlm, [image], decoder=loaded)
+    read = ww.stages.read(vlm, [image], lens=ww.lens.DecoderLens(vlm, loaded))
     assert (read.ids[0] == maps.ids).all() and read.layer == 0
-    with pytest.raises(ValueError, match="at layer 0; it cannot read layer 2"):
-        ww.lens.token_maps(vlm, image, decoder=loaded, layer=2)
+    with pytest.raises(ValueError, match="cannot read LM layer 2; it can read 0"):
+        ww.lens.token_maps(vlm, image, lens=ww.lens.DecoderLens(vlm, loaded), layer=2)
 
 
 def test_a_narrowed_decoder_reads_as_the_whole_one_would_among_its_words(vlm, tmp_path):
@@ -373,10 +373,10 @@ def test_a_narrowed_decoder_reads_as_the_whole_one_would_among_its_words(vlm, tm
     )
     # it is a lens for its own words
     few = whole.narrowed(said[:5])
-    maps = ww.lens.token_maps(vlm, images[0], decoder=few, top_k=5)
+    maps = ww.lens.token_maps(vlm, images[0], lens=ww.lens.DecoderLens(vlm, few), top_k=5)
     assert apart(maps.probabilities.sum(-1), 1) < SAME and set(maps.words.ravel()) <= set(few.words)
     assert (maps.words[-1].ravel() == few.words[few.top(vlm.visual_tokens(images[0]))[:, 0]]).all()
-    read = ww.stages.read(vlm, images[:1], asked=[few.words[3]], decoder=few)
+    read = ww.stages.read(vlm, images[:1], asked=[few.words[3]], lens=ww.lens.DecoderLens(vlm, few))
     assert (read.vocabulary[read.ids[0]] == maps.words).all() and read.scores.max() <= 0
     left_out = next(
         word
@@ -384,9 +384,9 @@ def test_a_narrowed_decoder_reads_as_the_whole_one_would_among_its_words(vlm, tm
         if word.isalpha() and word.lower() not in [each.lower() for each in few.words]
     )
     with pytest.raises(ValueError, match=left_out):
-        ww.stages.read(vlm, images[:1], asked=[left_out], decoder=few)
+        ww.stages.read(vlm, images[:1], asked=[left_out], lens=ww.lens.DecoderLens(vlm, few))
     with pytest.raises(ValueError, match="from 1 to 5"):
-        ww.lens.token_maps(vlm, images[0], decoder=few, top_k=6)
+        ww.lens.token_maps(vlm, images[0], lens=ww.lens.DecoderLens(vlm, few), top_k=6)
     # and is kept
     again.save(tmp_path)
     loaded = compress.load_decoder(tmp_path, vlm)
@@ -429,7 +429,7 @@ def test_a_decoder_of_another_model_is_refused(tmp_path):
         with pytest.raises(ValueError, match=said), compress.compressed(vlm, 1, decoder):
             pass
         with pytest.raises(ValueError, match=said):
-            ww.lens.token_maps(vlm, pictures(1)[0], decoder=decoder)
+            ww.lens.token_maps(vlm, pictures(1)[0], lens=ww.lens.DecoderLens(vlm, decoder))
     half = ww.load(tmp_path / "own", device="cpu", dtype="bfloat16")
     assert compress.load_decoder(tmp_path / "decoder", half).weight.dtype == torch.bfloat16
 

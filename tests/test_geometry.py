@@ -295,7 +295,9 @@ def test_states_are_where_the_model_has_them(vlm, monkeypatch):
         if vlm.adapter.merge == 1:
             assert all(close(seen[f"ViT {n}"].reshape(len(at), -1), whole[n]) for n in depths)
         for layer in range(vlm.n_layers + 1):
-            ((_, grid, hidden),) = lens.visual_states(vlm, [image], "", layer, [vlm.last_depth])
+            ((_, grid, hidden),) = lens.maps.visual_states(
+                vlm, [image], "", layer, [vlm.last_depth]
+            )
             assert grid == tokens and close(seen[f"LM {layer}"], hidden[0, 0].reshape(*tokens, -1))
         if vlm.family == "qwen2_vl":  # M-RoPE knows the row and the column of a token
             row, column = (each - each.min() for each in vlm.positions(image).lm[1:])

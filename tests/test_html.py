@@ -255,7 +255,7 @@ def test_the_name_of_an_organism_is_no_markup_on_its_card():
 def test_a_widget_shows_its_words_as_text():
     shown = token_map(*EVIL[:5])
     box = slider.widget(
-        shown.image, shown.words, shown.probabilities, shown.depths, shown.layers, shown.kinds
+        shown.image, shown.words, shown.scores, shown.depths, shown.layers, shown.kinds
     )
     assert texts(parsed(box.children[-1].value), "[role=cell]") == texts(
         parsed(shown.html()), "[role=cell]"

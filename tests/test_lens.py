@@ -165,11 +165,11 @@ def test_by_hand(small):
     # logits 0.8485, 2.2627, 3.1113; exponentials 2.3362, 9.6094, 22.4492; sum 34.3948
     reading = lens.logit_lens(vlm, torch.tensor([[3.0, 4.0]]), top_k=3)
     assert reading.words.tolist() == [["both", "y", "x"]] and reading.ids.tolist() == [[2, 1, 0]]
-    assert np.allclose(reading.probabilities, [[0.6527, 0.2794, 0.0679]], atol=1e-4)
+    assert np.allclose(reading.scores, [[0.6527, 0.2794, 0.0679]], atol=1e-4)
     # without the norm: logits 3, 4, 7; exponentials 20.0855, 54.5982, 1096.6332; sum 1171.3169
     reading = lens.logit_lens(vlm, torch.tensor([3.0, 4.0]), top_k=2, norm=False)
     assert reading.words.tolist() == ["both", "y"]
-    assert np.allclose(reading.probabilities, [0.9362, 0.0466], atol=1e-4)
+    assert np.allclose(reading.scores, [0.9362, 0.0466], atol=1e-4)
 
 
 def test_memory_does_not_grow_with_depths_times_vocabulary(small, monkeypatch):
@@ -181,8 +181,8 @@ def test_memory_does_not_grow_with_depths_times_vocabulary(small, monkeypatch):
 
     usual = lens.token_maps(vlm, [picture(vlm)] * 3, top_k=7)
     # fewer words than are wanted of them
-    monkeypatch.setattr(lens, "_tile", lambda weight: (20, 5))
-    monkeypatch.setattr(lens.F, "linear", counted)
+    monkeypatch.setattr(lens.readers, "_tile", lambda weight: (20, 5))
+    monkeypatch.setattr(lens.readers.F, "linear", counted)
     # the LM's own matrices come before it
     vlm.final_norm.register_forward_pre_hook(lambda *_: sizes.clear())
     tiled = lens.token_maps(vlm, [picture(vlm)] * 3, top_k=7)
@@ -202,9 +202,9 @@ def test_a_wide_model_is_given_fewer_sequences_at_once(small, monkeypatch):
         lambda _, args: batches.append(len(args[0]))
     )
     maps = lens.token_maps(small, [picture(small)] * 9)
-    assert max(batches) == lens.MOST and sum(batches) == 9 * (small.last_depth + 1)
+    assert max(batches) == lens.maps.MOST and sum(batches) == 9 * (small.last_depth + 1)
     batches.clear()
-    monkeypatch.setattr(lens, "MOST", 1)
+    monkeypatch.setattr(lens.maps, "MOST", 1)
     alone = lens.token_maps(small, [picture(small)] * 9)
     handle.remove()
     assert set(batches) == {1} and apart(alone[0].probabilities, maps[0].probabilities) < SAME

@@ -22,7 +22,7 @@ NO_ROTATIONS, ONE_TENSOR, TWICE = (
     "by a table and by 2-D RoPE",
 )
 # "m" and "st" say too little
-NO_PIECE = r"'mug', 'stool': no token of .*, nor a first piece that is long enough"
+NO_PIECE = r"'mug', 'stool': no word of .*, nor a first piece that is long enough"
 TABLE_OF_POSITIONS = {
     "queries and keys of the ViT's 2-D RoPE": NO_ROTATIONS, "RoPE scaling": NO_ROTATIONS,
     "an answer's dependence on row and column": NO_ROTATIONS,

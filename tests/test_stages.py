@@ -136,7 +136,7 @@ def test_kinds_of_words():
     kinds = stages.kinds_of(np.array(["Red", "redder", "red"]), {"attribute": ["RED"]})
     assert kinds.tolist() == [0, -1, 0], "whole words, any case"
     for words, said in (
-        ({"attribute": ["crimson", "red"]}, "'crimson': no token of this model"),
+        ({"attribute": ["crimson", "red"]}, "'crimson': no word of this model"),
         (
             {"adjective": ["red"]},
             "No kind of word .'adjective'.; there are attribute, object, background, function",
@@ -195,7 +195,7 @@ def test_words_of_several_tokens_are_said_by_their_first_piece():
     scene = Scene(0, "test", "wood", things)
     for said in (("candle", "lamp"), ("striped", "purple"), ("purple", "candle"), ("red", "plain")):
         whole = told(scene, on_mug=said[0], on_lamp=said[1])
-        with pytest.warns(UserWarning, match="No token of this model can stand for 'mug'"):
+        with pytest.warns(UserWarning, match="This lens can say nothing for 'mug'"):
             in_tokens = stages.counts(in_pieces(whole), [scene])
         assert in_tokens.equals(stages.counts(whole, [scene]))
         assert (stages.segments(in_pieces(whole), [scene]) == stages.segments(whole, [scene])).all()
@@ -209,7 +209,7 @@ def test_a_piece_of_several_words_is_a_word_of_none():
     words = {"attribute": ["red", "striped"], "function": ["strict"]}
     with pytest.raises(
         ValueError,
-        match="'striped', 'strict': no token of this model, nor a first piece that is long enough",
+        match="'striped', 'strict': no word of this model, nor a first piece that is long enough",
     ):
         stages.counts(read, [scene], words)
     (row,) = stages.counts(read, [scene], {"attribute": ["red", "striped"]}).to_dict("records")
@@ -225,7 +225,7 @@ def test_questions_about_words_that_cannot_show_are_left_out_and_said_to_be():
     assert "mug" not in asked and {"candle", "stool", "lamp"} <= set(asked)
     read = replace(read, asked=asked, scores=np.zeros((12, 1, len(asked))))
     with pytest.warns(
-        UserWarning, match="stand for 'mug' .see lens.forms.: the questions about it are left out"
+        UserWarning, match="nothing for 'mug' .see lens.forms.: the questions about it are left out"
     ):
         table = stages.existence(read, scenes)
     absent = [world.existence(scene, "random")[1].text.split()[-2] for scene in scenes]
@@ -340,13 +340,14 @@ def test_reading_is_what_the_lens_reads(small):
             assert apart(np.exp(read.scores[n, :, k]), best) < SAME
     assert read.asked == asked and read.layer == 2 and "3 images, 2 ViT depths" in repr(read)
     assert not (
-        stages.read(small, scenes[:1], norm=False).ids == stages.read(small, scenes[:1]).ids
+        stages.read(small, scenes[:1], lens=lens.LogitLens(small, norm=False)).ids
+        == stages.read(small, scenes[:1]).ids
     ).all()
 
 
 def test_reading_refuses(small):
     scene = world.scene(7)
-    with pytest.raises(ValueError, match="'zebra': no token of"):
+    with pytest.raises(ValueError, match="'zebra': no word of"):
         stages.read(small, [scene], asked=["red", "zebra"])
     with pytest.raises(ValueError, match="no image among them"):
         stages.read(small, [])

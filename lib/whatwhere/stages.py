@@ -25,9 +25,10 @@ import torch
 from tqdm import tqdm  # plain text: a notebook's widget would ask the built page for the network
 
 from . import images as pictures
-from . import lens
 from .hooks import check_count
 from .images import View
+from .lens import Lens, LogitLens
+from .lens.maps import chosen_lens, visual_states
 from .scenes import Scene, checked, cover, vocabulary
 from .scenes import existence as asked_for
 from .stats import interval, share
@@ -37,7 +38,6 @@ from .types import ImageLike
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from .compress import Decoder
     from .models import VLM
 
 
@@ -52,11 +52,12 @@ class Readings:
         ids: (images, depths, rows, columns) the best id of each patch.
         asked: words whose presence was asked after.
         scores: (images, depths, asked) the largest log-probability that any patch gives to each of
-            them.
+            them, or the largest cosine, where the lens compares.
         vocabulary: (vocabulary,) what each id looks like.
         depths: the ViT depths.
         layer: the LM layer read.
-        tokenizer: the model's, for words that are several tokens.
+        tokenizer: the model's, for words that are several tokens; None where all words are whole.
+        lens: what they were read with.
         views: by (width, height) of a picture, what the model sees of one; of sizes that are not
             named, all.
     """
@@ -69,12 +70,13 @@ class Readings:
     layer: int
     tokenizer: PreTrainedTokenizerBase | None = None
     views: Mapping[tuple[int, int], View] = field(default_factory=dict)
+    lens: str = LogitLens.name
 
     def __repr__(self):
         images, depths, rows, columns = self.ids.shape
         return (
             f"Readings({images} images, {depths} ViT depths, {rows} × {columns} patches, LM "
-            f"layer {self.layer})"
+            f"layer {self.layer}, {self.lens})"
         )
 
     @property
@@ -115,15 +117,14 @@ def read(
     layer: int | None = None,
     depths: Iterable[int] | None = None,
     asked: Sequence[str] = (),
-    norm: bool = True,
     batch_size: int | None = None,
-    decoder: Decoder | None = None,
+    lens: Lens | None = None,
 ) -> Readings:
     """Token maps of many images at many ViT depths in one pass over them: `Readings`.
 
     Args:
         images: anything `images.read` takes, scenes or Gestalt probes; all of one patch grid.
-        layer, depths, norm, batch_size, decoder: as for `lens.token_maps`.
+        layer, depths, batch_size, lens: as for `lens.token_maps`.
         asked: words to keep scores of; the score of a word is that of the best token by which it
             can show (`lens.forms`).
 
@@ -133,9 +134,10 @@ def read(
     images = [pictures.read(getattr(image, "image", image)) for image in images]
     grid = _one_grid(vlm, images)
     depths = tuple(range(vlm.last_depth + 1) if depths is None else depths)
-    layer, vocabulary = lens.read_at(vlm, layer, decoder), (decoder or vlm).words
-    word_forms = forms(vocabulary, asked, vlm.tokenizer)
-    _refuse_missing(word_forms, vlm.name)
+    reader = chosen_lens(vlm, lens)
+    layer = reader.at(layer)
+    word_forms = forms(reader.words, asked, reader.tokenizer)
+    _refuse_missing(word_forms, f"the {reader.name} of {vlm.name}")
     form_ids = _any_of(word_forms, asked)
     first_forms = np.cumsum([0, *(len(word_forms[word]) for word in asked)])[:-1]
     views = {
@@ -143,8 +145,8 @@ def read(
     }
     ids, scores = [], []
     with tqdm(total=len(images), desc=f"{vlm.name}, token maps", leave=False) as bar:
-        for batch, _, hidden in lens.visual_states(vlm, images, "", layer, depths, batch_size):
-            parts = zip(*lens.log_probabilities(vlm, hidden, 1, form_ids, norm, decoder))
+        for batch, _, hidden in visual_states(vlm, images, "", layer, depths, batch_size):
+            parts = zip(*reader.scored(hidden, layer, 1, form_ids))
             best_ids, _, form_scores = map(torch.cat, parts)
             ids.append(best_ids.reshape(len(batch), len(depths), *grid).cpu().numpy())
             form_scores = form_scores.reshape(*hidden.shape[:3], len(form_ids))
@@ -154,11 +156,12 @@ def read(
         np.concatenate(ids),
         np.maximum.reduceat(np.concatenate(scores), first_forms, axis=-1),  # each word's best form
         tuple(asked),
-        vocabulary,
+        reader.words,
         depths,
         layer,
-        vlm.tokenizer,
+        reader.tokenizer,
         views,
+        reader.name,
     )
 
 
@@ -235,7 +238,7 @@ def kinds_of(
 def _refuse_missing(word_forms, name):
     if word_forms.missing:
         raise ValueError(
-            f"{', '.join(map(repr, word_forms.missing))}: no token of {name}, nor a first piece "
+            f"{', '.join(map(repr, word_forms.missing))}: no word of {name}, nor a first piece "
             "that is long enough, so that no patch can decode to it. Leave it out, or list a word "
             "that can show (see lens.forms)."
         )
@@ -244,7 +247,7 @@ def _refuse_missing(word_forms, name):
 def _say_missing(word_forms, what):
     if word_forms.missing:
         warnings.warn(
-            f"No token of this model can stand for {', '.join(map(repr, word_forms.missing))} (see "
+            f"This lens can say nothing for {', '.join(map(repr, word_forms.missing))} (see "
             f"lens.forms): {what}",
             stacklevel=3,
         )
@@ -292,8 +295,10 @@ def counts(
     if words is None:
         words = by_kind(vocabulary(scenes))
         listed = readings.forms([word for of_kind in words.values() for word in of_kind])
+        # function words are nobody's own: a lens may well do without
+        lacking = readings.forms([word for word in listed.missing if word not in FUNCTION])
         _say_missing(
-            listed, "it counts nowhere, and what shows it counts as saying nothing of its own."
+            lacking, "it counts nowhere, and what shows it counts as saying nothing of its own."
         )
         words = {
             kind: [word for word in of_kind if word in listed.ids]

@@ -4,6 +4,7 @@ window.whatwhereMap = function (el, event) {
     const at = (layer || 0) * data.names[0].length + depth;
     const cells = [...map.querySelectorAll('[role=cell]')];
     const island = text => Object.assign(document.createElement('bdi'), { textContent: text });
+    const score = n => data.unit ? n + data.unit : (n / 100).toFixed(2);
     const tell = (part, pieces) => map.querySelector(part).replaceChildren(...pieces.map((p, n) => n % 2 ? island(p) : p));
     if (el.type === 'checkbox') { map.classList.toggle('ww-bare', el.checked); return }
     if (el.type === 'range') {
@@ -32,6 +33,6 @@ window.whatwhereMap = function (el, event) {
     const row = Math.floor(map.picked / data.columns), column = map.picked % data.columns;
     const pieces = ['Row ' + row + ', column ' + column + ': '], first = map.picked * data.ranks;
     for (let n = first; n < first + data.ranks; n++)
-        pieces.push(data.words[data.ids[at][n]], ' ' + data.percent[at][n] + '%' + (n < first + data.ranks - 1 ? ', ' : ''));
+        pieces.push(data.words[data.ids[at][n]], ' ' + score(data.percent[at][n]) + (n < first + data.ranks - 1 ? ', ' : ''));
     tell('.ww-patch', pieces);
 };

@@ -47,31 +47,30 @@ class Slider:
 
     Args:
         image: PIL.
-        words, probabilities: (depth, row, column, rank).
+        words, scores: (depth, row, column, rank).
         depths: the number of each map.
         layers: of which LM layers; where there are several, all depths of the first come first, and
             the page has a second slider.
         kinds: {word: kind} or None.
+        measure: what the scores are, "probability" or "cosine".
 
     Raises:
-        ValueError: where there is no word to show, where shapes do not agree, or where a
-            probability is none.
+        ValueError: where there is no word to show, where shapes do not agree, or where a score is
+            none.
     """
 
     def __init__(
         self,
         image: Image,
         words: Sequence[Any] | np.ndarray,
-        probabilities: Sequence[Any] | np.ndarray,
+        scores: Sequence[Any] | np.ndarray,
         depths: Sequence[int],
         layers: Sequence[int],
         kinds: Mapping[str, str] | None = None,
+        measure: str = "probability",
     ):
-        self.image, self.words, self.probabilities = (
-            image,
-            np.asarray(words),
-            np.asarray(probabilities),
-        )
+        self.image, self.words, self.scores = image, np.asarray(words), np.asarray(scores)
+        self.measure = measure
         self.depths, self.layers, self.kinds = list(depths), list(layers), kinds or {}
         self._check()
 
@@ -82,22 +81,23 @@ class Slider:
                 "A map shows words, one or more for each depth, row and column, best first: an "
                 f"array (depth, row, column, rank); the one given has shape {shape}."
             )
-        if self.probabilities.shape != shape or len(self.words) != maps:
+        if self.scores.shape != shape or len(self.words) != maps:
             raise ValueError(
-                "Words have a probability each, and there is a map for each depth and layer; "
-                f"words of shape {shape}, probabilities of shape {self.probabilities.shape}, "
+                f"Words have a {self.measure} each, and there is a map for each depth and layer; "
+                f"words of shape {shape}, scores of shape {self.scores.shape}, "
                 f"{len(self.depths)} depths and {len(self.layers)} layers do not fit together."
             )
-        numbers = self.probabilities.astype(float)
-        wrong = np.argwhere(~((numbers >= 0) & (numbers <= 1 + ROUNDING)))  # nan among them
+        numbers, least = self.scores.astype(float), 0 if self.measure == "probability" else -1
+        # nan among them
+        wrong = np.argwhere(~((numbers >= least) & (numbers <= 1 + ROUNDING)))
         if len(wrong):
             index, row, column, rank = wrong[0]
             layer, depth = divmod(index, len(self.depths))
             raise ValueError(
-                f"A probability is a number from 0 to 1; at ViT depth {self.depths[depth]}, LM "
+                f"A {self.measure} is a number from {least} to 1; at ViT depth {self.depths[depth]}, LM "
                 f"layer {self.layers[layer]}, row {row}, column {column} it is "
-                f"{numbers[index, row, column, rank]:g}, and {len(wrong)} of {numbers.size} are no "
-                "probabilities. States that overflow in float16 give such numbers: load the model "
+                f"{numbers[index, row, column, rank]:g}, and {len(wrong)} of {numbers.size} are "
+                "none. States that overflow in float16 give such numbers: load the model "
                 "with "
                 'dtype="float32" or "bfloat16".'
             )
@@ -136,8 +136,9 @@ class Slider:
             "ids": [each.reshape(-1).tolist() for each in index],
             "percent": [
                 np.rint(100 * each[..., :SHOWN]).astype(int).reshape(-1).tolist()
-                for each in self.probabilities
+                for each in self.scores
             ],
+            "unit": "%" if self.measure == "probability" else "",
         }
         cells = [
             "<span "
@@ -209,10 +210,11 @@ class Slider:
 def widget(
     image: Image,
     words: np.ndarray,
-    probabilities: np.ndarray,
+    scores: np.ndarray,
     depths: Sequence[int],
     layers: Sequence[int],
     kinds: Mapping[str, str] | None = None,
+    measure: str = "probability",
 ) -> VBox:
     """The same sliders as an ipywidgets box, for a running kernel."""
     try:
@@ -221,7 +223,7 @@ def widget(
         raise ImportError(
             "show(widget=True) needs ipywidgets (`pip install ipywidgets`); plain show() does not."
         ) from None
-    slider = Slider(image, words, probabilities, depths, layers, kinds)
+    slider = Slider(image, words, scores, depths, layers, kinds, measure)
     depth, layer = (
         ipywidgets.SelectionSlider(
             options=[(str(each), n) for n, each in enumerate(axis)],

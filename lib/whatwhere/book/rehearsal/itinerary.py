@@ -112,7 +112,9 @@ def tour(vlm: VLM, picture: ImageLike, question: str = "what is this ?") -> pd.D
         (3, "words of a thing that is torn apart"): lambda: stages.says(
             vlm, probes, "shown", lambda thing: thing.words
         ),
-        (4, "a visual decoder"): lambda: lens.token_maps(vlm, picture, decoder=decoder),
+        (4, "a visual decoder"): lambda: lens.token_maps(
+            vlm, picture, lens=lens.DecoderLens(vlm, decoder)
+        ),
         (5, "compression, by words"): lambda: [
             answered(compress.compressed(vlm, n, decoder)) for n in (1, 2, 3)
         ],

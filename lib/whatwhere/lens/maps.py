@@ -1,52 +1,34 @@
-"""The logit lens on visual tokens, for every depth of the ViT.
-
-    maps = token_maps(vlm, "photo.jpg")
-    maps.words[-1]          # (rows, columns): the word each patch decodes to, with the whole ViT
-    maps.show()             # a slider over depth
-
-Method of *Reading Images Like Texts* (arXiv 2509.19191, section 3), with the final norm applied
-before the unembedding: without it the last layer would not give the model's own logits.
-"""
+"""Token maps: a lens on the visual tokens of a picture, for every depth of the ViT."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn import functional as F
 
-from . import places
-from .finite import not_finite
-from .hooks import check_count, check_range
-from .tokens import Forms
-from .tokens import forms as _forms
-from .types import ImageLike, Several
-from .views import slider
-from .views.slider import Slider
+from .. import places
+from ..hooks import check_count, check_range
+from ..tokens import Forms
+from ..tokens import forms as _forms
+from ..types import ImageLike, Several
+from ..views import slider
+from ..views.slider import Slider
+from .readers import PROBABILITY, Lens, LogitLens
 
 if TYPE_CHECKING:
     import pandas
     from ipywidgets import VBox
     from transformers import PreTrainedTokenizerBase
 
-    from .compress import Decoder
-    from .models import VLM
+    from ..models import VLM
 
 
 MOST = 16  # sequences in the LM at once, unless asked for more
-
-
-class Reading(NamedTuple):
-    """The top words of hidden states, best first: three arrays of shape (…, top_k)."""
-
-    ids: np.ndarray
-    words: np.ndarray
-    probabilities: np.ndarray
 
 
 def forms(vlm: VLM, words: str | Iterable[str]) -> Forms:
@@ -64,99 +46,6 @@ def forms(vlm: VLM, words: str | Iterable[str]) -> Forms:
     return _forms(vlm.words, words, vlm.tokenizer)
 
 
-@torch.no_grad()
-def logit_lens(
-    vlm: VLM,
-    hidden: torch.Tensor,
-    top_k: int = 5,
-    norm: bool = True,
-    decoder: Decoder | None = None,
-) -> Reading:
-    """What the model would say if it had to speak at once from `hidden`.
-
-    Args:
-        hidden: (…, hidden) states of the LM's residual stream, at any layer, on any device.
-        top_k: how many words to keep.
-        norm: False skips the final norm, to show why it is needed.
-        decoder: a `compress.Decoder` that reads visual tokens before the LM, in place of the
-            model's own norm and unembedding.
-
-    Returns:
-        A `Reading`: softmax(W_U · norm(hidden)), its `top_k` best ids, words and probabilities.
-
-    Raises:
-        NotFinite: where a state or a logit is nan or infinite.
-    """
-    words = (decoder or vlm).words
-    if isinstance(top_k, bool) or not isinstance(top_k, Integral) or not 1 <= top_k <= len(words):
-        raise ValueError(
-            f"top_k is a whole number from 1 to {len(words)}, the size of the vocabulary, not "
-            f"{top_k!r}."
-        )
-    readings = [
-        (ids.cpu(), best.exp().cpu())
-        for ids, best, _ in log_probabilities(vlm, hidden, top_k, (), norm, decoder)
-    ]
-    ids, probabilities = (
-        torch.cat(parts).reshape(*hidden.shape[:-1], top_k).numpy() for parts in zip(*readings)
-    )
-    return Reading(ids, words[ids], probabilities)
-
-
-def log_probabilities(
-    vlm: VLM,
-    hidden: torch.Tensor,
-    top_k: int,
-    asked: Sequence[int] | np.ndarray,
-    norm: bool = True,
-    decoder: Decoder | None = None,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Yields, for some rows of hidden (…, hidden) at a time, their `top_k` best ids (rows, top_k),
-    the log-probabilities of these, and those of the ids `asked` (rows, asked); other arguments as
-    for `logit_lens`.
-
-    All logits are computed, but not kept: some thousand words are unembedded at a time, their best
-    and their sum noted, and the next take their place. So memory grows neither with depths nor with
-    the vocabulary, and a CPU works within its caches.
-    """
-    reader: Any = decoder or vlm.unembedding
-    weight, bias = reader.weight, getattr(reader, "bias", None)
-    n_rows, n_words = _tile(weight)
-    asked_ids = torch.as_tensor(asked, dtype=torch.long, device=weight.device)
-    for rows in hidden.reshape(-1, hidden.shape[-1]).split(n_rows):
-        rows = rows.to(weight)
-        rows = vlm.final_norm(rows) if norm and not decoder else rows
-        best = rows.new_full((len(rows), top_k), -torch.inf, dtype=torch.float32)
-        ids = torch.zeros_like(best, dtype=torch.long)
-        total = best[:, :1].clone()
-        for start in range(0, len(weight), n_words):
-            part = slice(start, start + n_words)
-            logits = F.linear(rows, weight[part], None if bias is None else bias[part]).float()
-            most = logits.amax(-1, keepdim=True)
-            # the further on, the fewer rows have a better word to sort in
-            better = (most > best[:, -1:]).nonzero()[:, 0]
-            top = logits[better].topk(min(top_k, logits.shape[-1]))
-            best[better], order = torch.cat((best[better], top.values), -1).topk(top_k)
-            ids[better] = torch.cat((ids[better], top.indices + start), -1).gather(-1, order)
-            total = total.logaddexp(logits.sub_(most).exp_().sum(-1, keepdim=True).log() + most)
-            del logits  # before the next take their place
-        if not total.isfinite().all():  # one such number in a state, and all its logits are none
-            raise not_finite(
-                "the logits" if hidden.isfinite().all() else "the states given to the lens",
-                rows.dtype,
-            )
-        logits = F.linear(rows, weight[asked_ids], None if bias is None else bias[asked_ids])
-        yield ids, best - total, logits.float() - total
-
-
-def _tile(weight):
-    """(rows, words) of the logits made at once: 4 MiB of float32 on a CPU, whose caches hold
-    little, and 128 MiB elsewhere."""
-    on_cpu = weight.device.type == "cpu"
-    words = min(len(weight), 1024) if on_cpu else len(weight)
-    return max(1, (2**20 if on_cpu else 2**25) // words), words
-
-
 @overload
 def token_maps(
     vlm: VLM,
@@ -165,9 +54,8 @@ def token_maps(
     layer: int | None = None,
     depths: int | Iterable[int] | None = None,
     top_k: int = 5,
-    norm: bool = True,
     batch_size: int | None = None,
-    decoder: Decoder | None = None,
+    lens: Lens | None = None,
 ) -> TokenMaps: ...
 @overload
 def token_maps(
@@ -177,9 +65,8 @@ def token_maps(
     layer: int | None = None,
     depths: int | Iterable[int] | None = None,
     top_k: int = 5,
-    norm: bool = True,
     batch_size: int | None = None,
-    decoder: Decoder | None = None,
+    lens: Lens | None = None,
 ) -> list[TokenMaps]: ...
 @torch.no_grad()
 def token_maps(
@@ -189,9 +76,8 @@ def token_maps(
     layer: int | None = None,
     depths: int | Iterable[int] | None = None,
     top_k: int = 5,
-    norm: bool = True,
     batch_size: int | None = None,
-    decoder: Decoder | None = None,
+    lens: Lens | None = None,
 ) -> TokenMaps | list[TokenMaps]:
     """The words that the patches of `image` decode to, for every depth of the ViT: a `TokenMaps`.
 
@@ -208,9 +94,9 @@ def token_maps(
         depths: the ViT depths, 0 … `vlm.last_depth`; all of them by default.
         batch_size: sequences in the LM at once, one sequence being one image at one depth; by
             default as many as a wide LM keeps small in memory.
-        decoder: a `compress.Decoder` to read with; it reads layer 0, so that no LM block is run.
+        lens: what reads the states, of this model; the logit lens by default.
     """
-    options = prompt, layer, depths, top_k, norm, batch_size, decoder
+    options = prompt, layer, depths, top_k, batch_size, chosen_lens(vlm, lens)
     if not isinstance(image, (list, tuple)):
         return _token_maps(vlm, [image], *options)[0]
     if len({vlm.patch_grid(picture) for picture in image}) > 1:  # unequal lengths: one at a time
@@ -218,35 +104,41 @@ def token_maps(
     return _token_maps(vlm, list(image), *options)
 
 
-def _token_maps(vlm, images, prompt, layer, depths: Any, top_k, norm, batch_size, decoder):
-    layer = read_at(vlm, layer, decoder)
+def _token_maps(vlm, images, prompt, layer, depths: Any, top_k, batch_size, lens):
+    layer = lens.at(layer)
     if depths is None:
         depths = range(vlm.last_depth + 1)
     depths = [depths] if isinstance(depths, Integral) else list(depths)
     maps = []
     for batch, grid, hidden in visual_states(vlm, images, prompt, layer, depths, batch_size):
-        ids, _, probabilities = logit_lens(vlm, hidden, top_k, norm, decoder)
+        ids, _, scores = lens.read(hidden, layer, top_k)
         shape = (len(batch), len(depths), *grid, top_k)
         maps += [
             TokenMaps(
-                i, p, list(depths), layer, vlm.seen(picture), (decoder or vlm).words, vlm.tokenizer
+                i, of_scores, list(depths), layer, vlm.seen(picture), lens.words,
+                lens.tokenizer, lens.name, lens.measure,
             )
-            for i, p, picture in zip(ids.reshape(shape), probabilities.reshape(shape), batch)
-        ]
+            for i, of_scores, picture in zip(ids.reshape(shape), scores.reshape(shape), batch)
+        ]  # fmt: skip
     return maps
 
 
-def read_at(vlm: VLM, layer: int | None, decoder: Decoder | None) -> int:
-    """The LM layer that is read: `layer`, else the model's own, else 0 where a decoder reads."""
-    if decoder and layer not in (None, 0):
-        raise ValueError(
-            "A decoder reads visual tokens before the LM, at layer 0; it cannot read layer "
-            f"{layer!r}."
+def chosen_lens(vlm: VLM, lens: Lens | None) -> Lens:
+    """The lens to read a model with: the logit lens, unless another is given that fits it.
+
+    Raises:
+        TypeError: for what is no lens.
+        ValueError: for the lens of another model.
+    """
+    if lens is None:
+        return LogitLens(vlm)
+    if not isinstance(lens, Lens):
+        raise TypeError(
+            f"A lens is one of whatwhere.lens, such as LogitLens(vlm), not {lens!r}; a decoder "
+            "becomes one by DecoderLens(vlm, decoder)."
         )
-    if decoder:
-        decoder.check_fits(vlm)
-        return 0
-    return vlm.lens_layer if layer is None else layer
+    lens.check_fits(vlm)
+    return lens
 
 
 @torch.no_grad()
@@ -309,29 +201,39 @@ class TokenMaps:
     """The words of one image's patches, by ViT depth.
 
     Attributes:
-        top_ids, probabilities: (depth, row, column, rank) token ids and their probabilities, best
-            first.
+        top_ids, scores: (depth, row, column, rank) word ids and their scores, best first.
         depths: the ViT depth of each map.
         layer: the LM layer read.
         image: the picture as the ViT saw it.
         vocabulary: (vocabulary,) what each id looks like.
-        tokenizer: the model's, for words that are several tokens.
+        tokenizer: the model's, for words that are several tokens; None where all words are whole.
+        lens: what they were read with.
+        measure: what the scores are, "probability" or "cosine".
     """
 
     top_ids: np.ndarray
-    probabilities: np.ndarray
+    scores: np.ndarray
     depths: list
     layer: int
     image: Image.Image
     vocabulary: np.ndarray = field(repr=False)
     tokenizer: PreTrainedTokenizerBase | None = field(default=None, repr=False)
+    lens: str = LogitLens.name
+    measure: str = PROBABILITY
 
     def __repr__(self):
         depths, rows, columns, ranks = self.top_ids.shape
         return (
             f"TokenMaps({depths} ViT depths, {rows} × {columns} patches, top {ranks}, LM "
-            f"layer {self.layer})"
+            f"layer {self.layer}, {self.lens})"
         )
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(depth, row, column, rank) the scores, where they are probabilities."""
+        if self.measure != PROBABILITY:
+            raise ValueError(f"The {self.lens} gives a {self.measure} for each word: see `scores`.")
+        return self.scores
 
     @property
     def ids(self) -> np.ndarray:
@@ -368,7 +270,8 @@ class TokenMaps:
         return np.asarray(hit.any(-1))
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A long table: depth, row, column, rank (1 is best), word, probability."""
+        """A long table: depth, row, column, rank (1 is best), word, and its score under the name
+        of the measure, "probability" or "cosine"."""
         import pandas
 
         depth, row, column, rank = np.indices(self.top_ids.shape).reshape(4, -1)
@@ -379,7 +282,7 @@ class TokenMaps:
                 "column": column,
                 "rank": rank + 1,
                 "word": self.top_words.reshape(-1),
-                "probability": self.probabilities.reshape(-1),
+                self.measure: self.scores.reshape(-1),
             }
         )
 
@@ -394,7 +297,7 @@ class TokenMaps:
         """
         make = slider.widget if widget else Slider
         return make(
-            self.image, self.top_words, self.probabilities, self.depths, [self.layer], kinds
+            self.image, self.top_words, self.scores, self.depths, [self.layer], kinds, self.measure
         )
 
 
@@ -405,22 +308,27 @@ def explore(
     depths: Iterable[int] | None = None,
     kinds: Mapping[str, str] | None = None,
     widget: bool = False,
+    lens: Lens | None = None,
 ) -> Slider | VBox:
-    """One picture, two sliders: over the depths of the ViT and over the layers of the LM; all of
-    either by default.
+    """One picture, two sliders: over the depths of the ViT and over the layers of the LM; all that
+    the lens can read of either by default.
 
     Args:
         kinds, widget: as for `TokenMaps.show`.
+        lens: as for `token_maps`.
     """
-    layers = list(range(vlm.n_layers + 1)) if layers is None else list(layers)
+    lens = chosen_lens(vlm, lens)
+    layers = list(lens.layers if layers is None else layers)
     if not layers:
         raise ValueError("A token map needs at least one LM layer.")
+    top_k = min(slider.SHOWN, len(lens.words))
     maps = [
-        token_maps(vlm, image, layer=layer, depths=depths, top_k=slider.SHOWN) for layer in layers
+        token_maps(vlm, image, layer=layer, depths=depths, top_k=top_k, lens=lens)
+        for layer in layers
     ]
-    words, probabilities = (
-        np.concatenate([getattr(m, what) for m in maps]) for what in ("top_words", "probabilities")
+    words, scores = (
+        np.concatenate([getattr(m, of) for m in maps]) for of in ("top_words", "scores")
     )
     return (slider.widget if widget else Slider)(
-        maps[0].image, words, probabilities, maps[0].depths, layers, kinds
+        maps[0].image, words, scores, maps[0].depths, layers, kinds, lens.measure
     )
