@@ -26,6 +26,7 @@ INNER = {
 ROOMS = (
     "compress",
     "families",
+    "lens",
     "photographs",
     "relations",
     "replication",

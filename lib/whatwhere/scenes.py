@@ -48,7 +48,8 @@ class Thing(Protocol):
 class Scene(Protocol):
     """A picture and what is known about it.
 
-    Three more members are used where a scene has them: `vocabulary`, {kind: words} of all that its
+    Four more members are used where a scene has them: `background`, the word for its ground;
+    `vocabulary`, {kind: words} of all that its
     source may show, with the kinds "category", "background" and any kinds of attributes ("colour");
     without it, its things' own words. `existence(kind)`, its existence questions: [(word, whether
     it is there), …]. `questions(kinds)`, questions with `text` and `answer` for an `answers.Exam`.

@@ -284,7 +284,9 @@ def counts(
     word" of any kind, an "attribute, own" or "attribute, other's", and the same for "object". A
     word is the patch's own if it is a word of the thing that covers half of the patch: its
     category, an attribute, or a letter of its sign. A word is said by any of its tokens
-    (`lens.forms`).
+    (`lens.forms`). Where scenes name their `background`, also the number of "ground patches", which
+    no thing covers by half, and of these those that say a "background, own" or "background,
+    other's".
 
     Args:
         words: {kind: words}, by default all that such scenes may show (`by_kind` of their
@@ -305,7 +307,9 @@ def counts(
             for kind, of_kind in words.items()
         }
     kind_of = kinds_of(readings.vocabulary, words, readings.tokenizer)
-    word_forms = _forms_of_things(readings, scenes, words)
+    grounds = [getattr(scene, "background", None) for scene in scenes]
+    named = all(grounds)
+    word_forms = _forms_of_things(readings, scenes, {**words, "ground": grounds if named else []})
     rows = []
     for n, (maps, scene) in enumerate(_pairs(readings.ids, scenes)):
         owner, kinds = owners(scene, maps.shape[1:], readings.viewed(scene.image)), kind_of[maps]
@@ -313,7 +317,8 @@ def counts(
         for i, thing in enumerate(scene.things):
             own_word |= (owner == i) & np.isin(maps, _any_of(word_forms, thing.words))
         on_things = owner >= 0
-        for depth, kinds_here, own_here in zip(readings.depths, kinds, own_word):
+        of_depths = zip(readings.depths, maps, kinds, own_word)
+        for depth, ids_here, kinds_here, own_here in of_depths:
             row = {"scene": n, "depth": depth, "patches": owner.size}
             row |= {kind: int((kinds_here == k).sum()) for k, kind in enumerate(KINDS)}
             row["other"] = int((kinds_here < 0).sum())
@@ -322,6 +327,14 @@ def counts(
                 hits = (kinds_here == k) & on_things
                 row[f"{kind}, own"] = int((hits & own_here).sum())
                 row[f"{kind}, other's"] = int((hits & ~own_here).sum())
+            if named:
+                hits = (kinds_here == KINDS.index("background")) & (owner == -1)
+                own_here = np.isin(ids_here, _any_of(word_forms, [grounds[n]])) & hits
+                row |= {
+                    "ground patches": int((owner == -1).sum()),
+                    "background, own": int(own_here.sum()),
+                    "background, other's": int((hits & ~own_here).sum()),
+                }
             rows.append(row)
     return pd.DataFrame(rows)
 
