@@ -63,7 +63,7 @@ chapter: $(READY)  ## begin a chapter from the template: NAME=which_lens, and AF
 train: $(READY)  ## train both model organisms from scratch (resumes where it stopped)
 	$(FRUGAL) $(BIN)/python -m whatwhere.book.training
 
-scaling: $(READY)  ## repeat chapter 11's long runs, a good hour on two cores (resumes where it stopped)
+scaling: $(READY)  ## repeat chapter 12's long runs, a good hour on two cores (resumes where it stopped)
 	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(FRUGAL) $(BIN)/python -m whatwhere.book.training.scaling_study
 
 $(READY)-bench: $(READY)

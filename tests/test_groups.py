@@ -174,7 +174,7 @@ def test_a_byte_that_is_no_character_stays_itself():
 
 @pytest.mark.parametrize("name", ["toy-llava", "toy-qwen2vl"])
 def test_in_the_organisms_all_sets_and_both_ways_to_compare_are_one(name):
-    """So that chapter 5's rows are what they were before words were compared by what they spell."""
+    """So that chapter 6's rows are what they were before words were compared by what they spell."""
     vlm = ww.load(name)
     texts = list(vlm.texts)
     assert texts == list(vlm.words) and len(set(texts)) == len(texts)

@@ -142,7 +142,7 @@ def test_an_exact_quantity_has_no_interval():
 
 def test_a_claim_that_needs_real_weights():
     row = ledger.record(
-        "11_rope_scaling",
+        "12_rope_scaling",
         id="where.scaling.sft",
         measured=None,
         control=None,
@@ -197,7 +197,7 @@ def test_a_bad_notebook_name_is_refused(notebook, claims):
 
 def test_a_claim_belongs_to_its_chapter():
     with pytest.raises(ValueError, match="belongs to chapter 2"):
-        ledger.record("03_from_attributes_to_objects", **arguments())
+        ledger.record("04_from_attributes_to_objects", **arguments())
 
 
 def test_a_row_with_other_fields_is_refused():
@@ -325,14 +325,14 @@ def test_a_claim_that_waits_for_weights_shows_what_settles_it_and_then_no_longer
         "tolerance": None,
         "verdict": "needs real weights",
     }
-    ledger.record("12_real_models", id="where.real.whatsup_b", **waiting)
+    ledger.record("13_real_models", id="where.real.whatsup_b", **waiting)
     page = ledger.table("where")
     assert (
         page.count("colspan='2'") == 1
         and "whatwhere bench Qwen/Qwen2-VL-2B-Instruct whatsup-b --scale 99 8</code>" in page
     )
     ledger.record(
-        "12_real_models",
+        "13_real_models",
         **arguments(
             id="where.real.whatsup_b", measured=measured(model="Qwen/Qwen2-VL-2B-Instruct")
         ),

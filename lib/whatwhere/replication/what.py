@@ -153,7 +153,7 @@ def _turned(vlm: VLM, seed: int = 0) -> Iterator[None]:
     name="stages", title="attributes first, objects later",
     claims=("what.lens.residual_flow", "what.stages.attribute_peak", "what.stages.object_rise"),
     needs=("gqa-scenes",),
-    rule="As in chapter 3, on photographs. what.lens.residual_flow, at half depth: reproduced if "
+    rule="As in chapter 4, on photographs. what.lens.residual_flow, at half depth: reproduced if "
     "the share of patches of things that say an own word has the lower end of its interval above "
     "half the share at full depth and above three times the upper end of the control's (the "
     "connector reads states turned by a random rotation); partly if only above the control's; "
@@ -224,7 +224,7 @@ def _stages(study: Study) -> list[Finding]:
 @register(
     name="segmentation", title="token maps as segmentation",
     claims=("what.stages.segmentation",), needs=("coco",),
-    rule="As in chapter 3, against COCO's masks at the last ViT depth: reproduced if the mean IoU "
+    rule="As in chapter 4, against COCO's masks at the last ViT depth: reproduced if the mean IoU "
     "has the lower end of its interval above half of what a linear probe reaches in the same "
     "states, and above three times the upper end of the control's (maps of other pictures); "
     "partly if only above the control's; else not. The probe learns on every third picture. "
@@ -367,7 +367,7 @@ def asked_by_pope(items: list[benchmarks.Item]) -> list[_Asked]:
 @register(
     name="hallucination", title="existence read off the maps, by ViT depth",
     claims=("what.hallucination.onset",), needs=("pope",),
-    rule="As in chapter 3, on POPE's own pictures and questions of its random part: a map says yes "
+    rule="As in chapter 4, on POPE's own pictures and questions of its random part: a map says yes "
     "where any patch decodes to the word, or to another word for the same thing "
     "(photographs.words). A depth has left chance if the lower end of its accuracy's interval, "
     "and of those of all later depths, is above the upper end of the control's (maps of other "
@@ -447,7 +447,7 @@ def _right(readings, scenes, part, spelt, forms):
 @register(
     name="gestalt", title="hidden parts are filled in",
     claims=("what.gestalt.closure",), needs=(),
-    rule="As in chapter 3, on the book's drawn probes: at the last ViT depth, reproduced if the "
+    rule="As in chapter 4, on the book's drawn probes: at the last ViT depth, reproduced if the "
     "share of hidden patches that say an own word of the thing has the lower end of its interval "
     "above half of what patches of the whole thing say, and above three times the upper end of "
     "the same board's over empty ground; partly if only above the latter; else not.",
@@ -482,7 +482,7 @@ def _gestalt(study: Study) -> list[Finding]:
 @register(
     name="decoder", title="the distilled decoder says what the LM would say",
     claims=("what.decoder.agreement",), needs=("gqa-scenes",),
-    rule="As in chapter 4: reproduced if on patches of things of pictures that taught nothing, the "
+    rule="As in chapter 5: reproduced if on patches of things of pictures that taught nothing, the "
     "decoder's first word is the LM's in a share with the lower end of its interval above one "
     "half and above three times the upper end of the control's (the LM's words for another "
     "picture); partly if only above the control's; else not.",

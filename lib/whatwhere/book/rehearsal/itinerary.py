@@ -102,43 +102,43 @@ def tour(vlm: VLM, picture: ImageLike, question: str = "what is this ?") -> pd.D
         ).tally(),
         (2, "token maps, at every depth"): lambda: lens.token_maps(vlm, picture),
         (2, "token maps, at every depth and layer"): lambda: lens.explore(vlm, picture),
-        (3, "the ViT's states, at every depth"): lambda: vlm.vit_states(picture),
-        (3, "words counted, on things and beside them"): lambda: stages.counts(mapped(), scenes),
-        (3, "things found by their words, against their masks"): overlap,
-        (3, "is it there? by the words of a map"): lambda: stages.existence(
+        (4, "the ViT's states, at every depth"): lambda: vlm.vit_states(picture),
+        (4, "words counted, on things and beside them"): lambda: stages.counts(mapped(), scenes),
+        (4, "things found by their words, against their masks"): overlap,
+        (4, "is it there? by the words of a map"): lambda: stages.existence(
             mapped(asked=asked), scenes
         ),
-        (3, "what a linear probe learns from"): lambda: stages.labelled(vlm, scenes),
-        (3, "words of a thing that is torn apart"): lambda: stages.says(
+        (4, "what a linear probe learns from"): lambda: stages.labelled(vlm, scenes),
+        (4, "words of a thing that is torn apart"): lambda: stages.says(
             vlm, probes, "shown", lambda thing: thing.words
         ),
-        (4, "a visual decoder"): lambda: lens.token_maps(
+        (5, "a visual decoder"): lambda: lens.token_maps(
             vlm, picture, lens=lens.DecoderLens(vlm, decoder)
         ),
-        (5, "compression, by words"): lambda: [
+        (6, "compression, by words"): lambda: [
             answered(compress.compressed(vlm, n, decoder)) for n in (1, 2, 3)
         ],
-        (5, "compression, the baselines"): lambda: [
+        (6, "compression, the baselines"): lambda: [
             answered(compress.compressed(vlm, b, keep=0.5)) for b in compress.BASELINES
         ],
-        (6, "patches moved elsewhere"): lambda: answered(
+        (7, "patches moved elsewhere"): lambda: answered(
             intervene.moved(vlm, fine, (0, 1 if columns > 1 else 0))
         ),
-        (8, "queries and keys of the ViT's 2-D RoPE"): lambda: by_axis(
+        (9, "queries and keys of the ViT's 2-D RoPE"): lambda: by_axis(
             rope.vision, rope.heads(vlm, picture)
         ),
-        (8, "queries and keys of the language model"): lambda: by_axis(
+        (9, "queries and keys of the language model"): lambda: by_axis(
             rope.language, rope.language_heads(vlm, picture, question)
         ),
-        (9, "states at every place"): lambda: list(geometry.states(vlm, [picture])),
-        (9, "things' vectors, by object masks"): lambda: geometry.thing_vectors(vlm, [pair()[0]]),
-        (9, "an answer's dependence on row and column"): lambda: where(*pair()[:2]),
-        (10, "a vector added, in the language model"): lambda: answered(
+        (10, "states at every place"): lambda: list(geometry.states(vlm, [picture])),
+        (10, "things' vectors, by object masks"): lambda: geometry.thing_vectors(vlm, [pair()[0]]),
+        (10, "an answer's dependence on row and column"): lambda: where(*pair()[:2]),
+        (11, "a vector added, in the language model"): lambda: answered(
             intervene.added(vlm, one, torch.zeros(width), layer=1)
         ),
-        (10, "a thing's tokens replaced, by object masks"): lambda: exchanged(*pair()[::2]),
-        (11, "RoPE scaling"): lambda: answered(rope.scaled(vlm, alpha=9, p=2)),
-        (12, "a benchmark, by its own rules"): lambda: benchmarks.run(
+        (11, "a thing's tokens replaced, by object masks"): lambda: exchanged(*pair()[::2]),
+        (12, "RoPE scaling"): lambda: answered(rope.scaled(vlm, alpha=9, p=2)),
+        (13, "a benchmark, by its own rules"): lambda: benchmarks.run(
             vlm, "tabletop-b", limit=4, progress=False
         ),
     }
