@@ -60,7 +60,8 @@ def picture(vlm):
 def bank_of(vlm, states, ids, words=WORDS):
     """A bank of one layer with given directions, of this model."""
     about = lens.keeping.model_of(vlm)
-    return lens.Bank(words, torch.tensor(ids), {1: torch.tensor(states)}, about)
+    contexts = np.array([f"a [{words[n]}]" for n in ids], dtype=object)
+    return lens.Bank(words, torch.tensor(ids), {1: torch.tensor(states)}, contexts, about)
 
 
 # -- by hand ---------------------------------------------------------------------------------------
@@ -82,6 +83,9 @@ def test_the_contextual_lens_by_hand(plain):
     found = lens.ContextualLens(plain, made).read(torch.tensor([[0.0, 2.0], [5.0, 0.0]]), 1, 2)
     assert found.words.tolist() == [["y", "x"], ["x", "y"]]
     assert np.allclose(found.scores, [[1, 0.8], [1, 0]])
+    near = lens.ContextualLens(plain, made).neighbours(torch.tensor([0.0, 2.0]), 1, 2)
+    assert [context for context, _ in near] == ["a [y]", "a [x]"]
+    assert np.allclose([cosine for _, cosine in near], [1, 0.8])
     other = torch.tensor([[0.0, -1.0], [0.0, -1.0], [0.8, 0.6]])
     made.states[2] = other  # of all layers together, y is now like [4, 3] as well
     merged = lens.ContextualLens(plain, made, against=(1, 2))
@@ -263,6 +267,10 @@ def test_so_many_occurrences_of_a_word_are_drawn(organism):
     assert torch.equal(made.states[1], again.states[1])
     assert not torch.equal(again.states[1], other.states[1])
     few = lens.bank(organism, texts, words=["Mug"], prefix="<s> user : red ")
+    long = "on " * 20 + "a red mug, and " + "on " * 20
+    few = lens.bank(organism, [long], words=["Mug"], prefix="<s> user : red ")
+    (context,) = few.contexts
+    assert context == f"…{8 * 'on '}a red [mug], and {8 * 'on '}…"
     assert list(few.words) == ["mug"] and "1 words" in repr(few)
 
 

@@ -41,7 +41,7 @@ def found(path, watched, root):
     ]
     files = {
         _whole(each).as_posix() for each in inside if each.parts and each.parts[0] not in OTHERS
-    }
+    } - {f"data/claims/{path.stem}.json"}  # its own rows are what it makes, whoever reads them
     files |= {
         each.as_posix()
         for each in inside

@@ -33,7 +33,7 @@ from .readers import COSINE, Lens, Table, directions
 if TYPE_CHECKING:
     from ..models import VLM
 
-WEIGHTS = "bank.safetensors"
+WEIGHTS, AROUND = "bank.safetensors", 30  # letters of a context on either side
 
 
 @dataclass(repr=False)
@@ -44,12 +44,14 @@ class Bank:
         words: (words,) in small letters, sorted.
         ids: (entries,) whose state each entry is, an index into `words`, ascending.
         states: {layer: (entries, hidden)} directions: states at length 1.
+        contexts: (entries,) the word in its text, between some of what stands before and after.
         about: how it was made: the model's name and mark, texts, prefix, entries a word, seed.
     """
 
     words: np.ndarray
     ids: torch.Tensor
     states: dict[int, torch.Tensor]
+    contexts: np.ndarray
     about: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self):
@@ -72,6 +74,7 @@ class Bank:
         with together(folder) as new:
             tensors = {f"layer.{layer}": states for layer, states in self.states.items()}
             header = {"about": json.dumps(self.about), "words": json.dumps(list(self.words))}
+            header["contexts"] = json.dumps(list(self.contexts))
             save_file({**tensors, "ids": self.ids}, new / WEIGHTS, header)
 
 
@@ -126,7 +129,7 @@ def bank(
     states = {layer: torch.zeros(len(drawn), width, dtype=vlm.dtype) for layer in chosen}
     # what is drawn of each text: (entry, place)
     of_text: dict[int, list[tuple[int, int]]] = {}
-    for entry, (_, text, place) in enumerate(drawn):
+    for entry, (_, text, place, _) in enumerate(drawn):
         of_text.setdefault(text, []).append((entry, place))
     order = sorted(of_text)
     done = _go_on(folder, about, states, len(order))
@@ -142,8 +145,9 @@ def bank(
             if folder and monotonic() - saved >= save_every:
                 _keep(folder, about, states, number + 1)
                 saved = monotonic()
-    ids = torch.tensor([word for word, _, _ in drawn])
-    made = Bank(np.array(known, dtype=object), ids, states, about)
+    ids = torch.tensor([word for word, *_ in drawn])
+    contexts = np.array([_context(listed[text], *span) for _, text, _, span in drawn], dtype=object)
+    made = Bank(np.array(known, dtype=object), ids, states, contexts, about)
     if folder:
         made.save(folder)
         (Path(folder) / UNFINISHED).unlink(missing_ok=True)
@@ -151,11 +155,11 @@ def bank(
 
 
 def _draw(encoded, words, per_word, seed):
-    """(words, [(word, text, place), …]) of the occurrences that are kept, sorted by word."""
-    occurrences: dict[str, list[tuple[int, int]]] = {}
+    """(words, [(word, text, place, span), …]) of the occurrences that are kept, sorted by word."""
+    occurrences: dict[str, list[tuple[int, int, tuple[int, int]]]] = {}
     for number, text in enumerate(encoded):
-        for word, place in zip(text.words, text.places):
-            occurrences.setdefault(word, []).append((number, place))
+        for word, place, span in zip(text.words, text.places, text.spans):
+            occurrences.setdefault(word, []).append((number, place, span))
     known = sorted(occurrences) if words is None else sorted({word.lower() for word in words})
     never = [word for word in known if word not in occurrences]
     if never or not known:
@@ -170,6 +174,13 @@ def _draw(encoded, words, per_word, seed):
         kept = np.sort(rng.permutation(len(of_word))[:per_word])
         drawn += [(n, *of_word[k]) for k in kept]
     return known, drawn
+
+
+def _context(text, start, end):
+    """A word in brackets, between some of what stands before and after it."""
+    before, after = text[max(0, start - AROUND) : start], text[end : end + AROUND]
+    before, after = ("…" * (start > AROUND)) + before, after + "…" * (end + AROUND < len(text))
+    return f"{before}[{text[start:end]}]{after}"
 
 
 def _keep(folder, about, states, done):
@@ -203,6 +214,8 @@ def load_bank(folder: str | Path, vlm: VLM) -> Bank:
         words, ids = json.loads(kept.header["words"]), kept.tensors.pop("ids")
         states = {int(name.removeprefix("layer.")): each for name, each in kept.tensors.items()}
         sizes = {len(ids), *(len(of_layer) for of_layer in states.values())}
+        contexts = np.array(json.loads(kept.header["contexts"]), dtype=object)
+        sizes.add(len(contexts))
         ascending = (ids.diff() >= 0).all() and ids.min() >= 0 and ids.max() < len(words)
         if not states or len(sizes) > 1 or not ascending:
             raise ValueError("its numbers are not those of a bank")
@@ -210,7 +223,7 @@ def load_bank(folder: str | Path, vlm: VLM) -> Bank:
         raise ValueError(
             f"'{path}' could not be read ({first_line(error)}); make it again."
         ) from error
-    made = Bank(np.array(words, dtype=object), ids, states, kept.about)
+    made = Bank(np.array(words, dtype=object), ids, states, contexts, kept.about)
     made.check_fits(vlm)
     return made
 
@@ -242,6 +255,18 @@ class ContextualLens(Lens):
         if self.layer not in self.layers:
             self.layer = self.layers[0]
         self._tables: dict[int | None, Table] = {}
+
+    def neighbours(
+        self, state: torch.Tensor, layer: int | None = None, top_k: int = 5
+    ) -> list[tuple[str, float]]:
+        """The contexts whose words look most like one state (hidden,), with their cosines, best
+        first: several of one word, perhaps."""
+        weight = self.table(self.at(layer)).weight
+        cosines = weight.float() @ directions(state.to(weight.device))
+        best = cosines.topk(min(top_k, len(weight)))
+        found = zip(best.indices.tolist(), best.values.tolist())
+        # where several layers are compared with, all entries come once for each
+        return [(str(self.bank.contexts[i % len(self.bank.ids)]), cosine) for i, cosine in found]
 
     def prepared(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
         return directions(hidden)

@@ -20,11 +20,13 @@ LONGEST = 512  # tokens of a text that are run; what comes after them is not rea
 
 
 class Encoded(NamedTuple):
-    """A text as token ids; its words in small letters, and the place of each one's last token."""
+    """A text as token ids; its words in small letters, the place of each one's last token, and
+    where in the text it is written (first letter, end)."""
 
     ids: list[int]
     words: list[str]
     places: list[int]
+    spans: list[tuple[int, int]]
 
 
 def read(texts: str | Path | Iterable[str]) -> list[str]:
@@ -60,14 +62,15 @@ def _encoded(vlm, prefix, text):
     whole = prefix + text
     made = vlm.tokenizer(whole, return_offsets_mapping=True, truncation=True, max_length=LONGEST)
     starts, ends = np.array(made["offset_mapping"]).reshape(-1, 2).T
-    words, places = [], []
+    words, places, spans = [], [], []
     for match in WORD.finditer(whole, len(prefix)):
         reach = np.flatnonzero((starts < match.end()) & (ends >= match.end()))
         if not len(reach):  # the text was cut before it
             break
         words.append(match[0].lower())
         places.append(int(reach[-1]))  # one letter may be several tokens
-    return Encoded(made["input_ids"], words, places)
+        spans.append((match.start() - len(prefix), match.end() - len(prefix)))
+    return Encoded(made["input_ids"], words, places, spans)
 
 
 @torch.no_grad()

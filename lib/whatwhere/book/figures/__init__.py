@@ -10,6 +10,7 @@ apart for colour-blind eyes; series differ in marker as well.
 
 from .charts import (
     clouds,
+    dots_with_intervals,
     heatmap,
     in_words,
     lines_with_intervals,
@@ -21,7 +22,7 @@ from .paper import PALETTE, SOFT, html, show
 from .pictures import image_grid, label_maps, mosaic, scene, word_map
 
 __all__ = [
-    "PALETTE", "SOFT", "clouds", "heatmap", "html", "image_grid", "in_words", "label_maps",
-    "lines_with_intervals", "mosaic", "panels_with_intervals", "scatters", "scene", "show",
+    "PALETTE", "SOFT", "clouds", "dots_with_intervals", "heatmap", "html", "image_grid", "in_words",
+    "label_maps", "lines_with_intervals", "mosaic", "panels_with_intervals", "scatters", "scene", "show",
     "trade_offs", "word_map",
 ]  # fmt: skip

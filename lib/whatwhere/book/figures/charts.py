@@ -66,6 +66,44 @@ def panels_with_intervals(
     return fig
 
 
+def dots_with_intervals(
+    names: Sequence[str],
+    panels: Mapping[str, Mapping[str, Any]],
+    xlabel: str,
+    percent: bool = False,
+    xlim: tuple[float, float] | None = None,
+) -> Figure:
+    """Dots with bars for their intervals, a row for each name from the top down, in panels side by
+    side that share rows and one legend.
+
+    Args:
+        panels: {title: {series: (3, names) mean, low and high}}; `in_words` says the same.
+    """
+    fig, axes = _axes((8.4, 1.3 + 0.36 * len(names)), xlabel, "", list(panels))
+    for ax, series in zip(axes, panels.values()):
+        for n, ((name, values), colour) in enumerate(zip(series.items(), PALETTE.values())):
+            mean, low, high = np.asarray(_mean_and_interval(values, name), float)
+            at = np.arange(len(names)) + 0.2 * (n - (len(series) - 1) / 2)
+            ax.hlines(at, low, high, color=colour, linewidth=2)
+            ax.plot(mean, at, MARKERS[n], color=colour, label=name, markersize=5.5)
+        ax.set_yticks(range(len(names)), names)
+        ax.grid(axis="x", color="#e3e1da", linewidth=0.8)
+        if xlim:
+            ax.set_xlim(*xlim)
+        if percent:
+            ax.xaxis.set_major_formatter(PercentFormatter(1))
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    if any(len(series) > 1 for series in panels.values()):
+        fig.legend(
+            *axes[0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=4,
+            frameon=False,
+            labelcolor=INK,
+        )
+    return fig
+
+
 def trade_offs(
     panels: Mapping[str, Mapping[str, Any]],
     xlabel: str,
