@@ -383,11 +383,10 @@ def _relations(study: Study) -> list[Finding]:
     rule="Y over X in the ViT, all blocks together, for left and right; no question is asked. "
     "where.attention.vit_axis, the statistic of the paper's code (signed logits from the "
     "satellite's patches to the nucleus's), as in chapter 10: reproduced if its interval lies "
-    "above 1, and so for behind and front, and with no displacement (all patches at one place), for then "
-    "Y leads by itself; partly if it lies above 1, but not in both; else not. "
-    "where.attention.axis_ratio, ours "
-    "(spread of each axis's part over all patches): reproduced if its interval lies above 1 and "
-    "above that of behind and front; partly if above 1; else not.",
+    "above 1, and so for behind and front, and with no displacement (all patches at one place), "
+    "for then Y leads by itself; partly if it lies above 1, but not in both; else not. "
+    "where.attention.axis_ratio, ours (spread of each axis's part over all patches): reproduced if "
+    "its interval lies above 1 and above that of behind and front; partly if above 1; else not.",
     cost=lambda scope: Cost(vit=FOUR * scope.size(SOME)), lacks=no_rope,
 )  # fmt: skip
 def _axes(study: Study) -> list[Finding]:

@@ -23,6 +23,6 @@ from .pictures import image_grid, label_maps, mosaic, scene, word_map
 
 __all__ = [
     "PALETTE", "SOFT", "clouds", "dots_with_intervals", "heatmap", "html", "image_grid", "in_words",
-    "label_maps", "lines_with_intervals", "mosaic", "panels_with_intervals", "scatters", "scene", "show",
-    "trade_offs", "word_map",
+    "label_maps", "lines_with_intervals", "mosaic", "panels_with_intervals", "scatters", "scene",
+    "show", "trade_offs", "word_map",
 ]  # fmt: skip
