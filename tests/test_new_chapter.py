@@ -139,6 +139,7 @@ RENAMED = {f"{n:02d}_{name}": f"{n + 1:02d}_{name}" for n, name in ((3, "c"), (9
     ("[chapter 9](../notebooks/09_i.ipynb)", "[chapter 10](../notebooks/10_i.ipynb)"),
     ("| symbol | chapters |\n|---|---|\n| $\\|3\\|$ | 3, 4, 9 |",
      "| symbol | chapters |\n|---|---|\n| $\\|3\\|$ | 4, 4, 10 |"),
+    (r'claim["chapter"] == 9 or claim[\"chapter\"] == 3', r'claim["chapter"] == 10 or claim[\"chapter\"] == 4'),
     ("In chapter 9, 3 of 10 scenes", "In chapter 10, 3 of 10 scenes"),
     *[(same, same) for same in (
         "section 3 and exercise 9", "chapter 2", "03_cat 03_c_d 103_c", "| 3 | 9 |",

@@ -119,7 +119,8 @@ def test_scenes_read_back_give_the_worlds_own_statistics(painted, name):
     words = stages.by_kind(scenes.vocabulary(SCENES))
     own, back = (stages.read(vlm, given) for given in (SCENES, painted))
     assert (own.ids == back.ids).all()
-    assert stages.counts(own, SCENES, words).equals(stages.counts(back, painted, words))
+    counted = stages.counts(back, painted, words)  # photographs name no ground
+    assert stages.counts(own, SCENES, words)[counted.columns].equals(counted)
     assert (stages.segments(own, SCENES) == stages.segments(back, painted)).all()
     for ours, theirs in zip(SCENES, painted):
         assert [ours.relation(0, 1), ours.relation(1, 0)] == [

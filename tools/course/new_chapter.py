@@ -38,6 +38,8 @@ AND = (
 MENTION = re.compile(
     rf"\b[Cc]hapters{GAP}[0-9]{{1,2}}\b(?:{AND}[0-9]{{1,2}}\b)*|\b[Cc]hapter{GAP}[0-9]{{1,2}}\b"
 )
+# In code that compares: claim["chapter"] == 12, in Python and in a notebook's JSON.
+COMPARED = re.compile(r'(?<=\["chapter"\] == )[0-9]+|(?<=\[\\"chapter\\"\] == )[0-9]+')
 # Where the number of a chapter stands without the word in front of it.
 ALONE = {
     "lib/whatwhere/book/catalogue.json": re.compile(r'(?<="chapter": )[0-9]+'),
@@ -150,7 +152,7 @@ def renumbered(text: str, renamed: dict[str, str], name: str = "") -> str:
         return NUMBER.sub(put, match[0])
 
     text = re.sub(rf"\b(?:{'|'.join(renamed)})\b", lambda match: renamed[match[0]], text)
-    text = MENTION.sub(renumber, text)
+    text = COMPARED.sub(renumber, MENTION.sub(renumber, text))
     if name in ALONE:
         text = ALONE[name].sub(renumber, text)
     return _columns(text, renumber) if name.endswith(".md") else text
