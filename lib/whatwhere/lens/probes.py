@@ -1,10 +1,11 @@
 """A linear probe as a lens: what a classifier that is told the answers can read from states.
 
-    ceiling = probe(vlm, ww.world.scenes("train", 200), layer=1)
-    stages.read(vlm, scenes, lens=ceiling)
+    probed = probe(vlm, ww.world.scenes("train", 200), layer=1)
+    stages.read(vlm, scenes, lens=probed)
 
 All other lenses take their words from the model. This one is taught which words are right, so it
-says what is in a state and how much a straight line can get out of it: a ceiling, and no reading.
+says what is in a state, in a straight line: a yardstick, and no reading. It is as good as its
+scenes are many, and other lenses may pass it.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ All of them score words by one product with a table, of states that each prepare
     contextual lens  states of words in texts, compared by their cosine (`lens.contextual`)
     tuned lens       the unembedding's rows; states translated to the last layer (`lens.tuned`)
     decoder lens     a distilled `compress.Decoder`
-    probe            what a linear classifier has learnt from labels (`lens.probes`): a ceiling
+    probe            what a linear classifier has learnt from labels (`lens.probes`)
 
 so that maps, statistics and limits of the vocabulary are the same for all.
 """
