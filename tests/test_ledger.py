@@ -38,6 +38,10 @@ def measured(**changes):
     return arguments()["measured"] | changes
 
 
+def control(**changes):
+    return arguments()["control"] | changes
+
+
 def test_catalogue():
     claims = ledger.catalogue()
     assert len(claims) == len({claim["id"] for claim in claims})
@@ -140,6 +144,33 @@ def test_an_exact_quantity_has_no_interval():
     )
 
 
+def test_a_row_says_what_its_interval_is_and_what_else_decides():
+    also = [{"what": "both moved", "value": 0.98714, "ci95": [0.9, 1.0]}]
+    row = ledger.record(
+        NOTEBOOK,
+        **arguments(
+            measured=measured(interval="over five models", also=also),
+            control=control(interval="middle 95% of 1,000 shuffles"),
+        ),
+    )
+    assert row["measured"]["also"] == [{"what": "both moved", "value": 0.9871, "ci95": [0.9, 1.0]}]
+    table = ledger.table("what")
+    for said in ("[over five models]", "[middle 95% of 1,000 shuffles]", "0.9871", "both moved"):
+        assert said in table
+    other = ledger.record(
+        NOTEBOOK, **arguments(measured=measured(also=[{**also[0], "value": 0.95}]))
+    )
+    said = "\n".join(ledger.compare([other], [row]))
+    assert "measured also value is 0.95, committed is 0.9871 ± 0.02" in said
+    assert "measured interval is None, committed is 'over five models'" in said
+    assert "control interval is None" in said
+
+
+def test_an_identity_has_no_number_of_cases():
+    row = ledger.record(NOTEBOOK, **arguments(measured=measured(ci95=None, n=None)))
+    assert row["measured"]["n"] is None and "n = None" not in ledger.table("what")
+
+
 def test_a_claim_that_needs_real_weights():
     row = ledger.record(
         "12_rope_scaling",
@@ -178,6 +209,11 @@ def test_a_claim_that_needs_real_weights():
         ({"measured": measured(unit="half a \ud800")}, "unit is words"),
         ({"measured": measured(model=None)}, "model is words"),
         ({"measured": measured(extra=1)}, "measured is a dictionary of"),
+        ({"measured": measured(n=None)}, "n may be None only for an exact quantity"),
+        ({"measured": measured(interval="")}, "measured interval is words"),
+        ({"measured": measured(also={})}, "also is a list of further numbers"),
+        ({"measured": measured(also=[{"what": "the rest"}])}, "also is a dictionary of what"),
+        ({"control": control(interval=3)}, "control interval is words"),
         ({"statement": "Something else"}, "statement differs from the catalogue's"),
         ({"paper": {"value": 1, "unit": "", "where": ""}}, "paper differs from the catalogue's"),
     ],

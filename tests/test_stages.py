@@ -305,6 +305,12 @@ def test_shares_and_changes_by_depth():
     assert stages.change(table, "object, own", 6).tolist() == [0, 0, 0]
     with pytest.raises(ValueError, match="no depth 3; it has 0, 6"):
         stages.change(table, "object, own", 3)
+    # beside itself nothing is gained, whichever scenes are drawn; beside nothing said, all is
+    assert stages.change(table, "object, own", 0, table).tolist() == [0, 0, 0]
+    silent = table.assign(**{"object, own": 0})
+    assert stages.change(table, "object, own", 0, silent)[0] == pytest.approx(gained)
+    with pytest.raises(ValueError, match="two of the same scenes"):
+        stages.change(table, "object, own", 0, table[table.scene < 2])
 
 
 def test_k_means_finds_what_is_plainly_there():

@@ -454,9 +454,30 @@ def by_depth(table: pd.DataFrame, hits: str, of: str = "object patches") -> np.n
     return np.array([share(rows[hits].to_numpy(), rows[of].to_numpy()) for rows in depths]).T
 
 
-def change(table: pd.DataFrame, hits: str, start: int) -> np.ndarray:
+def change(
+    table: pd.DataFrame, hits: str, start: int, beside: pd.DataFrame | None = None
+) -> np.ndarray:
     """(3,): by how much that share of object patches changes from depth `start` to the last, with
-    its interval."""
+    its interval.
+
+    Args:
+        beside: a table of the same scenes, such as that of other scenes' maps, whose change is
+            taken away, scene by scene.
+
+    Raises:
+        ValueError: where there is no such depth, or the tables are of different scenes.
+    """
+    gained, n = _gained(table, hits, start)
+    if beside is not None:
+        other, same = _gained(beside, hits, start)
+        if not same.equals(n):
+            raise ValueError("Tables are compared scene by scene: give two of the same scenes.")
+        gained = gained - other
+    return np.array(interval(lambda gained, n: gained.sum() / n.sum(), gained, n))
+
+
+def _gained(table, hits, start):
+    """By scene: by how many patches more a table counts at the last depth, and of how many."""
     counted, n = (
         table.pivot(index="scene", columns="depth", values=values)
         for values in (hits, "object patches")
@@ -465,8 +486,7 @@ def change(table: pd.DataFrame, hits: str, start: int) -> np.ndarray:
         raise ValueError(
             f"The table has no depth {start!r}; it has {', '.join(map(str, counted.columns))}."
         )
-    gained = counted.iloc[:, -1] - counted[start]
-    return np.array(interval(lambda gained, n: gained.sum() / n.sum(), gained, n.iloc[:, -1]))
+    return counted.iloc[:, -1] - counted[start], n.iloc[:, -1]
 
 
 def labelled(
@@ -539,11 +559,28 @@ def says(
     depths: Iterable[int] | None = None,
 ) -> np.ndarray:
     """(3, depths): what share of the patches of Gestalt probes that are `which` say a word of their
-    thing, with its interval.
+    thing, with its interval. The arguments are those of `said`.
+    """
+    hits, patches = said(vlm, probes, which, words, depths)
+    return np.array([share(of_depth, patches) for of_depth in hits.T]).T
+
+
+def said(
+    vlm: VLM,
+    probes: Sequence[Any],
+    which: str,
+    words: Callable[[Any], Sequence[str]],
+    depths: Iterable[int] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """By Gestalt probe: how many of the patches that are `which` say a word of their thing (probes,
+    depths), and of how many (probes,).
 
     Args:
         which: "shown" or "hidden".
         words: a function of the thing, such as `lambda thing: [thing.category]`.
+
+    Raises:
+        ValueError: where the model does not see all of a probe.
     """
     for probe in probes:
         if not vlm.viewed(probe.image).whole:
@@ -559,5 +596,4 @@ def says(
     hits = [
         np.isin(maps, _any_of(word_forms, of_probe)) for maps, of_probe in zip(readings.ids, listed)
     ]
-    n_hits = (np.array(hits) & cells).sum((2, 3)).T
-    return np.array([share(n, cells.sum((1, 2, 3))) for n in n_hits]).T
+    return (np.array(hits) & cells).sum((2, 3)), cells.sum((1, 2, 3))

@@ -12,6 +12,11 @@ digits: a second run on the same machine writes the same bytes. `tolerance` says
 row's own unit, an honest run on another machine may be from the row. WHATWHERE_CLAIMS names another
 folder to write to and read from.
 
+`ci95` is a percentile bootstrap over the n cases that were drawn, or None for an exact quantity,
+which needs no n either. Where it is anything else, `interval` says what, in words, of the measured
+value or of the control. `also` lists what else the verdict hangs on, as
+{"what": …, "value": …, "ci95": …}.
+
 A claim of the catalogue is the paper's (li2026reading) unless it names its `source`: "ours", with
 null in the place of a paper's value, or the citation key of another paper, as in
 book/references.bib. The table says so, and the paper's tally leaves it out.
@@ -192,11 +197,17 @@ def _line(claim, row):
     ours = control = "–"
     if row and row["measured"]:
         part = row["measured"]
+        cases = "" if part["n"] is None else f", n = {part['n']}"
         ours = (
-            f"{_value(part, part['unit'])}<small>{html.escape(part['model'])}, n = "
-            f"{part['n']}</small>"
+            f"{_value(part, part['unit'])}{_meant(part)}"
+            f"<small>{html.escape(part['model'])}{cases}</small>"
         )
-        control = f"{_value(row['control'])}<small>{html.escape(row['control']['what'])}</small>"
+        for more in part.get("also", ()):
+            ours += f"<small>also: {_value(more, more['what'])}</small>"
+        control = (
+            f"{_value(row['control'])}{_meant(row['control'])}"
+            f"<small>{html.escape(row['control']['what'])}</small>"
+        )
     verdict = row["verdict"] if row else "chapter to come"
     mark = f"<span class='ww-verdict ww-{verdict.replace(' ', '-')}'>{verdict}</span>"
     cells = [
@@ -234,6 +245,11 @@ def _value(part, unit=""):
             *part["ci95"], d=DIGITS
         )
     return said + html.escape(unit)
+
+
+def _meant(part):
+    """What the brackets are, where they are not the usual ones."""
+    return f"<small>[{html.escape(part['interval'])}]</small>" if "interval" in part else ""
 
 
 def validate(row: Any) -> dict[str, Any]:
@@ -275,20 +291,30 @@ def validate(row: Any) -> dict[str, Any]:
     for field in ("measured", "control", "tolerance"):
         if row[field] is None:
             refuse(f"{field} may be None only where the verdict is '{UNMEASURED}'")
-    _valid_value("measured", row["measured"], ("value", "ci95", "n", "unit", "model"), refuse)
-    _valid_value("control", row["control"], ("what", "value", "ci95"), refuse)
-    n = row["measured"]["n"]
-    if not _number(n) or not isinstance(n, int) or n < 1:
+    measured = row["measured"]
+    _valid_value(
+        "measured", measured, ("value", "ci95", "n", "unit", "model"), refuse, ("interval", "also")
+    )
+    _valid_value("control", row["control"], ("what", "value", "ci95"), refuse, ("interval",))
+    n = measured["n"]
+    if n is None and measured["ci95"] is not None:
+        refuse("measured n may be None only for an exact quantity, whose ci95 is None")
+    if n is not None and (not _number(n) or not isinstance(n, int) or n < 1):
         refuse(f"measured n is a whole number from 1 up, not {n!r}")
+    also = measured.get("also", [])
+    if not isinstance(also, list):
+        refuse(f"measured also is a list of further numbers, not {also!r}")
+    for more in also:
+        _valid_value("also", more, ("what", "value", "ci95"), refuse)
     if not _number(row["tolerance"]) or row["tolerance"] < 0:
         refuse(f"tolerance is a number from 0 up, in the row's unit, not {row['tolerance']!r}")
     return row
 
 
-def _valid_value(field, part, keys, refuse):
-    if not isinstance(part, dict) or set(part) != set(keys):
+def _valid_value(field, part, keys, refuse, optional=()):
+    if not isinstance(part, dict) or set(part) - set(optional) != set(keys):
         refuse(f"{field} is a dictionary of {', '.join(keys)}, not {part!r}")
-    for key in ("unit", "model", "what"):
+    for key in ("unit", "model", "what", "interval"):
         if key in part and not (
             isinstance(part[key], str) and part[key].strip() and part[key].isprintable()
         ):
@@ -308,21 +334,25 @@ def _differences(name, field, new, old, tolerance):
     if new is None or old is None:
         return [] if new is old else [f"{name}: {field} is {new!r}, committed is {old!r}"]
     said = []
-    for key in old:
-        if key in ("value", "ci95"):
-            ours, theirs = (
-                [part[key]] if key == "value" else part[key] or [] for part in (new, old)
-            )
-            far = len(ours) != len(theirs) or any(
-                abs(a - b) > tolerance + 1e-12 for a, b in zip(ours, theirs, strict=True)
-            )
-            if far:
-                said.append(
-                    f"{name}: {field} {key} is {new[key]}, committed is {old[key]} ± {tolerance}"
-                )
-        elif new[key] != old[key]:
-            said.append(f"{name}: {field} {key} is {new[key]!r}, committed is {old[key]!r}")
+    for key in {**old, **new}:
+        ours, theirs = new.get(key), old.get(key)
+        if key == "also" and ours and theirs and len(ours) == len(theirs):
+            for one, other in zip(ours, theirs):
+                said += _differences(name, f"{field} also", one, other, tolerance)
+        elif key in ("value", "ci95"):
+            if _far(ours, theirs, tolerance):
+                said.append(f"{name}: {field} {key} is {ours}, committed is {theirs} ± {tolerance}")
+        elif ours != theirs:
+            said.append(f"{name}: {field} {key} is {ours!r}, committed is {theirs!r}")
     return said
+
+
+def _far(ours, theirs, tolerance):
+    """Does a number, or an end of an interval, lie farther off than the tolerance?"""
+    if ours is None or theirs is None:
+        return ours is not theirs
+    ours, theirs = ([each] if _number(each) else each for each in (ours, theirs))
+    return any(abs(a - b) > tolerance + 1e-12 for a, b in zip(ours, theirs, strict=True))
 
 
 def _number(value):
