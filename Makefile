@@ -13,7 +13,7 @@ FRUGAL := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-site lab chapter serve student instructor train scaling bench steady replicate rehearse agreement colab gpu links \
+.PHONY: help book test test-site lab chapter serve student instructor train fleet scaling bench steady draws replicate rehearse agreement colab gpu links \
         offline release sync clean
 
 help:  ## show this list
@@ -63,6 +63,9 @@ chapter: $(READY)  ## begin a chapter from the template: NAME=which_lens, and AF
 train: $(READY)  ## train both model organisms from scratch (resumes where it stopped)
 	$(FRUGAL) $(BIN)/python -m whatwhere.book.training
 
+fleet: $(READY)  ## raise eight more organisms from other seeds, and put all claims to them (a night; resumes where it stopped)
+	$(BIN)/python -m tools.trials.fleet $(FLEET)
+
 scaling: $(READY)  ## repeat chapter 12's long runs, a good hour on two cores (resumes where it stopped)
 	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(FRUGAL) $(BIN)/python -m whatwhere.book.training.scaling_study
 
@@ -75,6 +78,9 @@ bench: $(READY)-bench  ## time the lens beside its alternatives, compression, sc
 
 steady: $(READY)  ## execute all chapters and the tests, each time something else changed that should not matter (some hours)
 	$(BIN)/python -m tools.trials.steady
+
+draws: $(READY)  ## measure every claim again on ten other draws of scenes (some hours; resumes where it stopped)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.trials.draws $(DRAWS)
 
 rehearse: $(READY)  ## build two real models at full size with random weights, and time them (16 GB of free memory)
 	$(BIN)/python -m tools.trials.rehearse

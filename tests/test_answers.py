@@ -179,6 +179,25 @@ def test_accuracy_and_loss_by_hand():
     assert answers.loss(after, after, counts).tolist() == [0, 0, 0], (
         "the same sheet twice: no difference in any draw"
     )
+    with pytest.raises(ValueError, match="tallies of 2 scenes, and counts of 3"):
+        answers.loss(before, after, np.ones((3, 2)))
+
+
+def test_a_loss_over_draws_and_beside_another_by_hand():
+    rng = np.random.default_rng(0)
+    counts = np.ones((400, 2))
+    full = rng.random((400, 2)) < 0.9
+    # three decoders, which cost 10, 20 and 30 points of every family
+    after = np.stack([full * (rng.random((400, 2)) > cost) for cost in (0.1, 0.2, 0.3)])
+    alone = answers.loss(full, after[1], counts)
+    value, low, high = answers.loss(full, after, counts)
+    assert value == pytest.approx(np.mean([answers.loss(full, each, counts)[0] for each in after]))
+    assert high - low > 1.5 * (alone[2] - alone[1]), "decoders that differ widen the interval"
+    first, second = (answers.loss(full, after, counts, [n])[0] for n in (0, 1))
+    more = answers.loss(full, after, counts, [0], beside=(full, after, [1]))
+    assert more[0] == pytest.approx(first - second) and more[1] < more[0] < more[2]
+    same = answers.loss(full, after, counts, [0], beside=(full, after, [0]))
+    assert same.tolist() == [0, 0, 0], "beside itself nothing is lost, whatever is drawn"
 
 
 # -- the chances of words

@@ -23,7 +23,6 @@ from . import places
 from .finite import check_finite
 from .hooks import check_count
 from .scenes import Scene, checked
-from .stats import interval
 
 if TYPE_CHECKING:
     from .models import VLM
@@ -258,12 +257,45 @@ def accuracy(right: np.ndarray, counts: np.ndarray, families: Any = slice(None))
 
 
 def loss(
-    before: np.ndarray, after: np.ndarray, counts: np.ndarray, families: Any = slice(None)
+    before: np.ndarray,
+    after: np.ndarray,
+    counts: np.ndarray,
+    families: Any = slice(None),
+    beside: tuple[np.ndarray, np.ndarray, Any] | None = None,
 ) -> np.ndarray:
     """(3,): points of accuracy lost on average over families, with the 95% interval of the paired
-    difference over scenes."""
+    difference over scenes.
 
-    def points(before, after, counts):
-        return 100 * (accuracy(before, counts, families) - accuracy(after, counts, families))
+    Args:
+        before, after: (scenes, families) right answers; or (draws, scenes, families) where what
+            was learnt, such as a decoder, was learnt several times. The interval is then over
+            draws and scenes, both drawn anew.
+        beside: another loss of the same scenes and draws, as its before, after and families, that
+            is taken away: the result is by how much more is lost here than there.
 
-    return np.array(interval(points, before, after, counts))
+    Raises:
+        ValueError: where the tallies do not go together.
+    """
+    terms = [(1, after, families), (-1, before, families)]
+    if beside is not None:
+        terms += [(-1, beside[1], beside[2]), (1, beside[0], beside[2])]
+    tallies = np.broadcast_arrays(*(_drawn(tally) for _, tally, _ in terms))
+    draws, scenes, _ = tallies[0].shape
+    if scenes != len(counts):
+        raise ValueError(f"These are tallies of {scenes} scenes, and counts of {len(counts)}.")
+
+    def points(tallies, counts):
+        parts = zip(terms, tallies)
+        return -100 * sum(sign * accuracy(t.mean(0), counts, of) for (sign, _, of), t in parts)
+
+    rng, values = np.random.default_rng(0), []
+    for _ in range(1000):
+        scene = rng.integers(scenes, size=scenes)
+        draw = rng.integers(draws, size=draws) if draws > 1 else [0]
+        values.append(points([t[draw][:, scene] for t in tallies], counts[scene]))
+    return np.array([points(tallies, counts), *np.quantile(values, (0.025, 0.975))])
+
+
+def _drawn(tally):
+    """A tally with the draws first."""
+    return tally if np.ndim(tally) == 3 else np.asarray(tally)[None]

@@ -54,12 +54,12 @@ class Execution:
     machine: str
 
 
-def run(path, folder, threads=None, variables=None, timeout=TIMEOUT):
+def run(path, folder, threads=None, variables=None, timeout=TIMEOUT, first=()):
     """Execute one notebook into `folder`, whole or not at all. Raises CellExecutionError where a
     cell fails.
 
     threads: that PyTorch may use. variables: more of the kernel's environment. timeout: seconds a
-        cell may take.
+        cell may take. first: files that run in the kernel before the notebook.
     """
     notebook, start = read(path), time.time()
     count, found = len(notebook.cells), [each for each in exercises(notebook) if each["checks"]]
@@ -78,7 +78,8 @@ def run(path, folder, threads=None, variables=None, timeout=TIMEOUT):
     if threads:
         environment |= {"OMP_NUM_THREADS": str(threads)}
     environment |= variables or {}
-    files = [WATCH, LAST_BITS] if environment.get("WHATWHERE_LAST_BITS") else [WATCH]
+    last_bits = [LAST_BITS] if environment.get("WHATWHERE_LAST_BITS") else []
+    files = [WATCH, *last_bits, *first]
     watch = [f"--IPKernelApp.exec_files={[str(file) for file in files]}"]
     place = {"metadata": {"path": str(ROOT / "notebooks")}}
     NotebookClient(notebook, timeout=timeout, resources=place, extra_arguments=watch).execute(

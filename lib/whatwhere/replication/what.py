@@ -23,6 +23,7 @@ PROBED = 60  # pictures that the linear probe and k-means see: their states fill
 PROBES = 200  # Gestalt probes
 POPE = 500  # its pictures, each with six questions in each of three parts
 OTHERS = "maps of other pictures"
+NEAR = 0.05  # of chance: as far from it as a share of right answers may be and still count as at it
 
 
 # -- reading
@@ -154,15 +155,15 @@ def _turned(vlm: VLM, seed: int = 0) -> Iterator[None]:
     claims=("what.lens.residual_flow", "what.stages.attribute_peak", "what.stages.object_rise"),
     needs=("gqa-scenes",),
     rule="As in chapter 4, on photographs. what.lens.residual_flow, at half depth: reproduced if "
-    "the share of patches of things that say an own word has the lower end of its interval above "
-    "half the share at full depth and above three times the upper end of the control's (the "
-    "connector reads states turned by a random rotation); partly if only above the control's; "
-    "else not. The depth at which own attributes peak is chosen on every third picture. "
-    "what.stages.attribute_peak is reproduced if it lies strictly inside the ViT and own "
-    "attributes fall from there to the last depth, the interval of the fall above zero and above "
-    "that of other pictures' maps; partly if it lies inside; else not. what.stages.object_rise is "
-    "reproduced if own categories rise from that depth to the last, by the same two conditions; "
-    "else not.",
+    "the share of patches of things that say an own word is more than half of the share at full "
+    "depth (interval of the ratio) and the lower end of its interval above three times the upper "
+    "end of the control's (the connector reads states turned by a random rotation); partly if "
+    "only above the control's; else not. The depth at which own attributes peak is chosen on "
+    "every third picture. what.stages.attribute_peak is reproduced if it lies strictly inside the "
+    "ViT and own attributes fall from there to the last depth by more than on other pictures' "
+    "maps (interval of the difference, picture by picture); partly if it lies inside; else not. "
+    "what.stages.object_rise is reproduced if own categories rise from that depth to the last, by "
+    "the same condition; else not.",
     cost=lambda scope: Cost(
         vit=2 * scope.size(PICTURES), lm=scope.size(PICTURES) * (scope.last_depth + 2)
     ),
@@ -181,38 +182,47 @@ def _stages(study: Study) -> list[Finding]:
     (chunks, alone), (dev_chunks, _) = study.chunks(test), study.chunks(dev)
     chosen_on = joined(study.parts("stages-dev", dev_chunks, read))
     sums = joined(study.parts("stages", chunks, read))
-    at_half, full = share(sums, "own", half), share(sums, "own")
+    at_half = share(sums, "own", half)
     turned = stats.share(sums["turned"][:, 0], sums["patches"][:, half])
     n, peak = len(sums["own"]), int(chosen_on["attribute"].sum(0).argmax())
 
-    def gained(name, sign=1):
-        """By how much the share at the last depth is above that at the peak, times sign."""
-        return stats.interval(
-            lambda hits, patches: (
-                0.0 + sign * (hits[:, -1] - hits[:, peak]).sum() / patches[:, -1].sum()
-            ),
-            sums[name], sums["patches"],
-        )  # fmt: skip
+    # where nothing is read at full depth, there is nothing to have half of
+    read_at_all = sums["own"][:, -1].any()
+    part = stats.share(sums["own"][:, half], sums["own"][:, -1]) if read_at_all else (0.0, 0.0, 0.0)
 
-    fall, no_fall = gained("attribute", -1), gained("other attribute", -1)
-    rise, no_rise = gained("object"), gained("other object")
+    def gained(name, sign=1):
+        """By how much the share at the last depth is above that at the peak, times sign: on own
+        maps, on other pictures', and the difference."""
+        own, other = sums[name], sums[f"other {name}"]
+        return [
+            stats.interval(
+                lambda hits, patches: (
+                    0.0 + sign * (hits[:, -1] - hits[:, peak]).sum() / patches[:, -1].sum()
+                ),
+                hits, sums["patches"],
+            )
+            for hits in (own, other, own - other)
+        ]  # fmt: skip
+
+    fall, no_fall, net_fall = gained("attribute", -1)
+    rise, no_rise, net_rise = gained("object")
     inside, remark = 0 < peak < vlm.last_depth, f"LM layer {vlm.lens_layer}. {left_out(alone)}"
     return [
         Finding(
             "what.lens.residual_flow", at_half, turned,
             f"of patches of things say an own word at ViT depth {half} of {vlm.last_depth}",
             "states turned by a random rotation", n,
-            verdict(at_half[1] > max(full[0] / 2, 3 * turned[2]), at_half[1] > turned[2]), remark,
+            verdict(part[1] > 0.5 and at_half[1] > 3 * turned[2], at_half[1] > turned[2]), remark,
         ),
         Finding(
             "what.stages.attribute_peak", fall, no_fall,
             f"fall of own attributes from ViT depth {peak} of {vlm.last_depth} to the last", OTHERS,
-            n, verdict(inside and fall[1] > max(0, no_fall[2]), inside), remark,
+            n, verdict(inside and net_fall[1] > 0, inside), remark,
         ),
         Finding(
             "what.stages.object_rise", rise, no_rise,
             f"rise of own categories from ViT depth {peak} of {vlm.last_depth} to the last", OTHERS,
-            n, verdict(rise[1] > max(0, no_rise[2])), remark,
+            n, verdict(net_rise[1] > 0), remark,
         ),
     ]  # fmt: skip
 
@@ -369,10 +379,10 @@ def asked_by_pope(items: list[benchmarks.Item]) -> list[_Asked]:
     claims=("what.hallucination.onset",), needs=("pope",),
     rule="As in chapter 4, on POPE's own pictures and questions of its random part: a map says yes "
     "where any patch decodes to the word, or to another word for the same thing "
-    "(photographs.words). A depth has left chance if the lower end of its accuracy's interval, "
-    "and of those of all later depths, is above the upper end of the control's (maps of other "
-    "pictures). Reproduced if that happens, and not before half depth; partly if it happens "
-    "sooner; else not.",
+    "(photographs.words). A depth has left chance if there, and at all later depths, a map "
+    "answers at least five points better than another picture's map does (interval of the "
+    "difference, picture by picture). Reproduced if that happens, and not before half depth; "
+    "partly if it happens sooner; else not.",
     cost=lambda scope: Cost(
         vit=scope.size(POPE), lm=scope.size(POPE) * (scope.last_depth + 1) + scope.size(9000),
         words=2 * scope.size(9000),
@@ -408,8 +418,18 @@ def _hallucination(study: Study) -> list[Finding]:
     if "own random" not in shares:
         raise ValueError("None of POPE's random questions names a thing that a token can show.")
     right, none = shares["own random"], shares["other random"]
+    own, other = (
+        np.concatenate([part[f"{whose} random"] for part in kept]) for whose in ("own", "other")
+    )
     depths = range(vlm.last_depth + 1)
-    onset = min((d for d in depths if (right[1, d:] > none[2, d:]).all()), default=None)
+    some = own[:, 0, 1] > 0  # pictures with a question that a token can answer
+    gain = np.array(
+        stats.interval(
+            lambda more, asked: more.sum(0) / asked.sum(0),
+            (own - other)[some, :, 0], own[some, :, 1],
+        )
+    )  # fmt: skip
+    onset = min((d for d in depths if (gain[1, d:] > NEAR).all()), default=None)
     answers = study.bench("pope")
     others = [f"{part} {_spoken(shares[f'own {part}'][:, -1])}" for part in parts[1:]
               if f"own {part}" in shares]  # fmt: skip
@@ -450,7 +470,8 @@ def _right(readings, scenes, part, spelt, forms):
     rule="As in chapter 4, on the book's drawn probes: at the last ViT depth, reproduced if the "
     "share of hidden patches that say an own word of the thing has the lower end of its interval "
     "above half of what patches of the whole thing say, and above three times the upper end of "
-    "the same board's over empty ground; partly if only above the latter; else not.",
+    "the same board's over empty ground; partly if only more than the latter, in a difference "
+    "taken probe by probe; else not.",
     cost=lambda scope: Cost(vit=3 * scope.size(PROBES), lm=3 * scope.size(PROBES)),
 )  # fmt: skip
 def _gestalt(study: Study) -> list[Finding]:
@@ -465,16 +486,21 @@ def _gestalt(study: Study) -> list[Finding]:
 
     def read(name):
         of = "shown" if name == "shown" else "hidden"
-        said = stages.says(vlm, kinds[name], of, lambda thing: thing.words, last)
-        return {"share": said[:, 0]}
+        hits, patches = stages.said(vlm, kinds[name], of, lambda thing: thing.words, last)
+        return {"hits": hits[:, 0], "patches": patches}
 
-    hidden, ground, shown = (part["share"] for part in study.parts("gestalt", list(kinds), read))
+    counts = dict(zip(kinds, study.parts("gestalt", list(kinds), read)))
+    hidden, ground, shown = (stats.share(of["hits"], of["patches"]) for of in counts.values())
+    more = stats.interval(
+        lambda hits, patches: hits.sum() / patches.sum(),
+        counts["hidden"]["hits"] - counts["ground"]["hits"], counts["hidden"]["patches"],
+    )  # fmt: skip
     good = hidden[1] > max(shown[0] / 2, 3 * ground[2])
     return [
         Finding(
-            "what.gestalt.closure", tuple(hidden), tuple(ground),
+            "what.gestalt.closure", hidden, ground,
             "of hidden patches say a word of the thing", "the same board over empty ground",
-            len(things), verdict(good, hidden[1] > ground[2]),
+            len(things), verdict(good, more[1] > 0),
         )
     ]  # fmt: skip
 

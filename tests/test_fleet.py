@@ -1,0 +1,147 @@
+"""Measuring elsewhere: on organisms of other seeds, on other scenes."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import nbformat
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tools.course.chapters import NOTEBOOKS, ROOT
+from tools.trials import draws, fleet, measure
+from whatwhere.book import ledger
+from whatwhere.book.training import ORGANISMS, RECIPES
+
+HOME = ROOT / "data" / "models"
+
+
+def in_a_kernel(code, **variables):
+    """What is printed by code that runs after tools/trials/elsewhere.py."""
+    start = f"exec(compile(open({str(measure.ELSEWHERE)!r}).read(), 'elsewhere', 'exec'))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", start + code],
+        env=os.environ | variables, capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def test_other_organisms_are_loaded_in_place_of_the_books_own(tmp_path):
+    (tmp_path / "toy-llava").symlink_to(HOME / "toy-llava-without-text")
+    code = (
+        "import whatwhere as ww\n"
+        "for name in ('toy-llava', 'toy-qwen2vl'): print(ww.loading.find(name))\n"
+        "print(ww.load('toy-llava').name)"
+    )
+    there, at_home, name = in_a_kernel(code, WHATWHERE_ORGANISMS=str(tmp_path)).splitlines()
+    assert there == str(tmp_path / "toy-llava") and name == "toy-llava"
+    assert at_home == str(HOME / "toy-qwen2vl"), "what the folder lacks is the book's own"
+
+
+def test_a_draw_has_other_scenes_and_the_same_choices():
+    code = (
+        "from whatwhere import world, compress\n"
+        "import inspect\n"
+        "seeds = lambda scenes: [scene.seed for scene in scenes]\n"
+        "print([seeds(world.scenes(split, 2, start=5)) for split in ('dev', 'test', 'train')],\n"
+        "      seeds(one.scenes['left'] for one in world.controlled('B', 2, split='dev')),\n"
+        "      seeds(one.scenes['left'] for one in world.controlled('B', 2, 'narrow', start=3)),\n"
+        "      world.gestalt.lone(7).seed, world.scene(12).seed)"
+    )
+    plain = "[[5, 6], [5, 6], [5, 6]] [0, 1] [3, 4] 7 12"
+    assert in_a_kernel(code) == plain
+    drawn = in_a_kernel(code, WHATWHERE_DRAW="2")
+    far = 2 * 10_000_000
+    assert drawn == (
+        f"[[5, 6], [{far + 5}, {far + 6}], [{far + 5}, {far + 6}]] [0, 1] "
+        f"[{far + 3}, {far + 4}] {far + 7} 12"
+    ), "development scenes and single scenes stay"
+
+
+def notebook(folder, *cells):
+    path = folder / "02_reading_patches_as_words.ipynb"
+    kinds = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
+    made = [kinds["markdown" if text.startswith("#") else "code"](text) for text in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=made), path)
+    return path
+
+
+RECORD = """
+import os
+from whatwhere.book import ledger
+for name in ("toy-llava",):
+    assert name == "what the text says of the book's own organism"
+    ledger.record(
+        "02_reading_patches_as_words", id="what.lens.on_topic", verdict="partly", tolerance=0.1,
+        measured={"value": float(os.environ["VALUE"]), "ci95": None, "n": 3, "unit": "u",
+                  "model": name}, control={"what": "c", "value": 0.0, "ci95": None})
+"""
+
+
+def test_a_chapter_is_measured_up_to_its_quiz_and_without_asserts(tmp_path):
+    path = notebook(tmp_path, "x = 1  # set", RECORD, "## Quiz", "1 / 0")
+    kept, said = {}, []
+    wanted = {"a": {"VALUE": "0.25"}, "b": {"VALUE": "0.75"}}
+    save = lambda: said.append(json.dumps(kept))  # noqa: E731
+    assert measure.measure([path], wanted, kept, save) == []
+    rows = {name: of[path.stem]["rows"] for name, of in kept.items()}
+    assert [rows[name][0]["measured"]["value"] for name in "ab"] == [0.25, 0.75]
+    assert rows["a"][0]["verdict"] == "partly" and json.loads(said[-1]) == kept
+    # what was measured is not measured again, until the chapter changes
+    assert measure.missing([path], wanted, kept) == []
+    notebook(tmp_path, "x = 1  # another comment", RECORD, "## Quiz", "2 / 0")
+    assert measure.missing([path], wanted, kept) == [], "comments and exercises do not count"
+    notebook(tmp_path, "x = 2", RECORD, "## Quiz")
+    assert measure.missing([path], {"b": {}}, kept) == [("b", path)]
+
+
+def test_a_cell_that_fails_elsewhere_is_told_and_the_rest_goes_on(tmp_path, capsys):
+    path = notebook(tmp_path, "raise ValueError('this organism has no words')")
+    kept = {}
+    (sentence,) = measure.measure([path], {"seed 9": {}}, kept, lambda: None)
+    assert "seed 9, 02_reading" in sentence and "this organism has no words" in sentence
+    assert kept == {} and "seed 9" in capsys.readouterr().out
+
+
+def test_members_are_kept_at_half_precision_and_whole(tmp_path):
+    target = fleet.member(tmp_path, "toy-llava", 1)
+    fleet.halved(HOME / "toy-llava", target)
+    assert fleet.raised(tmp_path, "toy-llava", 1) and not fleet.raised(tmp_path, "toy-llava", 2)
+    half, full = (load_file(each / "model.safetensors") for each in (target, HOME / "toy-llava"))
+    assert all(each.dtype == torch.float16 for each in half.values())
+    assert half.keys() == full.keys()
+    assert all(torch.allclose(half[k].float(), full[k], rtol=1e-3, atol=1e-6) for k in full)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_fleet_of_another_recipe_is_refused_and_nothing_is_overwritten(tmp_path):
+    fleet.check(tmp_path / "new")
+    fleet.check(tmp_path / "new")  # and again
+    name = ORGANISMS[0]
+    shorter = (replace(RECIPES[name][0], steps=10), *RECIPES[name][1:])
+    with pytest.raises(ValueError, match="raised by another recipe than the package now has"):
+        fleet.check(tmp_path / "new", {**RECIPES, name: shorter})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="it is no fleet's folder"):
+        fleet.check(tmp_path / "other")
+    assert [each.name for each in (tmp_path / "other").iterdir()] == ["thesis.txt"]
+    with pytest.raises(SystemExit, match="it is no fleet's folder"):
+        fleet.main(["--folder", str(tmp_path / "other"), "--only", "raise"])
+
+
+def test_a_fleet_has_no_member_of_seed_0(capsys):
+    with pytest.raises(SystemExit):
+        fleet.main(["--seeds", "0"])
+    assert "seed 0 are the book's own" in capsys.readouterr().err
+
+
+def test_fleet_and_draws_measure_all_chapters_that_have_claims_of_organisms():
+    chapters = {claim["chapter"] for claim in ledger.catalogue() if "command" not in claim}
+    assert {int(path.stem[:2]) for path in fleet.CHAPTERS} == chapters - {12}
+    # 9 compares two computations: there is nothing to draw
+    assert {int(path.stem[:2]) for path in draws.CHAPTERS} == chapters - {9}
+    assert set(fleet.CHAPTERS) | set(draws.CHAPTERS) <= set(NOTEBOOKS)

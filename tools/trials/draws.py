@@ -1,0 +1,53 @@
+"""Would the verdicts be the same on other scenes? Every row again, over ten draws of them.
+
+    python -m tools.trials.draws                # beside make steady: ten draws of every chapter
+    python -m tools.trials.draws --draws 3 --chapters 04 06
+
+In each draw the chapters that measure are executed on the book's own organisms with test and
+training scenes of other seeds, and with decoders that began from other seeds; what is chosen on
+development scenes is chosen as before. The rows go to data/results/draws.json, and the ledger says
+how often each verdict held. A draw that was measured is not measured again until its chapter
+changes.
+"""
+
+import argparse
+import json
+import sys
+from datetime import date
+from pathlib import Path
+
+from tools.course import execute
+from tools.course.chapters import NOTEBOOKS, ROOT
+from tools.trials import measure
+from whatwhere.book.training.scaling_study import processor
+from whatwhere.files import read_json, write
+
+RESULTS = ROOT / "data" / "results" / "draws.json"
+# 9 checks an identity, 13 and 14 wait for real weights
+CHAPTERS = [path for path in NOTEBOOKS if int(path.stem[:2]) in (*range(2, 9), 10, 11, 12)]
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--draws", type=int, default=10, metavar="N")
+    parser.add_argument("--chapters", nargs="+", metavar="NN", help="such as 04 06")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    chosen = parser.parse_args(arguments)
+    chapters = [p for p in CHAPTERS if not chosen.chapters or p.stem[:2] in chosen.chapters]
+    kept = read_json(chosen.results) if chosen.results.exists() else {}
+    kept |= {"date": date.today().isoformat(), "machine": execute.machine(),
+             "processor": processor()}  # fmt: skip
+
+    def save():
+        write(chosen.results, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+
+    wanted = {str(n): {"WHATWHERE_DRAW": str(n)} for n in range(1, chosen.draws + 1)}
+    failed = measure.measure(chapters, wanted, kept.setdefault("rows", {}), save)
+    save()
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Do the verdicts hold for the kind, or for one animal? A fleet of organisms, from other seeds.
+
+    python -m tools.trials.fleet                # make fleet: raise them, then measure them
+    python -m tools.trials.fleet --seeds 1 --only raise
+    python -m tools.trials.fleet --only measure
+
+Each member is raised as the book's own organisms were, by the same recipe, from another seed of
+weights, scenes and questions: two side by side, one thread each, an hour and a half a pair on two
+free cores, going on where a run was killed. It is kept at half precision in `data/fleet`, and the
+chapters' claims are put to it by the chapters themselves, with the rules as they are. The rows go
+to data/results/fleet.json; the members of seed 0 are the book's own, and their rows are the
+ledger's.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from tools.course import execute
+from tools.course.chapters import NOTEBOOKS, ROOT
+from tools.trials import measure
+from whatwhere.book.training import ORGANISMS, RECIPES
+from whatwhere.book.training.scaling_study import processor
+from whatwhere.files import read_json, write
+
+FLEET, WORK = ROOT / "data" / "fleet", ROOT / ".training" / "fleet"
+RESULTS = ROOT / "data" / "results" / "fleet.json"
+SEEDS = (1, 2, 3, 4)
+CHAPTERS = [path for path in NOTEBOOKS if 2 <= int(path.stem[:2]) <= 11]
+ABOUT = "about.json"
+
+
+def about(recipes=None):
+    """What all members of a fleet share: a digest of each organism's recipe."""
+    recipes = RECIPES if recipes is None else recipes
+    return {
+        name: hashlib.sha256(json.dumps([asdict(s) for s in recipe]).encode()).hexdigest()[:16]
+        for name, recipe in recipes.items()
+    }
+
+
+def check(folder, recipes=None):
+    """Mark a new fleet's folder with its recipes.
+
+    Raises ValueError where there are members of other recipes."""
+    file = folder / ABOUT
+    if not file.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(
+                f"'{folder}' holds files but no {ABOUT}: it is no fleet's folder. Name another one."
+            )
+        write(file, json.dumps(about(recipes), indent=1) + "\n")
+    elif read_json(file) != about(recipes):
+        raise ValueError(
+            f"The organisms in '{folder}' were raised by another recipe than the package now has, "
+            "and organisms of two recipes are no fleet. Name another folder, or go back to the "
+            "version that raised them."
+        )
+
+
+def member(folder, name, seed):
+    return folder / f"{name}-seed{seed}"
+
+
+def raised(folder, name, seed):
+    """Is this member there, whole?"""
+    return (member(folder, name, seed) / "training.json").is_file()
+
+
+def bring_up(name, seed, folder, work):
+    """Train one member, or go on with it, and keep it at half precision."""
+    command = [
+        sys.executable, "-m", "whatwhere.book.training", name, "--seed", str(seed),
+        "--threads", "1", "--device", "cpu", "--out", work / "out", "--work", work,
+    ]  # fmt: skip
+    # as in the Makefile: glibc keeps large blocks
+    variables = os.environ | {
+        "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1",
+        "MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592",
+    }  # fmt: skip
+    print(f"{name}, seed {seed}: training", flush=True)
+    subprocess.run(command, check=True, env=variables, stdout=subprocess.DEVNULL)
+    halved(member(work / "out", name, seed), member(folder, name, seed))
+    print(f"{name}, seed {seed}: raised", flush=True)
+
+
+def halved(source, target):
+    """A checkpoint folder with its weights in float16; written whole or not at all."""
+    part = Path(f"{target}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(source, part)
+    weights = part / "model.safetensors"
+    tensors = {name: tensor.half() for name, tensor in load_file(weights).items()}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    part.rename(target)
+
+
+def elsewhere(folder, seed, place):
+    """The environment in which chapters meet the members of one seed."""
+    there = Path(place) / f"seed {seed}"
+    there.mkdir()
+    for name in ORGANISMS:
+        (there / name).symlink_to(member(folder, name, seed).resolve())
+    return {"WHATWHERE_ORGANISMS": str(there)}
+
+
+def facts(folder, seed):
+    """Hours, exam and lens layer of the members of one seed."""
+    found = {}
+    for name in ORGANISMS:
+        numbers = read_json(member(folder, name, seed) / "training.json")
+        minutes = sum(stage["minutes"] for stage in numbers["stages"])
+        found[name] = {
+            "hours": round(minutes / 60, 2), "lens_layer": numbers["lens_layer"],
+            "machine": numbers["machine"],
+            "exam": {family: each["accuracy"] for family, each in numbers["test"].items()},
+        }  # fmt: skip
+    return found
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), metavar="N")
+    parser.add_argument("--only", choices=("raise", "measure"))
+    parser.add_argument("--chapters", nargs="+", metavar="NN", help="such as 04 05")
+    parser.add_argument("--folder", type=Path, default=FLEET, help="where members are kept")
+    parser.add_argument("--work", type=Path, default=WORK, help="where unfinished ones are")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    chosen = parser.parse_args(arguments)
+    if min(chosen.seeds) < 1:
+        parser.error("seeds are from 1 up: the organisms of seed 0 are the book's own")
+    try:
+        check(chosen.folder)
+    except ValueError as error:
+        sys.exit(str(error))
+    folder, members = chosen.folder, [(name, seed) for seed in chosen.seeds for name in ORGANISMS]
+    if chosen.only != "measure":
+        due = [each for each in members if not raised(folder, *each)]
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda each: bring_up(*each, folder, chosen.work), due))
+    if chosen.only == "raise":
+        return False
+    seeds = [s for s in chosen.seeds if all(raised(folder, name, s) for name in ORGANISMS)]
+    kept = read_json(chosen.results) if chosen.results.exists() else {}
+    kept |= {"date": date.today().isoformat(), "machine": execute.machine(),
+             "processor": processor()}  # fmt: skip
+    kept.setdefault("members", {}).update({str(s): facts(folder, s) for s in seeds})
+    chapters = [p for p in CHAPTERS if not chosen.chapters or p.stem[:2] in chosen.chapters]
+
+    def save():
+        write(chosen.results, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+
+    with tempfile.TemporaryDirectory() as place:
+        wanted = {str(seed): elsewhere(folder, seed, place) for seed in seeds}
+        failed = measure.measure(chapters, wanted, kept.setdefault("rows", {}), save)
+    save()
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

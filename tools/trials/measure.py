@@ -1,0 +1,98 @@
+"""A chapter's claim rows, measured elsewhere: on other organisms, or on other scenes.
+
+What is executed is the chapter up to its quiz, by the rules as they are, without its `assert`s:
+these hold its text to the numbers of the book's own organisms, and elsewhere numbers differ.
+"""
+
+import ast
+import hashlib
+import json
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+import nbformat
+from nbclient.exceptions import CellExecutionError
+
+from tools.course import execute
+from tools.course.chapters import read
+from whatwhere.book import ledger
+
+ELSEWHERE = Path(__file__).with_name("elsewhere.py")
+PATIENCE = 3600  # seconds a cell may take
+FIELDS = ("id", "measured", "control", "verdict")
+
+
+class _Unasserted(ast.NodeTransformer):
+    def visit_Assert(self, node):
+        return ast.copy_location(ast.Pass(), node)
+
+
+def measured_part(path):
+    """The notebook up to its quiz or exercises, without asserts, outputs and comments."""
+    notebook = read(path)
+    cells = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith(("## Quiz", "## Exercises")):
+            break
+        if cell.cell_type == "code":
+            code = ast.unparse(_Unasserted().visit(ast.parse(cell.source)))
+            cells.append(nbformat.v4.new_code_cell(code))
+    return nbformat.v4.new_notebook(cells=cells, metadata=notebook.metadata)
+
+
+def mark(path):
+    """A digest of what a chapter measures with."""
+    cells = [cell.source for cell in measured_part(path).cells]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:16]
+
+
+def rows(path, variables):
+    """The claim rows of one chapter with more of the environment, shortened to FIELDS.
+
+    Raises CellExecutionError where a cell fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / path.name
+        nbformat.write(measured_part(path), part)
+        done = Path(folder) / path.stem
+        execute.run(part, done, 1, variables, PATIENCE, [ELSEWHERE])
+        return [{field: row[field] for field in FIELDS} for row in ledger.rows(done / "claims")]
+
+
+def missing(paths, wanted, kept):
+    """[(name, path)] of what is not in `kept` {name: {chapter: {"mark", "rows"}}}, or was measured
+    by a chapter that has changed since."""
+    return [
+        (name, path)
+        for name in wanted
+        for path in paths
+        if kept.get(name, {}).get(path.stem, {}).get("mark") != mark(path)
+    ]
+
+
+def measure(paths, wanted, kept, save):
+    """Measure what is missing, two chapters at a time, and `save()` after each; returns sentences
+    on what failed.
+
+    wanted: {name: variables}.
+    """
+    failed, alone = [], Lock()
+
+    def one(job):
+        name, path = job
+        try:
+            found = {"mark": mark(path), "rows": rows(path, wanted[name])}
+        except CellExecutionError as error:
+            failed.append(f"{name}, {path.stem}: {str(error)[-600:]}")
+            print(failed[-1], flush=True)
+            return
+        with alone:
+            kept.setdefault(name, {})[path.stem] = found
+            save()
+        verdicts = ", ".join(f"{row['id']} {row['verdict']}" for row in found["rows"])
+        print(f"{name}, {path.stem}: {verdicts}", flush=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(one, missing(paths, wanted, kept)))
+    return failed
