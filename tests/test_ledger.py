@@ -171,6 +171,26 @@ def test_an_identity_has_no_number_of_cases():
     assert row["measured"]["n"] is None and "n = None" not in ledger.table("what")
 
 
+def test_the_table_says_how_often_a_verdict_held(tmp_path, monkeypatch):
+    monkeypatch.setenv("WHATWHERE_CLAIMS", str(tmp_path / "claims"))
+    row = ledger.record(NOTEBOOK, **arguments())
+    assert ledger.drawn() == {} and "draws" not in ledger.table("what")
+
+    def draws(*verdicts):
+        kept = {
+            str(n): {NOTEBOOK: {"rows": [{**row, "verdict": verdict}]}}
+            for n, verdict in enumerate(verdicts)
+        }
+        (tmp_path / "results").mkdir(exist_ok=True)
+        (tmp_path / "results" / "draws.json").write_text(json.dumps({"rows": kept}))
+
+    draws(*["reproduced"] * 4, "partly")
+    assert ledger.drawn()[row["id"], "toy-llava"] == ["reproduced"] * 4 + ["partly"]
+    assert "<small>the same in 4 of 5 draws</small>" in ledger.table("what")
+    draws("reproduced", "partly", "partly")
+    assert "<small>hangs on the draw: the same in 1 of 3 draws</small>" in ledger.table("what")
+
+
 def test_a_claim_that_needs_real_weights():
     row = ledger.record(
         "12_rope_scaling",

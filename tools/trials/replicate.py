@@ -27,7 +27,7 @@ from whatwhere.files import write
 from whatwhere.replication.study import Study
 
 RESULTS = ROOT / "data" / "results" / "replication.json"
-SCENES, LESSONS = 300, 500
+SCENES, LESSONS = 300, 400
 FEW = 9  # scenes of a rehearsal
 # experiments whose scenes can be the world's own
 EXACT = ("lens", "stages", "segmentation", "relations", "axes", "blend", "erasure")
@@ -37,7 +37,8 @@ KEPT = ("id", "experiment", "state", "measured", "control", "verdict", "why", "s
 def study(vlm, data, folder, images):
     """All rows of a model, shortened; its decoder learns from the images."""
     lessons = compress.lessons(vlm, images)
-    decoder = compress.distil(vlm, lessons, epochs=8, lr=1e-3, folder=folder / "decoder")
+    # as in chapter 5
+    decoder = compress.distil(vlm, lessons, epochs=6, lr=0.03, folder=folder / "decoder")
     rows = replication.run(vlm, folder / "study", data=data, decoder=decoder, batch_size=32)
     for row in rows:
         if row["measured"]:

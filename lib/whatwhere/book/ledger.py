@@ -38,6 +38,9 @@ from ..files import alone, read_json, write
 DIGITS = 4
 VERDICTS = ("reproduced", "partly", "not reproduced", "needs real weights")
 UNMEASURED = "needs real weights"
+STEADY = (
+    0.8  # of other draws: where fewer give the same verdict, the table says that it hangs on them
+)
 OURS = "ours"  # the source of a claim that this book makes itself
 _FIELDS = ("id", "statement", "paper", "measured", "control", "verdict", "tolerance", "notebook")
 
@@ -151,15 +154,27 @@ def compare(fresh: Iterable[dict[str, Any]], committed: Iterable[dict[str, Any]]
     return sorted(said)
 
 
+def drawn(file: str | Path | None = None) -> dict[tuple[str, str], list[str]]:
+    """{(id, model): verdicts} of rows that were measured again on other draws of scenes, by
+    `tools/trials/draws.py`; without a file, those of the book."""
+    file = folder().parent / "results" / "draws.json" if file is None else Path(file)
+    found: dict[tuple[str, str], list[str]] = {}
+    if file.is_file():
+        for chapters in read_json(file)["rows"].values():
+            for row in (row for chapter in chapters.values() for row in chapter["rows"]):
+                found.setdefault(_key(row), []).append(row["verdict"])
+    return found
+
+
 def table(part: str) -> str:
     """The claims whose id starts with `part` ("what" or "where") as an HTML table, measured or
     not."""
-    measured = rows()
+    measured, again = rows(), drawn()
     lines = []
     for claim in catalogue():
         if claim["id"].split(".")[0] == part:
             own = [row for row in measured if row["id"] == claim["id"]]
-            lines += [_line(claim, row) for row in own or [None]]
+            lines += [_line(claim, row, again) for row in own or [None]]
     heads = "".join(f"<th scope='col'>{head}</th>" for head in _HEADS)
     return (
         "<table "
@@ -188,7 +203,7 @@ def progress(others: bool = False) -> tuple[int, dict[str, int]]:
 _HEADS = ("Claim", "The paper", "This book", "Control", "Verdict")
 
 
-def _line(claim, row):
+def _line(claim, row, again):
     chapter = f"chapter&nbsp;{claim['chapter']}"
     if row:
         chapter = f"<a href='../notebooks/{row['notebook']}.html'>{chapter}</a>"
@@ -210,6 +225,8 @@ def _line(claim, row):
         )
     verdict = row["verdict"] if row else "chapter to come"
     mark = f"<span class='ww-verdict ww-{verdict.replace(' ', '-')}'>{verdict}</span>"
+    if row:
+        mark += _held(verdict, again.get(_key(row), []))
     cells = [
         f"<td data-label='{head}'><div>{cell}</div></td>"
         for head, cell in zip(_HEADS, (name, paper, ours, control, mark))
@@ -245,6 +262,15 @@ def _value(part, unit=""):
             *part["ci95"], d=DIGITS
         )
     return said + html.escape(unit)
+
+
+def _held(verdict, others):
+    """How often other draws of scenes gave the same verdict."""
+    if not others:
+        return ""
+    same = others.count(verdict)
+    said = "" if same >= STEADY * len(others) else "hangs on the draw: "
+    return f"<small>{said}the same in {same} of {len(others)} draws</small>"
 
 
 def _meant(part):
