@@ -9,12 +9,12 @@ from pathlib import Path
 from whatwhere.book.training.scaling_study import machine
 from whatwhere.files import write
 
-from . import book, checks, compression, lens, scaling
+from . import book, checks, compression, lens, readers, scaling
 
 RESULTS = Path(__file__).parents[2] / "data" / "results"
 KEPT, COMPRESSION = RESULTS / "performance.json", RESULTS / "compression_speed.json"
 NAMES = ("toy-llava", "toy-qwen2vl")
-PARTS = ("lens", "checks", "scaling", "compression", "book")
+PARTS = ("lens", "readers", "checks", "scaling", "compression", "book")
 WORSE = 0.8  # of a ratio on record: less is a regression
 
 
@@ -26,6 +26,17 @@ def measured(part, only):
             rows.append(row)
             print(shown(row), flush=True)
         return {"rows": rows}, dict(lens.ratios(rows))
+    if part == "readers":
+        rows = list(readers.measure(NAMES))
+        for row in rows:
+            print(
+                f"{row['model']}, {row['lens']}: {row['seconds']:.4f} s, "
+                f"{row['times']['times']:.2f} times the logit lens, {row['peak']:.0f} MiB"
+            )
+        return {"rows": rows}, {
+            f"{row['model']}: logit lens over {row['lens']}": 1 / row["times"]["times"]
+            for row in rows
+        }
     if part == "checks":
         return {"rows": dict(checks.shares(NAMES))}, {}
     if part == "scaling":

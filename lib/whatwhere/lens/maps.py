@@ -192,7 +192,7 @@ def _at_once(vlm, image):
     """How many such images the LM is given at once: few where it is wide, and one keeps the
     processor busy and takes memory."""
     rows, columns = vlm.patch_grid(image)
-    enough = 2**27 if vlm.device.type == "cpu" else 2**35
+    enough = 5 * 2**25 if vlm.device.type == "cpu" else 2**35
     return min(max(1, enough // (rows * columns * vlm.unembedding.weight.shape[1] ** 2)), MOST)
 
 
