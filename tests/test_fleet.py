@@ -19,11 +19,13 @@ from whatwhere.book.training import ORGANISMS, RECIPES
 HOME = ROOT / "data" / "models"
 
 
+START = f"exec(compile(open({str(measure.ELSEWHERE)!r}).read(), 'elsewhere', 'exec'))\n"
+
+
 def in_a_kernel(code, **variables):
     """What is printed by code that runs after tools/trials/elsewhere.py."""
-    start = f"exec(compile(open({str(measure.ELSEWHERE)!r}).read(), 'elsewhere', 'exec'))\n"
     done = subprocess.run(
-        [sys.executable, "-c", start + code],
+        [sys.executable, "-c", START + code],
         env=os.environ | variables, capture_output=True, text=True, check=True, cwd=ROOT,
     )  # fmt: skip
     return done.stdout.strip()
@@ -43,21 +45,25 @@ def test_other_organisms_are_loaded_in_place_of_the_books_own(tmp_path):
 
 def test_a_draw_has_other_scenes_and_the_same_choices():
     code = (
-        "from whatwhere import world, compress\n"
-        "import inspect\n"
-        "seeds = lambda scenes: [scene.seed for scene in scenes]\n"
-        "print([seeds(world.scenes(split, 2, start=5)) for split in ('dev', 'test', 'train')],\n"
-        "      seeds(one.scenes['left'] for one in world.controlled('B', 2, split='dev')),\n"
-        "      seeds(one.scenes['left'] for one in world.controlled('B', 2, 'narrow', start=3)),\n"
-        "      world.gestalt.lone(7).seed, world.scene(12).seed)"
+        "import os\n"
+        "from whatwhere import world\n"
+        "def seeds(scenes): return [scene.seed for scene in scenes]\n"
+        "def show():\n"
+        "    sets = [world.controlled('B', 2, split='dev'),\n"
+        "            world.controlled('B', 2, 'narrow', start=3)]\n"
+        "    print([seeds(world.scenes(each, 2, start=5)) for each in ('dev', 'test', 'train')],\n"
+        "          [seeds(one.scenes['left'] for one in each) for each in sets],\n"
+        "          world.gestalt.lone(7).seed, world.scene(12).seed)\n"
+        "show()\n"
+        "os.environ['WHATWHERE_DRAW'] = '2'\n"
+        f"{START}show()"
     )
-    plain = "[[5, 6], [5, 6], [5, 6]] [0, 1] [3, 4] 7 12"
-    assert in_a_kernel(code) == plain
-    drawn = in_a_kernel(code, WHATWHERE_DRAW="2")
+    plain, drawn = in_a_kernel(code).splitlines()
     far = 2 * 10_000_000
+    assert plain == "[[5, 6], [5, 6], [5, 6]] [[0, 1], [3, 4]] 7 12", "nothing is asked of it"
     assert drawn == (
-        f"[[5, 6], [{far + 5}, {far + 6}], [{far + 5}, {far + 6}]] [0, 1] "
-        f"[{far + 3}, {far + 4}] {far + 7} 12"
+        f"[[5, 6], [{far + 5}, {far + 6}], [{far + 5}, {far + 6}]] "
+        f"[[0, 1], [{far + 3}, {far + 4}]] {far + 7} 12"
     ), "development scenes and single scenes stay"
 
 
