@@ -1,0 +1,225 @@
+"""The organisms in JavaScript: what they see, say and answer is what they do in Python."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import whatwhere as ww
+from whatwhere.book import rehearsal
+from whatwhere.book.live import weights
+
+NODE, HERE = shutil.which("node"), Path(__file__).parent
+MODELS = ["toy-llava", "toy-qwen2vl"]
+QUESTIONS = [
+    "is there a mug ?",
+    "What color is the lamp?",
+    "how many objects are there ?",
+    "what is the background ?",
+    "where is the mug relative to the lamp ?",
+    "describe the scene .",
+]
+WORDS, PICTURES, NEAR = ["yes", "no", "red", "left", "water", "three", "a"], 20, 0.005
+FEW = 5  # pictures whose questions are put to Python as well, one by one
+
+if not NODE and os.environ.get("CI"):
+    raise RuntimeError("The live figures are tested in Node.js, and a CI without it tests nothing.")
+needs_node = pytest.mark.skipif(not NODE, reason="no Node.js on this machine")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def halved(name):
+    """The organism with its weights rounded to half precision, as a page has them."""
+    vlm = ww.load(name, device="cpu", dtype="float32")
+    with torch.no_grad():
+        for parameter in vlm.model.parameters():
+            parameter.copy_(parameter.half())
+    return vlm
+
+
+def changes(vlm, picture):
+    """[(options of the engine, the same in Python)], one for each kind of change."""
+    rows, columns = vlm.patch_grid(picture)
+    side, width = rows * vlm.adapter.merge, vlm.unembedding.weight.shape[1]
+    some = np.zeros((rows, columns), bool)
+    some[1:3, 2:5] = True
+    tokens, patches = np.flatnonzero(some).tolist(), some.repeat(side // rows, 0)
+    patches = patches.repeat(side // columns, 1)
+    vector = np.random.default_rng(3).normal(size=width).round(3)
+    of = np.arange(rows * columns) // 3
+    of[10:20], of[-1] = -1, of[0]
+    cut = ww.intervene.knockout
+    made = [
+        ({}, nullcontext()),
+        (
+            {"headsOff": [[1, 0], [4, 3]]},
+            [cut(vlm, depths=[1], heads=[0]), cut(vlm, depths=[4], heads=[3])],
+        ),
+        (
+            {"added": [{"tokens": tokens, "vector": vector.tolist()}]},
+            ww.intervene.added(vlm, some, vector, layer=0),
+        ),
+        (
+            {"moved": [{"tokens": tokens, "steps": [2, 1]}]},
+            ww.intervene.moved(vlm, patches, (2, 1)),
+        ),
+    ]
+    for how in (
+        {},
+        {"pool": "first", "lengths": "kept"},
+        {"positions": "renumbered", "lengths": "kept"},
+    ):
+        made.append(
+            (
+                {"groups": {"of": of.tolist()} | how},
+                ww.compress.compressed(vlm, lambda sight: of, **how),
+            )
+        )
+    if vlm.adapter.rotary is not None:
+        gains = ww.rope.gains(6, 9, 2).tolist()
+        made += [
+            ({"gains": gains}, ww.rope.scaled(vlm, 9, 2)),
+            (
+                {"moved": [{"tokens": tokens, "steps": [0.5, -7], "blocks": [2, 5]}]},
+                ww.intervene.moved(vlm, patches, (0.5, -7), blocks=[2, 5]),
+            ),
+        ]
+    return made
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def both(request, tmp_path_factory):
+    """One organism in Python (`vlm`), and what it says in JavaScript (`found`)."""
+    name, folder = request.param, tmp_path_factory.mktemp(request.param)
+    vlm, pictures = halved(name), [ww.world.scene(seed=seed).image for seed in range(PICTURES)]
+    (folder / f"{name}.js").write_text(weights.export(name), encoding="ascii")
+    raw = b"".join(np.asarray(picture.convert("RGB")).tobytes() for picture in pictures)
+    (folder / "pictures.bin").write_bytes(raw)
+    layers = [0, vlm.n_layers]
+    asked = {
+        "pictures": PICTURES, "layers": layers, "questions": QUESTIONS, "words": WORDS,
+        "changes": [options for options, _ in changes(vlm, pictures[0])],
+    }  # fmt: skip
+    (folder / "asked.json").write_text(json.dumps(asked))
+    command = [NODE, HERE / "live_engine.js", folder, name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "found.json").read_text())
+    return SimpleNamespace(vlm=vlm, pictures=pictures, layers=layers, **found)
+
+
+def chances(vlm, picture, question):
+    with torch.no_grad():
+        return ww.answers.chances(vlm, vlm.prepare(picture, question), WORDS)[0].numpy()
+
+
+@needs_node
+def test_it_sees_the_same_pixels_and_states(both):
+    vlm, picture = both.vlm, both.pictures[0]
+    pixels = vlm.adapter.pixels([picture])["pixel_values"]
+    if vlm.family == "llava":
+        size = vlm.model.config.vision_config.patch_size
+        pixels = pixels[0].unfold(1, size, size).unfold(2, size, size).permute(1, 2, 0, 3, 4)
+    else:  # twice the same frame
+        pixels = pixels.unflatten(1, (3, 2, -1))[:, :, 0]
+    assert np.array_equal(pixels.reshape(-1).numpy(), np.float32(both.prepared)) and both.fourth
+    theirs = vlm.vit_states(picture).flatten(1).numpy()
+    assert np.abs(theirs - both.states).max() < 1e-4 * np.abs(theirs).max()
+    tokens = vlm.visual_tokens(picture).flatten().numpy()
+    assert np.abs(tokens - both.tokens).max() < 1e-4 * np.abs(tokens).max()
+
+
+@needs_node
+def test_the_language_model_holds_the_same_at_every_layer(both):
+    vlm = both.vlm
+    inputs = vlm.prepare(both.pictures[0], QUESTIONS[0])
+    given = vlm.embed(inputs), inputs["attention_mask"], vlm.position_ids(inputs)
+    with torch.no_grad():
+        theirs = torch.stack(vlm.lm_hidden(*given, list(range(vlm.n_layers + 1)))).flatten(1)
+    assert np.abs(theirs.numpy() - both.hidden).max() < 1e-4 * theirs.abs().max()
+
+
+@needs_node
+def test_patches_decode_to_the_same_words(both):
+    for n, layer in enumerate(both.layers):
+        theirs = ww.lens.token_maps(both.vlm, both.pictures, layer=layer, top_k=1)
+        for their, our in zip(theirs, both.maps, strict=True):
+            for depth, one in enumerate(our[n]):
+                assert their.ids[depth].flatten().tolist() == one["ids"], (layer, depth)
+                due = their.probabilities[depth].flatten()
+                assert np.abs(due - one["probabilities"]).max() < NEAR
+
+
+@needs_node
+def test_maps_come_one_depth_after_another(both):
+    assert [step["depth"] for step in both.steps] == [0, 3]
+    theirs = ww.lens.token_maps(both.vlm, both.pictures[0], depths=[0, 3], top_k=3)
+    for step, ids, scores in zip(both.steps, theirs.top_ids, theirs.scores):
+        assert (step["rows"], step["columns"]) == ids.shape[:2] and step["layer"] == theirs.layer
+        assert step["ids"] == ids.flatten().tolist()
+        assert np.abs(scores.flatten() - step["probabilities"]).max() < NEAR
+
+
+@needs_node
+def test_it_answers_the_same(both):
+    for picture, answers, shares in zip(both.pictures[:FEW], both.answers, both.chances):
+        assert answers == both.vlm.answer(picture, QUESTIONS)
+        for question, our in zip(QUESTIONS, shares):
+            assert np.abs(chances(both.vlm, picture, question) - our).max() < NEAR
+    assert len({tuple(answers) for answers in both.answers}) > PICTURES / 2  # not one for all
+
+
+@needs_node
+def test_what_is_changed_changes_the_same(both):
+    picture, vlm = both.pictures[0], both.vlm
+    made, usual = changes(vlm, picture), both.changed[0]["chances"]
+    for (options, contexts), our in zip(made, both.changed, strict=True):
+        contexts = contexts if isinstance(contexts, list) else [contexts]
+        with ExitStack() as stack:
+            for context in contexts:
+                stack.enter_context(context)
+            theirs = chances(vlm, picture, QUESTIONS[0])
+            answer = vlm.answer(picture, QUESTIONS[0])
+            shortened = "groups" in options
+            ids = None if shortened else ww.lens.token_maps(vlm, picture, layer=2, depths=[6]).ids
+        assert np.abs(theirs - our["chances"]).max() < NEAR and answer == our["answer"], options
+        assert not options or our["chances"] != usual  # it does something
+        if ids is None:
+            assert our["stand"] == sorted(our["stand"]) and len(our["ids"]) == len(our["stand"])
+        else:
+            assert ids.flatten().tolist() == our["ids"], options
+
+
+@needs_node
+def test_what_it_cannot_do_it_says_in_a_sentence(both):
+    says = {
+        "word": "does not know “unicorn”", "option": "does not know “maybe”",
+        "mark": "does not know “<”", "empty": "this one is empty",
+        "size": "pictures of 144 × 144 pixels.*has 62205 numbers", "canvas": "has 288 × 72 pixels",
+        "depth": "depth is a whole number from 0 to 6", "head": "no head 1 in block 0",
+        "groups": "visual tokens, not 2", "model": "“toy-flamingo”.*toy-",
+    }  # fmt: skip
+    assert both.errors.keys() == says.keys()
+    for what, sentence in both.errors.items():
+        assert re.search(says[what], sentence) and sentence.endswith((".", ").")), sentence
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_script_is_the_same_each_time_and_calls_nothing(name):
+    script = weights.export(name)
+    assert script == weights.export(name) and script.isascii() and "://" not in script
+    assert script.startswith("globalThis.whatwhereModels") and 3e6 < len(script) < 4e6
+
+
+def test_other_families_are_refused(tmp_path):
+    rehearsal.tiny_random(tmp_path / "other", "qwen2_5_vl")
+    with pytest.raises(ValueError, match="is a qwen2_5_vl"):
+        weights.export(str(tmp_path / "other"))
