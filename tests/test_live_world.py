@@ -115,14 +115,14 @@ def edited(seed):
 
 @pytest.fixture(scope="module")
 def scenes():
-    made = [s for split in world.SPLITS for s in world.scenes(split, 40)]
+    made = [s for split in world.SPLITS for s in world.scenes(split, 35)]
     for which in "AB":
         for spacing in ("wide", "narrow"):
             for split in ("test", "unseen"):
                 for one in world.controlled(which, 3, spacing, split):
                     made += one.scenes.values()
     made += [world.gestalt.lone(seed) for seed in range(8)]
-    made += [edited(seed) for seed in range(80)]
+    made += [edited(seed) for seed in range(64)]
     assert {s.background for s in made} == set(world.BACKGROUNDS)
     assert {t.category for s in made for t in s.things} == set(world.CATEGORIES)
     return made
@@ -226,7 +226,7 @@ LINK = (
         ("blue", "teal", "No colour \"teal\" for the mug"),
         ("striped", "woolly", "No texture \"woolly\" for the mug"),
         ("70,82,32", "70,82", "\"on\" as the extent of a thing"),
-        ("70,82,32", "70,82,99", "from 12 to 96; got 99"),
+        ("70,82,32", "70,82,99", "is 12 to 96 whole pixels; got 99"),
         ("70,82,32", "70.5,82,32", "The x of the mug is a whole number"),
         ("30,100", "300,100", "More than half of the sign is outside"),
         ("on,table", "on,stool", "on or under a stand"),
@@ -257,14 +257,14 @@ def test_whatever_comes_gets_a_scene_or_a_sentence(page, scenes):
     rnd = random.Random(0)
     links, broken = [], []
     letters = "abcdefgmnoruwxyz0123456789.,=&%?-+ é\0"
-    for _ in range(1500):
+    for _ in range(1000):
         link = list(world_data.query(rnd.choice(scenes)))
         for _ in range(rnd.randint(1, 4)):
             at = rnd.randrange(len(link))
             link[at : at + rnd.randint(0, 9)] = rnd.choices(letters, k=rnd.randint(0, 2))
         links.append("".join(link))
     odd = [None, True, -1, 0.5, 1e300, "", "mug", "__proto__", [], [1, 2], {}, [None], [[]], "0"]
-    for _ in range(1500):
+    for _ in range(1000):
         scene = json.loads(json.dumps(world_data.fields(rnd.choice(scenes))))
         for _ in range(rnd.randint(1, 2)):
             place = rnd.choice([scene, *[t for t in scene["things"] or [] if isinstance(t, dict)]])
@@ -277,7 +277,7 @@ def test_whatever_comes_gets_a_scene_or_a_sentence(page, scenes):
         + [("render", scene) for scene in [*broken, *odd]]
     )
     errors = [one for one in made if "error" in one]
-    assert 500 < len(errors) < len(made)
+    assert 300 < len(errors) < len(made)
     for one in errors:
         assert one["kind"] == "Error" and re.fullmatch(r"[A-Z].*[.]", one["error"]), one
 
@@ -292,14 +292,18 @@ def test_sizes_and_places_follow_the_worlds_rules(page):
     asked = [(c, y) for c in categories for y in feet]
     made = page([("call", ["extentAt", *each]) for each in asked])
     assert [one["made"] for one in made] == [rendering.extent_at(c, y, 144) for c, y in asked]
-    scene = as_scene(page([("call", ["queryToScene", LINK])])[0]["made"] | {"seed": 1, "split": "test"})  # fmt: skip
-    for stand, extent in (("table", 55), ("stool", 47), ("stool", 66)):
-        table = replace(scene.things[0], category=stand, extent=extent)
-        scene = replace(scene, things=(table, *scene.things[1:]))
-        for place in ("on", "under"):
-            [put] = page([("call", ["put", world_data.fields(scene), 1, 0, place])])
-            mug = rendering.beside(table, scene.things[1], place, support=0)
-            assert as_scene(put["made"]).things == (table, mug, scene.things[2])
+    link = LINK + "&from=test,1"
+    scene = as_scene(page([("call", ["queryToScene", link])])[0]["made"])
+    asked, expected = [], []
+    for stand in world.STANDS:
+        for extent in EXTENTS:  # halves are among their heights
+            table = replace(scene.things[0], category=stand, extent=extent)
+            given = replace(scene, things=(table, *scene.things[1:]))
+            for place in ("on", "under"):
+                asked.append(("call", ["put", world_data.fields(given), 1, 0, place]))
+                mug = rendering.beside(table, scene.things[1], place, support=0)
+                expected.append((table, mug, scene.things[2]))
+    assert [as_scene(one["made"]).things for one in page(asked)] == expected
 
 
 def test_things_stay_inside_and_stands_take_along_what_they_hold(page):

@@ -14,7 +14,7 @@ globalThis.whatwhereTabletop = (() => {
 
     // When it is asked for, since a page may load the two scripts in either order.
     function world() {
-        if (!globalThis.whatwhereWorld) throw new Error('The data of the world is not loaded: load it before a scene is drawn.');
+        if (!globalThis.whatwhereWorld) throw new Error('The data of the world is loaded before a scene is drawn.');
         return globalThis.whatwhereWorld;
     }
 
@@ -69,10 +69,10 @@ globalThis.whatwhereTabletop = (() => {
 
     // Marsaglia's and Tsang's ziggurat: 255 layers of one area under the bell curve, and its tail.
     // Layer n reaches to `edge[n]`, where the curve is `height[n]` high; a deviate of up to `sure[n]`
-    // is under the curve without a look. numpy has these numbers as tables to 17 digits. Here the
-    // last bit may differ, which is far below what a ground keeps of them (24 bits of 53).
-    // The same holds for sines, whose last bit is another on each processor in Python as well.
-    const TAIL = 3.6541528853610088, AREA = 0.00492867323399, LAYERS = 256;
+    // is under the curve without a look. numpy has these numbers as tables to 17 digits; here their
+    // last bits may differ, far below what a ground keeps of them (24 of 53). The same holds for the
+    // sines of grounds, whose last bit is another on each processor in Python as well.
+    const TAIL = 3.6541528853610088, AREA = 0.004928673233974658, LAYERS = 256;
     const bell = x => Math.exp(-x * x / 2);
     const ziggurat = remembered(() => {
         const edge = new Float64Array(LAYERS), height = new Float64Array(LAYERS), sure = new Float64Array(LAYERS);
@@ -259,7 +259,8 @@ globalThis.whatwhereTabletop = (() => {
         for (const n of drawOrder(scene)) draw(canvas, owner, scene.things[n], n);
         // kept at 32 bits before and after each step, and cut off at the end, not rounded
         const light = Math.fround(scene.light);
-        const rgb = Uint8Array.from(canvas, value => within(Math.fround(value * light), 0, 255));
+        const rgb = new Uint8Array(canvas.length);
+        for (let at = 0; at < rgb.length; at++) rgb[at] = within(Math.fround(canvas[at] * light), 0, 255);
         return { rgb, owner };
     }
 
@@ -315,17 +316,20 @@ globalThis.whatwhereTabletop = (() => {
                 return [first + k, Math.min((cell + 1) * SIZE, pixel + cells) - Math.max(cell * SIZE, pixel)];
             });
         };
+        const last = 1 + Math.max(...owner);  // the ground comes last: of two halves, a thing's is found
+        const across = Array.from({ length: columns }, (_, n) => covers(n, columns));
         const whose = new Int8Array(rows * columns);
-        for (let row = 0; row < rows; row++) for (let column = 0; column < columns; column++) {
-            const areas = new Map();
-            for (const [y, high] of covers(row, rows)) for (const [x, wide] of covers(column, columns)) {
-                const index = owner[y * SIZE + x];
-                areas.set(index, (areas.get(index) || 0) + high * wide);
+        for (let row = 0; row < rows; row++) {
+            const down = covers(row, rows);
+            for (let column = 0; column < columns; column++) {
+                const areas = new Float64Array(last + 1);
+                for (const [y, high] of down) for (const [x, wide] of across[column]) {
+                    const index = owner[y * SIZE + x];
+                    areas[index < 0 ? last : index] += high * wide;
+                }
+                const half = areas.findIndex(area => 2 * area >= SIZE * SIZE);
+                whose[row * columns + column] = half < 0 ? -2 : half === last ? -1 : half;
             }
-            const half = [...areas].filter(([, area]) => 2 * area >= SIZE * SIZE).map(([index]) => index);
-            // two halves: the first thing, and the ground last
-            const things = half.filter(index => index >= 0);
-            whose[row * columns + column] = things.length ? Math.min(...things) : half.length ? -1 : -2;
         }
         return whose;
     }
@@ -372,9 +376,12 @@ globalThis.whatwhereTabletop = (() => {
     // leaves its stand, if it has one; a stand takes along what is on and under it.
     function moved(scene, index, x, y) {
         const along = [index, ...heldBy(scene, index)], boxes = along.map(n => box(scene.things[n]));
-        const [left, top, right, bottom] = [0, 1, 2, 3].map(k => (k < 2 ? Math.min : Math.max)(...boxes.map(b => b[k])));
+        const reach = (most, k) => most(...boxes.map(corners => corners[k]));
+        const left = reach(Math.min, 0), right = reach(Math.max, 2);
+        const top = reach(Math.min, 1), bottom = reach(Math.max, 3);
         const thing = scene.things[index];
-        const across = within(round(x) - thing.x, -left, SIZE - right), down = within(round(y) - thing.y, -top, SIZE - bottom);
+        const across = within(round(x) - thing.x, -left, SIZE - right);
+        const down = within(round(y) - thing.y, -top, SIZE - bottom);
         let made = changed(scene, index, { x: thing.x + across, ...lone(thing.y + down) });
         for (const n of along.slice(1)) {
             const held = scene.things[n];
@@ -408,7 +415,8 @@ globalThis.whatwhereTabletop = (() => {
     // The scene with one thing more, which needs a category, and if it is no sign a colour and a texture;
     // where it has no place it stands in the middle, and where it has no size that of its place.
     function added(scene, { category, colour = null, texture = null, x = SIZE / 2, y = 108, extent, text = null }) {
-        const thing = { category, colour, texture, x: SIZE / 2, text, ...lone(108), extent: extent ?? extentAt(category, y) };
+        const thing = { category, colour, texture, x: SIZE / 2, text, ...lone(108) };
+        thing.extent = extent ?? extentAt(category, y);
         const standing = { ...scene, things: [...scene.things, thing] };
         refuse(problems(standing));
         const made = moved(standing, scene.things.length, x, y);
@@ -464,16 +472,19 @@ globalThis.whatwhereTabletop = (() => {
                 say(`A scene comes from a split (${splits.join(', ')}) and a seed, a whole number, or from neither.`);
             }
         }
-        if (!Array.isArray(scene.things)) return [...wrong, `The things of a scene are a list; got ${said(scene.things)}.`];
-        if (scene.things.length > most) say(`A scene holds up to ${most} things; this one has ${scene.things.length}.`);
-        for (const [n, thing] of scene.things.entries()) wrong.push(...problemsOf(thing, n, scene.things));
+        const { things } = scene;
+        if (!Array.isArray(things)) return [...wrong, `The things of a scene are a list; got ${said(things)}.`];
+        if (things.length > most) say(`A scene holds up to ${most} things; this one has ${things.length}.`);
+        for (const [n, thing] of things.entries()) wrong.push(...problemsOf(thing, n, things));
         return wrong;
     }
 
     function problemsOf(thing, index, things) {
         const { words: { category, colour, texture, character }, sizes: { allowed: [least, most], sign } } = world();
         if (!isObject(thing)) return [`Thing ${index} is an object with a category; got ${said(thing)}.`];
-        if (!category.includes(thing.category)) return [`No category ${said(thing.category)}; there are ${category.join(', ')}.`];
+        if (!category.includes(thing.category)) {
+            return [`No category ${said(thing.category)}; there are ${category.join(', ')}.`];
+        }
         const the = `the ${thing.category}`, wrong = [], say = sentence => wrong.push(sentence);
         if (things.slice(0, index).some(other => isObject(other) && other.category === thing.category)) {
             say(`There are two of ${the}: a category occurs once in a scene.`);
@@ -486,13 +497,15 @@ globalThis.whatwhereTabletop = (() => {
             if (thing.colour != null || thing.texture != null) say('A sign has no colour and no texture.');
             if (thing.extent !== sign) say(`A sign is ${sign} pixels wide; got ${said(thing.extent)}.`);
         } else {
-            if (!colour.includes(thing.colour)) say(`No colour ${said(thing.colour)} for ${the}; there are ${colour.join(', ')}.`);
+            if (!colour.includes(thing.colour)) {
+                say(`No colour ${said(thing.colour)} for ${the}; there are ${colour.join(', ')}.`);
+            }
             if (!texture.includes(thing.texture)) {
                 say(`No texture ${said(thing.texture)} for ${the}; there are ${texture.join(', ')}.`);
             }
             if (thing.text != null) say(`Letters are for a sign, and ${the} has some.`);
             if (!isWhole(thing.extent, least, most)) {
-                say(`The larger side of ${the} is a whole number of pixels from ${least} to ${most}; got ${said(thing.extent)}.`);
+                say(`The larger side of ${the} is ${least} to ${most} whole pixels; got ${said(thing.extent)}.`);
             }
         }
         for (const axis of ['x', 'y']) {
@@ -519,9 +532,11 @@ globalThis.whatwhereTabletop = (() => {
         const stand = things[thing.support];
         if (!['on', 'under'].includes(thing.place) || !isWhole(thing.support, 0, things.length - 1)
             || !isObject(stand) || !isStand(stand)) {
-            return [`The ${thing.category} is on or under a stand (${world().stands.join(', ')}) of its scene, or on none.`];
+            const stands = world().stands.join(', ');
+            return [`The ${thing.category} is on or under a stand (${stands}) of its scene, or on none.`];
         }
-        return isStand(thing) || thing.category === 'sign' ? [`No ${thing.category} is on or under a ${stand.category}.`] : [];
+        return world().portable.includes(thing.category) ? []
+            : [`No ${thing.category} is on or under a ${stand.category}.`];
     }
 
     // ---- Links --------------------------------------------------------------------------------
@@ -550,7 +565,9 @@ globalThis.whatwhereTabletop = (() => {
     }
 
     function number(text, what) {
-        if (!/^-?\d+(\.\d+)?(e[+-]?\d+)?$/.test(text ?? '')) throw new Error(`The link has ${said(text)} as ${what}, which is no number.`);
+        if (!/^-?\d+(\.\d+)?(e[+-]?\d+)?$/.test(text ?? '')) {
+            throw new Error(`The link has ${said(text)} as ${what}, which is no number.`);
+        }
         return Number(text);
     }
 
@@ -584,7 +601,9 @@ globalThis.whatwhereTabletop = (() => {
         };
         // the order of a stand is known only when all things are; what is none of a scene is refused below
         for (const thing of scene.things) if (!thing.place) thing.order ??= thing.y;
-        for (const thing of scene.things) thing.order ??= scene.things[thing.support] ? usualOrder(thing, scene.things) : 0;
+        for (const thing of scene.things) {
+            thing.order ??= scene.things[thing.support] ? usualOrder(thing, scene.things) : 0;
+        }
         refuse(problems(scene));
         return scene;
     }
@@ -601,7 +620,7 @@ globalThis.whatwhereTabletop = (() => {
         }
         while (fields.length) {
             const key = fields.shift(), value = fields.shift();
-            if (key === 'on' || key === 'under') Object.assign(thing, { place: key, support: categories.indexOf(value) });
+            if (['on', 'under'].includes(key)) Object.assign(thing, { place: key, support: categories.indexOf(value) });
             else if (key === 'order') thing.order = number(value, 'an order');
             else throw new Error(`The link says ${said(key)} of a thing; it can say on, under or order.`);
         }
@@ -609,7 +628,7 @@ globalThis.whatwhereTabletop = (() => {
     }
 
     return {
-        SIZE, ground, shape, box, render, drawOrder, thingAt, owners, relation, words, extentAt, changed, moved, put, resized,
-        added, removed, problems, sceneToQuery, queryToScene,
+        SIZE, ground, shape, box, render, drawOrder, thingAt, owners, relation, words, extentAt, changed, moved, put,
+        resized, added, removed, problems, sceneToQuery, queryToScene,
     };
 })();

@@ -72,7 +72,7 @@ def _mask(cells):
     flat = np.concatenate([[False], cells.ravel()])  # so that the first run is outside
     turns = np.flatnonzero(flat[1:] != flat[:-1])
     height, width = cells.shape
-    runs = np.diff([0, *turns, cells.size])
+    runs = np.diff(np.concatenate([[0], turns, [cells.size]]))
     return {"width": width, "height": height, "runs": runs.tolist()}
 
 
