@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,8 +27,8 @@ QUESTIONS = [
     "where is the mug relative to the lamp ?",
     "describe the scene .",
 ]
+SHORT = QUESTIONS[:-1]
 WORDS, PICTURES, NEAR = ["yes", "no", "red", "left", "water", "three", "a"], 20, 0.005
-FEW = 5  # pictures whose questions are put to Python as well, one by one
 
 if not NODE and os.environ.get("CI"):
     raise RuntimeError("The live figures are tested in Node.js, and a CI without it tests nothing.")
@@ -58,18 +58,18 @@ def changes(vlm, picture):
     of[10:20], of[-1] = -1, of[0]
     cut = ww.intervene.knockout
     made = [
-        ({}, nullcontext()),
+        ({}, []),
         (
             {"headsOff": [[1, 0], [4, 3]]},
             [cut(vlm, depths=[1], heads=[0]), cut(vlm, depths=[4], heads=[3])],
         ),
         (
             {"added": [{"tokens": tokens, "vector": vector.tolist()}]},
-            ww.intervene.added(vlm, some, vector, layer=0),
+            [ww.intervene.added(vlm, some, vector, layer=0)],
         ),
         (
             {"moved": [{"tokens": tokens, "steps": [2, 1]}]},
-            ww.intervene.moved(vlm, patches, (2, 1)),
+            [ww.intervene.moved(vlm, patches, (2, 1))],
         ),
     ]
     for how in (
@@ -77,19 +77,15 @@ def changes(vlm, picture):
         {"pool": "first", "lengths": "kept"},
         {"positions": "renumbered", "lengths": "kept"},
     ):
-        made.append(
-            (
-                {"groups": {"of": of.tolist()} | how},
-                ww.compress.compressed(vlm, lambda sight: of, **how),
-            )
-        )
+        compressed = ww.compress.compressed(vlm, lambda sight: of, **how)
+        made.append(({"groups": {"of": of.tolist()} | how}, [compressed]))
     if vlm.adapter.rotary is not None:
         gains = ww.rope.gains(6, 9, 2).tolist()
         made += [
-            ({"gains": gains}, ww.rope.scaled(vlm, 9, 2)),
+            ({"gains": gains}, [ww.rope.scaled(vlm, 9, 2)]),
             (
                 {"moved": [{"tokens": tokens, "steps": [0.5, -7], "blocks": [2, 5]}]},
-                ww.intervene.moved(vlm, patches, (0.5, -7), blocks=[2, 5]),
+                [ww.intervene.moved(vlm, patches, (0.5, -7), blocks=[2, 5])],
             ),
         ]
     return made
@@ -101,11 +97,12 @@ def both(request, tmp_path_factory):
     name, folder = request.param, tmp_path_factory.mktemp(request.param)
     vlm, pictures = halved(name), [ww.world.scene(seed=seed).image for seed in range(PICTURES)]
     (folder / f"{name}.js").write_text(weights.export(name), encoding="ascii")
+    (folder / "engine.js").write_text(weights.engine(), encoding="utf-8")
     raw = b"".join(np.asarray(picture.convert("RGB")).tobytes() for picture in pictures)
     (folder / "pictures.bin").write_bytes(raw)
     layers = [0, vlm.n_layers]
     asked = {
-        "pictures": PICTURES, "layers": layers, "questions": QUESTIONS, "words": WORDS,
+        "pictures": PICTURES, "layers": layers, "questions": QUESTIONS, "words": WORDS, "short": SHORT,
         "changes": [options for options, _ in changes(vlm, pictures[0])],
     }  # fmt: skip
     (folder / "asked.json").write_text(json.dumps(asked))
@@ -113,12 +110,21 @@ def both(request, tmp_path_factory):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "found.json").read_text())
+    # milliseconds: pytest -s shows them
+    print(name, {what: round(float(np.median(ms)), 1) for what, ms in found["times"].items()})
     return SimpleNamespace(vlm=vlm, pictures=pictures, layers=layers, **found)
 
 
-def chances(vlm, picture, question):
-    with torch.no_grad():
-        return ww.answers.chances(vlm, vlm.prepare(picture, question), WORDS)[0].numpy()
+def said(vlm, pictures, questions):
+    """What Python answers, (pictures, questions), and its chances, (pictures, questions, words):
+    all pictures at once."""
+    answers, shares = [], []
+    for question in questions:
+        inputs = vlm.prepare(pictures, [question] * len(pictures))
+        with torch.no_grad():
+            shares.append(ww.answers.chances(vlm, inputs, WORDS).numpy())
+        answers.append(vlm.answer(pictures, question, batch_size=len(pictures)))
+    return [list(of_picture) for of_picture in zip(*answers)], np.stack(shares, 1)
 
 
 @needs_node
@@ -170,32 +176,35 @@ def test_maps_come_one_depth_after_another(both):
 
 @needs_node
 def test_it_answers_the_same(both):
-    for picture, answers, shares in zip(both.pictures[:FEW], both.answers, both.chances):
-        assert answers == both.vlm.answer(picture, QUESTIONS)
-        for question, our in zip(QUESTIONS, shares):
-            assert np.abs(chances(both.vlm, picture, question) - our).max() < NEAR
+    answers, shares = said(both.vlm, both.pictures, QUESTIONS)
+    assert answers == both.answers and np.abs(shares - both.chances).max() < NEAR
     assert len({tuple(answers) for answers in both.answers}) > PICTURES / 2  # not one for all
 
 
 @needs_node
+def test_it_says_the_same_without_webassembly(both):
+    assert both.fast
+    for fast, plain in zip(both.maps[0], both.plain["maps"]):
+        assert fast[-1]["ids"] == plain["ids"]
+        assert np.abs(np.subtract(fast[-1]["probabilities"], plain["probabilities"])).max() < 1e-4
+    assert np.abs(np.subtract(both.chances[0], both.plain["chances"])).max() < 1e-4
+
+
+@needs_node
 def test_what_is_changed_changes_the_same(both):
-    picture, vlm = both.pictures[0], both.vlm
-    made, usual = changes(vlm, picture), both.changed[0]["chances"]
-    for (options, contexts), our in zip(made, both.changed, strict=True):
-        contexts = contexts if isinstance(contexts, list) else [contexts]
+    picture, vlm, usual = both.pictures[0], both.vlm, both.changed[0]["chances"]
+    for (options, contexts), our in zip(changes(vlm, picture), both.changed, strict=True):
         with ExitStack() as stack:
             for context in contexts:
                 stack.enter_context(context)
-            theirs = chances(vlm, picture, QUESTIONS[0])
-            answer = vlm.answer(picture, QUESTIONS[0])
-            shortened = "groups" in options
-            ids = None if shortened else ww.lens.token_maps(vlm, picture, layer=2, depths=[6]).ids
-        assert np.abs(theirs - our["chances"]).max() < NEAR and answer == our["answer"], options
-        assert not options or our["chances"] != usual  # it does something
-        if ids is None:
-            assert our["stand"] == sorted(our["stand"]) and len(our["ids"]) == len(our["stand"])
-        else:
-            assert ids.flatten().tolist() == our["ids"], options
+            answers, shares = said(vlm, [picture], SHORT)
+            if "groups" not in options:
+                ids = ww.lens.token_maps(vlm, picture, layer=2, depths=[6]).ids
+                assert ids.flatten().tolist() == our["ids"], options
+        apart, effect = np.abs(shares - our["chances"]).max(), np.abs(shares - usual).max()
+        assert apart < NEAR and answers == [our["answers"]], options
+        assert not options or effect > 100 * apart  # what is compared is the change
+        assert our["stand"] == sorted(our["stand"]) and len(our["ids"]) == len(our["stand"])
 
 
 @needs_node

@@ -10,7 +10,7 @@
    changes before the visual tokens is told to Vision.states, what it changes in them to `sight`. */
 (function (live) {
     'use strict';
-    const { halves, Language, largest, Vision } = live;
+    const { halves, Language, largest, settle, Vision } = live;
     const MOST = 40; // words of an answer
 
     class Organism {
@@ -250,16 +250,20 @@
         return new Promise(resolve => setTimeout(resolve, 0));
     }
 
-    /* A function that gives a layer by its name, {weight, bias, shape, outputs, inputs}; undefined
-       where the model has none. */
+    const TABLES = new Set(['vision.patch', 'vision.class', 'vision.places', 'language.words']);
+
+    /* A function that gives a layer by its name, {weight, bias, shape}, and for one that is a product
+       what `settle` makes of it; undefined where the model has none. */
     function layersOf(model) {
         const all = halves(model.weights), found = new Map();
         let at = 0;
         for (const [name, shape] of model.tensors) {
             const [, layer, part] = name.match(/(.*)\.(weight|bias)$/), n = shape.reduce((a, b) => a * b);
             if (!found.has(layer)) found.set(layer, {});
-            found.get(layer)[part] = all.slice(at, at += n);
-            if (part === 'weight') Object.assign(found.get(layer), { shape, outputs: shape[0], inputs: shape[1] });
+            const into = found.get(layer), values = all.slice(at, at += n);
+            if (part === 'bias') into.bias = values;
+            else if (shape.length === 2 && !TABLES.has(layer)) Object.assign(into, settle(values, ...shape));
+            else Object.assign(into, { weight: values, shape });
         }
         return name => found.get(name);
     }

@@ -1,67 +1,104 @@
 /* The arithmetic of a transformer on flat Float32Arrays, row after row: all that takes time is here.
 
    No script of this folder imports another: each adds to one global object, so that the same files
-   run in a page from a disk, in a Web Worker and in Node, in the order kernels, vit, language,
-   engine. */
+   run in a page from a disk, in a Web Worker and in Node, in the order simd, kernels,
+   vit, language, engine. */
 (function (live) {
     'use strict';
 
     /* -- products ------------------------------------------------------------------------------ */
 
-    /* out[i][j] = sum over k of a[i][k] b[j][k].
+    /* Factors and products lie in one block of memory, as WebAssembly wants it: the weights first,
+       for good, and after them what a layer needs while it runs. Nothing outside of this file has a
+       view of it, so that it may grow. Places in it are multiples of LANES, and so are the rows of
+       what is a right factor or a product. */
+    const LANES = 8, fast = live.simd ? live.simd() : null;
+    let floats = new Float32Array(fast ? fast.memory.buffer : 0), settled = 0;
+    let product = fast ? fast.product : plainProduct;
 
-       A matrix is an array, where its first number lies, and how far apart its rows are. Of both
-       factors the rows are summed along, so that memory is read in order. Sixteen sums are kept at
-       once, since one alone would wait for each addition to end; they are in double precision,
-       which a processor adds as fast. */
-    function product(a, aAt, aStep, b, bAt, bStep, out, outAt, outStep, rows, columns, inner) {
-        const fullRows = rows - rows % 4, fullColumns = columns - columns % 4;
-        for (let i = 0; i < fullRows; i += 4) {
+    const rounded = n => Math.ceil(n / LANES) * LANES;
+
+    /* Make sure that there is memory up to here. */
+    function reserve(end) {
+        if (end <= floats.length) return;
+        if (fast) {
+            fast.memory.grow(Math.ceil(4 * (end - floats.length) / 65536) + 64);
+            floats = new Float32Array(fast.memory.buffer);
+        } else {
+            const larger = new Float32Array(end + (1 << 20));
+            larger.set(floats);
+            floats = larger;
+        }
+    }
+
+    /* out[i][j] = sum over k of a[i][k] b[k][j], as WebAssembly computes it, in JavaScript.
+
+       A matrix is a place in memory, and how far apart its rows are. Sixteen sums are kept at once,
+       since one alone would wait for each addition to end. columns: a multiple of LANES. */
+    function plainProduct(aAt, aStep, bAt, bStep, outAt, outStep, rows, columns, inner) {
+        const x = floats, full = rows - rows % 4;
+        for (let i = 0; i < full; i += 4) {
             const a0 = aAt + i * aStep, a1 = a0 + aStep, a2 = a1 + aStep, a3 = a2 + aStep;
-            for (let j = 0; j < fullColumns; j += 4) {
-                const b0 = bAt + j * bStep, b1 = b0 + bStep, b2 = b1 + bStep, b3 = b2 + bStep;
+            for (let j = 0; j < columns; j += 4) {
                 let s00 = 0, s01 = 0, s02 = 0, s03 = 0, s10 = 0, s11 = 0, s12 = 0, s13 = 0;
                 let s20 = 0, s21 = 0, s22 = 0, s23 = 0, s30 = 0, s31 = 0, s32 = 0, s33 = 0;
-                for (let k = 0; k < inner; k++) {
-                    const y0 = b[b0 + k], y1 = b[b1 + k], y2 = b[b2 + k], y3 = b[b3 + k];
-                    const x0 = a[a0 + k], x1 = a[a1 + k], x2 = a[a2 + k], x3 = a[a3 + k];
+                for (let k = 0, b = bAt + j; k < inner; k++, b += bStep) {
+                    const y0 = x[b], y1 = x[b + 1], y2 = x[b + 2], y3 = x[b + 3];
+                    const x0 = x[a0 + k], x1 = x[a1 + k], x2 = x[a2 + k], x3 = x[a3 + k];
                     s00 += x0 * y0; s01 += x0 * y1; s02 += x0 * y2; s03 += x0 * y3;
                     s10 += x1 * y0; s11 += x1 * y1; s12 += x1 * y2; s13 += x1 * y3;
                     s20 += x2 * y0; s21 += x2 * y1; s22 += x2 * y2; s23 += x2 * y3;
                     s30 += x3 * y0; s31 += x3 * y1; s32 += x3 * y2; s33 += x3 * y3;
                 }
                 let at = outAt + i * outStep + j;
-                out[at] = s00; out[at + 1] = s01; out[at + 2] = s02; out[at + 3] = s03;
+                x[at] = s00; x[at + 1] = s01; x[at + 2] = s02; x[at + 3] = s03;
                 at += outStep;
-                out[at] = s10; out[at + 1] = s11; out[at + 2] = s12; out[at + 3] = s13;
+                x[at] = s10; x[at + 1] = s11; x[at + 2] = s12; x[at + 3] = s13;
                 at += outStep;
-                out[at] = s20; out[at + 1] = s21; out[at + 2] = s22; out[at + 3] = s23;
+                x[at] = s20; x[at + 1] = s21; x[at + 2] = s22; x[at + 3] = s23;
                 at += outStep;
-                out[at] = s30; out[at + 1] = s31; out[at + 2] = s32; out[at + 3] = s33;
+                x[at] = s30; x[at + 1] = s31; x[at + 2] = s32; x[at + 3] = s33;
             }
         }
-        // what no square of four by four covers: the last columns, then the last rows
-        for (let i = 0; i < rows; i++) {
-            for (let j = i < fullRows ? fullColumns : 0; j < columns; j++) {
-                const a0 = aAt + i * aStep, b0 = bAt + j * bStep;
+        for (let i = full; i < rows; i++) {
+            for (let j = 0; j < columns; j++) {
                 let sum = 0;
-                for (let k = 0; k < inner; k++) sum += a[a0 + k] * b[b0 + k];
-                out[outAt + i * outStep + j] = sum;
+                for (let k = 0; k < inner; k++) sum += x[aAt + i * aStep + k] * x[bAt + k * bStep + j];
+                x[outAt + i * outStep + j] = sum;
             }
         }
     }
 
-    /* A linear layer {weight, bias or undefined, outputs, inputs} of x (rows, inputs):
-       (rows, outputs). */
-    function linear(x, rows, layer) {
-        const { weight, bias, outputs, inputs } = layer, out = new Float32Array(rows * outputs);
-        product(x, 0, inputs, weight, 0, inputs, out, 0, outputs, rows, outputs, inputs);
-        if (bias) {
-            for (let at = 0; at < out.length; at += outputs) {
-                for (let j = 0; j < outputs; j++) out[at + j] += bias[j];
-            }
+    /* A weight (outputs, inputs) where products find it, for good: {at, step, inputs, outputs}, its
+       transpose. */
+    function settle(weight, outputs, inputs) {
+        const at = settled, step = rounded(outputs);
+        settled = at + step * inputs;
+        reserve(settled);
+        for (let i = 0; i < inputs; i++) {
+            for (let o = 0; o < outputs; o++) floats[at + i * step + o] = weight[o * inputs + i];
+        }
+        return { at, step, inputs, outputs };
+    }
+
+    /* A linear layer, settled, with a bias (outputs,) or none, of x (rows, inputs): (rows, outputs). */
+    function linear(x, rows, { at, step, inputs, outputs, bias }) {
+        const from = settled, to = rounded(from + x.length), out = new Float32Array(rows * outputs);
+        reserve(to + rows * step);
+        floats.set(x, from);
+        product(from, inputs, at, step, to, step, rows, step, inputs);
+        for (let row = 0; row < rows; row++) {
+            const mine = row * outputs, theirs = to + row * step;
+            if (bias) for (let j = 0; j < outputs; j++) out[mine + j] = floats[theirs + j] + bias[j];
+            else for (let j = 0; j < outputs; j++) out[mine + j] = floats[theirs + j];
         }
         return out;
+    }
+
+    /* Whether WebAssembly is used, if there is any; or only asked. */
+    function useFast(use) {
+        if (use !== undefined) product = use && fast ? fast.product : plainProduct;
+        return product !== plainProduct;
     }
 
     /* x += y, number by number. */
@@ -101,7 +138,7 @@
 
     // Math.exp and an error function would take a good part of the time that the products take.
 
-    const STEPS = 64, POWERS = new Float64Array(64 * STEPS + 1).map((_, n) => Math.pow(2, -n / STEPS));
+    const STEPS = 16, POWERS = new Float64Array(64 * STEPS + 1).map((_, n) => Math.pow(2, -n / STEPS));
     const PER_UNIT = STEPS / Math.LN2;
 
     /* exp(x) for x ≤ 0, to nine digits: a power of two from the table, and a short series for the
@@ -110,7 +147,7 @@
         const steps = -x * PER_UNIT;
         if (!(steps < POWERS.length - 1)) return steps === steps ? 0 : NaN;
         const whole = steps | 0, rest = (whole - steps) / PER_UNIT;
-        return POWERS[whole] * (1 + rest * (1 + rest * (0.5 + rest / 6)));
+        return POWERS[whole] * (1 + rest * (1 + rest * (1 / 2 + rest * (1 / 6 + rest / 24))));
     }
 
     const REACH = 6, FINE = 1024, GELU = geluTable();
@@ -150,21 +187,24 @@
 
     /* Softmax in place of (rows, width) logits. */
     function softmax(logits, width) {
-        for (let at = 0; at < logits.length; at += width) softmaxRow(logits, at, width, width, 1, null);
+        for (let at = 0; at < logits.length; at += width) {
+            const sum = weigh(logits, at, width, width, 1, null);
+            for (let j = 0; j < width; j++) logits[at + j] /= sum;
+        }
     }
 
-    /* Softmax of one row: of `seen` logits, each times `scale` plus its bias; the row's others, up
-       to `width`, become 0. */
-    function softmaxRow(row, at, seen, width, scale, bias) {
-        let most = -Infinity, sum = 0;
-        for (let j = 0; j < seen; j++) {
-            const logit = bias ? row[at + j] * scale + bias[j] : row[at + j] * scale;
-            row[at + j] = logit;
-            if (logit > most) most = logit;
+    /* The softmax of one row before it is divided by its sum, which is given back: of `seen` logits,
+       each times `scale` plus its bias; the row's others, up to `width`, become 0. */
+    function weigh(row, at, seen, width, scale, bias) {
+        if (bias) {
+            for (let j = 0; j < seen; j++) row[at + j] = row[at + j] * scale + bias[j];
+            scale = 1;
         }
-        for (let j = 0; j < seen; j++) sum += (row[at + j] = exponential(Math.min(0, row[at + j] - most)));
-        for (let j = 0; j < seen; j++) row[at + j] /= sum;
-        row.fill(0, at + seen, at + width);
+        let most = -Infinity, sum = 0;
+        for (let j = 0; j < seen; j++) if (row[at + j] > most) most = row[at + j];
+        for (let j = 0; j < seen; j++) sum += (row[at + j] = exponential((row[at + j] - most) * scale));
+        for (let j = seen; j < width; j++) row[at + j] = 0;
+        return sum;
     }
 
     /* -- attention ----------------------------------------------------------------------------- */
@@ -208,33 +248,43 @@
     /* What each of the last `rows` tokens collects from all: (rows, heads × size).
 
        queries: {values, at, step}, a row for each of these tokens; keys and values: the same, a row
-       for each of `length` tokens, in `shared` times fewer heads. causal: whether a token sees only
-       those up to itself. bias: (length,) numbers added to the logits of keys, or null. off: a Set
-       of heads that give on zeros, or null. */
+       for each of `length` tokens, in `shared` times fewer heads. size: of a head, a multiple of
+       LANES. causal: whether a token sees only those up to itself. bias: (length,) numbers added to
+       the logits of keys, or null. off: a Set of heads that give on zeros, or null. */
     function attention(queries, keys, values, { rows, length, heads, shared, size, causal, bias, off }) {
         const width = heads * size, scale = 1 / Math.sqrt(size), past = length - rows;
-        const out = new Float32Array(rows * width), weights = new Float32Array(CHUNK * length);
-        const across = new Float32Array(size * length); // one head's values, a row for each feature
+        const reachable = rounded(length), lie = n => { const at = end; end = rounded(end + n); return at };
+        let end = settled;
+        const sums = new Float64Array(CHUNK);
+        const asked = lie(rows * queries.step), held = lie(length * values.step), across = lie(size * reachable);
+        const weights = lie(CHUNK * reachable), out = lie(rows * width);
+        reserve(end);
+        floats.set(queries.values.subarray(queries.at, queries.at + rows * queries.step), asked);
+        floats.set(values.values.subarray(values.at, values.at + length * values.step), held);
+        if (off && off.size) floats.fill(0, out, out + rows * width);
         for (let h = 0; h < heads; h++) {
             if (off && off.has(h)) continue;
             const of = Math.floor(h / shared) * size;
-            for (let t = 0; t < length; t++) {
-                const from = values.at + t * values.step + of;
-                for (let d = 0; d < size; d++) across[d * length + t] = values.values[from + d];
+            for (let t = 0; t < length; t++) { // a row for each feature of this head's keys
+                const from = keys.at + t * keys.step + of;
+                for (let d = 0; d < size; d++) floats[across + d * reachable + t] = keys.values[from + d];
             }
             for (let first = 0; first < rows; first += CHUNK) {
                 const n = Math.min(CHUNK, rows - first), reach = causal ? past + first + n : length;
-                product(queries.values, queries.at + first * queries.step + h * size, queries.step,
-                    keys.values, keys.at + of, keys.step, weights, 0, reach, n, reach, size);
+                product(asked + first * queries.step + h * size, queries.step, across, reachable,
+                    weights, reachable, n, rounded(reach), size);
                 for (let i = 0; i < n; i++) {
                     const seen = causal ? past + first + i + 1 : length;
-                    softmaxRow(weights, i * reach, seen, reach, scale, bias);
+                    sums[i] = weigh(floats, weights + i * reachable, seen, reach, scale, bias);
                 }
-                product(weights, 0, reach, across, 0, length, out, first * width + h * size, width,
-                    n, size, reach);
+                const to = out + first * width + h * size;
+                product(weights, reachable, held + of, values.step, to, width, n, size, reach);
+                for (let i = 0; i < n; i++) { // of fewer numbers than the weights are
+                    for (let d = 0; d < size; d++) floats[to + i * width + d] /= sums[i];
+                }
             }
         }
-        return out;
+        return floats.slice(out, out + rows * width);
     }
 
     /* -- weights ------------------------------------------------------------------------------- */
@@ -252,7 +302,7 @@
     }
 
     Object.assign(live, {
-        add, attention, exponential, gated, gelu, halves, layerNorm, linear, product, rmsNorm,
-        rotate, rotations, softmax,
+        add, attention, exponential, gated, gelu, halves, layerNorm, linear, rmsNorm, rotate,
+        rotations, settle, softmax, useFast,
     });
 })(globalThis.whatwhereLive = globalThis.whatwhereLive || {});

@@ -5,7 +5,7 @@
    and the tokens come in raster order. CLIP's class token comes before them. */
 (function (live) {
     'use strict';
-    const { add, attention, gelu, layerNorm, linear, rotate, rotations } = live;
+    const { add, attention, gelu, layerNorm, linear, rotate, rotations, settle } = live;
 
     class Vision {
         /* model: what weights.py wrote. weights: a function of a layer's name, as `engine.js` has. */
@@ -208,7 +208,7 @@
                 for (let k = 0; k < area; k++) out[row * area + k] += weight[(row * frames + f) * area + k];
             }
         }
-        return { weight: out, outputs, inputs };
+        return settle(out, outputs, inputs);
     }
 
     function checkHeads(headsOff, { depth, heads }) {

@@ -1,9 +1,10 @@
 """A model organism as one script, with which a page runs it by itself: no server, no network, no
 kernel.
 
+    Path("engine.js").write_text(weights.engine())
     Path("toy-llava.js").write_text(weights.export("toy-llava"))
 
-The script sets `whatwhereModels["toy-llava"]`, which `engine.js` opens. It is no JSON file, since
+The second sets `whatwhereModels["toy-llava"]`, which `engine.js` opens. It is no JSON file, since
 a page that is read from a disk may load scripts there and fetch nothing. What differs between the
 families (names, separate or joint projections, frequencies, axes) is settled here: the engine
 knows one layout.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +28,14 @@ if TYPE_CHECKING:
 
 Weights = dict[str, "Tensor"]
 FAMILIES = ("llava", "qwen2_vl")
+PARTS = ("simd", "kernels", "vit", "language", "engine")  # of the engine, in this order
 QUESTION = "\0"  # stands for the question in the chat template; no template and no reader writes it
+
+
+def engine() -> str:
+    """All of the engine as one script, for a page or a Worker: it sets `whatwhereLive`."""
+    folder = Path(__file__).parent
+    return "\n".join((folder / f"{part}.js").read_text(encoding="utf-8") for part in PARTS)
 
 
 def export(name: str) -> str:
