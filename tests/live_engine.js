@@ -80,6 +80,7 @@ const best = ({ ids, probabilities }, top) => ({
         canvas: said(() => organism.see({ data: four, width: 2 * side, height: side / 2 })),
         depth: said(() => organism.see(pixels, { depth: 7 })),
         head: said(() => organism.see(pixels, { headsOff: [[0, 1]] })),
+        token: said(() => organism.see(pixels, { moved: [{ tokens: [999], steps: [0, 0] }] })),
         groups: said(() => organism.see(pixels, { groups: { of: [1, 2] } })),
         model: said(() => whatwhereLive.open('toy-flamingo')),
     };

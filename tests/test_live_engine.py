@@ -83,6 +83,7 @@ def changes(vlm, picture):
         gains = ww.rope.gains(6, 9, 2).tolist()
         made += [
             ({"gains": gains}, [ww.rope.scaled(vlm, 9, 2)]),
+            ({"gains": [gains] * 6}, [ww.rope.scaled(vlm, 9, 2)]),  # block by block
             (
                 {"moved": [{"tokens": tokens, "steps": [0.5, -7], "blocks": [2, 5]}]},
                 [ww.intervene.moved(vlm, patches, (0.5, -7), blocks=[2, 5])],
@@ -214,11 +215,17 @@ def test_what_it_cannot_do_it_says_in_a_sentence(both):
         "mark": "does not know “<”", "empty": "this one is empty",
         "size": "pictures of 144 × 144 pixels.*has 62205 numbers", "canvas": "has 288 × 72 pixels",
         "depth": "depth is a whole number from 0 to 6", "head": "no head 1 in block 0",
-        "groups": "visual tokens, not 2", "model": "“toy-flamingo”.*toy-",
+        "groups": "visual tokens, not 2", "token": "visual token is a whole number.*not 999",
+        "model": "“toy-flamingo”.*toy-",
     }  # fmt: skip
     assert both.errors.keys() == says.keys()
     for what, sentence in both.errors.items():
         assert re.search(says[what], sentence) and sentence.endswith((".", ").")), sentence
+
+
+def test_the_engine_calls_what_pages_and_workers_have():
+    script = re.sub(r"/\*.*?\*/|//.*", "", weights.engine(), flags=re.S)
+    assert not re.findall(r"\b(window|document|process|require|import|fetch|eval)\b", script)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -10,7 +10,7 @@
    changes before the visual tokens is told to Vision.states, what it changes in them to `sight`. */
 (function (live) {
     'use strict';
-    const { halves, Language, largest, settle, Vision } = live;
+    const { checkRange, halves, Language, largest, settle, Vision } = live;
     const MOST = 40; // words of an answer
 
     class Organism {
@@ -58,6 +58,7 @@
             for (const { tokens: chosen, vector } of added || []) {
                 if (vector.length !== width) throw new Error(`A vector has ${width} numbers here, not ${vector.length}.`);
                 for (const n of chosen || Array(vision.tokens).keys()) {
+                    checkRange('visual token', n, vision.tokens - 1);
                     for (let i = 0; i < width; i++) tokens[n * width + i] += vector[i];
                 }
             }
@@ -86,7 +87,8 @@
         /* -- the lens -------------------------------------------------------------------------- */
 
         /* What the patches decode to, one ViT depth after another: {depth, layer, rows, columns, top,
-           ids, probabilities, sight}; ids and probabilities are (visual tokens, top), in raster order.
+           ids, probabilities, sight}; ids and probabilities are (visual tokens, top), in raster order,
+           or where tokens are merged (`sight.stand`, top).
 
            Between two depths a page can draw and listen; who has seen enough leaves the loop.
 
@@ -95,7 +97,7 @@
         async *tokenMaps(pixels, options = {}) {
             const { vision, language } = this, { depths, layer = language.lensLayer, top = 5 } = options;
             checkRange('layer', layer, language.layers);
-            checkRange('number of words less one', top - 1, this.words.length - 1);
+            checkRange('number of words', top, this.words.length);
             for (const depth of depths || []) checkRange('depth', depth, vision.depth);
             const last = depths ? Math.max(...depths) : vision.depth;
             for (const { depth, state } of vision.states(pixels, options)) {
@@ -151,15 +153,16 @@
         /* A prompt up to the end of its picture: {context, states}, computed once for each sight. */
         begun(sight, layers) {
             const { language, text } = this, { before } = text;
-            const kept = begun.get(sight);
+            const kept = remembered.get(sight);
             if (kept && kept.layers >= layers) return kept;
             const given = joined(language.embed(before), sight.tokens);
             const positions = [...language.counted(before.length, 0), ...sight.positions];
             const context = language.context(given.length / language.width);
             const bias = sight.bias && [...before.map(() => 0), ...sight.bias];
             const states = language.read(context, given, positions, { layers, bias });
-            begun.set(sight, { context, states, layers });
-            return begun.get(sight);
+            const made = { context, states, layers };
+            remembered.set(sight, made);
+            return made;
         }
 
         /* The rest of the prompt, read: its states, and (vocabulary,) probabilities of the first word
@@ -193,7 +196,7 @@
         }
     }
 
-    const begun = new WeakMap(); // {a sight: what was read of it}; a sight is never changed
+    const remembered = new WeakMap(); // {a sight: what was read of it}; a sight is never changed
 
     /* -- fewer tokens ---------------------------------------------------------------------------- */
 
@@ -239,12 +242,6 @@
         return out;
     }
 
-    function checkRange(what, value, highest) {
-        if (!Number.isInteger(value) || value < 0 || value > highest) {
-            throw new Error(`The ${what} is a whole number from 0 to ${highest} in this model, not ${value}.`);
-        }
-    }
-
     /* So that a page can draw what it was given, and hear what its reader does. */
     function pause() {
         return new Promise(resolve => setTimeout(resolve, 0));
@@ -268,14 +265,18 @@
         return name => found.get(name);
     }
 
+    const opened = new Map(); // their weights stay where products find them, so once is enough
+
     /* The organism of that name, whose script is loaded. */
-    live.open = function (name) {
+    function open(name) {
         const models = globalThis.whatwhereModels || {};
         if (!models[name]) {
             throw new Error(`No model of the name “${name}” is loaded: its script comes first `
                 + `(there is ${Object.keys(models).join(', ') || 'none'}).`);
         }
-        return new Organism(models[name]);
-    };
-    Object.assign(live, { Organism });
+        if (!opened.has(name)) opened.set(name, new Organism(models[name]));
+        return opened.get(name);
+    }
+
+    Object.assign(live, { open, Organism });
 })(globalThis.whatwhereLive = globalThis.whatwhereLive || {});

@@ -132,6 +132,7 @@
             for (const { tokens, steps, blocks } of moved) {
                 if (blocks && n !== null && !blocks.includes(n)) continue;
                 for (const token of tokens) {
+                    checkRange('visual token', token, this.tokens - 1);
                     for (let k = token * each; k < (token + 1) * each; k++) {
                         out[2 * k] += steps[0];
                         out[2 * k + 1] += steps[1];
@@ -220,5 +221,11 @@
         }
     }
 
-    Object.assign(live, { Vision });
+    function checkRange(what, value, highest) {
+        if (!Number.isInteger(value) || value < 0 || value > highest) {
+            throw new Error(`The ${what} is a whole number from 0 to ${highest} in this model, not ${value}.`);
+        }
+    }
+
+    Object.assign(live, { checkRange, Vision });
 })(globalThis.whatwhereLive = globalThis.whatwhereLive || {});
