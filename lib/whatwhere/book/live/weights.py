@@ -39,8 +39,8 @@ def engine() -> str:
 
 
 def export(name: str) -> str:
-    """The script of one organism, "toy-llava" or "toy-qwen2vl": some 3.5 MB of ASCII, the same
-    each time.
+    """The script of one organism, "toy-llava", "toy-qwen2vl" or a folder, by whose last name it is
+    then opened: some 3.5 MB of ASCII, the same each time.
 
     It holds what the model computes with (sizes, frequencies, axes), its vocabulary, the ids of
     what its chat template writes around a question, and its weights in half precision.
@@ -61,6 +61,7 @@ def export(name: str) -> str:
         if config.hidden_act not in ("gelu", "silu"):
             raise ValueError(f"The engine computes GELU and SiLU, and no '{config.hidden_act}'.")
     parts = weights(vlm)
+    name = Path(name).name
     described = {
         "name": name,
         "picture": _picture(vlm, pixels),
