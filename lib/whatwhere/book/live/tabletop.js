@@ -36,12 +36,24 @@
     const percent = p => (p > 0 && p < 0.005 ? '<1' : Math.round(100 * p)) + '%';
     const tabletop = () => globalThis.whatwhereTabletop;
 
+    // For each patch the things that show in it, -1 the ground: sets.
+    function showing(owner, rows, columns) {
+        const { SIZE } = tabletop(), sets = Array.from({ length: rows * columns }, () => new Set());
+        owner.forEach((n, at) => {
+            const x = at % SIZE, y = (at - x) / SIZE;
+            sets[Math.floor(y * rows / SIZE) * columns + Math.floor(x * columns / SIZE)].add(n);
+        });
+        return sets;
+    }
+
+    // Options and choice of a menu; its options stay where they are the same, so that it can stay open.
     function choose(select, words, chosen, shown = word => word) {
         const before = select.words || [];
-        if (before.join('\n') !== words.join('\n')) {
-            select.replaceChildren(...words.map(word => make('option', { value: word }, String(shown(word)))));
+        if (before.join() !== words.join()) {
+            select.replaceChildren(...words.map(word => make('option', { value: word })));
             select.words = [...words];
         }
+        words.forEach((word, n) => { if (select.options[n].text !== shown(word)) select.options[n].text = shown(word) });
         select.value = chosen;
     }
 
@@ -182,6 +194,8 @@
             try {
                 await Promise.all([load(this.base, 'world_data.js'), load(this.base, 'world.js')]);
                 this.build();
+                const { portable } = globalThis.whatwhereWorld;
+                this.picked = Math.max(0, this.given.scene.things.findIndex(thing => portable.includes(thing.category)));
                 this.act({ scene: this.given.scene });
                 const text = inAddress(this.id);
                 if (text !== null) this.follow(text);
@@ -216,8 +230,8 @@
                 make('label', { class: 'ww-check' }, make('input', { ...own, type: 'checkbox',
                     onchange: event => stage.classList.toggle('ww-bare', event.target.checked) }), 'picture only'));
             const key = (mark, text) => make('span', { class: 'ww-key' }, make('i', { class: mark }, 'word'), text);
-            const legend = make('p', { class: 'ww-legend' }, key('ww-right', 'true of this patch'),
-                key('ww-wrong', 'not true of it'), key('', 'neither'));
+            const legend = make('p', { class: 'ww-legend' }, key('ww-right', 'true of what covers the patch'),
+                key('ww-wrong', 'true of nothing in it'), key('', 'neither'));
 
             const thing = keep('thing', make('fieldset', {}, make('legend', {}, 'Thing'),
                 field('which', pick('which', n => this.select(Number(n)))),
@@ -259,7 +273,7 @@
                 make('div', { class: 'ww-sides' },
                     make('div', {}, stage, legend, reading),
                     make('div', { class: 'ww-panel' }, question, thing, setting)),
-                make('figcaption', {}, keep('told', make('p', { class: 'ww-told', 'aria-live': 'polite' }, 'The model wakes up …')),
+                make('figcaption', {}, keep('told', make('p', { class: 'ww-says', 'aria-live': 'polite' }, 'The model wakes up …')),
                     make('p', { class: 'ww-hint', id: this.id + '-keys' }, 'Drag a thing, or pick one with the Tab key: arrow keys move it by a pixel, '
                         + 'with Shift by 9; + and − change its size, Delete removes it.')),
                 copied('link', 'A link to this scene'), copied('code', 'The same in Python'));
@@ -489,8 +503,7 @@
 
             const { words, sizes, stands, portable, most } = globalThis.whatwhereWorld;
             const taken = scene.things.map(each => each.category), free = words.category.filter(word => !taken.includes(word));
-            choose(parts.which, scene.things.map((_, n) => n), this.picked, n => n);
-            scene.things.forEach((each, n) => { parts.which.options[n].textContent = called(each) });
+            choose(parts.which, scene.things.map((_, n) => n), this.picked, n => called(scene.things[n]));
             choose(parts.add, ['', ...taken.length < most ? free : []], '', word => word || (taken.length < most ? 'Add …' : `${most} things at most`));
             const isSign = thing?.category === 'sign', row = key => parts[key].closest('label');
             parts.remove.disabled = !thing;
@@ -535,12 +548,15 @@
             this.drawWords();
         }
 
-        // The mark of a word on a patch: true of what covers half of it or more, false, or neither.
-        verdict(word, whose, scene) {
+        // The mark of a word on a patch: 'right' where it is true of what covers half of the patch or more,
+        // 'wrong' where it is true of nothing that shows there at all, '' for what is between, and for
+        // words that name no object, attribute, letter or ground.
+        verdict(word, whose, shown, scene) {
             const kinds = globalThis.whatwhereWorld.words;
-            if (whose === -2 || !Object.values(kinds).some(words => words.includes(word))) return '';
-            const own = whose < 0 ? [scene.background] : tabletop().words(scene.things[whose]);
-            return own.includes(word) ? 'right' : 'wrong';
+            if (!Object.values(kinds).some(words => words.includes(word))) return '';
+            const truth = n => n < 0 ? [scene.background] : tabletop().words(scene.things[n]);
+            if (whose > -2 && truth(whose).includes(word)) return 'right';
+            return [...shown].some(n => truth(n).includes(word)) ? '' : 'wrong';
         }
 
         drawWords() {
@@ -553,17 +569,18 @@
                 words.replaceChildren(...Array.from({ length: rows }, () => make('div', { role: 'row' },
                     ...Array.from({ length: columns }, () => make('div', { role: 'cell' }, make('span'))))));
             }
-            const whose = tabletop().owners(owner, rows, columns), cells = words.querySelectorAll('span');
-            const said = model.text.words, tally = { right: 0, wrong: 0 }, counts = new Map();
+            const whose = tabletop().owners(owner, rows, columns), shown = showing(owner, rows, columns), cells = words.querySelectorAll('span');
+            const said = model.text.words, tally = { right: 0, covered: 0 }, counts = new Map();
             cells.forEach((cell, n) => {
-                const word = said[ids[n * top]], verdict = this.verdict(word, whose[n], scene);
+                const word = said[ids[n * top]], verdict = this.verdict(word, whose[n], shown[n], scene);
                 if (cell.textContent !== word) cell.textContent = word;
                 cell.className = verdict && 'ww-' + verdict;
                 cell.style.setProperty('--n', Math.max(word.length, 5));
                 // for the eye a border, for a screen reader a word; and the runners-up for a mouse that rests
                 cell.parentNode.setAttribute('aria-label', verdict ? `${word}, ${verdict}` : word);
                 cell.parentNode.title = Array.from({ length: 3 }, (_, k) => `${said[ids[n * top + k]]} ${percent(probabilities[n * top + k])}`).join(', ');
-                if (verdict && whose[n] >= 0) tally[verdict]++;
+                tally.covered += whose[n] >= 0;
+                tally.right += whose[n] >= 0 && verdict === 'right';
                 counts.set(word, (counts.get(word) ?? 0) + 1);
             });
             this.summary = { tally, counts };
@@ -589,10 +606,10 @@
                 return;
             }
             this.everTold = true;
-            const { tally: { right, wrong }, counts } = summary;
+            const { tally: { right, covered }, counts } = summary;
             const common = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 4);
-            parts.told.replaceChildren(`ViT depth ${state.depth} of ${model.vision.depth}, LM layer ${state.layer}. On patches of things, `
-                + `${right} of ${right + wrong} object and attribute words are true. Most common: `,
+            parts.told.replaceChildren(`ViT depth ${state.depth} of ${model.vision.depth}, LM layer ${state.layer}. Of ${covered} patches that a thing `
+                + `covers, ${right} say a word of that thing. Most common: `,
                 ...common.flatMap(([word, n], k) => [k ? ', ' : '', island(word), ` (${n})`]), '.');
             parts.code.value = code(state);
             const hash = toAddress(this.id, state);
