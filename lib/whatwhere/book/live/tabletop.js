@@ -271,10 +271,10 @@
             this.live = make('figure', { class: 'ww-paper ww-table' },
                 keep('problem', make('p', { class: 'ww-problem', role: 'alert', hidden: true })),
                 make('div', { class: 'ww-sides' },
-                    make('div', {}, stage, legend, reading),
+                    make('div', {}, stage, legend, reading,
+                        keep('says', make('p', { class: 'ww-says', 'aria-live': 'polite' }, 'The model wakes up …'))),
                     make('div', { class: 'ww-panel' }, question, thing, setting)),
-                make('figcaption', {}, keep('told', make('p', { class: 'ww-says', 'aria-live': 'polite' }, 'The model wakes up …')),
-                    make('p', { class: 'ww-hint', id: this.id + '-keys' }, 'Drag a thing, or pick one with the Tab key: arrow keys move it by a pixel, '
+                make('figcaption', {}, make('p', { class: 'ww-hint', id: this.id + '-keys' }, 'Drag a thing, or pick one with the Tab key: arrow keys move it by a pixel, '
                         + 'with Shift by 9; + and − change its size, Delete removes it.')),
                 copied('link', 'A link to this scene'), copied('code', 'The same in Python'));
             choose(parts.ground, words.background, words.background[0]);
@@ -602,13 +602,13 @@
             const { parts, state, summary, model } = this;
             if (!model || !summary || this.read?.turn !== this.turn) {
                 clearTimeout(this.later);
-                this.later = setTimeout(() => this.settle(), QUIET);
+                if (parts.problem.hidden) this.later = setTimeout(() => this.settle(), QUIET);
                 return;
             }
             this.everTold = true;
             const { tally: { right, covered }, counts } = summary;
             const common = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 4);
-            parts.told.replaceChildren(`ViT depth ${state.depth} of ${model.vision.depth}, LM layer ${state.layer}. Of ${covered} patches that a thing `
+            parts.says.replaceChildren(`ViT depth ${state.depth} of ${model.vision.depth}, LM layer ${state.layer}. Of ${covered} patches that a thing `
                 + `covers, ${right} say a word of that thing. Most common: `,
                 ...common.flatMap(([word, n], k) => [k ? ', ' : '', island(word), ` (${n})`]), '.');
             parts.code.value = code(state);
