@@ -60,7 +60,9 @@ def alike(one, other):
 def test_a_page_loads_the_model_only_when_it_is_woken(address, visit):
     here, asked = visit(address), []
     assert here.page.locator("figure.ww-map").is_visible()
-    assert not here.page.evaluate("Boolean(globalThis.whatwhereModels || globalThis.whatwhereWorld)")
+    assert not here.page.evaluate(
+        "Boolean(globalThis.whatwhereModels || globalThis.whatwhereWorld)"
+    )
     here.page.on("request", lambda request: asked.append(request.url.rsplit("/")[-1]))
     page = woken(here)
     assert {"world.js", "worker.js", "toy-qwen2vl.js"} <= set(asked) and "toy-llava.js" not in asked
@@ -88,6 +90,22 @@ def test_a_mug_is_moved_by_keys_and_read_again(address, visit):
     nothing(here.wrong, address)
 
 
+def test_its_code_does_the_same_in_python(address, visit, capsys):
+    here = visit(address)
+    page = woken(here)
+    menu(page, "ground").select_option("wood")
+    menu(page, "stands").select_option("on the stool")  # the lamp
+    page.get_by_role("slider", name="LM layer").press("End")
+    seen = words(page)
+    code = page.locator("textarea[aria-label='The same in Python']")
+    page.wait_for_function("location.hash.includes('layer=4')")
+    made = {}
+    exec(code.input_value(), made)
+    assert alike(seen, made["maps"].words[6].reshape(-1).tolist())
+    assert capsys.readouterr().out.endswith("yes\n")
+    nothing(here.wrong, address)
+
+
 def test_a_question_is_answered_and_an_unknown_word_gets_a_sentence(address, visit):
     here = visit(address)
     page = woken(here)
@@ -110,7 +128,7 @@ def test_a_link_opens_the_same_scene(address, visit):
     page = woken(here)
     menu(page, "colour").select_option("blue")  # of the first thing that is no sign and no stand
     menu(page, "ground").select_option("snow")
-    page.get_by_label("ViT depth").press("Home")
+    page.get_by_role("slider", name="ViT depth").press("Home")
     page.wait_for_function("location.hash.includes('depth=0')")
     seen, link = words(page), page.url
     assert "thing=lamp,blue" in link and "ground=snow" in link
@@ -126,7 +144,10 @@ def test_a_link_opens_the_same_scene(address, visit):
 def test_a_thing_is_dragged_by_mouse_and_the_page_stays_awake(address, visit):
     here = visit(address)
     page = woken(here)
-    before, box = words(page), page.get_by_role("button", name=re.compile("^red mug")).bounding_box()
+    before, box = (
+        words(page),
+        page.get_by_role("button", name=re.compile("^red mug")).bounding_box(),
+    )
     x, y = box["x"] + box["width"] / 3, box["y"] + box["height"] / 2
     page.evaluate("""() => { window.longest = 0; let last = performance.now();
         (function frame(now) { window.longest = Math.max(window.longest, now - last || 0); last = now;

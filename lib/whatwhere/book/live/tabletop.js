@@ -121,6 +121,8 @@
     const called = thing => thing.category === 'sign' ? `sign ${thing.text}`
         : [thing.colour, thing.texture === 'plain' ? '' : thing.texture, thing.category].filter(Boolean).join(' ');
 
+    const withArticle = thing => (/^[aeiou]/.test(called(thing)) ? 'an ' : 'a ') + called(thing);
+
     function where(thing) {
         const third = (n, words) => words[Math.min(2, Math.max(0, Math.floor(3 * n / tabletop().SIZE)))];
         const across = third(thing.x, ['on the left', 'in the middle', 'on the right']);
@@ -129,8 +131,8 @@
 
     function described(scene) {
         const places = scene.things.map(thing => thing.place
-            ? `a ${called(thing)} ${thing.place} the ${scene.things[thing.support].category}`
-            : `a ${called(thing)} ${where(thing)}`);
+            ? `${withArticle(thing)} ${thing.place} the ${scene.things[thing.support].category}`
+            : `${withArticle(thing)} ${where(thing)}`);
         return `A picture of a ground of ${scene.background}: ${places.join('; ') || 'nothing stands on it'}.`;
     }
 

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from ... import lens, loading
 from ...views.page import INK, PAPER_STYLE, SOFT, beside
@@ -65,7 +64,9 @@ class Tabletop:
                 f"A page draws pictures of 144 × 144 pixels; this one has {scene.image.size}."
             )
         if len(scene.things) > world_data.MOST:
-            raise ValueError(f"A page shows {world_data.MOST} things at most, not {len(scene.things)}.")
+            raise ValueError(
+                f"A page shows {world_data.MOST} things at most, not {len(scene.things)}."
+            )
         self.scene, self.model, self.question = scene, model, question
         self.models, self.name, self.base = tuple(models), name, base
         self.maps = lens.token_maps(loading.load(model, device="cpu"), scene.image, layer=layer)
