@@ -1,5 +1,5 @@
 """The live tabletop without a browser: its HTML, its still figure, and the files to which it refers.
-`tests/site/test_live_tabletop.py` plays with it."""
+`tests/site/test_tabletop.py` plays with it."""
 
 import json
 import re

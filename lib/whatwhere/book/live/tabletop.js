@@ -232,7 +232,7 @@
                 make('label', { class: 'ww-check' }, make('input', { ...own, type: 'checkbox',
                     onchange: event => stage.classList.toggle('ww-bare', event.target.checked) }), 'picture only'));
             const key = (mark, text) => make('span', { class: 'ww-key' }, make('i', { class: mark }, 'word'), text);
-            const legend = make('p', { class: 'ww-legend' }, key('ww-right', 'true of what covers the patch'),
+            const legend = make('p', { class: 'ww-legend' }, key('ww-right', 'true of the patch'),
                 key('ww-wrong', 'true of nothing in it'), key('', 'neither'));
 
             const thing = keep('thing', make('fieldset', {}, make('legend', {}, 'Thing'),
@@ -360,14 +360,15 @@
         add() {
             const category = this.parts.add.value, { things } = this.state.scene, { words } = globalThis.whatwhereWorld;
             this.parts.add.value = '';
+            if (!category) return;
             // where there is most room, and in a colour and a texture that are its own
             const rooms = [30, 72, 114].flatMap(x => [70, 100, 132].map(y => ({ x, y })));
             const room = ({ x, y }) => Math.min(200, ...things.map(thing => Math.hypot(x - thing.x, y - thing.y)));
             const place = rooms.reduce((best, each) => room(each) > room(best) ? each : best);
             const unused = part => words[part].find(word => things.every(thing => thing[part] !== word)) ?? words[part][0];
             const dress = category === 'sign' ? { text: 'ch' } : { colour: unused('colour'), texture: unused('texture') };
-            this.picked = things.length;
             this.edit(scene => tabletop().added(scene, { category, ...place, ...dress }));
+            if (this.state.scene.things.length > things.length) this.select(things.length);
         }
 
         // -- mouse, touch and keys on the picture ------------------------------------------------
