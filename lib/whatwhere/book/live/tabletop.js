@@ -82,6 +82,7 @@
     async function reader(base, name) {
         await Promise.all([load(base, 'worker.js'), load(base, name + '.js')]);
         if (!worker) {
+            if (!globalThis.Worker) throw new Error('This browser has no Workers, and the model runs in one.');
             const address = URL.createObjectURL(new Blob([globalThis.whatwhereWorker], { type: 'text/javascript' }));
             worker = new Worker(address);
             worker.onmessage = ({ data }) => figures.get(data.figure).hear(data);
@@ -439,6 +440,7 @@
                 model = await reader(this.base, name);
             } catch (error) {
                 this.model = null;  // its maps, if there are any, are of another model
+                this.parts.says.textContent = '';
                 return this.problem(error.message);
             }
             const { state } = this;
