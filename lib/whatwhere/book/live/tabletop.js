@@ -224,6 +224,7 @@
             const stage = keep('stage', make('div', { class: 'ww-stage' },
                 keep('canvas', make('canvas', { width: SIZE, height: SIZE, role: 'img' })),
                 keep('words', make('div', { class: 'ww-words', role: 'table', 'aria-label': 'The words of the patches' })),
+                keep('heard', make('span', { class: 'ww-heard', 'aria-live': 'polite' })),  // where a thing has come, for who moves it by keys
                 keep('handles', make('div', { class: 'ww-handles', role: 'group', 'aria-label': 'Things in the picture' }))));
             this.listen(stage);
 
@@ -611,6 +612,10 @@
                 return;
             }
             this.everTold = true;
+            if (parts.handles.contains(document.activeElement)) {
+                const { x, y, extent } = this.thing;
+                parts.heard.textContent = `${called(this.thing)} ${where(this.thing)}: column ${x}, row ${y}, ${extent} pixels large.`;
+            }
             const { tally: { right, covered }, counts } = summary;
             const common = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 4);
             parts.says.replaceChildren(`ViT depth ${state.depth} of ${model.vision.depth}, LM layer ${state.layer}. Of ${covered} patches that a thing `

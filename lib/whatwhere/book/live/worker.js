@@ -2,12 +2,12 @@
    text and this one.
 
    It is told {model: what weights.py wrote}, once for each model, and then {figure, turn, name,
-   pixels, layer, depth, question, asked} as often as its reader likes. `turn` counts pictures (and models, and
-   layers), `asked` questions. It posts, each with figure and turn:
+   pixels, layer, depth, question, asked} as often as its reader likes: `turn` counts pictures (and
+   models, and layers), `asked` questions. It posts, each with figure and turn:
 
-       {map: {depth, layer, rows, columns, top, ids, probabilities}}   for `depth` first, then for the rest
-       {asked, answer, chances: [[word, probability], …]}   or   {asked, problem: a sentence}
-       {problem: a sentence}                                  where a picture cannot be read
+       {map: {depth, layer, rows, columns, top, ids, probabilities}}     of `depth` first, then the rest
+       {asked, answer, chances: [[word, probability], …]}, or {asked, problem: a sentence}
+       {problem: a sentence}                                 where a picture cannot be read
 
    The newest request of a figure wins. An older one is given up between two depths, but not before
    its first map is posted: else nothing would be read while a thing is dragged. */
