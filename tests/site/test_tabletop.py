@@ -156,6 +156,9 @@ def test_a_thing_is_dragged_by_mouse_and_the_page_stays_awake(address, visit):
     page.mouse.down()
     page.mouse.move(x - 150, y - 60, steps=40)
     page.mouse.up()
+    expect(page.locator(".ww-table .ww-patch")).to_have_text(
+        re.compile(r"Row \d, column \d: .+%.+%.+%")
+    )
     assert words(page) != before
     expect(page.get_by_role("img", name="red mug in the middle")).to_be_visible()
     assert page.evaluate("window.longest") < 500, "milliseconds between two frames"

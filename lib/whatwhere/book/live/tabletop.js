@@ -252,7 +252,8 @@
                     keep('add', make('select', { ...own, 'aria-label': 'Add a thing', onchange: () => this.add() })))));
             const setting = make('fieldset', {}, make('legend', {}, 'Scene'),
                 field('ground', pick('ground', background => this.edit(scene => ({ ...scene, background })))),
-                field('light', range('light', ...light, 0.01, value => this.edit(scene => ({ ...scene, light: value }))), keep('lightSaid', make('output'))),
+                field('light', range('light', ...light, 0.01, value => this.edit(scene => ({ ...scene, light: value }))),
+                    keep('lightSaid', make('output'))),
                 field('model', pick('model', name => this.act({ name, layer: null, depth: null }))),
                 make('p', { class: 'ww-buttons' }, button('reset', 'Start again', () => this.act(this.first))));
             const question = make('form', { class: 'ww-ask', onsubmit: event => {
@@ -263,11 +264,19 @@
             keep('answer', make('div', { class: 'ww-answer-said', 'aria-live': 'polite' })), keep('bars', make('div', { class: 'ww-bars' })));
 
             const copied = (name, label) => {
-                const text = keep(name, make('textarea', { ...own, readOnly: true, rows: name === 'code' ? 14 : 3, spellcheck: false, 'aria-label': label, wrap: name === 'code' ? 'off' : 'soft' }));
+                const text = keep(name, make('textarea', {
+                    ...own, readOnly: true, rows: name === 'code' ? 16 : 3, spellcheck: false, 'aria-label': label,
+                    wrap: name === 'code' ? 'off' : 'soft',
+                }));
                 const copy = make('button', { type: 'button', onclick: async () => {
                     text.select();
                     // a page that is read from a disk may have no clipboard; what is selected can be copied by hand
-                    try { await navigator.clipboard.writeText(text.value); copy.textContent = 'Copied' } catch { copy.textContent = 'Selected: copy it' }
+                    try {
+                        await navigator.clipboard.writeText(text.value);
+                        copy.textContent = 'Copied';
+                    } catch {
+                        copy.textContent = 'Selected: copy it';
+                    }
                     setTimeout(() => { copy.textContent = 'Copy' }, 2000);
                 } }, 'Copy');
                 return make('details', {}, make('summary', {}, label), text, copy);
@@ -275,7 +284,7 @@
             this.live = make('figure', { class: 'ww-paper ww-table' },
                 keep('problem', make('p', { class: 'ww-problem', role: 'alert', hidden: true })),
                 make('div', { class: 'ww-sides' },
-                    make('div', {}, stage, legend, reading,
+                    make('div', {}, stage, legend, keep('patch', make('p', { class: 'ww-patch' }, 'Point at a patch for its best words.')), reading,
                         keep('says', make('p', { class: 'ww-says', 'aria-live': 'polite' }, 'The model wakes up …'))),
                     make('div', { class: 'ww-panel' }, question, thing, setting)),
                 make('figcaption', {}, make('p', { class: 'ww-hint', id: this.id + '-keys' }, 'Drag a thing, or pick one with the Tab key: arrow keys move it by a pixel, '
@@ -386,7 +395,9 @@
             stage.addEventListener('touchstart', event => {
                 if (event.touches.length === 1 && hit(event.touches[0], FINGER) >= 0) event.preventDefault();
             }, { passive: false });
+            const point = event => { this.pointed = at(event); this.drawPatch() };
             stage.addEventListener('pointerdown', event => {
+                point(event);
                 const n = event.button || !event.isPrimary ? -1 : hit(event, event.pointerType === 'mouse' ? 1 : FINGER);
                 if (n < 0) return;
                 event.preventDefault();
@@ -396,6 +407,7 @@
                 stage.setPointerCapture(event.pointerId);
             });
             stage.addEventListener('pointermove', event => {
+                point(event);
                 if (!drag) {
                     stage.style.cursor = hit(event, 1) >= 0 ? 'grab' : '';
                     return;
@@ -510,7 +522,8 @@
             const { words, sizes, stands, portable, most } = globalThis.whatwhereWorld;
             const taken = scene.things.map(each => each.category), free = words.category.filter(word => !taken.includes(word));
             choose(parts.which, scene.things.map((_, n) => n), this.picked, n => called(scene.things[n]));
-            choose(parts.add, ['', ...taken.length < most ? free : []], '', word => word || (taken.length < most ? 'Add …' : `${most} things at most`));
+            const room = taken.length < most;
+            choose(parts.add, ['', ...room ? free : []], '', word => word || (room ? 'Add …' : `${most} things at most`));
             const isSign = thing?.category === 'sign', row = key => parts[key].closest('label');
             parts.remove.disabled = !thing;
             for (const key of ['which', 'category', 'colour', 'texture', 'size', 'place', 'letter0']) row(key).hidden = !thing;
@@ -569,7 +582,7 @@
             const map = this.maps.get(this.state.depth), { words } = this.parts;
             words.classList.toggle('ww-stale', this.read?.turn !== this.turn);
             if (!map || !this.model || map.layer !== this.state.layer && this.read.turn === this.turn) return;
-            const { rows, columns, top, ids, probabilities } = map, { scene, owner, model } = this.read;
+            const { rows, columns, top, ids } = map, { scene, owner, model } = this.read;
             if (words.children.length !== rows || words.firstChild.children.length !== columns) {
                 words.style.setProperty('--columns', columns);
                 words.replaceChildren(...Array.from({ length: rows }, () => make('div', { role: 'row' },
@@ -582,15 +595,27 @@
                 if (cell.textContent !== word) cell.textContent = word;
                 cell.className = verdict && 'ww-' + verdict;
                 cell.style.setProperty('--n', Math.max(word.length, 5));
-                // for the eye a border, for a screen reader a word; and the runners-up for a mouse that rests
+                // for the eye a border, for a screen reader a word
                 cell.parentNode.setAttribute('aria-label', verdict ? `${word}, ${verdict}` : word);
-                cell.parentNode.title = Array.from({ length: 3 }, (_, k) => `${said[ids[n * top + k]]} ${percent(probabilities[n * top + k])}`).join(', ');
                 tally.covered += whose[n] >= 0;
                 tally.right += whose[n] >= 0 && verdict === 'right';
                 counts.set(word, (counts.get(word) ?? 0) + 1);
             });
             this.summary = { tally, counts };
+            this.drawPatch();
             if (!this.everTold) this.settle();
+        }
+
+        // The best words of the patch at which the pointer was last.
+        drawPatch() {
+            const map = this.maps.get(this.state.depth);
+            if (!map || !this.pointed || !this.read.model) return;
+            const { rows, columns, top, ids, probabilities } = map, { SIZE } = tabletop();
+            const [column, row] = this.pointed.map((at, axis) => Math.floor(at * [columns, rows][axis] / SIZE));
+            if (row < 0 || column < 0 || row >= rows || column >= columns) return;
+            const ranks = [0, 1, 2].map(k => (row * columns + column) * top + k);
+            this.parts.patch.replaceChildren(`Row ${row}, column ${column}: `, ...ranks.flatMap((at, k) =>
+                [k ? ', ' : '', island(this.read.model.text.words[ids[at]]), ' ' + percent(probabilities[at])]));
         }
 
         drawAnswer(answer, chances, problem) {
