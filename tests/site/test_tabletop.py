@@ -165,6 +165,27 @@ def test_a_thing_is_dragged_by_mouse_and_the_page_stays_awake(address, visit):
     nothing(here.wrong, address)
 
 
+def test_any_scene_is_shown_with_any_control(tmp_path, visit):
+    tabletop.assets(tmp_path / "live")
+    for seed in (6, 11):  # something under a stool; five things, which are all that a scene holds
+        scene = ww.world.scene(seed)
+        html = tabletop.Tabletop(scene, "toy-llava", depth=3, layer=2, base="live")._repr_html_()
+        page = tmp_path / f"{seed}.html"
+        page.write_text(f'<!doctype html><html lang="en"><meta charset="utf-8">{html}', "utf-8")
+        here = visit(page.as_uri())
+        page = woken(here)
+        assert page.locator(".ww-handles button").count() == len(scene.things)
+        assert page.get_by_role("slider", name="ViT depth").input_value() == "3"
+        for name in ("category", "colour", "texture", "ground", "stands"):
+            menu(page, name).select_option(index=1)
+            words(page)
+        expect(page.get_by_label("Add a thing")).to_have_value("")
+        page.get_by_role("button", name="Start again").click()
+        expect(page.get_by_role("alert")).to_have_count(0)  # it is hidden
+        words(page)
+        nothing(here.wrong, str(seed))
+
+
 @pytest.mark.parametrize("width", [390, 820, 1440])
 def test_nothing_is_wider_than_the_page(width, address, visit):
     here = visit(address, width=width)

@@ -48,11 +48,8 @@
 
     // Options and choice of a menu; its options stay where they are the same, so that it can stay open.
     function choose(select, words, chosen, shown = word => word) {
-        const before = select.words || [];
-        if (before.join() !== words.join()) {
-            select.replaceChildren(...words.map(word => make('option', { value: word })));
-            select.words = [...words];
-        }
+        const same = select.options.length === words.length && words.every((word, n) => select.options[n].value === String(word));
+        if (!same) select.replaceChildren(...words.map(word => make('option', { value: word })));
         words.forEach((word, n) => { if (select.options[n].text !== shown(word)) select.options[n].text = shown(word) });
         select.value = chosen;
     }
@@ -203,6 +200,7 @@
                 const text = inAddress(this.id);
                 if (text !== null) this.follow(text);
             } catch (error) {
+                if (this.live) return this.problem(error.message);
                 this.button.disabled = false;
                 this.button.textContent = 'Wake the model';
                 this.bar.querySelector('span').textContent = error.message;
