@@ -120,11 +120,13 @@ def test_the_dose_changes_what_is_said(name, book, visit):
             figure.locator("figcaption"),
             figure.locator("select"),
         )
-        moves(figure, slider, "End")
         widths = "figure => [...figure.querySelectorAll('b')].map(bar => bar.style.width)"
-        far = figure.evaluate(widths)
-        moves(figure, slider, "Home")
-        assert figure.evaluate(widths) != far, "the bars follow"
+        seen = set()
+        # what is turned too far may say again what it said before: look on the way, too
+        for key in ("End", "Home", *["ArrowRight"] * 20):
+            moves(figure, slider, key)
+            seen.add(tuple(figure.evaluate(widths)))
+        assert len(seen) > 2, "the bars follow"
         for kind in kinds.locator("option").all_inner_texts():
             kinds.select_option(label=kind)
             assert caption.inner_text().startswith(f"{kind}, dose ")
