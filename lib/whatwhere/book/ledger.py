@@ -38,9 +38,8 @@ from ..files import alone, read_json, write
 DIGITS = 4
 VERDICTS = ("reproduced", "partly", "not reproduced", "needs real weights")
 UNMEASURED = "needs real weights"
-STEADY = (
-    0.8  # of other draws: where fewer give the same verdict, the table says that it hangs on them
-)
+# the share of other draws below which the table says that a verdict hangs on them
+STEADY = 0.8
 OURS = "ours"  # the source of a claim that this book makes itself
 _FIELDS = ("id", "statement", "paper", "measured", "control", "verdict", "tolerance", "notebook")
 
