@@ -181,6 +181,8 @@ def test_accuracy_and_loss_by_hand():
     )
     with pytest.raises(ValueError, match="tallies of 2 scenes, and counts of 3"):
         answers.loss(before, after, np.ones((3, 2)))
+    with pytest.raises(ValueError, match="are finite numbers; these are not"):
+        answers.loss(before, after * np.nan, counts)
 
 
 def test_a_loss_over_draws_and_beside_another_by_hand():

@@ -137,6 +137,12 @@ def test_numpy_numbers_are_numbers(claims):
     assert json.loads((claims / f"{NOTEBOOK}.json").read_text())
 
 
+def test_a_value_and_its_interval_are_a_rows_number():
+    found = np.array([0.5, 0.25, 0.75], np.float32)
+    assert ledger.number(found) == {"value": 0.5, "ci95": [0.25, 0.75]}
+    assert ledger.record(NOTEBOOK, **arguments(measured=measured(**ledger.number(found))))
+
+
 def test_an_exact_quantity_has_no_interval():
     assert (
         ledger.record(NOTEBOOK, **arguments(measured=measured(ci95=None)))["measured"]["ci95"]

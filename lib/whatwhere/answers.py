@@ -274,7 +274,7 @@ def loss(
             is taken away: the result is by how much more is lost here than there.
 
     Raises:
-        ValueError: where the tallies do not go together.
+        ValueError: where the tallies do not go together, or hold what is no number.
     """
     terms = [(1, after, families), (-1, before, families)]
     if beside is not None:
@@ -283,6 +283,11 @@ def loss(
     draws, scenes, _ = tallies[0].shape
     if scenes != len(counts):
         raise ValueError(f"These are tallies of {scenes} scenes, and counts of {len(counts)}.")
+
+    if not all(np.isfinite(tally).all() for tally in (*tallies, counts)):
+        raise ValueError(
+            "A tally of right answers, or their counts, hold what is no finite number."
+        )
 
     def points(tallies, counts):
         parts = zip(terms, tallies)

@@ -11,16 +11,11 @@ changes.
 """
 
 import argparse
-import json
 import sys
-from datetime import date
 from pathlib import Path
 
-from tools.course import execute
 from tools.course.chapters import NOTEBOOKS, ROOT
 from tools.trials import measure
-from whatwhere.book.training.scaling_study import processor
-from whatwhere.files import read_json, write
 
 RESULTS = ROOT / "data" / "results" / "draws.json"
 # 9 checks an identity, 13 and 14 wait for real weights
@@ -36,17 +31,8 @@ def main(arguments=None):
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args(arguments)
     chapters = [p for p in CHAPTERS if not chosen.chapters or p.stem[:2] in chosen.chapters]
-    kept = read_json(chosen.results) if chosen.results.exists() else {}
-    kept |= {"date": date.today().isoformat(), "machine": execute.machine(),
-             "processor": processor()}  # fmt: skip
-
-    def save():
-        write(chosen.results, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
-
     wanted = {str(n): {"WHATWHERE_DRAW": str(n)} for n in range(1, chosen.draws + 1)}
-    failed = measure.measure(chapters, wanted, kept.setdefault("rows", {}), save)
-    save()
-    return bool(failed)
+    return bool(measure.into(chosen.results, chapters, wanted))
 
 
 if __name__ == "__main__":

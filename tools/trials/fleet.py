@@ -22,16 +22,13 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from tools.course import execute
 from tools.course.chapters import NOTEBOOKS, ROOT
 from tools.trials import measure
 from whatwhere.book.training import ORGANISMS, RECIPES
-from whatwhere.book.training.scaling_study import processor
 from whatwhere.files import read_json, write
 
 FLEET, WORK = ROOT / "data" / "fleet", ROOT / ".training" / "fleet"
@@ -146,28 +143,20 @@ def main(arguments=None):
         check(chosen.folder)
     except ValueError as error:
         sys.exit(str(error))
-    folder, members = chosen.folder, [(name, seed) for seed in chosen.seeds for name in ORGANISMS]
+    folder = chosen.folder
+    asked = [(name, seed) for seed in chosen.seeds for name in ORGANISMS]
     if chosen.only != "measure":
-        due = [each for each in members if not raised(folder, *each)]
+        due = [each for each in asked if not raised(folder, *each)]
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda each: bring_up(*each, folder, chosen.work), due))
     if chosen.only == "raise":
         return False
     seeds = [s for s in chosen.seeds if all(raised(folder, name, s) for name in ORGANISMS)]
-    kept = read_json(chosen.results) if chosen.results.exists() else {}
-    kept |= {"date": date.today().isoformat(), "machine": execute.machine(),
-             "processor": processor()}  # fmt: skip
-    kept.setdefault("members", {}).update({str(s): facts(folder, s) for s in seeds})
     chapters = [p for p in CHAPTERS if not chosen.chapters or p.stem[:2] in chosen.chapters]
-
-    def save():
-        write(chosen.results, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
-
+    members = {str(seed): facts(folder, seed) for seed in seeds}
     with tempfile.TemporaryDirectory() as place:
         wanted = {str(seed): elsewhere(folder, seed, place) for seed in seeds}
-        failed = measure.measure(chapters, wanted, kept.setdefault("rows", {}), save)
-    save()
-    return bool(failed)
+        return bool(measure.into(chosen.results, chapters, wanted, members=members))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import hashlib
 import json
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 from threading import Lock
 
@@ -18,6 +19,8 @@ from nbclient.exceptions import CellExecutionError
 from tools.course import execute
 from tools.course.chapters import read
 from whatwhere.book import ledger
+from whatwhere.book.training.scaling_study import processor
+from whatwhere.files import read_json, write
 
 ELSEWHERE = Path(__file__).with_name("elsewhere.py")
 PATIENCE = 3600  # seconds a cell may take
@@ -69,6 +72,21 @@ def missing(paths, wanted, kept):
         for path in paths
         if kept.get(name, {}).get(path.stem, {}).get("mark") != mark(path)
     ]
+
+
+def into(file, paths, wanted, **more):
+    """Measure what a file of results lacks, and keep it there, with the day, the machine and `more`;
+    returns sentences on what failed."""
+    kept = read_json(file) if file.exists() else {}
+    kept |= {"date": date.today().isoformat(), "machine": execute.machine(),
+             "processor": processor(), **more}  # fmt: skip
+
+    def save():
+        write(file, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+
+    failed = measure(paths, wanted, kept.setdefault("rows", {}), save)
+    save()
+    return failed
 
 
 def measure(paths, wanted, kept, save):

@@ -123,6 +123,12 @@ def record(
     return row
 
 
+def number(found: Iterable[Any]) -> dict[str, Any]:
+    """(value, low, high) as a row says it: {"value": value, "ci95": [low, high]}."""
+    value, low, high = map(float, found)
+    return {"value": value, "ci95": [low, high]}
+
+
 def rows(where: str | Path | None = None) -> list[dict[str, Any]]:
     """Every row in the folder (by default the ledger's own), sorted by id and model."""
     where = folder() if where is None else Path(where)
