@@ -151,7 +151,7 @@ def test_an_exact_quantity_has_no_interval():
 
 
 def test_a_row_says_what_its_interval_is_and_what_else_decides():
-    also = [{"what": "both moved", "value": 0.98714, "ci95": [0.9, 1.0]}]
+    also = ledger.also({"both moved": (0.98714, 0.9, 1.0)})
     row = ledger.record(
         NOTEBOOK,
         **arguments(

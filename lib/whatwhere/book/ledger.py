@@ -28,7 +28,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
@@ -127,6 +127,11 @@ def number(found: Iterable[Any]) -> dict[str, Any]:
     """(value, low, high) as a row says it: {"value": value, "ci95": [low, high]}."""
     value, low, high = map(float, found)
     return {"value": value, "ci95": [low, high]}
+
+
+def also(found: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
+    """{what: (value, low, high)} as a row says what else its verdict hangs on."""
+    return [{"what": what, **number(each)} for what, each in found.items()]
 
 
 def rows(where: str | Path | None = None) -> list[dict[str, Any]]:
@@ -332,10 +337,10 @@ def validate(row: Any) -> dict[str, Any]:
         refuse("measured n may be None only for an exact quantity, whose ci95 is None")
     if n is not None and (not _number(n) or not isinstance(n, int) or n < 1):
         refuse(f"measured n is a whole number from 1 up, not {n!r}")
-    also = measured.get("also", [])
-    if not isinstance(also, list):
-        refuse(f"measured also is a list of further numbers, not {also!r}")
-    for more in also:
+    further = measured.get("also", [])
+    if not isinstance(further, list):
+        refuse(f"measured also is a list of further numbers, not {further!r}")
+    for more in further:
         _valid_value("also", more, ("what", "value", "ci95"), refuse)
     if not _number(row["tolerance"]) or row["tolerance"] < 0:
         refuse(f"tolerance is a number from 0 up, in the row's unit, not {row['tolerance']!r}")
