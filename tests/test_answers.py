@@ -181,7 +181,7 @@ def test_accuracy_and_loss_by_hand():
     )
     with pytest.raises(ValueError, match="tallies of 2 scenes, and counts of 3"):
         answers.loss(before, after, np.ones((3, 2)))
-    with pytest.raises(ValueError, match="are finite numbers; these are not"):
+    with pytest.raises(ValueError, match="hold what is no finite number"):
         answers.loss(before, after * np.nan, counts)
 
 
