@@ -1,6 +1,10 @@
-import pytest
+import re
 
-from whatwhere.book.exercises import check
+import numpy as np
+import pytest
+import torch
+
+from whatwhere.book.exercises import array, check, exercise, expect, number, pair
 
 
 # Raised by hand: inside the test suite pytest would add its own words to an assert.
@@ -53,11 +57,56 @@ def test_an_attribute_of_nothing_is_no_error():
     assert not check(check_shape, lambda: None)
 
 
-def test_the_readers_own_mistakes_are_shown():
-    with pytest.raises(TypeError):
-        check(check_sum, lambda: 1)
-    with pytest.raises(NameError):
-        check(check_sum, lambda x: y)  # noqa: F821
+def test_the_readers_own_mistakes_are_shown_with_their_line(capsys):
+    def divides(x):
+        nothing = 0
+        return x / nothing
+
+    assert not check(check_sum, divides)
+    said = capsys.readouterr().out
+    assert said.startswith("✗ not yet: your line ") and "`return x / nothing`" in said
+    assert "ZeroDivisionError" in said
+    assert not check(check_sum, lambda: 1), "a signature that does not fit"
+    assert "TypeError" in capsys.readouterr().out
+    assert not check(check_sum, 3), "no function at all"
+    assert "TypeError" in capsys.readouterr().out
+
+
+def test_a_stub_and_a_wrong_answer_differ(capsys):
+    check(check_double, unfinished)
+    stub = capsys.readouterr().out
+    check(check_double, lambda x: None)
+    assert capsys.readouterr().out == "✗ not yet: double(2) should be 4\n" != stub
+    for waiting in (None, ...):
+        assert not check(check_double, waiting)
+        assert capsys.readouterr().out == stub
+
+
+def test_a_decorated_check_says_what_is_done(capsys):
+    @exercise("twice it is")
+    def double(answer):
+        expect(answer(2) == 4, "double(2) should be 4")
+
+    assert double(lambda x: 2 * x) and capsys.readouterr().out == "✓ twice it is\n"
+    assert not double(lambda x: x)
+    assert capsys.readouterr().out == "✗ not yet: double(2) should be 4\n"
+
+
+def test_the_form_of_an_answer_is_checked_first():
+    assert array([[1, 2, 3]], (1, 3)).tolist() == [[1, 2, 3]]
+    assert array(torch.ones(2, requires_grad=True), (2,)).tolist() == [1, 1]
+    assert number(np.float32(2)) == 2 and pair((1, "b")) == (1, "b")
+    for answer, sentence in {
+        None: "is there a return at the end",
+        "many": "should be numbers of shape (2, 3); it is str of 4",
+        ((1, 2), (3, 4), (5, 6)): "the other way round",
+        (1, 2): "it has (2,)",
+        ((1, 2, 3), (4, 5, float("nan"))): "no finite number",
+    }.items():
+        with pytest.raises(AssertionError, match=re.escape(sentence)):
+            array(answer, (2, 3))
+    with pytest.raises(AssertionError, match="two things; it is tuple of 3"):
+        pair((1, 2, 3))
 
 
 def test_several_answers():

@@ -93,7 +93,7 @@ FIGURES = {
 def test_figures_become_images(name):
     (image,) = Page(figures.html(FIGURES[name](), ALT)).find("img")
     assert (
-        image["alt"] == ALT
+        image["alt"] == f"{ALT} {figures.told(FIGURES[name]())}".strip()
         and "dark-light" in image["class"]
         and "max-width:100%" in image["style"]
     )
@@ -107,8 +107,26 @@ def test_the_same_bytes_every_time():
     assert figures.html(FIGURES["lines"](), ALT) == figures.html(FIGURES["lines"](), ALT)
 
 
+def test_figures_tell_their_numbers():
+    told = {name: figures.told(draw()) for name, draw in FIGURES.items()}
+    assert all(told.values()), told
+    fig = figures.heatmap([[1, np.nan], [0.25, 0]], xticks="ab", yticks=["up", "down"])
+    assert figures.told(fig) == "Columns a, b. Rows up: 1.00, empty; down: 0.25, 0.00."
+    large = np.zeros((10, 10))
+    large[2, 3] = 5
+    assert "highest 5.00 at row 2, column 3" in figures.told(figures.heatmap(large))
+    fig = figures.dots_with_intervals(["x", "y"], {"one": {"a": (MEAN[:2],) * 3}}, "share")
+    assert figures.told(fig) == f"one, a: x {MEAN[0]:.2f}, y {MEAN[1]:.2f}."
+    fig = figures.lines_with_intervals([0, 2], {"a": [0.1, 0.32]}, "depth", "hits", percent=True)
+    assert figures.told(fig) == "depth: 0 to 2. a: 10%, 32%."
+    fig = figures.trade_offs({"m": {"way": ([0.5, 0.2], [0.9, 0.8], [0, 0], [1, 1])}}, "kept", "y")
+    assert figures.told(fig) == "y at kept. m, way: 80% at 20%, 90% at 50%."
+    fig = figures.label_maps([[[0, 1], [-1, 1]]], ["cup", "lamp"], ["depth 3"])
+    assert figures.told(fig) == "Patches of each label. depth 3: cup 1, lamp 2."
+
+
 def test_alt_is_escaped_and_needed():
-    fig = figures.heatmap(np.eye(2))
+    fig = figures.tell(figures.heatmap(np.eye(2)), "")
     (image,) = Page(figures.html(fig, 'cosines "left" < 0.1 & <b>others</b>\n  more')).find("img")
     assert image["alt"] == 'cosines "left" < 0.1 & <b>others</b> more'
     for alt in ("", "   ", "a plot", None, 3):

@@ -250,6 +250,20 @@ def test_depth_zero_is_a_vit_without_blocks(vlm):
 
 
 @torch.no_grad()
+def test_states_of_a_picture_are_those_of_its_tokens(vlm):
+    inputs = vlm.prepare(picture(), QUESTIONS[0])
+    index = vlm.positions(picture(), QUESTIONS[0]).index
+    embeddings, places = vlm.embed(inputs), vlm.position_ids(inputs)
+    for layer in range(vlm.n_layers + 1):
+        whole = vlm.lm_hidden(embeddings, inputs["attention_mask"], places, layer)
+        assert apart(vlm.states(picture(), layer, QUESTIONS[0]), whole[0, index]) < SAME
+    last = vlm.states([picture()], prompt=QUESTIONS[0])
+    assert len(last) == 1 and apart(last[0], whole[0, index]) < SAME
+    with pytest.raises(ValueError, match="layer"):
+        vlm.states(picture(), vlm.n_layers + 1)
+
+
+@torch.no_grad()
 def test_layers_are_those_of_transformers(vlm):
     inputs = vlm.prepare(picture(), QUESTIONS[0])
     expected = vlm.model(**inputs, output_hidden_states=True).hidden_states

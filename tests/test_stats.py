@@ -27,6 +27,17 @@ def test_intervals_worked_out_by_hand():
     assert value == 1 and np.isnan([low, high]).all()  # one scene has no spread to draw from
 
 
+def test_an_interval_writes_itself():
+    rate = share(np.arange(400) % 2)
+    assert (rate.value, rate.low, rate.high) == tuple(rate)
+    assert f"{stats.Interval(0.123, 0.1, 0.1449):.1%}" == "12.3% (10.0% to 14.5%)"
+    assert f"{stats.Interval(1.0, -2.0, 3.0):+.1f} points" == "+1.0 (-2.0 to +3.0) points"
+    assert f"{stats.Interval(1 / 3, 0, 1)}" == "0.333 (0 to 1)"
+    value, low, high = stats.interval(lambda x: x.mean(0), np.eye(3))
+    assert isinstance(stats.interval(np.mean, [1.0, 2.0]), stats.Interval)
+    assert value.shape == low.shape == high.shape == (3,)
+
+
 def test_the_same_seed_gives_the_same_interval():
     hits = np.random.default_rng(0).random(50)
     assert share(hits) == share(hits.tolist()) == share(hits, np.ones(50))

@@ -23,6 +23,7 @@ from . import places
 from .finite import check_finite
 from .hooks import check_count
 from .scenes import Scene, checked
+from .stats import Interval
 
 if TYPE_CHECKING:
     from .models import VLM
@@ -262,8 +263,8 @@ def loss(
     counts: np.ndarray,
     families: Any = slice(None),
     beside: tuple[np.ndarray, np.ndarray, Any] | None = None,
-) -> np.ndarray:
-    """(3,): points of accuracy lost on average over families, with the 95% interval of the paired
+) -> Interval:
+    """Points of accuracy lost on average over families, with the 95% interval of the paired
     difference over scenes.
 
     Args:
@@ -298,7 +299,8 @@ def loss(
         scene = rng.integers(scenes, size=scenes)
         draw = rng.integers(draws, size=draws) if draws > 1 else [0]
         values.append(points([t[draw][:, scene] for t in tallies], counts[scene]))
-    return np.array([points(tallies, counts), *np.quantile(values, (0.025, 0.975))])
+    low, high = map(float, np.quantile(values, (0.025, 0.975)))
+    return Interval(float(points(tallies, counts)), low, high)
 
 
 def _drawn(tally):

@@ -587,6 +587,34 @@ class VLM:
         return states if isinstance(layer, (list, tuple)) else states[0]
 
     @overload
+    def states(
+        self, image: ImageLike, layer: int | None = None, prompt: str = ""
+    ) -> torch.Tensor: ...
+    @overload
+    def states(
+        self, image: Several, layer: int | None = None, prompt: str = ""
+    ) -> list[torch.Tensor]: ...
+    @torch.no_grad()
+    def states(
+        self, image: ImageLike | Several, layer: int | None = None, prompt: str = ""
+    ) -> torch.Tensor | list[torch.Tensor]:
+        """(rows × columns, hidden) residual stream of the LM at the visual tokens of `image`, in
+        raster order, after `layer` blocks: 0, the connector's output, to `vlm.n_layers`, the
+        default. A list of images gives a list.
+
+        Followed by the final norm and the unembedding, this is what the logit lens reads.
+        """
+        layer = self.n_layers if layer is None else layer
+        found = []
+        for one in image if isinstance(image, (list, tuple)) else [image]:
+            inputs = self.prepare(one, prompt)
+            hidden = self.lm_hidden(
+                self.embed(inputs), inputs["attention_mask"], self.position_ids(inputs), layer
+            )
+            found.append(off_device(hidden[0, places.find(self, inputs["input_ids"]).index[0]]))
+        return found if isinstance(image, (list, tuple)) else found[0]
+
+    @overload
     def attention(
         self,
         image: ImageLike,

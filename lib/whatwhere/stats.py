@@ -2,10 +2,25 @@
 models."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import bootstrap, t
+
+
+class Interval(NamedTuple):
+    """A number with its 95% interval, written as one: f"{rate:.1%}" is "12.0% (10.1% to 14.2%)".
+
+    Of a statistic that is an array, each of the three is one, and there is nothing to format.
+    """
+
+    value: Any
+    low: Any
+    high: Any
+
+    def __format__(self, spec: str) -> str:
+        value, low, high = (format(float(number), spec or ".3g") for number in self)
+        return f"{value} ({low} to {high})"
 
 
 def share(
@@ -13,9 +28,8 @@ def share(
     counts: Sequence[float] | np.ndarray | None = None,
     seed: int = 0,
     resamples: int = 2000,
-) -> tuple[float, float, float]:
-    """`(value, low, high)`: sum of `hits` over sum of `counts`, with a 95% percentile interval over
-    scenes.
+) -> Interval:
+    """The sum of `hits` over the sum of `counts`, with a 95% percentile interval over scenes.
 
     `hits` and `counts` are `(scenes,)`: what a scene contributes above and below the line, so that
     a scene with many patches weighs more but is still drawn as one. Without `counts` each scene
@@ -37,7 +51,7 @@ def share(
         raise ValueError("share() was given nothing to count: all counts are zero.")
     value = float(hits.sum() / counts.sum())
     if len(hits) == 1:
-        return value, float("nan"), float("nan")
+        return Interval(value, float("nan"), float("nan"))
 
     def ratio(h, c, axis):
         return h.sum(axis) / np.maximum(c.sum(axis), 1e-12)
@@ -46,7 +60,7 @@ def share(
         (hits, counts), ratio, paired=True, vectorized=True, n_resamples=resamples, batch=200,
         method="percentile", rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
-    return value, float(bounds.low), float(bounds.high)
+    return Interval(value, float(bounds.low), float(bounds.high))
 
 
 def interval(
@@ -54,8 +68,8 @@ def interval(
     *arrays: Sequence[Any] | np.ndarray,
     seed: int = 0,
     resamples: int = 1000,
-) -> tuple[Any, Any, Any]:
-    """`(value, low, high)` of any `statistic(*arrays)`, with a 95% percentile interval over scenes.
+) -> Interval:
+    """The value of any `statistic(*arrays)`, with a 95% percentile interval over scenes.
 
     Args:
         arrays: (scenes, …) each, drawn together, scene by scene. The statistic is a number or an
@@ -88,12 +102,13 @@ def interval(
             "is no finite number: it may divide by what a draw can lack. Give it more scenes, or a "
             "statistic that is one for every draw."
         )
-    return value, *np.quantile(values, (0.025, 0.975), axis=0)
+    low, high = np.quantile(values, (0.025, 0.975), axis=0)
+    return Interval(value, low, high)
 
 
-def over_models(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
-    """`(mean, low, high)` of one number from each of a few models, with Student's 95% interval, as
-    there are too few to resample.
+def over_models(values: Sequence[float] | np.ndarray) -> Interval:
+    """The mean of one number from each of a few models, with Student's 95% interval, as there are
+    too few to resample.
 
     Raises:
         ValueError: for fewer than two.
@@ -105,4 +120,5 @@ def over_models(values: Sequence[float] | np.ndarray) -> tuple[float, float, flo
             f"{values.tolist()}."
         )
     half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+    mean = float(values.mean())
+    return Interval(mean, mean - half, mean + half)

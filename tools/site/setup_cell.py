@@ -3,19 +3,23 @@
 NAME = "what-and-where"
 
 CELL = """\
-# Setup. On Colab and Kaggle this fetches the book and its small package, and leaves torch and numpy as they are.
-# Where the book is at hand it does nothing.
+# Setup. On Colab and Kaggle this fetches the book and its small package,
+# and leaves torch and numpy as they are. Elsewhere it does nothing.
 import os
 import subprocess
 import sys
 
-hosted = "COLAB_RELEASE_TAG" in os.environ or "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+HOSTS = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")
+URL = "{url}"
+hosted = any(name in os.environ for name in HOSTS)
 if hosted and not os.path.isdir("../lib/whatwhere"):
     book = os.path.abspath("{name}")
     if not os.path.isdir(book):
-        clone = ["git", "clone", "--quiet", "--depth", "1", "--branch", "{branch}"]
-        subprocess.run([*clone, "{url}", book], check=True)
-    subprocess.run([sys.executable, f"{{book}}/tools/course/colab.py"], check=True)
+        clone = ["git", "clone", "--quiet", "--depth", "1"]
+        clone += ["--branch", "{branch}", URL, book]
+        subprocess.run(clone, check=True)
+    colab = f"{{book}}/tools/course/colab.py"
+    subprocess.run([sys.executable, colab], check=True)
     sys.path.insert(0, f"{{book}}/lib")
     os.chdir(f"{{book}}/notebooks")"""
 

@@ -36,6 +36,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+HIDDEN = {"hide-input", "hide-cell"}  # bookkeeping, which a reader may open
 KEPT = "skip-execution"  # cells whose committed outputs are shown instead of a fresh run
 
 
@@ -78,6 +79,10 @@ def synced(notebook, file, url, branch):
             if "setup" in cell["metadata"].get("tags", []):
                 cell["source"] = lines(setup_cell.cell(url, branch))
                 cell["metadata"]["tags"] = ["setup", "hide-input"]  # folded in the built page
+            if HIDDEN & set(cell["metadata"].get("tags", [])):
+                # folded in JupyterLab and on Colab, as it is in the built page
+                cell["metadata"]["jupyter"] = {"source_hidden": True}
+                cell["metadata"]["cellView"] = "form"
             if KEPT not in cell["metadata"].get("tags", []):
                 cell.update(outputs=[], execution_count=None)
             for key in ("execution", "collapsed", "scrolled", "ExecuteTime"):

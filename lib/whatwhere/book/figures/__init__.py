@@ -1,8 +1,9 @@
 """Every plot of the book. A figure is shown with alt text or not at all.
 
     fig = lines_with_intervals(range(7), {"trained": (mean, low, high)}, "ViT depth", "hits")
-    show(fig, alt=f"Hits rise from {mean[0]:.0%} at depth 0 to {mean[-1]:.0%} at depth 6.")
+    show(fig, "Hits by ViT depth.")
 
+The alt text is that sentence and what the figure tells of itself: its numbers, or its words.
 Figures are drawn on light paper of their own, so that they read the same on a light and on a dark
 page, and words in any script for which a font is installed. Colours are Okabe and Ito's, which stay
 apart for colour-blind eyes; series differ in marker as well.
@@ -18,11 +19,11 @@ from .charts import (
     scatters,
     trade_offs,
 )
-from .paper import PALETTE, SOFT, html, show
+from .paper import PALETTE, SOFT, html, show, tell, told
 from .pictures import image_grid, label_maps, mosaic, scene, word_map
 
 __all__ = [
     "PALETTE", "SOFT", "clouds", "dots_with_intervals", "heatmap", "html", "image_grid", "in_words",
     "label_maps", "lines_with_intervals", "mosaic", "panels_with_intervals", "scatters", "scene",
-    "show", "trade_offs", "word_map",
+    "show", "tell", "told", "trade_offs", "word_map",
 ]  # fmt: skip

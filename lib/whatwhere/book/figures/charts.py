@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from .paper import INK, MARKERS, PALETTE, PAPER, SOFT
+from .paper import INK, MARKERS, PALETTE, PAPER, SOFT, tell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def lines_with_intervals(
     """
     fig, (ax,) = _axes(size, xlabel, ylabel, [title])
     _draw_lines(ax, list(x), series, percent, ylim)
-    return fig
+    return tell(fig, _lines_in_words(xlabel, x, {title: series}, percent))
 
 
 def panels_with_intervals(
@@ -49,7 +49,7 @@ def panels_with_intervals(
     legend.
 
     Args:
-        panels: {title: series}; `in_words` says the same for those who cannot see it.
+        panels: {title: series}.
     """
     fig, axes = _axes((8.4, 3.9), xlabel, ylabel, list(panels))
     for ax, series in zip(axes, panels.values()):
@@ -63,7 +63,7 @@ def panels_with_intervals(
         frameon=False,
         labelcolor=INK,
     )
-    return fig
+    return tell(fig, _lines_in_words(xlabel, x, panels, percent))
 
 
 def dots_with_intervals(
@@ -77,7 +77,7 @@ def dots_with_intervals(
     side that share rows and one legend.
 
     Args:
-        panels: {title: {series: (3, names) mean, low and high}}; `in_words` says the same.
+        panels: {title: {series: (3, names) mean, low and high}}.
     """
     fig, axes = _axes((8.4, 1.3 + 0.36 * len(names)), xlabel, "", list(panels))
     for ax, series in zip(axes, panels.values()):
@@ -101,7 +101,7 @@ def dots_with_intervals(
             frameon=False,
             labelcolor=INK,
         )
-    return fig
+    return tell(fig, _dots_in_words(names, panels, percent))
 
 
 def trade_offs(
@@ -141,19 +141,48 @@ def trade_offs(
         frameon=False,
         labelcolor=INK,
     )
-    return fig
+    return tell(fig, _points_in_words(xlabel, ylabel, panels))
 
 
 def in_words(panels: Mapping[str, Mapping[str, Any]], percent: bool = False) -> str:
-    """The numbers of such panels as sentences, for alt text."""
+    """The numbers of such panels as sentences."""
     said = "{:.0%}" if percent else "{:.2f}"
-    return " ".join(
-        f"{title}, {name}: "
-        + ", ".join(said.format(v) for v in _mean_and_interval(values, name)[0])
-        + "."
-        for title, series in panels.items()
-        for name, values in series.items()
-    )
+    sentences = []
+    for title, series in panels.items():
+        for name, values in series.items():
+            numbers = [said.format(v) for v in _mean_and_interval(values, name)[0]]
+            sentences.append(f"{_named(title, name)}: {', '.join(numbers)}.")
+    return " ".join(sentences)
+
+
+def _named(title, name):
+    return f"{title}, {name}" if title else name
+
+
+def _lines_in_words(xlabel, x, panels, percent):
+    places = list(x)
+    return f"{xlabel}: {places[0]} to {places[-1]}. {in_words(panels, percent)}"
+
+
+def _dots_in_words(names, panels, percent):
+    said = "{:.0%}" if percent else "{:.2f}"
+    sentences = []
+    for title, series in panels.items():
+        for name, values in series.items():
+            numbers = [said.format(value) for value in _mean_and_interval(values, name)[0]]
+            each = ", ".join(f"{row} {number}" for row, number in zip(names, numbers))
+            sentences.append(f"{_named(title, name)}: {each}.")
+    return " ".join(sentences)
+
+
+def _points_in_words(xlabel, ylabel, panels):
+    sentences = [f"{ylabel} at {xlabel}."]
+    for title, curves in panels.items():
+        for name, points in curves.items():
+            pairs = sorted(zip(points[0], points[1]))
+            each = ", ".join(f"{y:.0%} at {x:.0%}" for x, y in pairs)
+            sentences.append(f"{_named(title, name)}: {each}.")
+    return " ".join(sentences)
 
 
 def _mean_and_interval(values, name=""):
@@ -220,7 +249,8 @@ def scatters(
         )
         ax.set_title(title, fontsize=10, color=INK)
     _colour_bar(fig, cloud, axes, label)
-    return fig
+    counted = "; ".join(f"{title}: {len(points)} points" for title, (points, _) in panels.items())
+    return tell(fig, counted + (f"; coloured by {label}." if label else "."))
 
 
 def clouds(panels: Mapping[str, Mapping[str, Any]], columns: int = 3, size: float = 2.9) -> Figure:
@@ -252,7 +282,8 @@ def clouds(panels: Mapping[str, Mapping[str, Any]], columns: int = 3, size: floa
         ax.set_title(title, fontsize=10, color=INK)
     keys = axes.flat[0].get_legend_handles_labels()
     fig.legend(*keys, loc="outside lower center", ncols=6, frameon=False, labelcolor=INK)
-    return fig
+    kinds = ", ".join(next(iter(panels.values())))
+    return tell(fig, f"Points of {kinds}, in panels: {', '.join(panels)}.")
 
 
 def heatmap(
@@ -316,7 +347,26 @@ def heatmap(
                 color=ink,
                 fontsize=8,
             )
-    return fig
+    return tell(fig, _matrix_in_words(values, xticks, yticks, label))
+
+
+def _matrix_in_words(values, xticks, yticks, label):
+    """All numbers of a small matrix; of a large one its size and its extremes."""
+    rows = range(len(values)) if yticks is None else yticks
+    columns = range(values.shape[1]) if xticks is None else xticks
+    if values.size <= 80:
+        lines = [
+            f"{row}: " + ", ".join("empty" if np.isnan(v) else f"{v:.2f}" for v in line)
+            for row, line in zip(rows, values)
+        ]
+        return f"Columns {', '.join(map(str, columns))}. Rows {'; '.join(lines)}."
+    said = []
+    for what, place in (("lowest", np.nanargmin(values)), ("highest", np.nanargmax(values))):
+        row, column = np.unravel_index(place, values.shape)
+        at = f"row {list(rows)[row]}, column {list(columns)[column]}"
+        said.append(f"{what} {values[row, column]:.2f} at {at}")
+    size = f"{values.shape[0]} rows, {values.shape[1]} columns"
+    return f"{label or 'Values'}: {size}; {'; '.join(said)}."
 
 
 def _colour_bar(fig, drawn, axes, label=""):

@@ -30,11 +30,12 @@ SHORTEST_ALT = 20  # characters
 
 
 def show(fig: Figure, alt: str, width: int | None = None) -> None:
-    """Display `fig` as an image with `alt` text; returns nothing, so that it may be a cell's last
+    """Display `fig` as an image with alt text; returns nothing, so that it may be a cell's last
     line.
 
     Args:
-        alt: one or two sentences that say what the figure shows, with its numbers.
+        alt: a sentence that says what the figure shows. What the figure tells of itself, its
+            numbers or words, follows it (`told`).
         width: in CSS pixels; by default the figure's own, and never more than the page has.
     """
     from IPython.display import HTML, display
@@ -47,9 +48,10 @@ def html(fig: Figure, alt: str, width: int | None = None) -> str:
     alt = " ".join(alt.split()) if isinstance(alt, str) else ""
     if len(alt) < SHORTEST_ALT:
         raise ValueError(
-            "A figure needs alt text: a sentence that says what it shows, with its numbers, for a "
-            f"reader who cannot see it (at least {SHORTEST_ALT} characters; got {len(alt)})."
+            "A figure needs alt text: a sentence that says what it shows, for a reader who cannot "
+            f"see it (at least {SHORTEST_ALT} characters; got {len(alt)})."
         )
+    alt = " ".join([alt, *told(fig).split()])
     _spell(fig)
     buffer = BytesIO()
     with fonts.quiet():  # no software version in the file: the same figure gives the same bytes
@@ -65,6 +67,17 @@ def html(fig: Figure, alt: str, width: int | None = None) -> str:
         f'style="width:{escape(str(width))}px;max-width:100%;height:auto;padding:0;'
         f'background:{PAPER};color:{INK};border-radius:6px">'
     )
+
+
+def tell(fig: Figure, text: str) -> Figure:
+    """Keep with a figure what it shows in words, for its alt text; returns the figure."""
+    fig.set_label(text)
+    return fig
+
+
+def told(fig: Figure) -> str:
+    """What a figure tells of itself in words; empty for one that was drawn elsewhere."""
+    return str(fig.get_label() or "")
 
 
 def _spell(fig):

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from ...tokens import columns as width_of
 from ...views.slider import KIND_COLOURS, VEIL
 from .fonts import drawable
-from .paper import INK, PALETTE, PAPER
+from .paper import INK, PALETTE, PAPER, tell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +70,9 @@ def scene(
             va="bottom" if top > height / 8 else "top",
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5},
         )
-    return fig
+    parts = [f"a grid of {grid[0]} by {grid[1]} patches"] if grid else []
+    parts += [f"boxes around {', '.join(boxes)}"] if boxes else []
+    return tell(fig, f"On it {' and '.join(parts)}." if parts else "")
 
 
 def image_grid(
@@ -91,7 +93,7 @@ def image_grid(
         ax.imshow(np.asarray(image))
         if titles:
             ax.set_title(titles[n], fontsize=10, color=INK)
-    return fig
+    return tell(fig, f"From left to right: {', '.join(titles)}." if titles else "")
 
 
 def word_map(
@@ -168,7 +170,8 @@ def word_map(
             labelcolor=INK,
             fontsize=10,
         )
-    return fig
+    listed = "; ".join(" ".join(str(word) for word in row) for row in words)
+    return tell(fig, f"{rows} by {columns} words, row by row: {listed}.")
 
 
 def _cut(word):
@@ -215,7 +218,12 @@ def label_maps(
         frameon=False,
         labelcolor=INK,
     )
-    return fig
+    counted = [np.bincount(np.ravel(m)[np.ravel(m) >= 0], minlength=len(names)) for m in maps]
+    each = [
+        f"{title}: " + ", ".join(f"{name} {n}" for name, n in zip(names, counts) if n)
+        for title, counts in zip(titles, counted)
+    ]
+    return tell(fig, f"Patches of each label. {'; '.join(each)}.")
 
 
 def mosaic(image: Any, groups: Sequence[int] | np.ndarray, grid: tuple[int, int]) -> np.ndarray:
