@@ -402,3 +402,17 @@ def test_a_claim_that_waits_for_weights_shows_what_settles_it_and_then_no_longer
     )
     [row] = ledger.rows()
     assert row["verdict"] == "reproduced" and "colspan" not in ledger.table("where")
+
+
+def test_a_box_says_what_a_claim_becomes_on_photographs(tmp_path):
+    said = ledger.on_a_photograph("what.lens.on_topic", "what.lens.ground")
+    assert said.startswith("> **On a real photograph.** *Patches of an object decode")
+    assert "`whatwhere replicate MODEL --claims what.lens.on_topic`" in said
+    assert said.count(": open.") == 2 and said.count("measured by") == 1
+    part = {"value": 0.41, "ci95": [0.4, 0.42], "unit": "share", "model": "llava-1.5-7b", "n": 500}
+    row = {"id": "what.lens.on_topic", "measured": part, "verdict": "partly"}
+    (tmp_path / "rows.json").write_text(json.dumps([row]))
+    said = ledger.on_a_photograph("what.lens.on_topic", file=tmp_path / "rows.json")
+    assert said.endswith("0.41 (0.4 to 0.42) share, llava-1.5-7b: *partly*.")
+    with pytest.raises(ValueError, match="'what.lens.none' is no claim"):
+        ledger.on_a_photograph("what.lens.none")

@@ -341,3 +341,11 @@ def test_whole_numbers_of_numpy_are_whole_numbers():
     )
     assert list(world.scenes("test", np.int32(2), np.int64(5))) == [world.scene(5), world.scene(6)]
     assert world.controlled("A", 1, start=np.int64(3)) == world.controlled("A", 1, start=3)
+
+
+def test_every_word_has_one_kind():
+    kinds = world.kinds_of_words()
+    assert kinds["mug"] == "category" and kinds["red"] == "colour" and kinds["sand"] == "background"
+    assert set(world.kinds_of_words("texture").values()) == {"texture"}
+    with pytest.raises(ValueError, match="No words of kind 'verb'"):
+        world.kinds_of_words("verb")

@@ -61,10 +61,15 @@ def folder() -> Path:
     """Where the rows live: WHATWHERE_CLAIMS if it is set, else data/claims of the book."""
     if os.environ.get("WHATWHERE_CLAIMS"):
         return Path(os.environ["WHATWHERE_CLAIMS"])
+    return _home() / "data" / "claims"
+
+
+def _home():
+    """The book's own folder."""
     here = Path(__file__).resolve()
     for root in (here.parents[3], Path.cwd(), *Path.cwd().parents):
         if (root / "_config.yml").is_file() and (root / "data").is_dir():
-            return root / "data" / "claims"
+            return root
     raise ValueError(
         "the ledger finds no book around it: run from inside the book's folder, or set "
         "WHATWHERE_CLAIMS to the folder that the claim rows should go to"
@@ -190,6 +195,45 @@ def table(part: str) -> str:
         "<table "
         f"class='ww-claims'><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     )
+
+
+def on_a_photograph(*claims: str, file: str | Path | None = None) -> str:
+    """A box, in Markdown, on what claims become with a real model and real pictures: what was
+    measured, or that the claim is open, and the command that measures it.
+
+    Args:
+        file: a list of rows as `whatwhere replicate` keeps them; without one, those of the book, in
+            data/results/photographs.json.
+
+    Raises:
+        ValueError: for an id that is no claim of the catalogue.
+    """
+    from ..replication import EXPERIMENTS
+
+    file = _home() / "data" / "results" / "photographs.json" if file is None else Path(file)
+    measured, known = read_json(file), {claim["id"]: claim for claim in catalogue()}
+    lines = []
+    for id in claims:
+        if id not in known:
+            raise ValueError(f"'{id}' is no claim of the catalogue; it has {', '.join(known)}.")
+        said = f"*{known[id]['statement']}*: "
+        found = [row for row in measured if row["id"] == id]
+        for row in found:
+            part = row["measured"]
+            number = f"{part['value']:.{DIGITS}g}"
+            if part["ci95"]:
+                number += " ({:.{d}g} to {:.{d}g})".format(*part["ci95"], d=DIGITS)
+            lines.append(f"{said}{number} {part['unit']}, {part['model']}: *{row['verdict']}*.")
+        if not found:
+            commands = known[id].get("command", [])
+            if any(id in experiment.claims for experiment in EXPERIMENTS.values()):
+                commands = [f"whatwhere replicate MODEL --claims {id}"]
+            how = " It is measured by " + ", then ".join(f"`{each}`" for each in commands) + "."
+            lines.append(
+                f"{said}open. This needs real weights, which this build has never held."
+                + (how if commands else "")
+            )
+    return "> **On a real photograph.** " + "\n>\n> ".join(lines)
 
 
 def progress(others: bool = False) -> tuple[int, dict[str, int]]:

@@ -16,6 +16,7 @@ from .question_bank import (
     Question,
     description,
     existence,
+    kinds_of_words,
     questions,
     relation_question,
     vocabulary,
@@ -30,5 +31,5 @@ __all__ = [
     "QUESTION_FAMILIES", "RELATIONS_A", "RELATIONS_B", "SIZE", "SPACING", "SPLITS", "STANDS",
     "TEXTURES", "ControlledSet", "Question", "Scene", "Thing", "controlled",
     "description", "existence", "gestalt", "held_out", "questions", "relation", "relation_question",
-    "scene", "scenes", "vocabulary", "words_of",
+    "kinds_of_words", "scene", "scenes", "vocabulary", "words_of",
 ]  # fmt: skip

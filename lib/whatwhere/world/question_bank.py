@@ -57,6 +57,13 @@ def words_of(kind: str) -> tuple[str, ...]:
     return kinds[kind]
 
 
+def kinds_of_words(*kinds: str) -> dict[str, str]:
+    """{word: its kind}, such as the colours of a token map need; of all kinds that exclude each
+    other where none is named."""
+    kinds = kinds or ("category", "colour", "texture", "background", "character")
+    return {word: kind for kind in kinds for word in words_of(kind)}
+
+
 def vocabulary() -> dict[str, tuple[str, ...]]:
     """{kind: words} of all that can be in a scene: colours, textures, categories and
     backgrounds."""

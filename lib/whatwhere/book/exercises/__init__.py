@@ -4,7 +4,7 @@
     checks.segments(segments);      # prints "✓ …" or "✗ not yet: …"
 
 A check takes the reader's answer and raises an AssertionError with a sentence where something does
-not hold: the form of an answer first (its type, shape and order), its values last. Neither its name,
+not hold: the form of an answer first (type, shape, order), its values last. Neither its name,
 nor its sentences, nor what it says on success gives the solution away. Whatever else goes wrong in
 the reader's code becomes a "✗" too, with the reader's own line.
 """
