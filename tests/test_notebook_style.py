@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import tokenize
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tools.course import chapters
 
 WIDEST, MEAN = 80, 45  # columns
+LONGEST = 45  # minutes
 LOOPS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 every_chapter = pytest.mark.parametrize("path", chapters.NOTEBOOKS, ids=lambda path: path.stem)
@@ -76,6 +78,15 @@ def test_bookkeeping_is_out_of_sight(path):
             assert not isinstance(node, ast.Assert), f"an assert in sight: {cell.source[:200]}"
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             assert called != "ledger.record", f"a ledger row in sight: {cell.source[:200]}"
+
+
+@every_chapter
+def test_its_time_is_honest(path):
+    notebook = chapters.read(path)
+    minutes = chapters.minutes(notebook)
+    assert minutes <= LONGEST, f"{minutes:.0f} minutes of reading, at most {LONGEST}"
+    said = re.search(r"\*\*Time:\*\* (\d+) minutes of reading", notebook.cells[0].source)
+    assert said and abs(int(said[1]) - minutes) <= 3, f"it takes {minutes:.0f} minutes to read"
 
 
 @every_chapter

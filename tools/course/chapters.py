@@ -72,6 +72,20 @@ def exercises(notebook):
     return found
 
 
+def minutes(notebook):
+    """How long a chapter takes to read, its quiz and exercises apart: 200 words a minute, and 5
+    seconds for each line of code in sight."""
+    words = lines = 0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            if cell.source.startswith(("## Quiz", "## Exercises")):
+                break
+            words += len(cell.source.split())
+        elif not {"setup", "hide-input", "hide-cell"} & set(tags(cell)):
+            lines += sum(1 for line in cell.source.splitlines() if line.strip())
+    return words / 200 + lines * 5 / 60
+
+
 def offers(code):
     """What a cell offers to those after it: {function: its parameters} and {assigned name: its
     statement}."""
