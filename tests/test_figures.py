@@ -125,6 +125,23 @@ def test_figures_tell_their_numbers():
     assert figures.told(fig) == "Patches of each label. depth 3: cup 1, lamp 2."
 
 
+def test_a_forest_of_rows():
+    row = {
+        "id": "what.lens.on_topic",
+        "measured": {"value": 0.5, "ci95": [0.4, 0.6], "model": "a"},
+        "control": {"value": 0.1, "ci95": None},
+        "verdict": "partly",
+    }
+    fig = figures.forest([row, row | {"verdict": "reproduced"}], "share", percent=True)
+    assert figures.told(fig) == (
+        "what.lens.on_topic, a: 50.0%, partly; what.lens.on_topic, a: 50.0%, reproduced."
+    )
+    bars = [list(map(float, c.get_segments()[0][:, 0])) for c in fig.axes[0].collections]
+    assert [0.4, 0.6] in bars
+    with pytest.raises(ValueError, match="it was given none"):
+        figures.forest([], "share")
+
+
 def test_alt_is_escaped_and_needed():
     fig = figures.tell(figures.heatmap(np.eye(2)), "")
     (image,) = Page(figures.html(fig, 'cosines "left" < 0.1 & <b>others</b>\n  more')).find("img")

@@ -49,7 +49,7 @@ def test_catalogue():
     for claim in claims:
         # what only real weights can settle, with the commands that do
         real = claim["chapter"] >= NUMBERS["real_models"]
-        assert set(claim) - {"source"} == {
+        assert set(claim) - {"source", "percent"} == {
             "id",
             "chapter",
             "statement",
@@ -342,8 +342,28 @@ def test_the_page_shows_every_claim(claims):
     page = ledger.table("what") + ledger.table("where")
     every = len(ledger.catalogue())  # those of others as well
     assert page.count("<tr>") == every + 2 and page.count("chapter to come") == every - 1
-    assert "<strong>0.6123</strong>" in page and "[0.581, 0.64]" in page and "shuffled maps" in page
+    assert "<strong>61.2%</strong>" in page and "[58.1%, 64%]" in page and "shuffled maps" in page
     assert f"../notebooks/{NOTEBOOK}.html" in page
+
+
+def test_a_claim_stands_once_with_all_its_models():
+    for model in ("a", "b", "c"):
+        ledger.record(NOTEBOOK, **arguments(measured=measured(model=model)))
+    page = ledger.table("what")
+    assert page.count("Patches of an object decode") == 1 and page.count("rowspan='3'") == 2
+    assert (
+        page.count("<tbody>")
+        == page.count("</tbody>")
+        == sum(claim["id"].startswith("what.") for claim in ledger.catalogue())
+    )
+    assert [page.count(f"<small>{model}, n = 812</small>") for model in "abc"] == [1, 1, 1]
+
+
+def test_rows_by_what_they_are_measured_in():
+    ledger.record(NOTEBOOK, **arguments())
+    found = ledger.by_scale()
+    assert [row["id"] for row in found["shares"]] == ["what.lens.on_topic"]
+    assert found["points"] == found["others"] == []
 
 
 def test_of_several_models_the_least_favourable_verdict_counts():

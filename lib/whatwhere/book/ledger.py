@@ -49,8 +49,8 @@ def catalogue() -> list[dict[str, Any]]:
     makes it.
 
     Those that are not the paper's have a source: "ours", without such a value (None), or another
-    paper's citation key. Those that only real weights can settle have the commands that do, which
-    are to be run in turn.
+    paper's citation key. Those that are measured as shares have "percent": true, and are shown so.
+    Those that only real weights can settle have the commands that do, which are to be run in turn.
     """
     return json.loads(
         resources.files("whatwhere.book").joinpath("catalogue.json").read_text(encoding="utf-8")
@@ -182,19 +182,29 @@ def drawn(file: str | Path | None = None) -> dict[tuple[str, str], list[str]]:
 
 
 def table(part: str) -> str:
-    """The claims whose id starts with `part` ("what" or "where") as an HTML table, measured or
-    not."""
+    """The claims whose id starts with `part` ("what" or "where") as an HTML table, measured or not:
+    one block for each claim, with a line for each model."""
     measured, again = rows(), drawn()
-    lines = []
+    blocks = []
     for claim in catalogue():
         if claim["id"].split(".")[0] == part:
             own = [row for row in measured if row["id"] == claim["id"]]
-            lines += [_line(claim, row, again) for row in own or [None]]
+            blocks.append(_block(claim, own or [None], again))
     heads = "".join(f"<th scope='col'>{head}</th>" for head in _HEADS)
-    return (
-        "<table "
-        f"class='ww-claims'><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    )
+    return f"<table class='ww-claims'><thead><tr>{heads}</tr></thead>{''.join(blocks)}</table>"
+
+
+def by_scale() -> dict[str, list[dict[str, Any]]]:
+    """Measured rows in the book's order, by what they are measured in: "shares", "points" of
+    accuracy, and "others", such as cosines and ratios."""
+    measured = [row for row in rows() if row["measured"]]
+    scales: dict[str, list[dict[str, Any]]] = {"shares": [], "points": [], "others": []}
+    for claim in catalogue():
+        for row in (row for row in measured if row["id"] == claim["id"]):
+            in_points = row["measured"]["unit"].startswith("points")
+            scale = "shares" if claim.get("percent") else "points" if in_points else "others"
+            scales[scale].append(row)
+    return scales
 
 
 def on_a_photograph(*claims: str, file: str | Path | None = None) -> str:
@@ -257,43 +267,53 @@ def progress(others: bool = False) -> tuple[int, dict[str, int]]:
 _HEADS = ("Claim", "The paper", "This book", "Control", "Verdict")
 
 
-def _line(claim, row, again):
+def _block(claim, rows, again):
+    """A claim with the lines of all models; what they have in common stands in the first."""
     chapter = f"chapter&nbsp;{claim['chapter']}"
-    if row:
-        chapter = f"<a href='../notebooks/{row['notebook']}.html'>{chapter}</a>"
+    if rows[0]:
+        chapter = f"<a href='../notebooks/{rows[0]['notebook']}.html'>{chapter}</a>"
     name = f"{html.escape(claim['statement'])}<small><code>{claim['id']}</code> · {chapter}</small>"
-    paper = _claimed(claim)
-    ours = control = "–"
-    if row and row["measured"]:
-        part = row["measured"]
-        cases = "" if part["n"] is None else f", n = {part['n']}"
-        ours = (
-            f"{_value(part, part['unit'])}{_meant(part)}"
-            f"<small>{html.escape(part['model'])}{cases}</small>"
-        )
-        for more in part.get("also", ()):
-            ours += f"<small>also: {_value(more, more['what'])}</small>"
-        control = (
-            f"{_value(row['control'])}{_meant(row['control'])}"
-            f"<small>{html.escape(row['control']['what'])}</small>"
-        )
+    span = f" rowspan='{len(rows)}'" if len(rows) > 1 else ""
+    common = _cell(0, name, span) + _cell(1, _claimed(claim), span)
+    lines = [_line(claim, row, again) for row in rows]
+    return (
+        "<tbody>"
+        + "".join(f"<tr>{'' if n else common}{line}</tr>" for n, line in enumerate(lines))
+        + "</tbody>"
+    )
+
+
+def _line(claim, row, again):
+    """What one model adds to its claim: three cells."""
     verdict = row["verdict"] if row else "chapter to come"
     mark = f"<span class='ww-verdict ww-{verdict.replace(' ', '-')}'>{verdict}</span>"
     if row:
         mark += _held(verdict, again.get(_key(row), []))
-    cells = [
-        f"<td data-label='{head}'><div>{cell}</div></td>"
-        for head, cell in zip(_HEADS, (name, paper, ours, control, mark))
-    ]
     # in the place of what is not measured: what would measure it
     if verdict == UNMEASURED and "command" in claim:
         commands = "".join(
             f"<small><code>{html.escape(command)}</code></small>" for command in claim["command"]
         )
-        cells[2:4] = [
-            f"<td data-label='{_HEADS[2]}' colspan='2'><div>to be settled by{commands}</div></td>"
-        ]
-    return f"<tr>{''.join(cells)}</tr>"
+        return _cell(2, f"to be settled by{commands}", " colspan='2'") + _cell(4, mark)
+    ours = control = "–"
+    if row and row["measured"]:
+        part, percent = row["measured"], claim.get("percent", False)
+        cases = "" if part["n"] is None else f", n = {part['n']}"
+        ours = (
+            f"{_value(part, part['unit'], percent)}{_meant(part)}"
+            f"<small>{html.escape(part['model'])}{cases}</small>"
+        )
+        for more in part.get("also", ()):
+            ours += f"<small>also: {_value(more, more['what'])}</small>"
+        control = (
+            f"{_value(row['control'], percent=percent)}{_meant(row['control'])}"
+            f"<small>{html.escape(row['control']['what'])}</small>"
+        )
+    return _cell(2, ours) + _cell(3, control) + _cell(4, mark)
+
+
+def _cell(column, text, more=""):
+    return f"<td data-label='{_HEADS[column]}'{more}><div>{text}</div></td>"
 
 
 def _claimed(claim):
@@ -309,13 +329,17 @@ def _claimed(claim):
     return value
 
 
-def _value(part, unit=""):
-    said = "" if part["value"] is None else f"<strong>{part['value']:.{DIGITS}g}</strong> "
+def _value(part, unit="", percent=False):
+    """A value, its interval and its unit; a share in per cent."""
+
+    def said(number):
+        return f"{100 * number:.3g}%" if percent else f"{number:.{DIGITS}g}"
+
+    text = "" if part["value"] is None else f"<strong>{said(part['value'])}</strong> "
     if part.get("ci95"):
-        said += "<span class='ww-interval'>[{:.{d}g}, {:.{d}g}]</span> ".format(
-            *part["ci95"], d=DIGITS
-        )
-    return said + html.escape(unit)
+        low, high = map(said, part["ci95"])
+        text += f"<span class='ww-interval'>[{low}, {high}]</span> "
+    return text + html.escape(unit)
 
 
 def _held(verdict, others):

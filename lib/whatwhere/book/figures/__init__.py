@@ -19,11 +19,12 @@ from .charts import (
     scatters,
     trade_offs,
 )
+from .forest import forest
 from .paper import PALETTE, SOFT, html, show, tell, told
 from .pictures import image_grid, label_maps, mosaic, scene, word_map
 
 __all__ = [
-    "PALETTE", "SOFT", "clouds", "dots_with_intervals", "heatmap", "html", "image_grid", "in_words",
-    "label_maps", "lines_with_intervals", "mosaic", "panels_with_intervals", "scatters", "scene",
-    "show", "tell", "told", "trade_offs", "word_map",
+    "PALETTE", "SOFT", "clouds", "dots_with_intervals", "forest", "heatmap", "html", "image_grid",
+    "in_words", "label_maps", "lines_with_intervals", "mosaic", "panels_with_intervals", "scatters",
+    "scene", "show", "tell", "told", "trade_offs", "word_map",
 ]  # fmt: skip

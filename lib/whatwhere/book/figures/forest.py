@@ -1,0 +1,75 @@
+"""All intervals of the ledger in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from .paper import INK, PALETTE, PAPER, SOFT, tell
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MARKS = {"reproduced": ("o", "blue"), "partly": ("s", "orange"), "not reproduced": ("v", "pink")}
+
+
+def forest(rows: Sequence[Mapping[str, Any]], xlabel: str, percent: bool = False) -> Figure:
+    """Rows of the ledger from the top down: what was measured with its interval, in the mark of its
+    verdict, and under it in grey what its control gave.
+
+    Args:
+        rows: as `ledger.rows` returns them, measured ones.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    if not rows:
+        raise ValueError("forest draws measured rows of the ledger; it was given none.")
+    fig = Figure(figsize=(8.4, 0.9 + 0.36 * len(rows)), layout="constrained", facecolor=PAPER)
+    ax = fig.add_subplot()
+    names, told, last, shade = [], [], None, False
+    for n, row in enumerate(rows):
+        claim, model = row["id"], row["measured"]["model"]
+        shade ^= claim != last
+        if shade:
+            ax.axhspan(n - 0.5, n + 0.5, color="#e3e1da", alpha=0.5, linewidth=0)
+        names.append(f"{claim if claim != last else ''}  {model}")
+        last = claim
+        marker, colour = MARKS[row["verdict"]]
+        _dot(ax, n - 0.12, row["measured"], marker, PALETTE[colour], 6)
+        _dot(ax, n + 0.2, row["control"], "x", SOFT, 4)
+        told.append(f"{claim}, {model}: {_number(row['measured'], percent)}, {row['verdict']}")
+    ax.axvline(0, color=SOFT, linewidth=0.8)
+    ax.set_yticks(range(len(rows)), names, fontsize=8.5, color=INK)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.tick_params(colors=SOFT, labelcolor=INK)
+    ax.set_facecolor("none")
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.spines["bottom"].set_color(SOFT)
+    ax.set_xlabel(xlabel, color=INK, fontsize=11)
+    if percent:
+        ax.xaxis.set_major_formatter(PercentFormatter(1))
+    keys = [_key(*MARKS[verdict], verdict) for verdict in MARKS]
+    keys.append(Line2D([], [], color=SOFT, marker="x", markersize=4, label="control"))
+    fig.legend(handles=keys, loc="outside lower center", ncols=4, frameon=False, labelcolor=INK)
+    return tell(fig, "; ".join(told) + ".")
+
+
+def _key(marker, colour, verdict):
+    return Line2D([], [], color=PALETTE[colour], marker=marker, markersize=6, label=verdict)
+
+
+def _dot(ax, y, part, marker, colour, size):
+    if part["value"] is not None:
+        ax.plot(part["value"], y, marker, color=colour, markersize=size)
+    if part.get("ci95"):
+        ax.hlines(y, *part["ci95"], color=colour, linewidth=1.6)
+
+
+def _number(part, percent):
+    value = part["value"]
+    return f"{value:.1%}" if percent else f"{value:.3g}"
