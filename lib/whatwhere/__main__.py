@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _bench(commands):
-    bench = commands.add_parser("bench", help="put a benchmark to a model")
+    bench = commands.add_parser("bench", help="run a benchmark on a model")
     bench.add_argument(
         "model",
         help="an organism, a checkpoint folder, or a hub id such as Qwen/Qwen2-VL-2B-Instruct",

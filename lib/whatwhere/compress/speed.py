@@ -43,7 +43,7 @@ def measure(
 
     Time runs from the visual tokens on, since the ViT is the same for all, and includes the
     decoder, the choice and the shortening. Columns: visual tokens (a prompt), prefill and word in
-    milliseconds (medians over repeats, in which the rows take turns), "prefill, times" (how many
+    milliseconds (medians over interleaved repeats), "prefill, times" (how many
     times faster than all tokens, with its smallest and largest), cache (keys and values, MiB) and
     peak (the most memory in use during prefill above what was in use before, MiB).
 

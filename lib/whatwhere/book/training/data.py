@@ -92,7 +92,7 @@ def grid_words(scene: world.Scene, rows: int, columns: int, rnd: random.Random) 
     """The scene told as a raster of words: `rows * columns` lists of words, each the words of what
     its cell shows.
 
-    An object's cell says its category, its colour and its texture, ordered by lot; a sign's cell
+    An object's cell says its category, its colour and its texture, in random order; a sign's cell
     says the letter in it, or "sign"; an empty cell says the ground or, as often, just a full stop.
     """
     cover = scene.cover(rows, columns)
