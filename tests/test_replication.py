@@ -13,12 +13,12 @@ import pytest
 import whatwhere as ww
 from whatwhere import __main__ as command
 from whatwhere import replication, stages, stats
-from whatwhere.benchmarks import tabletop
+from whatwhere.benchmarks import Item, Result, tabletop
 from whatwhere.book import ledger, rehearsal
 from whatwhere.photographs import Photograph, Thing, words
 from whatwhere.replication import EXPERIMENTS, Study, stand_in
 from whatwhere.replication.experiment import verdict
-from whatwhere.replication.tables import able, as_reported
+from whatwhere.replication.tables import _null, able, as_reported
 
 N = 9
 CLAIMS = Path(__file__).parents[1] / "data" / "claims"
@@ -280,3 +280,17 @@ def test_the_command_plans_runs_and_says_what_is_open(tmp_path, data, capsys):
     rows = json.loads((tmp_path / "out" / "rows.json").read_text())
     assert {row["state"] for row in rows} == {"measured", "open"}
     assert all(row["device"] == "cpu" and row["versions"] for row in rows)
+
+
+def test_answer_sheets_are_swapped_many_times():
+    """With 64 pictures of a question each, on which the second sheet is always better: a swap gives
+    the mean of 64 signs, so 95% of them lie within 1.96 / √64 of zero."""
+    item = Item("0", "image.png", "what ?", "word", "a")
+    rows = [replace(item, id=str(n), group=str(n)).row("b") for n in range(64)]
+    before, after = (Result({"benchmark": "textvqa"}, rows) for _ in range(2))
+    before.rows["right"], after.rows["right"] = 0.0, 1.0
+    value, low, high = _null(before, after, seed=0)
+    assert (
+        abs(value) < 2 and low == pytest.approx(-24.5, abs=4) and high == pytest.approx(24.5, abs=4)
+    )
+    assert _null(before, before, seed=0) == (0, 0, 0)
