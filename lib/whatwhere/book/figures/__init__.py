@@ -18,11 +18,24 @@ from .charts import (
     scatters,
     trade_offs,
 )
+from .ideas import (
+    Picture,
+    centring,
+    dials,
+    early_exit,
+    pipeline,
+    rulers,
+    runs,
+    taps,
+    turning,
+    worlds,
+)
 from .paper import PALETTE, SOFT, html, show
 from .pictures import image_grid, label_maps, mosaic, scene, word_map
 
 __all__ = [
-    "PALETTE", "SOFT", "clouds", "dots_with_intervals", "heatmap", "html", "image_grid", "in_words",
-    "label_maps", "lines_with_intervals", "mosaic", "panels_with_intervals", "scatters", "scene",
-    "show", "trade_offs", "word_map",
+    "PALETTE", "SOFT", "Picture", "centring", "clouds", "dials", "dots_with_intervals",
+    "early_exit", "heatmap", "html", "image_grid", "in_words", "label_maps",
+    "lines_with_intervals", "mosaic", "panels_with_intervals", "pipeline", "rulers", "runs",
+    "scatters", "scene", "show", "taps", "trade_offs", "turning", "word_map", "worlds",
 ]  # fmt: skip
