@@ -57,14 +57,15 @@ def pipeline(vlm: VLM, image: ImageLike, question: str) -> Picture:
     it is in this model, with its shape.
 
     States are drawn as matrices, a column for each patch or token and a row for each number, red
-    above zero and blue below; where patches are merged, there are fewer columns.
+    above zero and blue below. Where patches are merged, there are fewer columns after the
+    connector, and patches of one token are neighbours before it.
 
     Args:
         image: anything that the model takes.
         question: asked about it; the bars are the likeliest next words after it.
     """
-    pixels = np.asarray(vlm.seen(image).convert("RGB"))
     grid, token_grid = geometry.grids(vlm, image)
+    pixels = _seen(vlm, image, grid)
     merge, n_patches = vlm.adapter.merge, grid[0] * grid[1]
     state = vlm.vit_states(image, [vlm.last_depth])[0].reshape(n_patches, -1)
     tokens = vlm.visual_tokens(image)[:, : vlm.unembedding.weight.shape[1]]
@@ -74,49 +75,51 @@ def pipeline(vlm: VLM, image: ImageLike, question: str) -> Picture:
     best = chances.topk(min(4, len(chances)))
     likeliest = [(str(vlm.words[n]), p.item()) for n, p in zip(best.indices, best.values)]
     answer = vlm.answer(image, question, max_new_tokens=12)
-    sides = [pixels.shape[axis] / grid[axis] for axis in (0, 1)]
+    sides = [pixels.shape[axis] // grid[axis] for axis in (0, 1)]
 
-    fig, ax = _sheet(5.4, 7.75)
-    left, width, right, wide, high = 0.1, 1.55, 2.15, 3.1, 0.8
-    merging = f"{merge} × {merge} patches to a token" if merge > 1 else "a patch to a token"
+    left, width, right, wide, high = 0.1, 1.7, 2.25, 3.05, 0.8
+    merging = f"{merge} × {merge} patches a token" if merge > 1 else "a token for each patch"
     steps = [
-        ("picture", "", PALETTE["black"]),
-        ("patches", "cut", PALETTE["black"]),
-        ("vision encoder", f"{vlm.last_depth} blocks", PALETTE["blue"]),
-        ("connector", merging.replace(" to", "\nto"), PALETTE["green"]),
-        ("sentence", "with the question", PALETTE["black"]),
-        ("language model", f"{vlm.n_layers} blocks", PALETTE["orange"]),
-        ("next word", "", PALETTE["black"]),
+        ("picture", "", SOFT),
+        ("patches", "cut apart", SOFT),
+        ("vision encoder", f"{vlm.last_depth} blocks", COLOURS[0]),
+        ("connector", merging, COLOURS[2]),
+        ("sentence", "with the question", SOFT),
+        ("language model", f"{vlm.n_layers} blocks, final norm,\nunembedding", COLOURS[1]),
     ]
     shapes = [
         f"{pixels.shape[0]} × {pixels.shape[1]} pixels, 3 colours",
-        f"{grid[0]} × {grid[1]} = {n_patches} patches of {sides[0]:g} × {sides[1]:g} pixels",
-        f"state ({n_patches}, {state.shape[1]})",
+        f"{grid[0]} × {grid[1]} = {n_patches} patches of {sides[0]} × {sides[1]} pixels",
+        f"patches' states ({n_patches}, {state.shape[1]})",
         f"visual tokens ({len(tokens)}, {tokens.shape[1]})",
-        f"({len(ids)}, {tokens.shape[1]}), {int(visual.sum())} places of them visual",
-        f"probabilities ({len(chances):,})",
+        f"({len(ids)}, {tokens.shape[1]}), of which {int(visual.sum())} are visual tokens",
+        f"probabilities ({len(chances):,}): “{_short(answer, 22)}”",
     ]
-    tops = [0.15 + 1.24 * n for n in range(6)]
-    for n, ((name, note, colour), top) in enumerate(zip(steps, tops)):
-        middle = top + high / 2
-        _box(ax, left, middle - 0.3, width, 0.6, colour, name, note)
+    chips, lines = _sentence(vlm, ids, visual, wide)
+    tall = 1.15  # of the picture
+    highs = [tall, tall, high, high, 0.3 * lines, high]
+    tops = [0.12 + sum(highs[:n]) + 0.45 * n for n in range(6)]
+    fig, ax = _sheet(5.4, tops[-1] + high + 0.37)
+    middles = [top + each / 2 for top, each in zip(tops, highs)]
+    for n, ((name, note, colour), middle) in enumerate(zip(steps, middles)):
+        _box(ax, left, middle - 0.36, width, 0.72, colour, name, note)
         if n:
-            _arrow(ax, (left + width / 2, tops[n - 1] + high / 2 + 0.32), (None, middle - 0.33))
+            _arrow(ax, (left + width / 2, middles[n - 1] + 0.38), (None, middle - 0.39))
         _arrow(ax, (left + width + 0.04, middle), (right - 0.07, None), SOFT)
-        ax.text(right, top + high + 0.17, shapes[n], fontsize=NOTE, color=INK, va="center")
-    across = high * pixels.shape[1] / pixels.shape[0]
-    _image(ax, pixels, right, tops[0], min(across, wide), min(high, high * wide / across))
-    _image(
-        ax, _apart(pixels, grid), right, tops[1], min(across, wide), min(high, high * wide / across)
-    )
+        _write(ax, right, tops[n] + highs[n] + 0.15, shapes[n], ha="left")
+    across = min(tall * pixels.shape[1] / pixels.shape[0], wide)
+    down = min(tall, across * pixels.shape[0] / pixels.shape[1])
+    _image(ax, pixels, right, middles[0] - down / 2, across, down)
+    _image(ax, _apart(pixels, grid), right, middles[1] - down / 2, across, down)
     _matrix(ax, state, right, tops[2], wide, high)
     _matrix(ax, tokens, right, tops[3], wide * len(tokens) / n_patches, high)
-    _sentence(ax, vlm, ids, visual, pixels, token_grid, right, tops[4], wide)
+    for x, line, each, chip in chips:
+        _chip(ax, right + x, tops[4] + 0.3 * line, each, chip, pixels, token_grid)
     for n, (word, chance) in enumerate(likeliest):
         y = tops[5] + 0.1 + 0.2 * n
         ax.add_patch(Rectangle((right + 1.1, y - 0.07), 1.3 * chance, 0.14, color=COLOURS[1]))
-        ax.text(right + 1.02, y, _short(word, 14), fontsize=NOTE, ha="right", va="center")
-        ax.text(right + 1.15 + 1.3 * chance, y, f"{chance:.2f}", fontsize=NOTE, va="center")
+        _write(ax, right + 1.02, y, _short(word, 13), ha="right")
+        _write(ax, right + 1.15 + 1.3 * chance, y, f"{chance:.2f}", ha="left")
     told = (
         f"{vlm.name}, step by step. "
         + " ".join(
@@ -149,25 +152,24 @@ def taps(vlm: VLM, image: ImageLike) -> Picture:
     lm = _drawn_blocks(vlm.n_layers, range(1, len(extra) + 1))
     unread = len(vlm.vision_blocks) - vlm.last_depth
 
-    step, head, line, box = 0.56, 0.62, 1.25, 2.0
+    step, head, line, box = 0.52, 0.6, 1.25, 1.9
     height = 3 * head + step * (len(vit) + len(lm)) + 1.05 + (0.34 if unread else 0)
     fig, ax = _sheet(5.2, height)
     at: dict[str, float] = {}
 
-    def tower(top, name, blocks, colour):
+    def tower(top, name, blocks, colour, notes):
         """Draws blocks below a height; gives the height of the last tap."""
         ax.add_patch(
             Rectangle((0.08, top - 0.22), 5.04, step * len(blocks) + 0.44, color=colour, alpha=0.09)
         )
+        for n, note in enumerate(notes):
+            _write(ax, box + 1.42, top + 0.2 + 0.18 * n, note, color=SOFT, ha="left")
         for n, block in enumerate(blocks):
             y = top + step * n
             if isinstance(block, tuple):
                 first, last = block
                 ax.plot([line, line], [y + 0.04, y + step], ":", color=INK, linewidth=2)
-                ax.text(
-                    box + 0.65, y + step / 2, f"blocks {first} to {last}", fontsize=NOTE,
-                    color=SOFT, ha="center", va="center",
-                )  # fmt: skip
+                _write(ax, box + 0.65, y + step / 2, f"blocks {first} to {last}", color=SOFT)
                 continue
             tap(y, f"{name} {block - 1}")
             ax.plot([line, line], [y, y + step], color=INK, linewidth=2.2, zorder=1)
@@ -175,7 +177,7 @@ def taps(vlm: VLM, image: ImageLike) -> Picture:
             _box(ax, box, y + 0.1, 1.3, 0.37, colour, f"block {block}")
             _arrow(ax, (box - 0.03, y + 0.4), (line + 0.11, y + 0.4), colour)
             ax.add_patch(Circle((line, y + 0.4), 0.085, facecolor="white", edgecolor=colour))
-            ax.text(line, y + 0.395, "+", fontsize=NOTE, ha="center", va="center", color=INK)
+            _write(ax, line, y + 0.395, "+")
         tap(top + step * len(blocks), f"{name} {vlm.last_depth if name == 'ViT' else vlm.n_layers}")
         return top + step * len(blocks)
 
@@ -184,44 +186,47 @@ def taps(vlm: VLM, image: ImageLike) -> Picture:
             at[name] = y
             ax.plot([0.85, line], [y, y], color=INK, linewidth=1, zorder=1)
             ax.plot(line, y, "o", color=INK, markersize=7, zorder=3)
-            ax.text(0.8, y, name, fontsize=NAME, ha="right", va="center", weight="bold")
+            _write(ax, 0.8, y, name, fontsize=NAME, ha="right", weight="bold")
 
-    def through(y, names, notes, colour):
+    def through(y, names, notes, colour, below=0.35):
         """A box on the line itself, with two lines of text beside it."""
-        ax.plot([line, line], [y - 0.3, y + 0.35], color=INK, linewidth=2.2, zorder=1)
+        ax.plot([line, line], [y - 0.3, y + below], color=INK, linewidth=2.2, zorder=1)
         _box(ax, line - 0.75, y - 0.18, 1.5, 0.36, colour, names)
         for n, note in enumerate(notes):
-            ax.text(
-                line + 0.87, y + 0.18 * (n - (len(notes) - 1) / 2), note, fontsize=NOTE,
-                color=INK, va="center",
-            )  # fmt: skip
+            _write(ax, line + 0.87, y + 0.18 * (n - (len(notes) - 1) / 2), note, ha="left")
 
-    ax.text(line, 0.14, "patches", fontsize=NAME, ha="center", va="center")
+    _write(ax, line, 0.14, "patches", fontsize=NAME)
     y = 0.55
     ax.plot([line, line], [0.25, y], color=INK, linewidth=2.2, zorder=1)
     vit_shape, lm_shape = (rows * columns, features), (n_tokens, lm_width)
-    blocks_of = "vision encoder: {} blocks".format(vlm.last_depth)
+    blocks_of = f"vision encoder: {vlm.last_depth} blocks"
     through(y, "patch embedding", [blocks_of, f"patches' states {vit_shape}"], COLOURS[0])
-    y = tower(y + head - 0.1, "ViT", vit, COLOURS[0])
+    notes = ["attention, then a", "small network: both", "add to the stream"]
+    if extra:  # their lines pass here
+        notes = []
+    y = tower(y + head - 0.1, "ViT", vit, COLOURS[0], notes)
     if unread:
         y += 0.34
         ax.plot([line, line], [y - 0.34, y], color=INK, linewidth=2.2, zorder=1)
         note = f"{unread} more block{'s' if unread > 1 else ''}, which the connector does not read"
-        ax.text(line + 0.2, y - 0.03, note, fontsize=NOTE, color=SOFT, va="center")
+        _write(ax, line + 0.2, y - 0.03, note, color=SOFT, ha="left")
     y += head - 0.05
     blocks_of = f"language model: {vlm.n_layers} blocks"
     through(y, "connector", [blocks_of, f"visual tokens' states {lm_shape}"], COLOURS[2])
-    y = tower(y + head - 0.05, "LM", lm, COLOURS[1])
+    notes = ["here a place attends", "to itself and to the", "places before it"]
+    if extra:
+        notes = ["dashed: added", "once more here"]
+    y = tower(y + head - 0.05, "LM", lm, COLOURS[1], notes)
     y += head - 0.05
     ends = ["final norm, then unembedding:", f"a score for each of {len(vlm.words):,} words"]
-    through(y, "to words", ends, PALETTE["black"])
+    through(y, "to words", ends, SOFT, below=0)
     for n, depth in enumerate(extra, start=1):
-        x = 3.5 + 0.2 * n
+        x = 4.95 - 0.13 * (n - 1)
         start, end = at[f"ViT {depth}"], at[f"LM {n}"] + 0.08
         ax.plot([line, x, x], [start, start, end], "--", color=COLOURS[4], linewidth=1.3)
         _arrow(ax, (x, end), (line + 0.06, None), COLOURS[4], dashed=True)
-    ax.set_ylim(y + 0.45, 0)
-    fig.set_size_inches(5.2, y + 0.45)
+    ax.set_ylim(y + 0.3, 0)
+    fig.set_size_inches(5.2, y + 0.3)
     told = (
         f"The residual stream of {vlm.name}, a line from patches to words. After the patch "
         f"embedding, {vlm.last_depth} blocks of the vision encoder add to {rows * columns} states "
@@ -229,7 +234,7 @@ def taps(vlm: VLM, image: ImageLike) -> Picture:
         f"{vlm.n_layers} blocks of the language model add to {n_tokens} visual tokens of "
         f"{lm_width} numbers, with taps LM 0 to LM {vlm.n_layers}; then come the final norm and "
         f"the unembedding."
-        + (f" {unread} last blocks of the encoder are not read." if unread else "")
+        + (f" The connector does not read {unread} more of the encoder." if unread else "")
         + "".join(
             f" What ViT {depth} holds is added again after LM block {n}."
             for n, depth in enumerate(extra, start=1)
@@ -274,8 +279,7 @@ def early_exit(vlm: VLM, image: ImageLike, patch: tuple[int, int], layer: int) -
     step, top, line, exit_x = 0.56, 2.3, 1.25, 3.85
     bottom = top + step * len(blocks)
     fig, ax = _sheet(5.2, bottom + 1.85)
-    pixels = np.asarray(vlm.seen(image).convert("RGB"))
-    cell_y, cell_x = pixels.shape[0] / rows, pixels.shape[1] / columns
+    pixels = _seen(vlm, image, geometry.grids(vlm, image)[0])
     high = min(1.25, 2.0 * pixels.shape[0] / pixels.shape[1])
     wide = high * pixels.shape[1] / pixels.shape[0]
     _image(ax, pixels, line - wide / 2, 0.1, wide, high)
@@ -285,12 +289,11 @@ def early_exit(vlm: VLM, image: ImageLike, patch: tuple[int, int], layer: int) -
     )
     ax.add_patch(frame)
     ax.add_patch(_thin(frame))
-    y0, x0 = (round(n * side) for n, side in zip(patch, (cell_y, cell_x)))
-    cut = pixels[y0 : max(y0 + 1, round(y0 + cell_y)), x0 : max(x0 + 1, round(x0 + cell_x))]
-    _image(ax, cut, exit_x - 0.4, 0.15, 0.8, 0.8)
-    ax.text(
-        exit_x, 1.12, f"row {patch[0]}, column {patch[1]}", fontsize=NOTE, ha="center", va="center"
-    )
+    _image(ax, _field(pixels, (rows, columns), *patch), exit_x - 0.42, 0.12, 0.84, 0.84)
+    for dy, y in ((0, 0.12), (1, 0.96)):
+        near = corner[0] + wide / columns, corner[1] + dy * high / rows
+        ax.plot(*zip(near, (exit_x - 0.42, y)), color=SOFT, linewidth=0.8)
+    _write(ax, exit_x, 1.12, f"row {patch[0]}, column {patch[1]}")
     _box(ax, line - 0.95, top - 0.72, 1.9, 0.42, COLOURS[2], "encoder, connector")
     _arrow(ax, (line, 0.1 + high + 0.02), (None, top - 0.74))
     _arrow(ax, (line, top - 0.28), (None, top - 0.06))
@@ -298,31 +301,49 @@ def early_exit(vlm: VLM, image: ImageLike, patch: tuple[int, int], layer: int) -
         y = top + step * n
         if isinstance(block, tuple):
             ax.plot([line, line], [y, y + step], ":", color=INK, linewidth=2)
-            ax.text(
-                line + 0.2, y + step / 2, f"blocks {block[0]} to {block[1]}", fontsize=NOTE,
-                color=SOFT, va="center",
-            )  # fmt: skip
+            _write(
+                ax,
+                line + 0.2,
+                y + step / 2,
+                f"blocks {block[0]} to {block[1]}",
+                color=SOFT,
+                ha="left",
+            )
             continue
         _exit_tap(ax, line, y, block - 1, block - 1 == layer)
         ax.plot([line, line], [y, y + step], color=INK, linewidth=2.2, zorder=1)
         _box(ax, line - 0.6, y + 0.12, 1.2, 0.33, COLOURS[1], f"block {block}")
         if block - 1 == layer:
-            way = [(line, y), (exit_x, y), (exit_x, bottom + 0.1)]
+            way = [(line, y), (exit_x, y), (exit_x, bottom + 0.27)]
             ax.plot(*zip(*way[:2]), color=COLOURS[4], linewidth=2.6, zorder=1)
-            ax.text(
-                exit_x - 0.1, y - 0.15, f"exit at layer {layer}", fontsize=NAME, ha="right",
-                va="center", color=COLOURS[4], weight="bold",
-            )  # fmt: skip
+            _write(
+                ax,
+                exit_x - 0.1,
+                y - 0.15,
+                f"exit at layer {layer}",
+                fontsize=NAME,
+                ha="right",
+                color=COLOURS[4],
+                weight="bold",
+            )
             _arrow(ax, way[1], way[2], COLOURS[4], width=2.6)
+            left_out = (
+                f"block {vlm.n_layers}"
+                if layer == vlm.n_layers - 1
+                else (f"blocks {layer + 1} to {vlm.n_layers}")
+            )
+            for m, text in enumerate((left_out, "left out")):
+                middle = (y + bottom + 0.1) / 2 + 0.19 * m
+                _write(ax, exit_x - 0.12, middle, text, color=SOFT, ha="right")
     _exit_tap(ax, line, bottom, vlm.n_layers, False)
     _arrow(ax, (line, bottom), (None, bottom + 0.27))
     for x, colour, words in ((line, INK, read[0]), (exit_x, COLOURS[4], read[1])):
         _box(ax, x - 1.15, bottom + 0.3, 2.3, 0.45, colour, "final norm, unembedding")
         for n, (word, chance) in enumerate(words):
             y = bottom + 1.0 + 0.24 * n
-            ax.text(x - 0.28, y, _short(word, 11), fontsize=NAME, ha="right", va="center")
+            _write(ax, x - 0.28, y, _short(word, 11), fontsize=NAME, ha="right")
             ax.add_patch(Rectangle((x - 0.2, y - 0.07), 0.8 * chance, 0.14, color=colour))
-            ax.text(x - 0.14 + 0.8 * chance, y, f"{chance:.2f}", fontsize=NOTE, va="center")
+            _write(ax, x - 0.14 + 0.8 * chance, y, f"{chance:.2f}", ha="left")
     listed = [", ".join(f"{word} {chance:.2f}" for word, chance in words) for words in read]
     told = (
         f"The visual token at row {patch[0]}, column {patch[1]} passes the {vlm.n_layers} blocks "
@@ -333,18 +354,30 @@ def early_exit(vlm: VLM, image: ImageLike, patch: tuple[int, int], layer: int) -
     return _told(fig, told)
 
 
+def _seen(vlm, image, grid):
+    """(height, width, 3) the pixels that become patches, (rows, columns) of them: all that is seen
+    but for a last strip too narrow for a patch."""
+    pixels = np.asarray(vlm.seen(image).convert("RGB"))
+    rows, columns = (side // cells * cells for side, cells in zip(pixels.shape, grid))
+    return pixels[:rows, :columns]
+
+
 def _thin(frame):
     """The same frame again, thin and dark, so that it is seen on light and on dark pixels."""
     return Rectangle(
-        frame.get_xy(), frame.get_width(), frame.get_height(), fill=False, edgecolor=INK,
+        frame.get_xy(),
+        frame.get_width(),
+        frame.get_height(),
+        fill=False,
+        edgecolor=INK,
         linewidth=0.8,
-    )  # fmt: skip
+    )
 
 
 def _exit_tap(ax, x, y, layer, leaves):
     colour = COLOURS[4] if leaves else INK
     ax.plot(x, y, "o", color=colour, markersize=8 if leaves else 6, zorder=3)
-    ax.text(x - 0.7, y, f"LM {layer}", fontsize=NAME, ha="right", va="center", color=colour)
+    _write(ax, x - 0.7, y, f"LM {layer}", fontsize=NAME, ha="right", color=colour)
 
 
 def _drawn_blocks(n, also=()):
@@ -387,7 +420,7 @@ def runs(image: Any, words: Sequence[Sequence[str]] | np.ndarray, rows: Sequence
         check_range("row", row, len(words) - 1)
     if not rows:
         raise ValueError("Name one row of the token map at least, such as rows=[5].")
-    pixels, (n_rows, columns) = np.asarray(image)[..., :3], words.shape
+    pixels, columns = np.asarray(image)[..., :3], words.shape[1]
     colour_of = {
         word: COLOURS[n % len(COLOURS)]
         for n, word in enumerate(dict.fromkeys(words[rows].ravel().tolist()))
@@ -396,32 +429,32 @@ def runs(image: Any, words: Sequence[Sequence[str]] | np.ndarray, rows: Sequence
     cell = (width - left - 0.1) / columns
     long = min(14, max(width_of(str(word)) for word in words[rows].flat))
     strip, high, gap = min(cell, 0.4), 0.16 + letter * long, 0.26
-    tall = strip + 2 * high + gap + 1.02
+    tall = strip + 2 * high + gap + 0.95
     fig, ax = _sheet(width, tall * len(rows) + 0.05)
     tokens, told = 0, []
     for n, row in enumerate(rows):
         y = 0.1 + tall * n
-        top, bottom = (round(at * pixels.shape[0] / n_rows) for at in (row, row + 1))
-        ax.text(left, y + 0.06, f"row {row}", fontsize=NAME, va="center", weight="bold")
+        _write(ax, left, y + 0.06, f"row {row}", fontsize=NAME, weight="bold", ha="left")
         y += 0.22
         for text, at in (
             ("patches", y + strip / 2),
             ("words", y + strip + high / 2 + 0.04),
             ("tokens", y + strip + 0.04 + high + gap + high / 2),
-            ("place", y + strip + 0.04 + 2 * high + gap + 0.13),
+            ("column", y + strip + 0.04 + 2 * high + gap + 0.13),
             ("length", y + strip + 0.04 + 2 * high + gap + 0.33),
         ):
-            ax.text(left - 0.1, at, text, fontsize=NOTE, color=SOFT, ha="right", va="center")
+            _write(ax, left - 0.1, at, text, color=SOFT, ha="right")
         for column in range(columns):
             x = left + column * cell
-            x0, x1 = (round(at * pixels.shape[1] / columns) for at in (column, column + 1))
-            _image(ax, pixels[top:bottom, x0:x1], x + 0.01, y, cell - 0.02, strip)
+            field = _field(pixels, words.shape, row, column)
+            _image(ax, field, x + 0.01, y, cell - 0.02, strip)
             word = str(words[row, column])
             _cell(ax, x, y + strip + 0.04, cell, high, word, colour_of[word], 0.22)
         group, code = groups.rows(words[row : row + 1]), []
         for number in np.unique(group):
-            first, *_, last = [*np.flatnonzero(group == number), *np.flatnonzero(group == number)]
-            length, middle = int(last - first + 1), int(first + last) // 2
+            members = np.flatnonzero(group == number)
+            first, last, length = int(members[0]), int(members[-1]), len(members)
+            middle = (first + last) // 2  # of two, the first, as `compress.compressed` has it
             word = str(words[row, first])
             y1, y2 = y + strip + 0.08 + high, y + strip + 0.04 + high + gap
             x0, x1 = left + first * cell + 0.04, left + (last + 1) * cell - 0.04
@@ -429,11 +462,8 @@ def runs(image: Any, words: Sequence[Sequence[str]] | np.ndarray, rows: Sequence
             ax.plot([x0, x0, x1, x1], [y1, y1 + 0.06, y1 + 0.06, y1], color=INK, linewidth=1.1)
             _arrow(ax, (x, y1 + 0.06), (None, y2 - 0.01), INK)
             _cell(ax, left + middle * cell, y2, cell, high, word, colour_of[word], 0.55)
-            ax.text(x, y2 + high + 0.13, str(middle), fontsize=NOTE, ha="center", va="center")
-            ax.text(
-                x, y2 + high + 0.33, f"×{length}", fontsize=NOTE, ha="center", va="center",
-                weight="bold",
-            )  # fmt: skip
+            _write(ax, x, y2 + high + 0.13, str(middle))
+            _write(ax, x, y2 + high + 0.33, f"×{length}", weight="bold")
             code.append(f"{length} × {word} at {middle}")
         tokens += len(code)
         told.append(f"Row {row}: {', '.join(code)}.")
@@ -485,12 +515,14 @@ def turning(
     one, other = (complex(*vector) for vector in vectors)
     longest = max(abs(one), abs(other))
     rows = -(-len(places) // 2)
-    fig = Picture(figsize=(5.2, 3.05 * rows + 0.1), facecolor=PAPER)
-    told = []
+    high, side, width = 2.95, 2.25, 5.2
+    fig = Picture(figsize=(width, high * rows + 0.05), facecolor=PAPER)
+    differences, told = [round(float(m - at), 9) for m, at in places], []
     for n, (m, at) in enumerate(places):
-        ax = fig.add_axes(
-            ((n % 2) / 2 + 0.02, 1 - (n // 2 + 1) * 3.05 / (3.05 * rows + 0.1), 0.46, 2.3 / 3.05 / rows)
-        )  # fmt: skip
+        x, y = (n % 2) * width / 2 + (width / 2 - side) / 2, high * (n // 2) + 0.5
+        height = high * rows + 0.05
+        box = (x / width, 1 - (y + side) / height, side / width, side / height)
+        ax = fig.add_axes(box)
         ax.set(xlim=(-1.25, 1.25), ylim=(-1.25, 1.25), aspect="equal")
         ax.set_axis_off()
         ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor="#c9c6bd"))
@@ -506,22 +538,26 @@ def turning(
             tip, before = z / longest, unturned / longest
             ax.plot([0, before.real], [0, before.imag], "--", color=colour, linewidth=1, alpha=0.6)
             ax.annotate(
-                "", (tip.real, tip.imag), (0, 0),
-                arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2.4,
-                            "shrinkA": 0, "shrinkB": 0},
-            )  # fmt: skip
+                "",
+                (tip.real, tip.imag),
+                (0, 0),
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "color": colour,
+                    "linewidth": 2.4,
+                    "shrinkA": 0,
+                    "shrinkB": 0,
+                },
+            )
             label = z / abs(z) * (abs(tip) + 0.14)
-            ax.text(
-                label.real, label.imag, name, fontsize=NAME + 1, color=colour, weight="bold",
-                ha="center", va="center",
-            )  # fmt: skip
+            _write(ax, label.real, label.imag, name, fontsize=NAME + 1, color=colour, weight="bold")
         degrees, dot = np.degrees(between), (query * np.conj(key)).real
-        ax.set_title(
-            f"q at {m:g}, k at {at:g}\ndifference {m - at:+g}".replace("+0", "0").replace("-", "−"),
-            fontsize=NAME, color=INK,
-        )  # fmt: skip
+        _write(ax, 0, 1.5, f"q at {m:g}, k at {at:g}", fontsize=NAME)
+        again = differences.count(differences[n]) > 1
+        difference = f"difference {m - at:g}".replace("-", "−")
+        _write(ax, 0, 1.29, difference, fontsize=NAME, weight="bold" if again else "normal")
         said = f"angle {degrees:.0f}°, q · k = {dot:.2f}".replace("-", "−")
-        ax.text(0, -1.3, said, fontsize=NOTE, ha="center", va="center", color=INK)
+        _write(ax, 0, -1.34, said, weight="bold" if again else "normal")
         told.append(f"q at {m:g} and k at {at:g}, difference {m - at:g}: {said}")
     return _told(
         fig,
@@ -540,8 +576,8 @@ def dials(
     dimensions, with a hand for each place.
 
     A hand stands at the angle by which the pair is turned there: at zero it points right, and it
-    turns counterclockwise, as $e^{iφ}$ does. Pairs are numbered in the head's own order, which shows
-    how axes are laid out over pairs (blocks, or interleaved).
+    turns counterclockwise, as $e^{iφ}$ does. Pairs are numbered in the head's own order, which
+    shows how axes are laid out over pairs (blocks, or interleaved).
 
     Args:
         rotary: of a ViT (`rope.vision`: two banks) or an LM (`rope.language`: with M-RoPE three).
@@ -572,8 +608,9 @@ def dials(
         for place in at.values():
             _check_on_grid(place, grid)
     theta, axis = rotary.theta.numpy(), rotary.axis.numpy()
-    across, size, label = 6, 0.84, 1.02
-    lines = [-(-int((axis == n).sum()) // across) for n in range(axes)]
+    size = 0.84
+    sizes = [int((axis == n).sum()) for n in range(axes)]
+    lines = [-(-pairs // 6) for pairs in sizes]  # of six dials at most, and of as many each
     above = 2.35 if image is not None else 0.1
     key = 0.24 * len(at)
     # one bank: a title, then lines of dials with two lines of text below each
@@ -589,35 +626,35 @@ def dials(
             for edge, width in (("white", 4.5), (colour, 2.4)):
                 ax.add_patch(
                     Rectangle(
-                        corner, wide / grid[1], high / grid[0], fill=False, edgecolor=edge,
+                        corner,
+                        wide / grid[1],
+                        high / grid[0],
+                        fill=False,
+                        edgecolor=edge,
                         linewidth=width,
-                    )  # fmt: skip
+                    )
                 )
     y = above + 0.12
     for (name, place), colour in zip(at.items(), COLOURS):
         listed = ", ".join(f"{a} {value:g}" for a, value in zip(ALL_AXES[axes], place))
         ax.plot([0.25, 0.6], [y, y], color=colour, linewidth=3)
-        ax.text(0.7, y, f"{name}: {listed}", fontsize=NAME, va="center")
+        _write(ax, 0.7, y, f"{name}: {listed}", fontsize=NAME, ha="left")
         y += 0.24
     told = []
     for n, lines_of_bank in enumerate(lines):
         y += 0.16
         title = f"turned by the {ALL_AXES[axes][n]}"
-        ax.text(0.12, y, title, fontsize=NAME, weight="bold", va="center")
+        _write(ax, 0.12, y, title, fontsize=NAME, weight="bold", ha="left")
         y += 0.2
         pairs = np.flatnonzero(axis == n)
+        across = -(-len(pairs) // max(1, lines_of_bank))
+        pitch = min(5.04 / max(1, across), 1.26)
         for m, pair in enumerate(pairs):
-            x = 0.14 + size * (m % across) + size / 2
+            x = 0.14 + pitch * (m % across + 0.5)
             middle = y + (m // across) * (size + 0.4) + size / 2
             _dial(ax, x, middle, 0.36, [place[n] * theta[pair] for place in at.values()])
-            ax.text(
-                x, middle + 0.47, f"pair {pair}", fontsize=NOTE - 1, ha="center", va="center",
-                color=SOFT,
-            )  # fmt: skip
-            ax.text(
-                x, middle + 0.62, f"θ {theta[pair]:.2g}", fontsize=NOTE - 1, ha="center",
-                va="center", color=SOFT,
-            )  # fmt: skip
+            _write(ax, x, middle + 0.47, f"pair {pair}", fontsize=NOTE - 0.5, color=SOFT)
+            _write(ax, x, middle + 0.62, f"θ {theta[pair]:.2g}", fontsize=NOTE - 0.5, color=SOFT)
         y += lines_of_bank * (size + 0.4)
         told.append(
             f"the {ALL_AXES[axes][n]} turns pairs {', '.join(map(str, pairs))}, by "
@@ -689,23 +726,29 @@ def rulers(
     left, wide = 0.15, 5.1
     cell = wide / columns
     high = wide * pixels.shape[0] / pixels.shape[1]
-    each, radius = cell + 0.62, 0.43 * cell
+    each, radius = cell + 0.42, min(0.43 * cell, 0.3)
     start = 0.35 + high
-    fig, ax = _sheet(5.4, start + 0.12 + each * len(frequencies))
+    fig, ax = _sheet(5.4, start + 0.1 + each * len(frequencies) + 0.55)
     _image(ax, pixels, left, 0.3, wide, high)
+    for column in range(1, columns):
+        x = left + column * cell
+        ax.plot([x, x], [0.3, 0.3 + high], color="white", linewidth=0.6, alpha=0.5)
     colours = (PALETTE["black"], COLOURS[4])
-    for (name, column), colour in zip((origin, other), colours):
+    close = abs(other[1] - origin[1]) * cell < 1.1
+    for n, ((name, column), colour) in enumerate(zip((origin, other), colours)):
         x = left + (column + 0.5) * cell
         ax.plot([x, x], [0.28, start], color="white", linewidth=4, solid_capstyle="butt")
         ax.plot([x, x], [0.28, start], color=colour, linewidth=2, solid_capstyle="butt")
-        ax.text(x, 0.17, name, fontsize=NAME, ha="center", va="center", color=colour, weight="bold")
+        outward = "right" if column < (other, origin)[n][1] else "left"
+        side = outward if close else "center"
+        _write(ax, x, 0.17, name, fontsize=NAME, color=colour, weight="bold", ha=side)
     told = []
     displacement = other[1] - origin[1]
     for n, (name, theta) in enumerate(frequencies.items()):
         y = start + each * n + 0.2
         reach = math.pi / theta
-        note = f"{name}: {theta:.3g} radians a patch, half a circle after {reach:.3g}"
-        ax.text(left, y, note, fontsize=NOTE, va="center", color=INK)
+        note = f"{name}: θ = {theta:.3g}, half a circle after {reach:.3g} patches"
+        _write(ax, left, y, note, ha="left")
         y += 0.17
         low, top = (
             np.clip(origin[1] + 0.5 + side * reach, 0, columns) * cell + left for side in (-1, 1)
@@ -728,6 +771,14 @@ def rulers(
             f"by half a circle after {reach:.3g} patches; it stands alike at column"
             f"{'s' if len(same) > 1 else ''} {', '.join(map(str, same))}"
         )
+    y = start + 0.2 + each * len(frequencies)
+    ax.add_patch(Rectangle((left, y - 0.09), 0.3, 0.18, color=PALETTE["green"], alpha=0.35))
+    by_name = f"{origin[0]}: less than half a circle, left and right differ"
+    _write(ax, left + 0.4, y, f"seen from the {by_name}", ha="left")
+    ax.add_patch(
+        Circle((left + 0.15, y + 0.25), 0.1, facecolor="white", edgecolor=COLOURS[4], linewidth=2.2)
+    )
+    _write(ax, left + 0.4, y + 0.25, f"stands as it does at the {other[0]}", ha="left")
     return _told(
         fig,
         f"{other[0].capitalize()} at column {other[1]:g}, {origin[0]} at column {origin[1]:g} of "
@@ -743,6 +794,9 @@ def centring(
 ) -> Picture:
     """The pictures of one controlled set, and their vectors as arrows, as they are and with their
     mean taken away, each time in the plane that holds most of them.
+
+    A plane has no up and right of its own. On the left the mean is drawn to the right; on the right
+    the change from left to right is: which way it points says nothing of the model.
 
     The number under each plane is the share of the vectors' squared length that lies in it; cosines
     are of the whole vectors.
@@ -769,7 +823,7 @@ def centring(
             "them."
         )
     less = centred(values)
-    panels = {"as they are": values, "less their mean": less}
+    panels = {"as they are; dashed, their mean": values, "less their mean": less}
     opposites = [
         (a, names.index(OPPOSITE[name]))
         for a, name in enumerate(names)
@@ -778,8 +832,7 @@ def centring(
     n, width = len(values), 5.4
     side = (width - 0.1 * (n + 1)) / n
     high = max(side * np.shape(i)[0] / np.shape(i)[1] for i in map(np.asarray, images))
-    under = 0.55 + 0.2 * len(opposites)
-    height = 0.35 + high + 0.45 + 2.5 + under
+    height = 0.33 + high + 0.35 + 2.5 + 0.5 + 0.2 * max(1, len(opposites))
     fig, ax = _sheet(width, height)
     for m, (image, name) in enumerate(zip(images, names)):
         x = 0.1 + m * (side + 0.1)
@@ -790,13 +843,13 @@ def centring(
         centre = x + side / 2
         offset = 0.5 * 0.09 * width_of(name) + 0.1
         ax.plot(centre - offset, 0.17, MARKERS[m], color=COLOURS[m], markersize=7)
-        ax.text(
-            centre + 0.06, 0.17, name, fontsize=NAME, weight="bold", ha="center", va="center",
-            color=INK,
-        )  # fmt: skip
+        _write(ax, centre + 0.06, 0.17, name, fontsize=NAME, weight="bold")
+    # planes have no up and right of their own: what is shared points right, then right points right
+    steps = [values[a] - values[b] for a, b in opposites] or [values[0] - values[1]]
+    towards = [(values.mean(0), steps[0]), (-steps[-1], steps[0])]
     told = []
     for m, (title, of) in enumerate(panels.items()):
-        plane, share = _plane(of)
+        plane, share = _plane(of, *towards[m])
         flat = of @ plane.T
         x, y = 0.1 + m * 2.7, 0.33 + high + 0.35
         panel = fig.add_axes((x / width, 1 - (y + 2.5) / height, 2.5 / width, 2.5 / height))
@@ -809,46 +862,51 @@ def centring(
         if m == 0:
             middle = flat.mean(0)
             panel.plot(*zip((0, 0), middle), "--", color=SOFT, linewidth=1.5, zorder=1)
-            panel.text(
-                *(0.5 * middle + [0, 0.1 * room]), "mean", fontsize=NOTE, color=SOFT,
-                ha="center", va="center",
-            )  # fmt: skip
         for tip, colour, marker in zip(flat, COLOURS, MARKERS):
             panel.annotate(
-                "", tip, (0, 0),
-                arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 2.2,
-                            "shrinkA": 0, "shrinkB": 0},
-            )  # fmt: skip
+                "",
+                tip,
+                (0, 0),
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": colour,
+                    "linewidth": 2.2,
+                    "shrinkA": 0,
+                    "shrinkB": 0,
+                },
+            )
             panel.plot(*tip, marker, color=colour, markersize=8, zorder=3)
         panel.plot(0, 0, "o", color=INK, markersize=4, zorder=4)
         panel.set_title(title, fontsize=NAME, color=INK)
         y += 2.5
         found = cosines(of)
-        lines = [f"in this plane: {share:.0%}"]
+        lines = [f"{share:.0%} lies in this plane"]
         lines += [
             f"{names[a]}, {names[b]}: cosine {found[a, b]:.2f}".replace("-", "−")
             for a, b in opposites
         ]
         for line, text in enumerate(lines):
-            ax.text(x, y + 0.17 + 0.2 * line, text, fontsize=NOTE, va="center", color=INK)
+            _write(ax, x, y + 0.17 + 0.2 * line, text, ha="left")
         told.append(f"{title.capitalize()}, {'; '.join(lines)}")
     return _told(
         fig,
         f"Pictures of {', '.join(names)}, and their {n} vectors as arrows in the plane that holds "
-        f"most of their squared length. {'. '.join(told)}. Less their mean, they sum to zero.",
+        f"most of their squared length, turned so that the mean, and then {names[-1]}, points "
+        f"right. {'. '.join(told)}. Less their mean, they sum to zero.",
     )
 
 
-def _plane(vectors):
-    """(2, features) the directions that hold most of the vectors' squared length, and its share.
-
-    The first points to the vectors' own side, so that what they share points right."""
+def _plane(vectors, right, up):
+    """(2, features) orthonormal: the plane that holds most of the vectors' squared length, turned
+    so that `right` points right in it and `up` not down; and the share that it holds."""
     _, sizes, directions = np.linalg.svd(vectors, full_matrices=False)
-    signs = np.where((vectors @ directions.T).sum(0) < -1e-9 * sizes[0], -1, 1)
-    plane = (directions * signs[:, None])[:2]
-    if len(plane) < 2:
-        plane = np.concatenate([plane, np.zeros((1, vectors.shape[1]))])
-    return plane, float((sizes[:2] ** 2).sum() / (sizes**2).sum())
+    plane = directions[:2] if len(directions) > 1 else np.vstack([directions, 0 * directions])
+    x, y = plane @ right
+    length = math.hypot(x, y)
+    if length > 1e-9 * (np.linalg.norm(right) or 1):
+        plane = np.array([[x, y], [-y, x]]) / length @ plane
+    plane = plane * np.array([[1], [-1 if plane[1] @ up < 0 else 1]])
+    return plane, float((sizes[:2] ** 2).sum() / ((sizes**2).sum() or 1))
 
 
 # -- the world ------------------------------------------------------------------------------------
@@ -874,7 +932,8 @@ def worlds(scenes: Sequence[Any], titles: Sequence[str] = (), columns: int = 2) 
         raise ValueError(f"A row has one picture or more; got {columns!r} columns.")
     listed = [[_named(thing) for thing in scene.things] for scene in scenes]
     columns = min(columns, len(scenes))
-    side, gap, line = 5.2 / columns - 0.12, 0.12, 0.19
+    gap, line = 0.12, 0.19
+    side = (5.2 - gap * (columns - 1)) / columns
     letters = int(side / 0.082)
     texts = [
         _wrapped(title, letters)
@@ -889,7 +948,7 @@ def worlds(scenes: Sequence[Any], titles: Sequence[str] = (), columns: int = 2) 
         x, y = 0.1 + n % columns * (side + gap), 0.1 + n // columns * each
         tall = side * shape[0] / shape[1]
         _image(ax, np.asarray(scene.image)[..., :3], x, y, side, tall)
-        ax.text(x, y + tall + 0.06, text, fontsize=NOTE, va="top", color=INK, linespacing=1.25)
+        _write(ax, x, y + tall + 0.06, text, va="top", linespacing=1.25, ha="left")
     told = "; ".join(
         f"{titles[n]}: {', '.join(words) or 'nothing'}" if titles else ", ".join(words) or "nothing"
         for n, words in enumerate(listed)
@@ -933,25 +992,30 @@ def _told(fig, text):
     return fig
 
 
+def _write(ax, x, y, text, **how):
+    """A text with its middle at (x, y), if it is not said otherwise."""
+    usual = {"fontsize": NOTE, "color": INK, "ha": "center", "va": "center"}
+    ax.text(x, y, text, **{**usual, **how})
+
+
 def _box(ax, x, y, width, height, colour, name, note=""):
     """A box with a name and, smaller, a note below it."""
     ax.add_patch(
         FancyBboxPatch(
-            (x + 0.05, y + 0.05), width - 0.1, height - 0.1, boxstyle="round,pad=0.05",
-            facecolor=_tint(colour, 0.12), edgecolor=colour, linewidth=1.4,
-        )  # fmt: skip
+            (x + 0.05, y + 0.05),
+            width - 0.1,
+            height - 0.1,
+            boxstyle="round,pad=0.05",
+            facecolor=_tint(colour, 0.12),
+            edgecolor=colour,
+            linewidth=1.4,
+        )
     )
     lines = note.count("\n") + 1 if note else 0
     middle = y + height / 2
-    ax.text(
-        x + width / 2, middle - 0.085 * lines, name, fontsize=NAME, ha="center", va="center",
-        color=INK, weight="bold",
-    )  # fmt: skip
+    _write(ax, x + width / 2, middle - 0.085 * lines, name, fontsize=NAME, weight="bold")
     if note:
-        ax.text(
-            x + width / 2, middle + 0.1, note, fontsize=NOTE - 0.5, ha="center", va="center",
-            color=INK, linespacing=1.05,
-        )  # fmt: skip
+        _write(ax, x + width / 2, middle + 0.1, note, fontsize=NOTE - 0.5, linespacing=1.05)
 
 
 def _arrow(ax, start, end, colour=INK, width=1.5, dashed=False):
@@ -983,53 +1047,71 @@ def _cell(ax, x, y, width, height, word, colour, strength):
     """A cell of a token map with its word written upwards."""
     ax.add_patch(
         Rectangle(
-            (x + 0.01, y), width - 0.02, height, facecolor=_tint(colour, strength), edgecolor=colour,
+            (x + 0.01, y),
+            width - 0.02,
+            height,
+            facecolor=_tint(colour, strength),
+            edgecolor=colour,
             linewidth=0.8,
-        )  # fmt: skip
+        )
     )
-    ax.text(
-        x + width / 2, y + height / 2, _short(word, 14), fontsize=min(NAME, 60 * width),
-        rotation=90, ha="center", va="center", color=INK,
-    )  # fmt: skip
+    _write(
+        ax,
+        x + width / 2,
+        y + height / 2,
+        _short(word, 14),
+        fontsize=min(NAME, 60 * width),
+        rotation=90,
+    )
 
 
-def _sentence(ax, vlm, ids, visual, pixels, grid, x, y, width):
-    """Tokens of a prompt in lines: words as they are, and some of the picture's as patches."""
+def _sentence(vlm, ids, visual, width):
+    """Tokens of a prompt in lines: ([(x, line, width, what)], lines), where `what` is a word, or
+    the number of a visual token. Of long texts, and of the picture, the middle is left out."""
     first, last = visual.nonzero()[[0, -1], 0].tolist()
     before, after = list(range(first)), list(range(last + 1, len(ids)))
-    shown = [*before[:3], None, *before[-1:]] if len(before) > 4 else before
-    shown = [*shown, "patches", *(after if len(after) <= 12 else [*after[:8], None, *after[-3:]])]
-    rows, columns = grid
-    cell, at, size = 0.24, x, NOTE
-    for each in shown:
-        if each == "patches":
-            for n in (0, 1, 2, None, rows * columns - 1):
-                if n is None:
-                    ax.text(at + 0.1, y + 0.13, "…", fontsize=size, ha="center", va="center")
-                    at += 0.24
-                    continue
-                top, bottom = (
-                    round(r * pixels.shape[0] / rows) for r in (n // columns, n // columns + 1)
-                )
-                a, b = (
-                    round(c * pixels.shape[1] / columns) for c in (n % columns, n % columns + 1)
-                )
-                _image(ax, pixels[top:bottom, a:b], at, y + 0.01, cell - 0.03, cell - 0.03)
-                at += cell
-            at += 0.06
-            continue
-        word = "…" if each is None else _short(str(vlm.words[ids[each]]), 16)
-        wide = 0.1 + 0.085 * width_of(word)
-        if at + wide > x + width:
-            at, y = x, y + 0.3
-        ax.add_patch(
-            Rectangle((at, y), wide - 0.04, 0.24, facecolor="white", edgecolor="#b9b5a9")
+    before = before if len(before) <= 4 else [*before[:2], None, *before[-1:]]
+    after = after if len(after) <= 12 else [*after[:8], None, *after[-3:]]
+    words = {at: _short(str(vlm.words[ids[at]]), 16) for at in (*before, *after) if at is not None}
+    n = last - first + 1
+    pieces = [words.get(at, "…") for at in before] + [*range(min(3, n)), "…", n - 1]
+    chips, x, line = [], 0.0, 0
+    for piece in pieces + [words.get(at, "…") for at in after]:
+        wide = 0.24 if isinstance(piece, int) else 0.12 + 0.079 * width_of(piece)
+        if x + wide > width:
+            x, line = 0.0, line + 1
+        chips.append((x, line, wide, piece))
+        x += wide
+    return chips, line + 1
+
+
+def _chip(ax, x, y, width, piece, pixels, grid):
+    """A word in a box, or a visual token as the piece of the picture that it stands for."""
+    if isinstance(piece, str):
+        box = Rectangle((x, y), width - 0.04, 0.24, facecolor="white", edgecolor="#b9b5a9")
+        ax.add_patch(box)
+        _write(ax, x + width / 2 - 0.02, y + 0.125, piece)
+        return
+    _image(
+        ax,
+        _field(pixels, grid, *divmod(piece % (grid[0] * grid[1]), grid[1])),
+        x,
+        y + 0.01,
+        0.21,
+        0.23,
+    )
+
+
+def _field(pixels, grid, row, column):
+    """The pixels of one cell of a grid (rows, columns)."""
+    (top, bottom), (left, right) = (
+        (
+            round(at * side / cells),
+            max(round(at * side / cells) + 1, round((at + 1) * side / cells)),
         )
-        ax.text(
-            at + wide / 2 - 0.02, y + 0.125, word, fontsize=size, ha="center", va="center",
-            color=INK,
-        )  # fmt: skip
-        at += wide
+        for at, side, cells in zip((row, column), pixels.shape, grid)
+    )
+    return pixels[top:bottom, left:right]
 
 
 def _apart(pixels, grid):
