@@ -19,7 +19,6 @@ from .charts import (
     trade_offs,
 )
 from .ideas import (
-    Picture,
     centring,
     dials,
     early_exit,
@@ -32,6 +31,7 @@ from .ideas import (
 )
 from .paper import PALETTE, SOFT, html, show
 from .pictures import image_grid, label_maps, mosaic, scene, word_map
+from .sheet import Picture
 
 __all__ = [
     "PALETTE", "SOFT", "Picture", "centring", "clouds", "dials", "dots_with_intervals",

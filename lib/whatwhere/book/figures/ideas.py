@@ -15,10 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch, Rectangle, Wedge
+from matplotlib.patches import Circle, Rectangle, Wedge
 
 from ... import geometry
 from ...compress import groups
@@ -26,26 +23,17 @@ from ...hooks import check_range
 from ...relations import centred, cosines
 from ...scenes import OPPOSITE
 from ...tokens import columns as width_of
+from . import sheet
 from .paper import INK, MARKERS, PALETTE, PAPER, SOFT
+from .sheet import COLOURS, LINE, NAME, NOTE, Picture
 
 if TYPE_CHECKING:
     from ...models import VLM
     from ...rope import Rotary
     from ...types import ImageLike
 
-NAME, NOTE = 10.5, 9.5  # font sizes, in points
-COLOURS = [PALETTE[name] for name in ("blue", "orange", "green", "pink", "vermillion", "sky")]
 FEW = 8  # blocks that are all drawn; of more, the first two and the last
 ALL_AXES = {1: ("position",), 2: ("row", "column"), 3: ("time", "row", "column")}
-
-
-class Picture(Figure):
-    """A figure that tells what it shows in words, as `told`, made from what it was drawn from."""
-
-    @property
-    def told(self) -> str:
-        """What the figure shows, for its alt text. It is kept as the figure's label."""
-        return str(self.get_label())
 
 
 # -- the model ------------------------------------------------------------------------------------
@@ -93,33 +81,33 @@ def pipeline(vlm: VLM, image: ImageLike, question: str) -> Picture:
         f"patches' states ({n_patches}, {state.shape[1]})",
         f"visual tokens ({len(tokens)}, {tokens.shape[1]})",
         f"({len(ids)}, {tokens.shape[1]}), of which {int(visual.sum())} are visual tokens",
-        f"probabilities ({len(chances):,}): “{_short(answer, 22)}”",
+        f"probabilities ({len(chances):,}): “{sheet.short(answer, 22)}”",
     ]
     chips, lines = _sentence(vlm, ids, visual, wide)
     tall = 1.15  # of the picture
     highs = [tall, tall, high, high, 0.3 * lines, high]
     tops = [0.12 + sum(highs[:n]) + 0.45 * n for n in range(6)]
-    fig, ax = _sheet(5.4, tops[-1] + high + 0.37)
+    fig, ax = sheet.new(5.4, tops[-1] + high + 0.37)
     middles = [top + each / 2 for top, each in zip(tops, highs)]
     for n, ((name, note, colour), middle) in enumerate(zip(steps, middles)):
-        _box(ax, left, middle - 0.36, width, 0.72, colour, name, note)
+        sheet.box(ax, left, middle - 0.36, width, 0.72, colour, name, note)
         if n:
-            _arrow(ax, (left + width / 2, middles[n - 1] + 0.38), (None, middle - 0.39))
-        _arrow(ax, (left + width + 0.04, middle), (right - 0.07, None), SOFT)
-        _write(ax, right, tops[n] + highs[n] + 0.15, shapes[n], ha="left")
+            sheet.arrow(ax, (left + width / 2, middles[n - 1] + 0.38), (None, middle - 0.39))
+        sheet.arrow(ax, (left + width + 0.04, middle), (right - 0.07, None), SOFT)
+        sheet.write(ax, right, tops[n] + highs[n] + 0.15, shapes[n], ha="left")
     across = min(tall * pixels.shape[1] / pixels.shape[0], wide)
     down = min(tall, across * pixels.shape[0] / pixels.shape[1])
-    _image(ax, pixels, right, middles[0] - down / 2, across, down)
-    _image(ax, _apart(pixels, grid), right, middles[1] - down / 2, across, down)
-    _matrix(ax, state, right, tops[2], wide, high)
-    _matrix(ax, tokens, right, tops[3], wide * len(tokens) / n_patches, high)
+    sheet.image(ax, pixels, right, middles[0] - down / 2, across, down)
+    sheet.image(ax, sheet.apart(pixels, grid), right, middles[1] - down / 2, across, down)
+    sheet.matrix(ax, state, right, tops[2], wide, high)
+    sheet.matrix(ax, tokens, right, tops[3], wide * len(tokens) / n_patches, high)
     for x, line, each, chip in chips:
         _chip(ax, right + x, tops[4] + 0.3 * line, each, chip, pixels, token_grid)
     for n, (word, chance) in enumerate(likeliest):
         y = tops[5] + 0.1 + 0.2 * n
         ax.add_patch(Rectangle((right + 1.1, y - 0.07), 1.3 * chance, 0.14, color=COLOURS[1]))
-        _write(ax, right + 1.02, y, _short(word, 13), ha="right")
-        _write(ax, right + 1.15 + 1.3 * chance, y, f"{chance:.2f}", ha="left")
+        sheet.write(ax, right + 1.02, y, sheet.short(word, 13), ha="right")
+        sheet.write(ax, right + 1.15 + 1.3 * chance, y, f"{chance:.2f}", ha="left")
     told = (
         f"{vlm.name}, step by step. "
         + " ".join(
@@ -130,7 +118,7 @@ def pipeline(vlm: VLM, image: ImageLike, question: str) -> Picture:
         + ", ".join(f"{word} {chance:.2f}" for word, chance in likeliest)
         + f"; it answers “{answer}”."
     )
-    return _told(fig, told)
+    return sheet.tell(fig, told)
 
 
 @torch.no_grad()
@@ -154,7 +142,7 @@ def taps(vlm: VLM, image: ImageLike) -> Picture:
 
     step, head, line, box = 0.52, 0.6, 1.25, 1.9
     height = 3 * head + step * (len(vit) + len(lm)) + 1.05 + (0.34 if unread else 0)
-    fig, ax = _sheet(5.2, height)
+    fig, ax = sheet.new(5.2, height)
     at: dict[str, float] = {}
 
     def tower(top, name, blocks, colour, notes):
@@ -163,21 +151,21 @@ def taps(vlm: VLM, image: ImageLike) -> Picture:
             Rectangle((0.08, top - 0.22), 5.04, step * len(blocks) + 0.44, color=colour, alpha=0.09)
         )
         for n, note in enumerate(notes):
-            _write(ax, box + 1.42, top + 0.2 + 0.18 * n, note, color=SOFT, ha="left")
+            sheet.write(ax, box + 1.42, top + 0.2 + 0.18 * n, note, color=SOFT, ha="left")
         for n, block in enumerate(blocks):
             y = top + step * n
             if isinstance(block, tuple):
                 first, last = block
                 ax.plot([line, line], [y + 0.04, y + step], ":", color=INK, linewidth=2)
-                _write(ax, box + 0.65, y + step / 2, f"blocks {first} to {last}", color=SOFT)
+                sheet.write(ax, box + 0.65, y + step / 2, f"blocks {first} to {last}", color=SOFT)
                 continue
             tap(y, f"{name} {block - 1}")
             ax.plot([line, line], [y, y + step], color=INK, linewidth=2.2, zorder=1)
             ax.plot([line, box], [y + 0.17] * 2, color=colour, linewidth=1.5, zorder=1)
-            _box(ax, box, y + 0.1, 1.3, 0.37, colour, f"block {block}")
-            _arrow(ax, (box - 0.03, y + 0.4), (line + 0.11, y + 0.4), colour)
+            sheet.box(ax, box, y + 0.1, 1.3, 0.37, colour, f"block {block}")
+            sheet.arrow(ax, (box - 0.03, y + 0.4), (line + 0.11, y + 0.4), colour)
             ax.add_patch(Circle((line, y + 0.4), 0.085, facecolor="white", edgecolor=colour))
-            _write(ax, line, y + 0.395, "+")
+            sheet.write(ax, line, y + 0.395, "+")
         tap(top + step * len(blocks), f"{name} {vlm.last_depth if name == 'ViT' else vlm.n_layers}")
         return top + step * len(blocks)
 
@@ -186,16 +174,16 @@ def taps(vlm: VLM, image: ImageLike) -> Picture:
             at[name] = y
             ax.plot([0.85, line], [y, y], color=INK, linewidth=1, zorder=1)
             ax.plot(line, y, "o", color=INK, markersize=7, zorder=3)
-            _write(ax, 0.8, y, name, fontsize=NAME, ha="right", weight="bold")
+            sheet.write(ax, 0.8, y, name, fontsize=NAME, ha="right", weight="bold")
 
     def through(y, names, notes, colour, below=0.35):
         """A box on the line itself, with two lines of text beside it."""
         ax.plot([line, line], [y - 0.3, y + below], color=INK, linewidth=2.2, zorder=1)
-        _box(ax, line - 0.75, y - 0.18, 1.5, 0.36, colour, names)
+        sheet.box(ax, line - 0.75, y - 0.18, 1.5, 0.36, colour, names)
         for n, note in enumerate(notes):
-            _write(ax, line + 0.87, y + 0.18 * (n - (len(notes) - 1) / 2), note, ha="left")
+            sheet.write(ax, line + 0.87, y + 0.18 * (n - (len(notes) - 1) / 2), note, ha="left")
 
-    _write(ax, line, 0.14, "patches", fontsize=NAME)
+    sheet.write(ax, line, 0.14, "patches", fontsize=NAME)
     y = 0.55
     ax.plot([line, line], [0.25, y], color=INK, linewidth=2.2, zorder=1)
     vit_shape, lm_shape = (rows * columns, features), (n_tokens, lm_width)
@@ -209,7 +197,7 @@ def taps(vlm: VLM, image: ImageLike) -> Picture:
         y += 0.34
         ax.plot([line, line], [y - 0.34, y], color=INK, linewidth=2.2, zorder=1)
         note = f"{unread} more block{'s' if unread > 1 else ''}, which the connector does not read"
-        _write(ax, line + 0.2, y - 0.03, note, color=SOFT, ha="left")
+        sheet.write(ax, line + 0.2, y - 0.03, note, color=SOFT, ha="left")
     y += head - 0.05
     blocks_of = f"language model: {vlm.n_layers} blocks"
     through(y, "connector", [blocks_of, f"visual tokens' states {lm_shape}"], COLOURS[2])
@@ -224,7 +212,7 @@ def taps(vlm: VLM, image: ImageLike) -> Picture:
         x = 4.95 - 0.13 * (n - 1)
         start, end = at[f"ViT {depth}"], at[f"LM {n}"] + 0.08
         ax.plot([line, x, x], [start, start, end], "--", color=COLOURS[4], linewidth=1.3)
-        _arrow(ax, (x, end), (line + 0.06, None), COLOURS[4], dashed=True)
+        sheet.arrow(ax, (x, end), (line + 0.06, None), COLOURS[4], dashed=True)
     ax.set_ylim(y + 0.3, 0)
     fig.set_size_inches(5.2, y + 0.3)
     told = (
@@ -240,7 +228,7 @@ def taps(vlm: VLM, image: ImageLike) -> Picture:
             for n, depth in enumerate(extra, start=1)
         )
     )
-    return _told(fig, told)
+    return sheet.tell(fig, told)
 
 
 @torch.no_grad()
@@ -278,30 +266,30 @@ def early_exit(vlm: VLM, image: ImageLike, patch: tuple[int, int], layer: int) -
     blocks = _drawn_blocks(vlm.n_layers, (layer, layer + 1))
     step, top, line, exit_x = 0.56, 2.3, 1.25, 3.85
     bottom = top + step * len(blocks)
-    fig, ax = _sheet(5.2, bottom + 1.85)
+    fig, ax = sheet.new(5.2, bottom + 1.85)
     pixels = _seen(vlm, image, geometry.grids(vlm, image)[0])
     high = min(1.25, 2.0 * pixels.shape[0] / pixels.shape[1])
     wide = high * pixels.shape[1] / pixels.shape[0]
-    _image(ax, pixels, line - wide / 2, 0.1, wide, high)
+    sheet.image(ax, pixels, line - wide / 2, 0.1, wide, high)
     corner = (line - wide / 2 + patch[1] * wide / columns, 0.1 + patch[0] * high / rows)
     frame = Rectangle(
         corner, wide / columns, high / rows, fill=False, edgecolor="white", linewidth=2.5
     )
     ax.add_patch(frame)
     ax.add_patch(_thin(frame))
-    _image(ax, _field(pixels, (rows, columns), *patch), exit_x - 0.42, 0.12, 0.84, 0.84)
+    sheet.image(ax, sheet.field(pixels, (rows, columns), *patch), exit_x - 0.42, 0.12, 0.84, 0.84)
     for dy, y in ((0, 0.12), (1, 0.96)):
         near = corner[0] + wide / columns, corner[1] + dy * high / rows
         ax.plot(*zip(near, (exit_x - 0.42, y)), color=SOFT, linewidth=0.8)
-    _write(ax, exit_x, 1.12, f"row {patch[0]}, column {patch[1]}")
-    _box(ax, line - 0.95, top - 0.72, 1.9, 0.42, COLOURS[2], "encoder, connector")
-    _arrow(ax, (line, 0.1 + high + 0.02), (None, top - 0.74))
-    _arrow(ax, (line, top - 0.28), (None, top - 0.06))
+    sheet.write(ax, exit_x, 1.12, f"row {patch[0]}, column {patch[1]}")
+    sheet.box(ax, line - 0.95, top - 0.72, 1.9, 0.42, COLOURS[2], "encoder, connector")
+    sheet.arrow(ax, (line, 0.1 + high + 0.02), (None, top - 0.74))
+    sheet.arrow(ax, (line, top - 0.28), (None, top - 0.06))
     for n, block in enumerate(blocks):
         y = top + step * n
         if isinstance(block, tuple):
             ax.plot([line, line], [y, y + step], ":", color=INK, linewidth=2)
-            _write(
+            sheet.write(
                 ax,
                 line + 0.2,
                 y + step / 2,
@@ -312,11 +300,11 @@ def early_exit(vlm: VLM, image: ImageLike, patch: tuple[int, int], layer: int) -
             continue
         _exit_tap(ax, line, y, block - 1, block - 1 == layer)
         ax.plot([line, line], [y, y + step], color=INK, linewidth=2.2, zorder=1)
-        _box(ax, line - 0.6, y + 0.12, 1.2, 0.33, COLOURS[1], f"block {block}")
+        sheet.box(ax, line - 0.6, y + 0.12, 1.2, 0.33, COLOURS[1], f"block {block}")
         if block - 1 == layer:
             way = [(line, y), (exit_x, y), (exit_x, bottom + 0.27)]
             ax.plot(*zip(*way[:2]), color=COLOURS[4], linewidth=2.6, zorder=1)
-            _write(
+            sheet.write(
                 ax,
                 exit_x - 0.1,
                 y - 0.15,
@@ -326,7 +314,7 @@ def early_exit(vlm: VLM, image: ImageLike, patch: tuple[int, int], layer: int) -
                 color=COLOURS[4],
                 weight="bold",
             )
-            _arrow(ax, way[1], way[2], COLOURS[4], width=2.6)
+            sheet.arrow(ax, way[1], way[2], COLOURS[4], width=2.6)
             left_out = (
                 f"block {vlm.n_layers}"
                 if layer == vlm.n_layers - 1
@@ -334,16 +322,16 @@ def early_exit(vlm: VLM, image: ImageLike, patch: tuple[int, int], layer: int) -
             )
             for m, text in enumerate((left_out, "left out")):
                 middle = (y + bottom + 0.1) / 2 + 0.19 * m
-                _write(ax, exit_x - 0.12, middle, text, color=SOFT, ha="right")
+                sheet.write(ax, exit_x - 0.12, middle, text, color=SOFT, ha="right")
     _exit_tap(ax, line, bottom, vlm.n_layers, False)
-    _arrow(ax, (line, bottom), (None, bottom + 0.27))
+    sheet.arrow(ax, (line, bottom), (None, bottom + 0.27))
     for x, colour, words in ((line, INK, read[0]), (exit_x, COLOURS[4], read[1])):
-        _box(ax, x - 1.15, bottom + 0.3, 2.3, 0.45, colour, "final norm, unembedding")
+        sheet.box(ax, x - 1.15, bottom + 0.3, 2.3, 0.45, colour, "final norm, unembedding")
         for n, (word, chance) in enumerate(words):
             y = bottom + 1.0 + 0.24 * n
-            _write(ax, x - 0.28, y, _short(word, 11), fontsize=NAME, ha="right")
+            sheet.write(ax, x - 0.28, y, sheet.short(word, 10), fontsize=NAME, ha="right")
             ax.add_patch(Rectangle((x - 0.2, y - 0.07), 0.8 * chance, 0.14, color=colour))
-            _write(ax, x - 0.14 + 0.8 * chance, y, f"{chance:.2f}", ha="left")
+            sheet.write(ax, x - 0.14 + 0.8 * chance, y, f"{chance:.2f}", ha="left")
     listed = [", ".join(f"{word} {chance:.2f}" for word, chance in words) for words in read]
     told = (
         f"The visual token at row {patch[0]}, column {patch[1]} passes the {vlm.n_layers} blocks "
@@ -351,7 +339,7 @@ def early_exit(vlm: VLM, image: ImageLike, patch: tuple[int, int], layer: int) -
         f"{listed[0]}. An arrow leaves at layer {layer}, past the other "
         f"{vlm.n_layers - layer} blocks, to the same two steps, which read {listed[1]}."
     )
-    return _told(fig, told)
+    return sheet.tell(fig, told)
 
 
 def _seen(vlm, image, grid):
@@ -377,7 +365,7 @@ def _thin(frame):
 def _exit_tap(ax, x, y, layer, leaves):
     colour = COLOURS[4] if leaves else INK
     ax.plot(x, y, "o", color=colour, markersize=8 if leaves else 6, zorder=3)
-    _write(ax, x - 0.7, y, f"LM {layer}", fontsize=NAME, ha="right", color=colour)
+    sheet.write(ax, x - 0.7, y, f"LM {layer}", fontsize=NAME, ha="right", color=colour)
 
 
 def _drawn_blocks(n, also=()):
@@ -430,11 +418,11 @@ def runs(image: Any, words: Sequence[Sequence[str]] | np.ndarray, rows: Sequence
     long = min(14, max(width_of(str(word)) for word in words[rows].flat))
     strip, high, gap = min(cell, 0.4), 0.16 + letter * long, 0.26
     tall = strip + 2 * high + gap + 0.95
-    fig, ax = _sheet(width, tall * len(rows) + 0.05)
+    fig, ax = sheet.new(width, tall * len(rows) + 0.05)
     tokens, told = 0, []
     for n, row in enumerate(rows):
         y = 0.1 + tall * n
-        _write(ax, left, y + 0.06, f"row {row}", fontsize=NAME, weight="bold", ha="left")
+        sheet.write(ax, left, y + 0.06, f"row {row}", fontsize=NAME, weight="bold", ha="left")
         y += 0.22
         for text, at in (
             ("patches", y + strip / 2),
@@ -443,11 +431,11 @@ def runs(image: Any, words: Sequence[Sequence[str]] | np.ndarray, rows: Sequence
             ("column", y + strip + 0.04 + 2 * high + gap + 0.13),
             ("length", y + strip + 0.04 + 2 * high + gap + 0.33),
         ):
-            _write(ax, left - 0.1, at, text, color=SOFT, ha="right")
+            sheet.write(ax, left - 0.1, at, text, color=SOFT, ha="right")
         for column in range(columns):
             x = left + column * cell
-            field = _field(pixels, words.shape, row, column)
-            _image(ax, field, x + 0.01, y, cell - 0.02, strip)
+            field = sheet.field(pixels, words.shape, row, column)
+            sheet.image(ax, field, x + 0.01, y, cell - 0.02, strip)
             word = str(words[row, column])
             _cell(ax, x, y + strip + 0.04, cell, high, word, colour_of[word], 0.22)
         group, code = groups.rows(words[row : row + 1]), []
@@ -460,10 +448,10 @@ def runs(image: Any, words: Sequence[Sequence[str]] | np.ndarray, rows: Sequence
             x0, x1 = left + first * cell + 0.04, left + (last + 1) * cell - 0.04
             x = left + (middle + 0.5) * cell
             ax.plot([x0, x0, x1, x1], [y1, y1 + 0.06, y1 + 0.06, y1], color=INK, linewidth=1.1)
-            _arrow(ax, (x, y1 + 0.06), (None, y2 - 0.01), INK)
+            sheet.arrow(ax, (x, y1 + 0.06), (None, y2 - 0.01), INK)
             _cell(ax, left + middle * cell, y2, cell, high, word, colour_of[word], 0.55)
-            _write(ax, x, y2 + high + 0.13, str(middle))
-            _write(ax, x, y2 + high + 0.33, f"×{length}", weight="bold")
+            sheet.write(ax, x, y2 + high + 0.13, str(middle))
+            sheet.write(ax, x, y2 + high + 0.33, f"×{length}", weight="bold")
             code.append(f"{length} × {word} at {middle}")
         tokens += len(code)
         told.append(f"Row {row}: {', '.join(code)}.")
@@ -474,7 +462,7 @@ def runs(image: Any, words: Sequence[Sequence[str]] | np.ndarray, rows: Sequence
         else f"{columns} patches in a row of a token map become {tokens} tokens, one for each run "
         "of equal words, at the column of its middle. "
     )
-    return _told(fig, summary + " ".join(told))
+    return sheet.tell(fig, summary + " ".join(told))
 
 
 # -- positions ------------------------------------------------------------------------------------
@@ -515,11 +503,11 @@ def turning(
     one, other = (complex(*vector) for vector in vectors)
     longest = max(abs(one), abs(other))
     rows = -(-len(places) // 2)
-    high, side, width = 2.95, 2.25, 5.2
+    high, side, width = 3.05, 2.25, 5.2
     fig = Picture(figsize=(width, high * rows + 0.05), facecolor=PAPER)
     differences, told = [round(float(m - at), 9) for m, at in places], []
     for n, (m, at) in enumerate(places):
-        x, y = (n % 2) * width / 2 + (width / 2 - side) / 2, high * (n // 2) + 0.5
+        x, y = (n % 2) * width / 2 + (width / 2 - side) / 2, high * (n // 2) + 0.57
         height = high * rows + 0.05
         box = (x / width, 1 - (y + side) / height, side / width, side / height)
         ax = fig.add_axes(box)
@@ -550,16 +538,18 @@ def turning(
                 },
             )
             label = z / abs(z) * (abs(tip) + 0.14)
-            _write(ax, label.real, label.imag, name, fontsize=NAME + 1, color=colour, weight="bold")
+            sheet.write(
+                ax, label.real, label.imag, name, fontsize=NAME + 1, color=colour, weight="bold"
+            )
         degrees, dot = np.degrees(between), (query * np.conj(key)).real
-        _write(ax, 0, 1.5, f"q at {m:g}, k at {at:g}", fontsize=NAME)
+        sheet.write(ax, 0, 1.6, f"q at {m:g}, k at {at:g}", fontsize=NAME)
         again = differences.count(differences[n]) > 1
         difference = f"difference {m - at:g}".replace("-", "−")
-        _write(ax, 0, 1.29, difference, fontsize=NAME, weight="bold" if again else "normal")
+        sheet.write(ax, 0, 1.39, difference, fontsize=NAME, weight="bold" if again else "normal")
         said = f"angle {degrees:.0f}°, q · k = {dot:.2f}".replace("-", "−")
-        _write(ax, 0, -1.34, said, weight="bold" if again else "normal")
+        sheet.write(ax, 0, -1.38, said, weight="bold" if again else "normal")
         told.append(f"q at {m:g} and k at {at:g}, difference {m - at:g}: {said}")
-    return _told(
+    return sheet.tell(
         fig,
         f"A query's and a key's pair of dimensions on a circle, turned by {theta:.3g} radians a "
         f"patch. {'; '.join(told)}.",
@@ -614,13 +604,13 @@ def dials(
     above = 2.35 if image is not None else 0.1
     key = 0.24 * len(at)
     # one bank: a title, then lines of dials with two lines of text below each
-    fig, ax = _sheet(5.3, above + key + 0.2 + sum(0.36 + line * (size + 0.4) for line in lines))
+    fig, ax = sheet.new(5.3, above + key + 0.2 + sum(0.36 + line * (size + 0.4) for line in lines))
     if image is not None and grid is not None:
         pixels = np.asarray(image)[..., :3]
         high = min(2.15, 4.4 * pixels.shape[0] / pixels.shape[1])
         wide = high * pixels.shape[1] / pixels.shape[0]
         x0 = (5.3 - wide) / 2
-        _image(ax, pixels, x0, 0.1, wide, high)
+        sheet.image(ax, pixels, x0, 0.1, wide, high)
         for (row, column), colour in zip(at.values(), COLOURS):
             corner = (x0 + column * wide / grid[1], 0.1 + row * high / grid[0])
             for edge, width in (("white", 4.5), (colour, 2.4)):
@@ -638,13 +628,13 @@ def dials(
     for (name, place), colour in zip(at.items(), COLOURS):
         listed = ", ".join(f"{a} {value:g}" for a, value in zip(ALL_AXES[axes], place))
         ax.plot([0.25, 0.6], [y, y], color=colour, linewidth=3)
-        _write(ax, 0.7, y, f"{name}: {listed}", fontsize=NAME, ha="left")
+        sheet.write(ax, 0.7, y, f"{name}: {listed}", fontsize=NAME, ha="left")
         y += 0.24
     told = []
     for n, lines_of_bank in enumerate(lines):
         y += 0.16
         title = f"turned by the {ALL_AXES[axes][n]}"
-        _write(ax, 0.12, y, title, fontsize=NAME, weight="bold", ha="left")
+        sheet.write(ax, 0.12, y, title, fontsize=NAME, weight="bold", ha="left")
         y += 0.2
         pairs = np.flatnonzero(axis == n)
         across = -(-len(pairs) // max(1, lines_of_bank))
@@ -652,9 +642,11 @@ def dials(
         for m, pair in enumerate(pairs):
             x = 0.14 + pitch * (m % across + 0.5)
             middle = y + (m // across) * (size + 0.4) + size / 2
-            _dial(ax, x, middle, 0.36, [place[n] * theta[pair] for place in at.values()])
-            _write(ax, x, middle + 0.47, f"pair {pair}", fontsize=NOTE - 0.5, color=SOFT)
-            _write(ax, x, middle + 0.62, f"θ {theta[pair]:.2g}", fontsize=NOTE - 0.5, color=SOFT)
+            sheet.dial(ax, x, middle, 0.36, [place[n] * theta[pair] for place in at.values()])
+            sheet.write(ax, x, middle + 0.47, f"pair {pair}", fontsize=NOTE - 0.5, color=SOFT)
+            sheet.write(
+                ax, x, middle + 0.62, f"θ {theta[pair]:.2g}", fontsize=NOTE - 0.5, color=SOFT
+            )
         y += lines_of_bank * (size + 0.4)
         told.append(
             f"the {ALL_AXES[axes][n]} turns pairs {', '.join(map(str, pairs))}, by "
@@ -668,19 +660,7 @@ def dials(
         f"{name} at {', '.join(f'{a} {v:g}' for a, v in zip(ALL_AXES[axes], place))}"
         for name, place in at.items()
     )
-    return _told(fig, f"Dials for {listed}. In banks, {'. Then '.join(told)}.")
-
-
-def _dial(ax, x, y, radius, angles, edge="#b9b5a9", width=1.0, hands=None):
-    """A circle with a hand for each angle, counterclockwise from the right (y runs down)."""
-    ax.add_patch(Circle((x, y), radius, facecolor="white", edgecolor=edge, linewidth=width))
-    ax.plot([x + 0.8 * radius, x + radius], [y, y], color="#b9b5a9", linewidth=1)
-    for angle, colour, thick in zip(angles, hands or COLOURS, (3.4, 1.9, 1.5, 1.3, 1.2, 1.1)):
-        tip = (x + radius * 0.86 * math.cos(angle), y - radius * 0.86 * math.sin(angle))
-        if hands:
-            thick = 1.6
-        ax.plot([x, tip[0]], [y, tip[1]], color=colour, linewidth=thick, solid_capstyle="round")
-    ax.plot(x, y, "o", color=INK, markersize=2.2)
+    return sheet.tell(fig, f"Dials for {listed}. In banks, {'. Then '.join(told)}.")
 
 
 def rulers(
@@ -728,8 +708,8 @@ def rulers(
     high = wide * pixels.shape[0] / pixels.shape[1]
     each, radius = cell + 0.42, min(0.43 * cell, 0.3)
     start = 0.35 + high
-    fig, ax = _sheet(5.4, start + 0.1 + each * len(frequencies) + 0.55)
-    _image(ax, pixels, left, 0.3, wide, high)
+    fig, ax = sheet.new(5.4, start + 0.1 + each * len(frequencies) + 0.55)
+    sheet.image(ax, pixels, left, 0.3, wide, high)
     for column in range(1, columns):
         x = left + column * cell
         ax.plot([x, x], [0.3, 0.3 + high], color="white", linewidth=0.6, alpha=0.5)
@@ -741,14 +721,14 @@ def rulers(
         ax.plot([x, x], [0.28, start], color=colour, linewidth=2, solid_capstyle="butt")
         outward = "right" if column < (other, origin)[n][1] else "left"
         side = outward if close else "center"
-        _write(ax, x, 0.17, name, fontsize=NAME, color=colour, weight="bold", ha=side)
+        sheet.write(ax, x, 0.17, name, fontsize=NAME, color=colour, weight="bold", ha=side)
     told = []
     displacement = other[1] - origin[1]
     for n, (name, theta) in enumerate(frequencies.items()):
         y = start + each * n + 0.2
         reach = math.pi / theta
         note = f"{name}: θ = {theta:.3g}, half a circle after {reach:.3g} patches"
-        _write(ax, left, y, note, ha="left")
+        sheet.write(ax, left, y, note, ha="left")
         y += 0.17
         low, top = (
             np.clip(origin[1] + 0.5 + side * reach, 0, columns) * cell + left for side in (-1, 1)
@@ -763,8 +743,8 @@ def rulers(
             alike = abs(off) <= theta / 2
             same += [column] if alike else []
             x, middle = left + (column + 0.5) * cell, y + cell / 2 + 0.02
-            edge = COLOURS[4] if alike else "#b9b5a9"
-            _dial(ax, x, middle, radius, [angle], edge, 2.2 if alike else 0.8, [INK])
+            edge = COLOURS[4] if alike else LINE
+            sheet.dial(ax, x, middle, radius, [angle], edge, 2.2 if alike else 0.8, [INK])
         turned = abs(math.degrees(displacement * theta))
         told.append(
             f"{name}, {theta:.3g} radians a patch, has turned by {turned:.0f}° between the two and "
@@ -774,12 +754,12 @@ def rulers(
     y = start + 0.2 + each * len(frequencies)
     ax.add_patch(Rectangle((left, y - 0.09), 0.3, 0.18, color=PALETTE["green"], alpha=0.35))
     by_name = f"{origin[0]}: less than half a circle, left and right differ"
-    _write(ax, left + 0.4, y, f"seen from the {by_name}", ha="left")
+    sheet.write(ax, left + 0.4, y, f"seen from the {by_name}", ha="left")
     ax.add_patch(
         Circle((left + 0.15, y + 0.25), 0.1, facecolor="white", edgecolor=COLOURS[4], linewidth=2.2)
     )
-    _write(ax, left + 0.4, y + 0.25, f"stands as it does at the {other[0]}", ha="left")
-    return _told(
+    sheet.write(ax, left + 0.4, y + 0.25, f"stands as it does at the {other[0]}", ha="left")
+    return sheet.tell(
         fig,
         f"{other[0].capitalize()} at column {other[1]:g}, {origin[0]} at column {origin[1]:g} of "
         f"{columns}, with a ruler of dials for each frequency. {'. '.join(told)}.",
@@ -833,17 +813,17 @@ def centring(
     side = (width - 0.1 * (n + 1)) / n
     high = max(side * np.shape(i)[0] / np.shape(i)[1] for i in map(np.asarray, images))
     height = 0.33 + high + 0.35 + 2.5 + 0.5 + 0.2 * max(1, len(opposites))
-    fig, ax = _sheet(width, height)
+    fig, ax = sheet.new(width, height)
     for m, (image, name) in enumerate(zip(images, names)):
         x = 0.1 + m * (side + 0.1)
-        _image(ax, np.asarray(image)[..., :3], x, 0.33, side, high)
+        sheet.image(ax, np.asarray(image)[..., :3], x, 0.33, side, high)
         ax.add_patch(
             Rectangle((x, 0.33), side, high, fill=False, edgecolor=COLOURS[m], linewidth=3)
         )
         centre = x + side / 2
         offset = 0.5 * 0.09 * width_of(name) + 0.1
         ax.plot(centre - offset, 0.17, MARKERS[m], color=COLOURS[m], markersize=7)
-        _write(ax, centre + 0.06, 0.17, name, fontsize=NAME, weight="bold")
+        sheet.write(ax, centre + 0.06, 0.17, name, fontsize=NAME, weight="bold")
     # planes have no up and right of their own: what is shared points right, then right points right
     steps = [values[a] - values[b] for a, b in opposites] or [values[0] - values[1]]
     towards = [(values.mean(0), steps[0]), (-steps[-1], steps[0])]
@@ -886,9 +866,9 @@ def centring(
             for a, b in opposites
         ]
         for line, text in enumerate(lines):
-            _write(ax, x, y + 0.17 + 0.2 * line, text, ha="left")
+            sheet.write(ax, x, y + 0.17 + 0.2 * line, text, ha="left")
         told.append(f"{title.capitalize()}, {'; '.join(lines)}")
-    return _told(
+    return sheet.tell(
         fig,
         f"Pictures of {', '.join(names)}, and their {n} vectors as arrows in the plane that holds "
         f"most of their squared length, turned so that the mean, and then {names[-1]}, points "
@@ -927,7 +907,9 @@ def worlds(scenes: Sequence[Any], titles: Sequence[str] = (), columns: int = 2) 
     if not scenes:
         raise ValueError("There are no scenes to draw.")
     if titles and len(titles) != len(scenes):
-        raise ValueError(f"{len(scenes)} scenes take as many titles; got {len(titles)}.")
+        n = len(scenes)
+        takes = "1 scene takes one title" if n == 1 else f"{n} scenes take as many titles"
+        raise ValueError(f"{takes}; got {len(titles)}.")
     if isinstance(columns, bool) or int(columns) != columns or columns < 1:
         raise ValueError(f"A row has one picture or more; got {columns!r} columns.")
     listed = [[_named(thing) for thing in scene.things] for scene in scenes]
@@ -936,24 +918,24 @@ def worlds(scenes: Sequence[Any], titles: Sequence[str] = (), columns: int = 2) 
     side = (5.2 - gap * (columns - 1)) / columns
     letters = int(side / 0.082)
     texts = [
-        _wrapped(title, letters)
+        sheet.wrapped(title, letters)
         for title in (titles or [", ".join(words) or "nothing" for words in listed])
     ]
     deepest = max(text.count("\n") + 1 for text in texts)
     shapes = [np.shape(np.asarray(scene.image)) for scene in scenes]
     high = max(side * shape[0] / shape[1] for shape in shapes)
     each = high + 0.16 + line * deepest
-    fig, ax = _sheet(5.4, 0.1 + each * -(-len(scenes) // columns) + 0.05)
+    fig, ax = sheet.new(5.4, 0.1 + each * -(-len(scenes) // columns) + 0.05)
     for n, (scene, text, shape) in enumerate(zip(scenes, texts, shapes)):
         x, y = 0.1 + n % columns * (side + gap), 0.1 + n // columns * each
         tall = side * shape[0] / shape[1]
-        _image(ax, np.asarray(scene.image)[..., :3], x, y, side, tall)
-        _write(ax, x, y + tall + 0.06, text, va="top", linespacing=1.25, ha="left")
+        sheet.image(ax, np.asarray(scene.image)[..., :3], x, y, side, tall)
+        sheet.write(ax, x, y + tall + 0.06, text, va="top", linespacing=1.25, ha="left")
     told = "; ".join(
         f"{titles[n]}: {', '.join(words) or 'nothing'}" if titles else ", ".join(words) or "nothing"
         for n, words in enumerate(listed)
     )
-    return _told(fig, f"{len(scenes)} scene{'s' if len(scenes) > 1 else ''}. {told}.")
+    return sheet.tell(fig, f"{len(scenes)} scene{'s' if len(scenes) > 1 else ''}. {told}.")
 
 
 def _named(thing):
@@ -965,84 +947,6 @@ def _named(thing):
     return " ".join([*rest, category])
 
 
-def _wrapped(text, letters):
-    """The text in lines of so many letters at most, as far as its words allow."""
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and width_of(lines[-1]) + 1 + width_of(word) > letters:
-            lines.append("")
-        lines[-1] += (" " if lines[-1] else "") + word
-    return "\n".join(lines)
-
-
-# -- drawing --------------------------------------------------------------------------------------
-
-
-def _sheet(width: float, height: float) -> tuple[Picture, Axes]:
-    """A figure and axes over all of it, in which places are inches from its top left corner."""
-    fig = Picture(figsize=(width, height), facecolor=PAPER)
-    ax = fig.add_axes((0, 0, 1, 1))
-    ax.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
-    ax.set_axis_off()
-    return fig, ax
-
-
-def _told(fig, text):
-    fig.set_label(" ".join(text.split()))
-    return fig
-
-
-def _write(ax, x, y, text, **how):
-    """A text with its middle at (x, y), if it is not said otherwise."""
-    usual = {"fontsize": NOTE, "color": INK, "ha": "center", "va": "center"}
-    ax.text(x, y, text, **{**usual, **how})
-
-
-def _box(ax, x, y, width, height, colour, name, note=""):
-    """A box with a name and, smaller, a note below it."""
-    ax.add_patch(
-        FancyBboxPatch(
-            (x + 0.05, y + 0.05),
-            width - 0.1,
-            height - 0.1,
-            boxstyle="round,pad=0.05",
-            facecolor=_tint(colour, 0.12),
-            edgecolor=colour,
-            linewidth=1.4,
-        )
-    )
-    lines = note.count("\n") + 1 if note else 0
-    middle = y + height / 2
-    _write(ax, x + width / 2, middle - 0.085 * lines, name, fontsize=NAME, weight="bold")
-    if note:
-        _write(ax, x + width / 2, middle + 0.1, note, fontsize=NOTE - 0.5, linespacing=1.05)
-
-
-def _arrow(ax, start, end, colour=INK, width=1.5, dashed=False):
-    """An arrow; a coordinate of the end that is None is the start's."""
-    end = tuple(a if b is None else b for a, b in zip(start, end))
-    how = {"arrowstyle": "-|>", "color": colour, "linewidth": width, "shrinkA": 0, "shrinkB": 0}
-    ax.annotate("", end, start, arrowprops={**how, "linestyle": "--" if dashed else "-"})
-
-
-def _image(ax, pixels, x, y, width, height, **how):
-    """Pixels in a box of inches, with its top left corner at (x, y)."""
-    limits = ax.get_xlim(), ax.get_ylim()
-    extent = (x, x + width, y + height, y)
-    ax.imshow(pixels, extent=extent, aspect="auto", interpolation="nearest", zorder=1, **how)
-    ax.set(xlim=limits[0], ylim=limits[1])
-
-
-def _matrix(ax, rows, x, y, width, height):
-    """States (tokens, features) in colour, a column for each token."""
-    values = rows.float().numpy().T
-    limit = np.quantile(np.abs(values), 0.98) or 1.0
-    _image(ax, values, x, y, width, height, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    ax.add_patch(
-        Rectangle((x, y), width, height, fill=False, edgecolor=SOFT, linewidth=0.8, zorder=2)
-    )
-
-
 def _cell(ax, x, y, width, height, word, colour, strength):
     """A cell of a token map with its word written upwards."""
     ax.add_patch(
@@ -1050,16 +954,16 @@ def _cell(ax, x, y, width, height, word, colour, strength):
             (x + 0.01, y),
             width - 0.02,
             height,
-            facecolor=_tint(colour, strength),
+            facecolor=sheet.tint(colour, strength),
             edgecolor=colour,
             linewidth=0.8,
         )
     )
-    _write(
+    sheet.write(
         ax,
         x + width / 2,
         y + height / 2,
-        _short(word, 14),
+        sheet.short(word, 14),
         fontsize=min(NAME, 60 * width),
         rotation=90,
     )
@@ -1072,7 +976,9 @@ def _sentence(vlm, ids, visual, width):
     before, after = list(range(first)), list(range(last + 1, len(ids)))
     before = before if len(before) <= 4 else [*before[:2], None, *before[-1:]]
     after = after if len(after) <= 12 else [*after[:8], None, *after[-3:]]
-    words = {at: _short(str(vlm.words[ids[at]]), 16) for at in (*before, *after) if at is not None}
+    words = {
+        at: sheet.short(str(vlm.words[ids[at]]), 16) for at in (*before, *after) if at is not None
+    }
     n = last - first + 1
     pieces = [words.get(at, "…") for at in before] + [*range(min(3, n)), "…", n - 1]
     chips, x, line = [], 0.0, 0
@@ -1088,55 +994,18 @@ def _sentence(vlm, ids, visual, width):
 def _chip(ax, x, y, width, piece, pixels, grid):
     """A word in a box, or a visual token as the piece of the picture that it stands for."""
     if isinstance(piece, str):
-        box = Rectangle((x, y), width - 0.04, 0.24, facecolor="white", edgecolor="#b9b5a9")
+        box = Rectangle((x, y), width - 0.04, 0.24, facecolor="white", edgecolor=LINE)
         ax.add_patch(box)
-        _write(ax, x + width / 2 - 0.02, y + 0.125, piece)
+        sheet.write(ax, x + width / 2 - 0.02, y + 0.125, piece)
         return
-    _image(
+    sheet.image(
         ax,
-        _field(pixels, grid, *divmod(piece % (grid[0] * grid[1]), grid[1])),
+        sheet.field(pixels, grid, *divmod(piece % (grid[0] * grid[1]), grid[1])),
         x,
         y + 0.01,
         0.21,
         0.23,
     )
-
-
-def _field(pixels, grid, row, column):
-    """The pixels of one cell of a grid (rows, columns)."""
-    (top, bottom), (left, right) = (
-        (
-            round(at * side / cells),
-            max(round(at * side / cells) + 1, round((at + 1) * side / cells)),
-        )
-        for at, side, cells in zip((row, column), pixels.shape, grid)
-    )
-    return pixels[top:bottom, left:right]
-
-
-def _apart(pixels, grid):
-    """The picture with its patches moved apart, paper between them."""
-    rows, columns = grid
-    gap = max(1, round(min(pixels.shape[0] / rows, pixels.shape[1] / columns) / 6))
-    blank = (np.array(to_rgb(PAPER)) * 255).round().astype(np.uint8)
-    lines = [round(r * pixels.shape[0] / rows) for r in range(1, rows)]
-    steps = [round(c * pixels.shape[1] / columns) for c in range(1, columns)]
-    wider = np.insert(pixels, np.repeat(lines, gap), blank, axis=0)
-    return np.insert(wider, np.repeat(steps, gap), blank, axis=1)
-
-
-def _tint(colour, strength):
-    """A colour thinned with paper."""
-    return tuple(strength * np.array(to_rgb(colour)) + (1 - strength) * np.array(to_rgb(PAPER)))
-
-
-def _short(word, letters):
-    """As much of a word as fits, with dots for the rest."""
-    if width_of(word) <= letters:
-        return word
-    while width_of(word) >= letters:
-        word = word[:-1]
-    return word + "…"
 
 
 def _check_on_grid(place, grid):
