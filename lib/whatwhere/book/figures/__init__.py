@@ -6,6 +6,9 @@
 Figures are drawn on light paper of their own, so that they read the same on a light and on a dark
 page, and words in any script for which a font is installed. Colours are Okabe and Ito's, which stay
 apart for colour-blind eyes; series differ in marker as well.
+
+Pictures of ideas (`pipeline`, `taps`, `early_exit`, `runs`, `turning`, `dials`, `centring`,
+`rulers`, `worlds`) are drawn from a real model, scene or vector, and tell what they show: `told`.
 """
 
 from .charts import (

@@ -315,11 +315,9 @@ def early_exit(vlm: VLM, image: ImageLike, patch: tuple[int, int], layer: int) -
                 weight="bold",
             )
             sheet.arrow(ax, way[1], way[2], COLOURS[4], width=2.6)
-            left_out = (
-                f"block {vlm.n_layers}"
-                if layer == vlm.n_layers - 1
-                else (f"blocks {layer + 1} to {vlm.n_layers}")
-            )
+            between = " and " if vlm.n_layers - layer == 2 else " to "
+            numbers = dict.fromkeys((str(layer + 1), str(vlm.n_layers)))
+            left_out = f"block{'s' if len(numbers) > 1 else ''} {between.join(numbers)}"
             for m, text in enumerate((left_out, "left out")):
                 middle = (y + bottom + 0.1) / 2 + 0.19 * m
                 sheet.write(ax, exit_x - 0.12, middle, text, color=SOFT, ha="right")
@@ -475,7 +473,8 @@ def turning(
     positions: Sequence[tuple[float, float]] = ((0, 0), (3, 1), (7, 5), (1, 3)),
 ) -> Picture:
     """One pair of dimensions of a query and of a key on a circle, each turned by its position: the
-    angle between them hangs on the difference of the two positions alone.
+    angle between them depends on the difference of the two positions alone. A difference that comes
+    more than once is bold.
 
     Args:
         q, k: (2,) before they are turned, which is drawn dashed.
@@ -548,11 +547,11 @@ def turning(
         sheet.write(ax, 0, 1.39, difference, fontsize=NAME, weight="bold" if again else "normal")
         said = f"angle {degrees:.0f}°, q · k = {dot:.2f}".replace("-", "−")
         sheet.write(ax, 0, -1.38, said, weight="bold" if again else "normal")
-        told.append(f"q at {m:g} and k at {at:g}, difference {m - at:g}: {said}")
+        told.append(f"q at {m:g} and k at {at:g}, {difference}: {said}")
     return sheet.tell(
         fig,
-        f"A query's and a key's pair of dimensions on a circle, turned by {theta:.3g} radians a "
-        f"patch. {'; '.join(told)}.",
+        f"A query's and a key's pair of dimensions on a circle, turned by θ = {theta:.3g} radians "
+        f"per patch. {'; '.join(told)}.",
     )
 
 
@@ -747,8 +746,8 @@ def rulers(
             sheet.dial(ax, x, middle, radius, [angle], edge, 2.2 if alike else 0.8, [INK])
         turned = abs(math.degrees(displacement * theta))
         told.append(
-            f"{name}, {theta:.3g} radians a patch, has turned by {turned:.0f}° between the two and "
-            f"by half a circle after {reach:.3g} patches; it stands alike at column"
+            f"{name}, θ = {theta:.3g} radians per patch, has turned by {turned:.0f}° between the two "
+            f"and by half a circle after {reach:.3g} patches; it stands alike at column"
             f"{'s' if len(same) > 1 else ''} {', '.join(map(str, same))}"
         )
     y = start + 0.2 + each * len(frequencies)
@@ -761,8 +760,8 @@ def rulers(
     sheet.write(ax, left + 0.4, y + 0.25, f"stands as it does at the {other[0]}", ha="left")
     return sheet.tell(
         fig,
-        f"{other[0].capitalize()} at column {other[1]:g}, {origin[0]} at column {origin[1]:g} of "
-        f"{columns}, with a ruler of dials for each frequency. {'. '.join(told)}.",
+        f"{other[0].capitalize()} at column {other[1]:.3g}, {origin[0]} at column {origin[1]:.3g} "
+        f"of {columns}, with a ruler of dials for each frequency. {'. '.join(told)}.",
     )
 
 
@@ -915,22 +914,20 @@ def worlds(scenes: Sequence[Any], titles: Sequence[str] = (), columns: int = 2) 
     listed = [[_named(thing) for thing in scene.things] for scene in scenes]
     columns = min(columns, len(scenes))
     gap, line = 0.12, 0.19
-    side = (5.2 - gap * (columns - 1)) / columns
-    letters = int(side / 0.082)
+    side = min((5.2 - gap * (columns - 1)) / columns, 3.4)
     texts = [
-        sheet.wrapped(title, letters)
+        sheet.wrapped(title, int(side / 0.075))
         for title in (titles or [", ".join(words) or "nothing" for words in listed])
     ]
-    deepest = max(text.count("\n") + 1 for text in texts)
-    shapes = [np.shape(np.asarray(scene.image)) for scene in scenes]
-    high = max(side * shape[0] / shape[1] for shape in shapes)
-    each = high + 0.16 + line * deepest
-    fig, ax = sheet.new(5.4, 0.1 + each * -(-len(scenes) // columns) + 0.05)
-    for n, (scene, text, shape) in enumerate(zip(scenes, texts, shapes)):
-        x, y = 0.1 + n % columns * (side + gap), 0.1 + n // columns * each
-        tall = side * shape[0] / shape[1]
-        sheet.image(ax, np.asarray(scene.image)[..., :3], x, y, side, tall)
-        sheet.write(ax, x, y + tall + 0.06, text, va="top", linespacing=1.25, ha="left")
+    pixels = [np.asarray(scene.image)[..., :3] for scene in scenes]
+    highs = [side * each.shape[0] / each.shape[1] for each in pixels]
+    below = [high + 0.2 + line * (text.count("\n") + 1) for high, text in zip(highs, texts)]
+    rows = [max(below[n : n + columns]) for n in range(0, len(scenes), columns)]
+    fig, ax = sheet.new(0.2 + columns * (side + gap) - gap, 0.12 + sum(rows))
+    for n, text in enumerate(texts):
+        x, y = 0.1 + n % columns * (side + gap), 0.1 + sum(rows[: n // columns])
+        sheet.image(ax, pixels[n], x, y, side, highs[n])
+        sheet.write(ax, x, y + highs[n] + 0.06, text, va="top", linespacing=1.25, ha="left")
     told = "; ".join(
         f"{titles[n]}: {', '.join(words) or 'nothing'}" if titles else ", ".join(words) or "nothing"
         for n, words in enumerate(listed)
