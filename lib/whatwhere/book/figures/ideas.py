@@ -156,6 +156,7 @@ def taps(vlm: VLM, image: ImageLike) -> Picture:
             y = top + step * n
             if isinstance(block, tuple):
                 first, last = block
+                tap(y, f"{name} {first - 1}")
                 ax.plot([line, line], [y + 0.04, y + step], ":", color=INK, linewidth=2)
                 sheet.write(ax, box + 0.65, y + step / 2, f"blocks {first} to {last}", color=SOFT)
                 continue
@@ -176,19 +177,19 @@ def taps(vlm: VLM, image: ImageLike) -> Picture:
             ax.plot(line, y, "o", color=INK, markersize=7, zorder=3)
             sheet.write(ax, 0.8, y, name, fontsize=NAME, ha="right", weight="bold")
 
-    def through(y, names, notes, colour, below=0.35):
+    def through(y, names, notes, colour, above=0.56, below=0.56):
         """A box on the line itself, with two lines of text beside it."""
-        ax.plot([line, line], [y - 0.3, y + below], color=INK, linewidth=2.2, zorder=1)
+        ax.plot([line, line], [y - above, y + below], color=INK, linewidth=2.2, zorder=1)
         sheet.box(ax, line - 0.75, y - 0.18, 1.5, 0.36, colour, names)
         for n, note in enumerate(notes):
             sheet.write(ax, line + 0.87, y + 0.18 * (n - (len(notes) - 1) / 2), note, ha="left")
 
     sheet.write(ax, line, 0.14, "patches", fontsize=NAME)
     y = 0.55
-    ax.plot([line, line], [0.25, y], color=INK, linewidth=2.2, zorder=1)
     vit_shape, lm_shape = (rows * columns, features), (n_tokens, lm_width)
     blocks_of = f"vision encoder: {vlm.last_depth} blocks"
-    through(y, "patch embedding", [blocks_of, f"patches' states {vit_shape}"], COLOURS[0])
+    shapes = [blocks_of, f"patches' states {vit_shape}"]
+    through(y, "patch embedding", shapes, COLOURS[0], above=0.3)
     notes = ["attention, then a", "small network: both", "add to the stream"]
     if extra:  # their lines pass here
         notes = []
@@ -203,14 +204,14 @@ def taps(vlm: VLM, image: ImageLike) -> Picture:
     through(y, "connector", [blocks_of, f"visual tokens' states {lm_shape}"], COLOURS[2])
     notes = ["here a place attends", "to itself and to the", "places before it"]
     if extra:
-        notes = ["dashed: added", "once more here"]
+        notes = ["dashed: added", "again, here"]
     y = tower(y + head - 0.05, "LM", lm, COLOURS[1], notes)
     y += head - 0.05
     ends = ["final norm, then unembedding:", f"a score for each of {len(vlm.words):,} words"]
     through(y, "to words", ends, SOFT, below=0)
     for n, depth in enumerate(extra, start=1):
         x = 4.95 - 0.13 * (n - 1)
-        start, end = at[f"ViT {depth}"], at[f"LM {n}"] + 0.08
+        start, end = at[f"ViT {depth}"], at[f"LM {n}"] + 0.06
         ax.plot([line, x, x], [start, start, end], "--", color=COLOURS[4], linewidth=1.3)
         sheet.arrow(ax, (x, end), (line + 0.06, None), COLOURS[4], dashed=True)
     ax.set_ylim(y + 0.3, 0)
@@ -288,6 +289,7 @@ def early_exit(vlm: VLM, image: ImageLike, patch: tuple[int, int], layer: int) -
     for n, block in enumerate(blocks):
         y = top + step * n
         if isinstance(block, tuple):
+            _exit_tap(ax, line, y, block[0] - 1, False)
             ax.plot([line, line], [y, y + step], ":", color=INK, linewidth=2)
             sheet.write(
                 ax,
@@ -374,7 +376,9 @@ def _drawn_blocks(n, also=()):
     kept = sorted(number for number in near if 1 <= number <= n)
     drawn: list[int | tuple[int, int]] = []
     for before, number in zip([0, *kept], kept):
-        if number - before > 1:
+        if number - before == 2:  # a single one is as soon drawn as left out
+            drawn.append(number - 1)
+        elif number - before > 2:
             drawn.append((before + 1, number - 1))
         drawn.append(number)
     return drawn
@@ -746,8 +750,8 @@ def rulers(
             sheet.dial(ax, x, middle, radius, [angle], edge, 2.2 if alike else 0.8, [INK])
         turned = abs(math.degrees(displacement * theta))
         told.append(
-            f"{name}, θ = {theta:.3g} radians per patch, has turned by {turned:.0f}° between the two "
-            f"and by half a circle after {reach:.3g} patches; it stands alike at column"
+            f"{name}, θ = {theta:.3g} radians per patch, has turned by {turned:.0f}° between "
+            f"the two and by half a circle after {reach:.3g} patches; it stands alike at column"
             f"{'s' if len(same) > 1 else ''} {', '.join(map(str, same))}"
         )
     y = start + 0.2 + each * len(frequencies)
