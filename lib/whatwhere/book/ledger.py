@@ -41,6 +41,13 @@ UNMEASURED = "needs real weights"
 # the share of other draws below which the table says that a verdict hangs on them
 STEADY = 0.8
 OURS = "ours"  # the source of a claim that this book makes itself
+# claims of the paper that `whatwhere replicate` has no experiment for
+NO_EXPERIMENT = (
+    "what.compress.speed",
+    "where.rope.conjugate",
+    "where.rope.orthogonal",
+    "where.scaling.training_free",
+)
 _FIELDS = ("id", "statement", "paper", "measured", "control", "verdict", "tolerance", "notebook")
 
 
@@ -218,8 +225,6 @@ def on_a_photograph(*claims: str, file: str | Path | None = None) -> str:
     Raises:
         ValueError: for an id that is no claim of the catalogue.
     """
-    from ..replication import EXPERIMENTS
-
     file = _home() / "data" / "results" / "photographs.json" if file is None else Path(file)
     measured, known = read_json(file), {claim["id"]: claim for claim in catalogue()}
     lines = []
@@ -236,7 +241,7 @@ def on_a_photograph(*claims: str, file: str | Path | None = None) -> str:
             lines.append(f"{said}{number} {part['unit']}, {part['model']}: *{row['verdict']}*.")
         if not found:
             commands = known[id].get("command", [])
-            if any(id in experiment.claims for experiment in EXPERIMENTS.values()):
+            if "source" not in known[id] and id not in NO_EXPERIMENT and not commands:
                 commands = [f"whatwhere replicate MODEL --claims {id}"]
             how = " It is measured by " + ", then ".join(f"`{each}`" for each in commands) + "."
             lines.append(

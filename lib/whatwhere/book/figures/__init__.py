@@ -7,6 +7,9 @@ The alt text is that sentence and what the figure tells of itself: its numbers, 
 Figures are drawn on light paper of their own, so that they read the same on a light and on a dark
 page, and words in any script for which a font is installed. Colours are Okabe and Ito's, which stay
 apart for colour-blind eyes; series differ in marker as well.
+
+Pictures of ideas (`pipeline`, `taps`, `early_exit`, `runs`, `turning`, `dials`, `centring`,
+`rulers`, `worlds`) are drawn from a real model, scene or vector.
 """
 
 from .charts import (
@@ -20,11 +23,24 @@ from .charts import (
     trade_offs,
 )
 from .forest import forest
+from .ideas import (
+    centring,
+    dials,
+    early_exit,
+    pipeline,
+    rulers,
+    runs,
+    taps,
+    turning,
+    worlds,
+)
 from .paper import PALETTE, SOFT, html, show, tell, told
 from .pictures import image_grid, label_maps, mosaic, scene, word_map
 
 __all__ = [
-    "PALETTE", "SOFT", "clouds", "dots_with_intervals", "forest", "heatmap", "html", "image_grid",
-    "in_words", "label_maps", "lines_with_intervals", "mosaic", "panels_with_intervals", "scatters",
-    "scene", "show", "tell", "told", "trade_offs", "word_map",
+    "PALETTE", "SOFT", "centring", "clouds", "dials", "dots_with_intervals",
+    "early_exit", "forest", "heatmap", "html", "image_grid", "in_words", "label_maps",
+    "lines_with_intervals", "mosaic", "panels_with_intervals", "pipeline", "rulers", "runs",
+    "scatters", "scene", "show", "taps", "tell", "told", "trade_offs", "turning", "word_map",
+    "worlds",
 ]  # fmt: skip
