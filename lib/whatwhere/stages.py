@@ -472,10 +472,10 @@ def rate(table: pd.DataFrame, hits: str, depth: int, of: str = "object patches")
     Raises:
         ValueError: where the table has no such depth.
     """
-    rows = table[table["depth"] == depth]
-    if rows.empty:
-        raise _no_depth(depth, table["depth"].unique())
-    return share(rows[hits].to_numpy(), rows[of].to_numpy())
+    at = np.asarray(table["depth"] == depth)
+    if not at.any():
+        raise _no_depth(depth, set(table["depth"]))
+    return share(np.asarray(table[hits])[at], np.asarray(table[of])[at])
 
 
 def by_depth(table: pd.DataFrame, hits: str, of: str = "object patches") -> np.ndarray:

@@ -36,7 +36,7 @@ def _numbers(groups, tokens, grid, *more):
 @exercise("runs go down, and tokens keep their order")
 def columns(columns, vlm, decoder):
     simple = compress.Decoder(torch.eye(4), np.array(["red", "mug", "wood", "."], object))
-    labels = np.array([[0, 1, 1, 0], [0, 1, 2, 0], [3, 1, 2, 2]])
+    labels = np.array([[0, 1, 1], [0, 1, 2], [3, 1, 2], [0, 1, 2]])
     found = _numbers(columns, torch.eye(4)[labels.ravel()], labels.shape, simple)
     down = (found[1:] == found[:-1]) == (labels[1:] == labels[:-1])
     across = (found[:, 1:] == found[:, :-1]).any()
@@ -48,7 +48,7 @@ def columns(columns, vlm, decoder):
         "two that lie one above the other go on as one if, and only if, their words are equal",
     )
     expect(not across, "tokens of different columns never go on as one")
-    expect(len(np.unique(found)) == 7, "equal words that do not touch should not go on as one")
+    expect(len(np.unique(found)) == 6, "equal words that do not touch should not go on as one")
     with compress.compressed(vlm, lambda sight: columns(sight, decoder)) as log:
         vlm.answer(np.zeros((144, 144, 3), np.uint8), "how many ?", max_new_tokens=1)
     expect(0 < log.removed < 1, "in the model it removes nothing, or everything")
@@ -56,7 +56,7 @@ def columns(columns, vlm, decoder):
 
 @exercise("like tokens go on as one, and signs can still be read")
 def alike(alike, exam):
-    tokens = torch.tensor([[1.0, 0], [1, 0.1], [0, 1], [0, 2], [0, 1], [1, 0]])
+    tokens = torch.tensor([[1.0, 0], [1, 0.1], [0, 1], [0, 0.5], [0, 1], [1, 0]])
     found = _numbers(alike, tokens, (2, 3), 0.9).ravel()
     expect(found[0] == found[1] != found[2], "in the first row, the first two are alike")
     expect(found[3] == found[4] != found[5], "how long a vector is should not matter")
