@@ -313,6 +313,82 @@ def test_shares_and_changes_by_depth():
         stages.change(table, "object, own", 0, table[table.scene < 2])
 
 
+def test_rates_rises_and_falls_are_those_of_the_arrays():
+    scenes = [pair()] * 3
+    right, wrong = (told(scenes[0], on_mug=word, on_lamp=".").ids[0, 0] for word in ("mug", "lamp"))
+    ids = np.stack([np.stack([wrong, wrong]), np.stack([wrong, right]), np.stack([wrong, right])])
+    table = stages.counts(replace(told(scenes[0]), ids=ids, depths=(0, 6)), scenes)
+    at_last = stages.rate(table, "object, own", 6)
+    assert tuple(at_last) == tuple(stages.by_depth(table, "object, own")[:, -1])
+    rise, fall = (each(table, "object, own", 0) for each in (stages.rise, stages.fall))
+    assert tuple(rise) == tuple(stages.change(table, "object, own", 0))
+    assert (fall.value, fall.low, fall.high) == (-rise.value, -rise.high, -rise.low)
+    assert fall.low <= fall.value <= fall.high < rise.value
+    net = stages.fall(table, "object, own", 0, beside=table)
+    assert net.value == net.low == net.high == 0
+    with pytest.raises(ValueError, match="no depth 3; it has 0, 6"):
+        stages.rate(table, "object, own", 3)
+
+
+def test_right_answers_by_hand():
+    """One scene, whose map says the thing of the first question and nothing else: both right."""
+    scene = pair()
+    first = stages.existence(silent(scene), [scene])
+    there = first[first.there].word.iloc[0]
+    absent = first[~first.there].word.iloc[0]
+    asked = (there, absent)
+    for said, share in ((there, 1.0), (".", 0.5), (absent, 0.0)):
+        words = np.full((1, 1, 12, 12), said, object)
+        read = readings(words, asked, np.zeros((1, 1, 2)))
+        assert stages.right_answers(read, [scene]).tolist() == [[share]]
+
+
+def silent(scene):
+    asked = tuple(world.CATEGORIES)
+    return readings(np.full((1, 1, 12, 12), ".", object), asked, np.zeros((1, 1, len(asked))))
+
+
+def test_mean_iou_is_the_mean_over_things():
+    scene = pair()
+    whose = np.maximum(stages.owners(scene, (12, 12)), -1)
+    half = np.where(whose == 0, 0, -1)
+    predicted = np.stack([np.stack([whose, half])] * 2)
+    value, low, high = stages.mean_iou(predicted, [scene] * 2, told(scene))
+    assert value.tolist() == low.tolist() == high.tolist() == [1, 0.5]
+
+
+def test_a_probe_reads_what_is_linearly_there_at_each_depth():
+    rng = np.random.default_rng(0)
+    truth = rng.choice(["mug", "lamp", ""], size=(20, 30))
+    codes = {"mug": (1.0, 0, 0), "lamp": (0, 1.0, 0), "": (0, 0, 1.0)}
+    plain = np.array([[codes[word] for word in row] for row in truth])
+    plain = plain + 0.05 * rng.normal(size=plain.shape)
+    noise = rng.normal(size=plain.shape)
+    states = np.stack([noise, plain])
+    read = stages.probed(states[:, :10], truth[:10], states[:, 10:])
+    on = truth[10:] != ""
+    assert read.shape == (2, 10, 30) and set(np.unique(read)) == {"lamp", "mug"}
+    hits = (read == truth[10:])[:, on].mean(axis=1)
+    assert hits[1] == 1 and 0.3 < hits[0] < 0.7
+    with_ground = stages.probed(states[:, :10], truth[:10], states[:, 10:], ground=True)
+    assert (with_ground[1] == truth[10:]).all()
+    with pytest.raises(ValueError, match="two at least, not mug"):
+        stages.probed(states, np.full(truth.shape, "mug"), states)
+    with pytest.raises(ValueError, match="as many depths"):
+        stages.probed(states, truth, states[:1])
+    with pytest.raises(ValueError, match="truth"):
+        stages.probed(states, truth[:10], states)
+
+
+def test_categories_name_things():
+    scene = pair()
+    words = np.array([[["mug", "lamp", "", "key"]], [["lamp", "lamp", "mug", ""]]])
+    found = stages.segments_of_categories(words, [scene], (2, 2))
+    assert found.tolist() == [[[[0, 1], [-1, -1]], [[1, 1], [0, -1]]]]
+    with pytest.raises(ValueError, match="give one for each"):
+        stages.segments_of_categories(words, [scene, scene], (2, 2))
+
+
 def test_k_means_finds_what_is_plainly_there():
     scene = pair()
     whose = np.maximum(stages.owners(scene, (12, 12)), -1)
@@ -375,6 +451,33 @@ def test_what_a_probe_learns_from(small):
     whose = stages.owners(scenes[1], grid).ravel()
     named = [scenes[1].things[i].category if i >= 0 else "" for i in whose]
     assert truth["category"][1].tolist() == named
+
+
+def test_clusters_are_those_of_each_depth(small):
+    (scene,) = world.scenes("dev", 1)
+    grid = small.patch_grid(scene.image)
+    found = stages.clusters(small, [scene])
+    assert found.shape == (1, small.last_depth + 1, *grid)
+    states = small.vit_states(scene.image).numpy()
+    assert (found[0, 2] == stages.clustered(states[2], scene, grid)).all()
+
+
+def test_turned_states_keep_lengths_and_angles_and_come_back(small):
+    image = world.scene(3).image
+    before = small.visual_tokens(image)
+    seen = []
+    hook = small.connector.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    small.visual_tokens(image)
+    hook.remove()
+    with stages.turned(small, seed=1):
+        hook = small.connector.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        after = small.visual_tokens(image)
+        hook.remove()
+    plain, turned = (state.flatten(0, -2).double() for state in seen)
+    assert apart(plain @ plain.T, turned @ turned.T) < SAME
+    assert apart(plain, turned) > 0.1 and apart(before, after) > 1e-3
+    assert (small.visual_tokens(image) == before).all()
+    assert not small.connector._forward_pre_hooks
 
 
 # -- things that are not whole

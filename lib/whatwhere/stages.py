@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from .lens import Lens, LogitLens
 from .lens.maps import chosen_lens, visual_states
 from .scenes import Scene, checked, cover, vocabulary
 from .scenes import existence as asked_for
-from .stats import interval, share
+from .stats import Interval, interval, share
 from .tokens import Forms, forms
 from .types import ImageLike
 
@@ -401,6 +402,13 @@ def overlap(
     return sums, things
 
 
+def mean_iou(predicted: np.ndarray, scenes: Iterable[Scene], vlm: VLM | Readings) -> np.ndarray:
+    """(3, depths): value, low and high of the mean of `overlap` over things. The arguments are
+    those of `overlap`."""
+    sums, things = overlap(predicted, scenes, vlm)
+    return np.array(interval(lambda sums, things: sums.sum(0) / things.sum(), sums, things))
+
+
 def existence(readings: Readings, scenes: Iterable[Scene], kind: str = "random") -> pd.DataFrame:
     """Is it there? Two questions a scene in POPE's form (`scenes.existence`), answered by the token
     map, as a table with a row for each scene, depth and question.
@@ -447,6 +455,29 @@ def existence(readings: Readings, scenes: Iterable[Scene], kind: str = "random")
     return pd.DataFrame(rows)
 
 
+def right_answers(readings: Readings, scenes: Iterable[Scene], kind: str = "random") -> np.ndarray:
+    """(scenes, depths): what share of a scene's questions of `existence` a token map answers
+    right, with yes where some patch decodes to the word. A scene without a question that can be
+    asked has no row; `existence` warns of it.
+    """
+    table = existence(readings, scenes, kind)
+    right = (table.hit == table.there).groupby([table.scene, table.depth])
+    return right.mean().unstack().to_numpy(float)
+
+
+def rate(table: pd.DataFrame, hits: str, depth: int, of: str = "object patches") -> Interval:
+    """The share of patches that say what the column `hits` of a table of `counts` counts, at one
+    depth.
+
+    Raises:
+        ValueError: where the table has no such depth.
+    """
+    at = np.asarray(table["depth"] == depth)
+    if not at.any():
+        raise _no_depth(depth, set(table["depth"]))
+    return share(np.asarray(table[hits])[at], np.asarray(table[of])[at])
+
+
 def by_depth(table: pd.DataFrame, hits: str, of: str = "object patches") -> np.ndarray:
     """(3, depths): value, low and high of the share of patches that say what the column `hits` of a
     table of `counts` counts."""
@@ -476,6 +507,27 @@ def change(
     return np.array(interval(lambda gained, n: gained.sum() / n.sum(), gained, n))
 
 
+def rise(
+    table: pd.DataFrame, hits: str, start: int, beside: pd.DataFrame | None = None
+) -> Interval:
+    """`change` as an `Interval`."""
+    return Interval(*change(table, hits, start, beside))
+
+
+def fall(
+    table: pd.DataFrame, hits: str, start: int, beside: pd.DataFrame | None = None
+) -> Interval:
+    """`change` downwards: by how much the share falls from depth `start` to the last."""
+    value, low, high = rise(table, hits, start, beside)
+    return Interval(-value, -high, -low)
+
+
+def _no_depth(depth, depths):
+    return ValueError(
+        f"The table has no depth {depth!r}; it has {', '.join(map(str, sorted(depths)))}."
+    )
+
+
 def _gained(table, hits, start):
     """By scene: by how many patches more a table counts at the last depth, and of how many."""
     counted, n = (
@@ -483,9 +535,7 @@ def _gained(table, hits, start):
         for values in (hits, "object patches")
     )
     if start not in counted:
-        raise ValueError(
-            f"The table has no depth {start!r}; it has {', '.join(map(str, counted.columns))}."
-        )
+        raise _no_depth(start, counted.columns)
     return counted.iloc[:, -1] - counted[start], n.iloc[:, -1]
 
 
@@ -515,6 +565,99 @@ def labelled(
     for start in range(0, len(scenes), batch_size):
         states += vlm.vit_states(images[start : start + batch_size])
     return torch.stack(states, 1).numpy(), {kind: np.array(rows) for kind, rows in truth.items()}
+
+
+def probed(
+    states: np.ndarray, truth: np.ndarray, new: np.ndarray, ground: bool = False
+) -> np.ndarray:
+    """(depths, scenes, patches): the words that a linear probe reads off `new` states.
+
+    The probe is linear discriminant analysis with a little shrinkage, fitted anew at each depth.
+
+    Args:
+        states: (depths, scenes, patches, features) to learn from, as `labelled` gives them.
+        truth: (scenes, patches) their words of one kind, "" where there is none.
+        new: (depths, scenes, patches, features) of other scenes.
+        ground: also learn from patches without a word, so that "" is one more answer.
+
+    Raises:
+        ValueError: where shapes do not go together, or fewer than two words are to be told apart.
+    """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    fits = states.ndim == new.ndim == 4 and states.shape[1:3] == truth.shape
+    if not fits or len(states) != len(new) or states.shape[-1] != new.shape[-1]:
+        raise ValueError(
+            "A probe takes states (depths, scenes, patches, features) with a truth (scenes, "
+            f"patches), and new states of as many depths and features; got {states.shape}, "
+            f"{truth.shape} and {new.shape}."
+        )
+    seen = np.ones(truth.shape, bool) if ground else truth != ""
+    words = np.unique(truth[seen])
+    if len(words) < 2:
+        raise ValueError(
+            f"A probe tells words apart: give it two at least, not {', '.join(words) or 'none'}."
+        )
+    probe: Any = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.01)
+    read = []
+    for known, unknown in zip(states, new):
+        probe.fit(known[seen], truth[seen])
+        read.append(probe.predict(unknown.reshape(-1, unknown.shape[-1])))
+    return np.array(read).reshape(new.shape[:3])
+
+
+def segments_of_categories(
+    read: np.ndarray, scenes: Iterable[Scene], grid: tuple[int, int]
+) -> np.ndarray:
+    """(images, depths, rows, columns) the thing that each patch's category names: its index, or -1
+    where no thing of the scene is of it. Of two things of one category the last is meant.
+
+    Args:
+        read: (depths, scenes, patches) categories, such as a probe's of `probed`.
+        grid: (rows, columns) of the patches.
+    """
+    things = []
+    for words, scene in _pairs(np.swapaxes(read, 0, 1), scenes):
+        segments = np.full(words.shape, -1)
+        for i, thing in enumerate(scene.things):
+            segments[words == thing.category] = i
+        things.append(segments.reshape(-1, *grid))
+    return np.array(things)
+
+
+def clusters(vlm: VLM, scenes: Iterable[Scene]) -> np.ndarray:
+    """(images, depths, rows, columns) k-means `clustered` states of the ViT at all depths, as
+    indices of things, -1 for the ground."""
+    found = []
+    for scene in checked(scenes):
+        grid, view = vlm.patch_grid(scene.image), vlm.viewed(scene.image)
+        states = vlm.vit_states(scene.image).numpy()
+        found.append([clustered(of_depth, scene, grid, view) for of_depth in states])
+    return np.array(found)
+
+
+@contextmanager
+def turned(vlm: VLM, seed: int = 0) -> Iterator[None]:
+    """Inside, the connector reads states turned by one random rotation; afterwards all is as
+    before.
+
+    A control for what is read at all depths by one connector: lengths of states and angles between
+    them stay, and so does all that a reader fitted anew could find; the directions that the
+    connector knows do not.
+    """
+
+    def turn(_, args):
+        state, *others = args
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(state.shape[-1], state.shape[-1], generator=generator)
+        rotation, _ = torch.linalg.qr(noise)
+        return (state @ rotation.to(state), *others)
+
+    handle = vlm.connector.register_forward_pre_hook(turn)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _word_of(thing, kind, words):
