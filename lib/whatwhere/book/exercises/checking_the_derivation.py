@@ -1,14 +1,19 @@
 """Checks of the chapter that holds the derivation against code and against a trained model."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 
 from ...rope import frequencies
 from . import array, exercise, expect, number, pair
 
+Answer = Callable[..., Any]
+
 
 @exercise("there and back again, from both sides")
-def together(together, neighbours):
+def together(together: Answer, neighbours: Answer) -> None:
     """
     Args:
         neighbours: the chapter's function, whose inverse is asked for.
@@ -28,7 +33,7 @@ def together(together, neighbours):
 
 
 @exercise("the heads are ranked by what they tell")
-def along_share(along_share, energy):
+def along_share(along_share: Answer, energy: np.ndarray) -> None:
     """
     Args:
         energy: (2, heads, pairs) of the model, on pictures of a thing in front of another.
@@ -58,7 +63,7 @@ def along_share(along_share, energy):
 
 
 @exercise("the most similar displacements are found, near or far")
-def closest(closest):
+def closest(closest: Answer) -> None:
     def both(theta, side):
         found = pair(closest(np.array(theta), side), "closest(theta, side)")
         value = number(found[0], "the sum")

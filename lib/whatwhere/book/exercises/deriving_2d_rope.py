@@ -1,10 +1,13 @@
 """Checks of the chapter that derives what rotary positions do to left and right."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sympy as sp
 
 from . import exercise, expect
+
+Answer = Callable[..., Any]
 
 
 def _expression(answer: Any, what: str) -> Any:
@@ -32,7 +35,7 @@ def _zero(entry):
 
 
 @exercise("the sum is right for every head, and every distance on both axes")
-def diagonal(diagonal, logit, m, n):
+def diagonal(diagonal: Answer, logit: Answer, m: sp.Symbol, n: sp.Symbol) -> None:
     answer = _expression(diagonal(), "diagonal()")
     used = {m, n} <= answer.free_symbols
     expect(used, "the sum should depend on both distances, m and n")
@@ -45,7 +48,7 @@ def diagonal(diagonal, logit, m, n):
 
 
 @exercise("one axis cannot keep rows and columns apart")
-def raster(raster, confused, letters, n):
+def raster(raster: Answer, confused: Answer, letters: Sequence[sp.Symbol], n: sp.Symbol) -> None:
     a, b, theta, width = letters
     x, y = sp.symbols("x y", real=True)
     found = _expression(raster(x, y), "raster(x, y)")
@@ -66,7 +69,7 @@ def raster(raster, confused, letters, n):
 
 
 @exercise("three axes, three directions, at right angles")
-def film(film, gram):
+def film(film: Answer, gram: Answer) -> None:
     pairs = [sp.symbols(f"a_{axis} b_{axis} theta_{axis}", real=True) for axis in "try"]
     m, n = sp.symbols("m n", real=True)
     still = _matrix(film(pairs, 0, 0, 0), (3, 1), "film(pairs, frames, rows, columns)")

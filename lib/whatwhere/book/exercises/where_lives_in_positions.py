@@ -1,13 +1,23 @@
 """Checks of the chapter on the learnt table of positions."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ... import world
 from . import array, exercise, expect, number
 
+if TYPE_CHECKING:
+    from ...models import VLM
+
+Answer = Callable[..., Any]
+
 
 @exercise("one vector for each group, whatever the groups are")
-def explained_by(explained_by, table, places):
+def explained_by(explained_by: Answer, table: np.ndarray, places: np.ndarray) -> None:
     labels = np.repeat([3, 8], 4)
     grouped = np.outer(labels, [1.0, -2.0])
     whole = number(explained_by(grouped, labels), "explained_by(vectors, labels)")
@@ -27,7 +37,7 @@ def explained_by(explained_by, table, places):
 
 
 @exercise("places are there at the first depth and at the last, and not in noise")
-def readable(readable, vlm, table, places):
+def readable(readable: Answer, vlm: VLM, table: np.ndarray, places: np.ndarray) -> None:
     noise = np.random.default_rng(0).normal(size=table.shape)
     nothing = array(readable(noise, places), (2,), "readable(states, places)")
     expect(nothing.max() < 0.3, "noise tells no places, on patches that the fit has not seen")
@@ -46,7 +56,7 @@ def readable(readable, vlm, table, places):
 
 
 @exercise("most things that were told to be on the other side are said to be there")
-def moved(moved, table, side, ask):
+def moved(moved: Answer, table: np.ndarray, side: tuple[int, int], ask: Answer) -> None:
     """
     Args:
         ask: called with a scene and a table (patches, hidden); the first word of the answer.
