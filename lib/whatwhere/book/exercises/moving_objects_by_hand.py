@@ -77,7 +77,8 @@ def _displacement(sets, relation):
 
 @exercise("positions are exchanged inside, and put back")
 def shuffled_lm(shuffled_lm, vlm, scene, share_right):
-    asked = scene.image, world.relation_question(scene, 0, 1).text
+    question = world.relation_question(scene, 0, 1)
+    asked = scene.image, question.text if question else ""
     index = vlm.positions(scene.image).index
     before, given = vlm.logits(*asked), []
 
