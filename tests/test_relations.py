@@ -1,5 +1,6 @@
 """The paper's experiments on controlled sets: by hand, on the organisms, on photographs."""
 
+import ast
 import json
 import math
 from dataclasses import dataclass, replace
@@ -95,7 +96,7 @@ def test_the_score_cannot_fail():
     assert np.allclose(scores, 1 / (3 + 6 * mean_cosine))
 
 
-def test_the_score_is_the_one_that_chapter_9_teaches():
+def test_the_score_is_the_one_that_the_chapter_teaches():
     """With the paper's projection on three principal components, which changes nothing."""
     notebook = json.loads((ROOT / "notebooks/10_left_is_minus_right.ipynb").read_text("utf-8"))
     (source,) = [
@@ -104,10 +105,15 @@ def test_the_score_is_the_one_that_chapter_9_teaches():
     from sklearn import decomposition
 
     names = {"decomposition": decomposition, "np": np}
-    exec(source[source.index("def score(") : source.index("\n\n\n")], names)
+    (taught,) = [
+        part
+        for part in ast.parse(source).body
+        if isinstance(part, ast.FunctionDef) and part.name == "score"
+    ]
+    exec(ast.unparse(taught), names)
     vectors = np.random.default_rng(2).normal(size=(5, 4, 7)) * [[[1], [5], [1], [3]]]
-    taught = [names["score"](four) for four in vectors]
-    assert np.allclose(relations.geometry_score(vectors), taught) and np.ptp(taught) > 0.01
+    scores = [names["score"](four) for four in vectors]
+    assert np.allclose(relations.geometry_score(vectors), scores) and np.ptp(scores) > 0.01
 
 
 def test_vectors_without_length_are_refused():

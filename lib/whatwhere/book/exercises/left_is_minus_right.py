@@ -1,0 +1,73 @@
+"""Checks of the chapter on relation vectors."""
+
+import numpy as np
+
+from ... import relations
+from . import array, exercise, expect, number, pair
+
+# what stands left and right, and in front and behind, of a middle that is not zero
+CROSS = np.array([[0, 1.0], [0, -1], [-1, 0], [1, 0]]) + 5
+PLACES = ("ViT 6", "LM 0", "LM 4")
+FAR = 43  # pixels, as in the controlled sets themselves
+
+
+@exercise("this score sees which vector is which")
+def opposite(opposite, vectors):
+    got = number(opposite(CROSS.copy()), "opposite(four)")
+    expect(-1.000001 <= got <= 1.000001, "a mean of cosines lies between −1 and 1")
+    expect(
+        np.isclose(got, number(opposite(CROSS - 5))),
+        "the middle of the four should not matter: centre them first",
+    )
+    expect(np.isclose(got, _by_hand(CROSS)), "two pairs of opposites do not get what is due")
+    mixed = CROSS[[0, 2, 1, 3]]
+    expect(
+        np.isclose(number(opposite(mixed)), _by_hand(mixed)),
+        "with left and front exchanged, the number is wrong: which row is which?",
+    )
+    skew = np.array([[0, 1.0], [1, 1], [-1, 0], [1, 0]])
+    expect(np.isclose(number(opposite(skew)), _by_hand(skew)), "both cosines count, and equally")
+    for name, of_pairs in vectors.items():
+        print(f"{name}: {np.mean([opposite(four) for four in of_pairs]):.2f}")
+
+
+def _by_hand(four):
+    found = relations.cosines(relations.centred(four))
+    return (found[0, 1] + found[2, 3]) / 2
+
+
+@exercise("two cosines, each a mean over pairs")
+def compare(compare, vectors):
+    several = np.random.default_rng(0).normal(size=(5, 4, 3)) + 1
+    both = pair(compare(several.copy()), "compare(vectors)")
+    got = array([number(one, "each of the two numbers") for one in both], (2,))
+    plain, fair = (relations.cosines(v).mean(0) for v in (several, relations.centred(several)))
+    right = [fair[0, 1], fair[2, 3]]
+    expect(
+        not np.allclose(got, right[::-1]),
+        "the two are the other way round: on with under comes first",
+    )
+    expect(not np.allclose(got, [plain[0, 1], plain[2, 3]]), "they are not centred in each pair")
+    expect(np.allclose(got, right), "these are not the means over pairs of the two cosines")
+    for name, by_place in vectors.items():
+        for place in PLACES:
+            vertical, sideways = compare(by_place[place])
+            print(f"{name}, {place}: on, under {vertical:.2f}; left, right {sideways:.2f}")
+
+
+@exercise("a length for each distance")
+def ruler(ruler, states):
+    got = number(ruler(FAR), f"ruler({FAR})")
+    expect(got > 0, "a length is above zero")
+    difference = states[:20, 2, 0] - states[:20, 3, 0]
+    expect(
+        not np.isclose(got, np.linalg.norm(difference.mean(0)), rtol=1e-3),
+        "this is the length of the mean: lengths come first, then their mean",
+    )
+    expect(
+        np.isclose(got, np.linalg.norm(difference, axis=-1).mean(), rtol=1e-3),
+        f"at {FAR} pixels the satellite stands where the sets have it, and the states should agree "
+        "with theirs",
+    )
+    for distance in (24, 30, 36, FAR, 48):
+        print(f"{distance} pixels: {number(ruler(distance)):.2f}")
