@@ -320,11 +320,46 @@ globalThis.whatwhereExperiments = (() => {
             + `    with ww.rope.scaled(vlm, ${alpha}, ${p}):\n        print(columns, vlm.answer(replace(scene, things=things).image, ${JSON.stringify(question)}))\n`,
     };
 
-    const all = { runs, knockout, relation, steering, rotation, gain };
+    const attention = {
+        title: 'Attention of a word or a patch',
+        about: 'What a token collects from the patches: the darker, the less. Click a patch to choose it, or set its row and column.',
+        question: () => '',
+        fields: model => [
+            { key: 'place', label: 'block', kind: 'menu', usual: 'LM 2', of: [
+                ...Array.from({ length: model.language.layers }, (_, n) => `LM ${n + 1}`),
+                ...Array.from({ length: model.vision.depth }, (_, n) => `ViT ${n + 1}`)] },
+            { key: 'head', label: 'head', kind: 'menu', usual: 'mean', of: ['mean', ...Array.from({ length: Math.max(model.vision.heads, model.language.heads) }, (_, n) => String(n))] },
+            { key: 'from', label: 'of', kind: 'word', usual: 'last' },
+            ...['row', 'column'].map(key => ({ key, label: key, kind: 'range', min: 0, max: sideOf(model, 'LM') - 1, step: 1, usual: '4' }))],
+        pointed: ([row, column]) => ({ from: 'patch', row: String(row), column: String(column) }),
+        trial({ question, settings: { place, head, from, row, column } }) {
+            if (place.startsWith('LM') && !question) throw new Error('The language model reads a question: ask one first.');
+            const word = place.startsWith('ViT') ? 'patch' : /^\d+$/.test(from) ? Number(from) : from;
+            return { looks: { place, head: head === 'mean' ? head : Number(head), from: word, row: Number(row), column: Number(column) } };
+        },
+        draw: ({ settings: { place, from } }, { looks }) => looks ? [make('p', {}, `${Math.round(100 * (1 - looks.elsewhere))}% of what it collects comes from the patches`
+            + `${place.startsWith('LM') ? ', the rest from words' : ''}.${place.startsWith('ViT') && from !== 'patch' ? ' The vision encoder has no words: this is the patch at the row and the column.' : ''}`)] : [],
+        code({ settings: { place, head, from, row, column }, question, model }) {
+            const [tower, block] = place.split(' '), { picture: { merge }, text: { before, between } } = model, side = sideOf(model, 'LM');
+            const heads = head === 'mean' ? 'mean(0)' : `squeeze(0)`, of = head === 'mean' ? ':' : `${head}:${Number(head) + 1}`;
+            if (tower === 'ViT') {
+                const own = Array.from({ length: merge * merge }, (_, k) => (row * merge + Math.floor(k / merge)) * side * merge + column * merge + k % merge);
+                return `seen = vlm.attention(scene.image, depths=[${block}])\nown = seen.places[${list(own)}]\n`
+                    + `print(seen.weights[0, ${of}][:, own].mean(1).${heads}[seen.places].reshape(seen.grid))\n`;
+            }
+            const token = from === 'last' ? '-1' : from === 'patch' ? `seen.places[${row * side + Number(column)}]`
+                : before.length + side * side + between.length + Number(from);
+            return `seen = vlm.attention(scene.image, ${JSON.stringify(question)}, layers=[${block}])\n`
+                + `print(seen.weights[0, ${of}, ${token}].${heads}[seen.places].reshape(seen.grid))\n`;
+        },
+    };
+
+    const all = { runs, knockout, relation, steering, rotation, gain, attention };
 
     // ---- Controls -----------------------------------------------------------------------------
     // A field's kind is
     //     menu    one of the texts `of`, shown as `shown` has it
+    //     word    a word of the question by its number, 'patch' or 'last'
     //     thing   the category of a thing in the picture, '' for any
     //     range   a number from min to max
     //     check   the text `on` or `off`
@@ -337,6 +372,7 @@ globalThis.whatwhereExperiments = (() => {
         const options = kind === 'menu' ? of : kind === 'check' ? [on, off] : null;
         if (options && !options.includes(text)) return `There is no “${label}” ${got}; there are ${options.join(', ')}.`;
         if (kind === 'range' && !(text.trim() && Number(text) >= min && Number(text) <= max)) return `“${label}” is a number from ${min} to ${max}; got ${got}.`;
+        if (kind === 'word' && !/^(patch|last|\d{1,2})$/.test(text)) return `“${label}” is patch, last or the number of a word; got ${got}.`;
         if (kind === 'heads' && !/^(\d+\.\d+(,\d+\.\d+)*)?$/.test(text)) return `Heads are given as block.head, such as 4.2,6.0; got ${got}.`;
         if (kind === 'blocks' && !/^(\d+(,\d+)*)?$/.test(text)) return `Blocks are given as 4,6; got ${got}.`;
         return '';
@@ -359,14 +395,16 @@ globalThis.whatwhereExperiments = (() => {
         const shows = [], elements = all[name].fields(model).map(field => {
             const { key, label, kind } = field, own = { 'data-lm-suppress-shortcuts': '' };
             const row = (...children) => make('label', {}, make('span', {}, label), ...children);
-            if (kind === 'menu' || kind === 'thing') {
+            if (['menu', 'thing', 'word'].includes(kind)) {
                 const select = make('select', { ...own, onchange: () => set(key, select.value) });
-                shows.push(({ settings, scene, pair }) => {
-                    const of = kind === 'menu' ? field.of : scene.things.map(thing => thing.category);
-                    if ([...select.options].map(each => each.value).join() !== of.join()) {
-                        select.replaceChildren(...of.map(text => make('option', { value: text }, field.shown?.[text] ?? text)));
+                shows.push(({ settings, scene, pair, question }) => {
+                    const words = question.match(/[\p{L}\p{N}_]+|[^\p{L}\p{N}_\s]+/gu) ?? [];
+                    const of = { menu: () => field.of.map(text => [text, field.shown?.[text] ?? text]), thing: () => scene.things.map(({ category }) => [category, category]),
+                        word: () => [['last', 'the last token, before the answer'], ['patch', 'the patch at'], ...words.map((word, n) => [String(n), `“${word}”`])] }[kind]();
+                    if ([...select.options].map(each => each.value + each.text).join() !== of.map(each => each.join('')).join()) {
+                        select.replaceChildren(...of.map(([value, text]) => make('option', { value }, text)));
                     }
-                    select.value = kind === 'menu' ? settings[key] : scene.things[pair?.[key === 'satellite' ? 0 : 1]]?.category ?? '';
+                    select.value = kind === 'thing' ? scene.things[pair?.[key === 'satellite' ? 0 : 1]]?.category ?? '' : settings[key];
                 });
                 return row(select);
             }

@@ -230,6 +230,7 @@
 
             const stage = keep('stage', make('div', { class: 'ww-stage' },
                 keep('canvas', make('canvas', { width: SIZE, height: SIZE, role: 'img' })),
+                keep('veil', make('canvas', { class: 'ww-veil', width: SIZE, height: SIZE, hidden: true, 'aria-hidden': 'true' })),
                 keep('words', make('div', { class: 'ww-words', role: 'table', 'aria-label': 'The words of the patches' })),
                 keep('heard', make('span', { class: 'ww-heard', 'aria-live': 'polite' })),  // where a thing has come, for who moves it by keys
                 keep('handles', make('div', { class: 'ww-handles', role: 'group', 'aria-label': 'Things in the picture' }))));
@@ -350,10 +351,18 @@
             this.later = setTimeout(() => this.settle(), QUIET);
         }
 
+        // In an experiment about a patch, the one at which the pointer is.
+        choosePatch() {
+            const { pointed } = experiments().all[this.state.experiment] ?? {}, grid = this.maps.get(this.state.depth);
+            if (!pointed || !grid) return;
+            const at = this.pointed.map(n => Math.min(grid.columns - 1, Math.max(0, Math.floor(n * grid.columns / tabletop().SIZE))));
+            this.act({ settings: { ...this.state.settings, ...pointed([at[1], at[0]]) } });
+        }
+
         // Another experiment: with settings of its own, and what it asks.
         choose(experiment) {
             const { scene, name } = this.state, { all, pairOf } = experiments(), pair = pairOf(scene, {});
-            const question = experiment && all[experiment].question({ scene, pair }) || this.state.question;
+            const question = experiment && all[experiment].question({ scene, pair }) || this.state.question;  // '' keeps it
             const { models } = all[experiment] ?? {};
             this.act({ experiment, question, settings: {}, plain: false, ...models && !models.includes(name) ? { name: models[0], depth: null, layer: null } : {} });
         }
@@ -431,6 +440,7 @@
             const point = event => { this.pointed = at(event); this.drawPatch() };
             stage.addEventListener('pointerdown', event => {
                 point(event);
+                this.choosePatch();
                 const n = event.button || !event.isPrimary ? -1 : hit(event, event.pointerType === 'mouse' ? 1 : FINGER);
                 if (n < 0) return;
                 event.preventDefault();
@@ -523,7 +533,7 @@
                 if (parts.trialProblem.textContent !== sentence) parts.trialProblem.textContent = sentence;
             };
             const one = all[experiment];
-            parts.plain.closest('label').hidden = !one || ['runs', 'relation'].includes(experiment);
+            parts.plain.closest('label').hidden = !one || ['runs', 'relation', 'attention'].includes(experiment);
             if (one?.notes) await load(this.base, name + '_notes.js').catch(error => say(error.message));
             if (this.state !== state) return null;
             const kind = [experiment, name].join();
@@ -566,14 +576,16 @@
         // What came of the experiment, as far as it is known.
         drawTrial() {
             const { about, apart } = this.read ?? {}, { experiment } = this.state, one = experiments().all[experiment];
+            this.drawVeil();
             this.parts.result.replaceChildren(...one && about && this.about ? one.draw(about, { ...this.found, apart }) : []);
         }
 
         // What the Worker says. Maps of an older picture are shown too: while a thing is dragged there
         // is always a newer one.
-        hear({ turn, map, asked, answer, chances, changed, vectors, groups, series, said, problem }) {
-            if (turn === this.read?.turn && (vectors || groups || said)) {
+        hear({ turn, map, asked, answer, chances, changed, vectors, groups, looks, series, said, problem }) {
+            if (turn === this.read?.turn && (vectors || groups || looks || said)) {
                 if (vectors) this.found.vectors = vectors;
+                if (looks) this.found.looks = looks;
                 if (groups) this.found.groups = groups;
                 if (said) (this.found.series ||= [])[series] = said;
                 this.drawTrial();
@@ -714,6 +726,19 @@
             this.drawRuns();
             this.drawPatch();
             if (!this.everTold) this.settle();
+        }
+
+        // Where a token looks: the darker a patch, the less it collects from there.
+        drawVeil() {
+            const { looks } = this.found, { veil } = this.parts, { SIZE } = tabletop();
+            veil.hidden = !looks;
+            if (!looks) return;
+            const { weights, columns } = looks, cell = SIZE / columns, most = Math.max(...weights, 1e-9), draw = veil.getContext('2d');
+            draw.clearRect(0, 0, SIZE, SIZE);
+            weights.forEach((weight, n) => {
+                draw.fillStyle = `rgba(10, 12, 16, ${0.88 * (1 - weight / most)})`;
+                draw.fillRect(n % columns * cell, Math.floor(n / columns) * cell, cell, cell);
+            });
         }
 
         // Runs of words that go on as one: an outline around each, and what is dropped faint.

@@ -36,6 +36,7 @@ EXPERIMENTS = {
     "steering": (*PAIR, "toward", "dose", "who"),
     "rotation": (*PAIR, "columns", "rows", "blocks"),
     "gain": (*PAIR, "alpha", "p"),
+    "attention": ("place", "head", "from", "row", "column"),
 }
 
 
@@ -142,7 +143,7 @@ class Tabletop:
 def _question(scene, experiment):
     if experiment == "runs":
         return "how many objects are there ?"
-    if experiment in (None, "all") or len(scene.things) < 2:
+    if experiment in (None, "all", "attention") or len(scene.things) < 2:
         return "is there a mug ?"
     one, other, *_ = scene.things
     return f"where is the {one.category} relative to the {other.category} ?"

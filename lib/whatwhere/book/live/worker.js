@@ -10,12 +10,14 @@
        plain         true: maps are of the model as it is
        runs          {method, same, lengths, positions}: runs of words go on as one token each
        place, things  of whose patches the mean states at a place are wanted
+       looks         {place, head, from, row, column}: what a token collects from the patches
        series        [{key, pixels, question}, …]: more pictures, to be asked about with and without change
 
    It posts, each with figure and turn:
 
        {map: {depth, layer, lens, rows, columns, top, ids, probabilities}}     of `depth` first, then the rest
-       {vectors: one for each of `things`}, {groups: a number for each token}
+       {vectors: one for each of `things`}, {groups: a number for each token},
+       {looks: {weights, columns, elsewhere}}
        {asked, answer, chances: [[word, probability], …], changed: {answer, chances} or null},
            or {asked, problem: a sentence}
        {series: which, said: [as it is, changed]}
@@ -57,7 +59,7 @@
     const pause = () => new Promise(resolve => setTimeout(resolve, 0));
 
     async function read(request) {
-        const { figure, turn, picture, name, pixels, layer, depth, lens, trial } = request;
+        const { figure, turn, picture, name, pixels, layer, depth, lens, question, trial } = request;
         const organism = whatwhereLive.open(name), { vision } = organism;
         let known = seen.get(figure);
         if (known?.picture !== picture) seen.set(figure, known = { picture, usual: reading(organism, pixels, {}), asked: new Map(), before: new Map() });
@@ -78,8 +80,17 @@
             await pause();
             if (overtaken()) return;
         }
-        const runs = trial?.runs && compressed(organism, usual, trial.runs, layer, lens);
-        if (runs) postMessage({ figure, turn, groups: runs.groups.of });
+        const last = usual.states.length - 1;
+        let runs = null;
+        try {
+            if (trial?.looks) postMessage({ figure, turn, looks: whatwhereLive.looks(organism, usual.states, usual.sight(last), question, trial.looks) });
+            if (trial?.runs) {
+                runs = compressed(organism, usual, trial.runs, layer, lens);
+                postMessage({ figure, turn, groups: runs.groups.of });
+            }
+        } catch (error) {
+            postMessage({ figure, turn, problem: error.message });  // such as runs of which nothing is left
+        }
         answers(request, organism, known, runs);
         await pause();
         for (const [k, one] of (trial?.series ?? []).entries()) {
