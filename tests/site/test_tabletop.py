@@ -285,7 +285,7 @@ TRIED = {
     "steering": {"toward": "right", "dose": "1"},
     "rotation": {"columns": "10"},
     "gain": {"alpha": "29"},
-    "attention": {"place": "LM 2", "from": "patch"},
+    "attention": {"place": "LM 2", "token": "patch"},
 }
 NO_CHANGE = ("relation", "attention")
 
@@ -370,8 +370,8 @@ def test_a_relation_vector_follows_the_thing(experiments, visit):
         apple.press("Shift+ArrowRight")
     expect(said).to_contain_text("most like right")
     expect(page.get_by_role("img", name=re.compile("^Cosines .*right 0"))).to_be_visible()
-    value = float(re.search(r"cosine (-?[\d.]+)", said.inner_text())[1])
     x = int(re.search(r"thing=apple,\w+,\w+,(\d+)", the_link(page))[1])
+    value = float(re.search(r"cosine (-?[\d.]+)", said.inner_text())[1])
     scene = replace(LEFT, things=(replace(LEFT.things[0], x=x), LEFT.things[1]))
     vlm = ww.load("toy-qwen2vl", device="cpu", dtype="float32")
     both = ww.geometry.thing_vectors(vlm, [scene], (0, 1))["LM 0"][0]
@@ -419,34 +419,43 @@ def test_the_menu_leads_through_all_experiments_and_back(address, visit):
 # -- what goes wrong ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("changed", "says"),
-    [
-        ("try=levitation", "no experiment levitation here"),
-        ("lens=magnifying", "no magnifying lens here"),
-        ("model=toy-flamingo", "no model toy-flamingo here"),
-        ("try=knockout&heads=9.9", "no head 9 in block 9"),
-        ("try=knockout&heads=all", "Heads are given as block.head"),
-        ("try=gain&alpha=loud", "“gain α” is a number from 0 to 99"),
-        ("try=gain&model=toy-llava", "has a table of places and no frequencies"),
-        ("try=rotation&columns=5&model=toy-llava", "stay in the picture"),
-        ("try=steering", "clearly behind, in front, left or right"),
-        ("try=runs&method=2&same=9", "no “words that agree”"),
-        ("try=attention&place=LM 2&from=77", "token is a whole number"),
-        ("thing=mug,red,plain,900,900,40", "outside of the picture"),
-        ("thing=mug,red,plain,70,90,40&" * 20, "holds up to 5 things"),
-        ("thing=mug,red,plain,30,90,40&thing=mug,blue,plain,90,90,40", "two of the mug"),
-        ("thing=unicorn,red,plain,30,90,40", "No category"),
-    ],
-)
-def test_an_edited_address_gets_a_sentence_and_the_figure_is_there(changed, says, address, visit):
-    link = "ground=wood&window=1,2&light=1&"
-    if "thing=" not in changed:
-        link += "thing=stool,red,plain,60,130,60&thing=mug,red,plain,60,90,30,on,stool&"
-    here = visit(f"{address}#tabletop?{link}{changed}".replace(" ", "%20"))
-    alert = here.page.locator(".ww-problem:visible").first
-    expect(alert).to_contain_text(says)
-    assert len(words(here.page)) in (64, 144), "the figure is there all the same"
+EDITED = [
+    ("try=levitation", "no experiment levitation here"),
+    ("lens=magnifying", "no magnifying lens here"),
+    ("model=toy-flamingo", "no model toy-flamingo here"),
+    ("try=knockout&heads=9.9", "no head 9 in block 9"),
+    ("try=knockout&heads=all", "Heads are given as block.head"),
+    ("try=gain&alpha=loud", "“gain α” is a number from 0 to 99"),
+    ("try=gain&model=toy-llava", "has a table of places and no frequencies"),
+    ("try=rotation&columns=5&model=toy-llava", "stay in the picture"),
+    ("try=steering", "clearly behind, in front, left or right"),
+    ("try=runs&method=2&same=9", "no “words that agree”"),
+    ("try=attention&place=LM 2&token=77", "token is a whole number"),
+    ("thing=mug,red,plain,900,900,40", "outside of the picture"),
+    ("thing=mug,red,plain,70,90,40&" * 20, "holds up to 5 things"),
+    ("thing=mug,red,plain,30,90,40&thing=mug,blue,plain,90,90,40", "two of the mug"),
+    ("thing=unicorn,red,plain,30,90,40", "No category"),
+    ("", ""),
+]
+
+
+def test_an_edited_address_gets_a_sentence_and_the_figure_is_there(address, visit):
+    usual = "thing=stool,red,plain,60,130,60&thing=mug,red,plain,60,90,30,on,stool&"
+    here = visit(f"{address}#tabletop?ground=wood&window=1,2&light=1&{usual}")
+    alert = here.page.locator(".ww-problem:visible")
+    words(here.page)
+    for changed, says in EDITED:
+        link = "" if "thing=" in changed else usual
+        edited = f"tabletop?model=toy-qwen2vl&ground=wood&window=1,2&light=1&{link}{changed}"
+        here.page.evaluate(
+            "hash => { location.hash = hash }",
+            edited.replace("model=toy-qwen2vl&", "") if "model=" in changed else edited,
+        )
+        if says:
+            expect(alert.first).to_contain_text(says)
+        else:
+            expect(alert).to_have_count(0)
+        assert len(words(here.page)) in (64, 144), changed
     nothing(here.wrong, address)
 
 
@@ -511,14 +520,15 @@ def test_dragging_keeps_thirty_frames_a_second_while_the_model_runs(
     nothing(here.wrong, name)
 
 
-@pytest.mark.parametrize("width, theme", [(390, "light"), (820, "light"), (1440, "light"), (1440, "dark")])
-def test_experiments_fit_and_have_no_barriers(width, theme, experiments, visit):
-    found = []
-    for name, address in experiments.items():
-        here = visit(address, width=width, theme=theme)
-        page = woken(here)
-        if name not in NO_CHANGE:
-            answered(page)
+@pytest.mark.parametrize(
+    "width, theme", [(390, "light"), (820, "light"), (1440, "light"), (1440, "dark")]
+)
+def test_experiments_fit_and_have_no_barriers(width, theme, address, visit):
+    here, found = visit(address, width=width, theme=theme), []
+    page = woken(here)
+    for name in TRIED:
+        menu(page, "try").select_option(name)
+        words(page)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        found += here.wrong + [f"{name}: {each}" for each in checks.barriers(page)]
-    nothing(found, f"{width}, {theme}")
+        found += [f"{name}: {each}" for each in checks.barriers(page)]
+    nothing(found + here.wrong, f"{width}, {theme}")

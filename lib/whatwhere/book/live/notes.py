@@ -56,8 +56,8 @@ def told(name: str, place: str, vector: np.ndarray) -> dict[str, float]:
 
 
 def script(name: str) -> str:
-    """The notes as a script that sets `whatwhereNotes[name]`: {place: {middle, satellite, nucleus}},
-    in six digits."""
+    """The notes as a script that sets `whatwhereNotes[name]`: {relations, places: {place: {middle,
+    satellite, nucleus}}}, in six digits."""
     places = {
         place: {
             "middle": _short(middles(name)[place]),
@@ -74,4 +74,6 @@ def script(name: str) -> str:
 
 
 def _short(values):
-    return json.loads(json.dumps(values.tolist()), parse_float=lambda text: float(f"{float(text):.6g}"))
+    return json.loads(
+        json.dumps(values.tolist()), parse_float=lambda text: float(f"{float(text):.6g}")
+    )

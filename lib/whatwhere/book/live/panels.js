@@ -329,17 +329,17 @@ globalThis.whatwhereExperiments = (() => {
                 ...Array.from({ length: model.language.layers }, (_, n) => `LM ${n + 1}`),
                 ...Array.from({ length: model.vision.depth }, (_, n) => `ViT ${n + 1}`)] },
             { key: 'head', label: 'head', kind: 'menu', usual: 'mean', of: ['mean', ...Array.from({ length: Math.max(model.vision.heads, model.language.heads) }, (_, n) => String(n))] },
-            { key: 'from', label: 'of', kind: 'word', usual: 'last' },
+            { key: 'token', label: 'of', kind: 'word', usual: 'last' },
             ...['row', 'column'].map(key => ({ key, label: key, kind: 'range', min: 0, max: sideOf(model, 'LM') - 1, step: 1, usual: '4' }))],
-        pointed: ([row, column]) => ({ from: 'patch', row: String(row), column: String(column) }),
-        trial({ question, settings: { place, head, from, row, column } }) {
+        pointed: ([row, column]) => ({ token: 'patch', row: String(row), column: String(column) }),
+        trial({ question, settings: { place, head, token, row, column } }) {
             if (place.startsWith('LM') && !question) throw new Error('The language model reads a question: ask one first.');
-            const word = place.startsWith('ViT') ? 'patch' : /^\d+$/.test(from) ? Number(from) : from;
+            const word = place.startsWith('ViT') ? 'patch' : /^\d+$/.test(token) ? Number(token) : token;
             return { looks: { place, head: head === 'mean' ? head : Number(head), from: word, row: Number(row), column: Number(column) } };
         },
-        draw: ({ settings: { place, from } }, { looks }) => looks ? [make('p', {}, `${Math.round(100 * (1 - looks.elsewhere))}% of what it collects comes from the patches`
-            + `${place.startsWith('LM') ? ', the rest from words' : ''}.${place.startsWith('ViT') && from !== 'patch' ? ' The vision encoder has no words: this is the patch at the row and the column.' : ''}`)] : [],
-        code({ settings: { place, head, from, row, column }, question, model }) {
+        draw: ({ settings: { place, token } }, { looks }) => looks ? [make('p', {}, `${Math.round(100 * (1 - looks.elsewhere))}% of what it collects comes from the patches`
+            + `${place.startsWith('LM') ? ', the rest from words' : ''}.${place.startsWith('ViT') && token !== 'patch' ? ' The vision encoder has no words: this is the patch at the row and the column.' : ''}`)] : [],
+        code({ settings: { place, head, token, row, column }, question, model }) {
             const [tower, block] = place.split(' '), { picture: { merge }, text: { before, between } } = model, side = sideOf(model, 'LM');
             const heads = head === 'mean' ? 'mean(0)' : `squeeze(0)`, of = head === 'mean' ? ':' : `${head}:${Number(head) + 1}`;
             if (tower === 'ViT') {
@@ -347,10 +347,10 @@ globalThis.whatwhereExperiments = (() => {
                 return `seen = vlm.attention(scene.image, depths=[${block}])\nown = seen.places[${list(own)}]\n`
                     + `print(seen.weights[0, ${of}][:, own].mean(1).${heads}[seen.places].reshape(seen.grid))\n`;
             }
-            const token = from === 'last' ? '-1' : from === 'patch' ? `seen.places[${row * side + Number(column)}]`
-                : before.length + side * side + between.length + Number(from);
+            const index = token === 'last' ? '-1' : token === 'patch' ? `seen.places[${row * side + Number(column)}]`
+                : before.length + side * side + between.length + Number(token);
             return `seen = vlm.attention(scene.image, ${JSON.stringify(question)}, layers=[${block}])\n`
-                + `print(seen.weights[0, ${of}, ${token}].${heads}[seen.places].reshape(seen.grid))\n`;
+                + `print(seen.weights[0, ${of}, ${index}].${heads}[seen.places].reshape(seen.grid))\n`;
         },
     };
 

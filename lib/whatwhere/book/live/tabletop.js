@@ -356,7 +356,7 @@
             const { pointed } = experiments().all[this.state.experiment] ?? {}, grid = this.maps.get(this.state.depth);
             if (!pointed || !grid) return;
             const at = this.pointed.map(n => Math.min(grid.columns - 1, Math.max(0, Math.floor(n * grid.columns / tabletop().SIZE))));
-            this.act({ settings: { ...this.state.settings, ...pointed([at[1], at[0]]) } });
+            this.act({ settings: { ...this.settings, ...pointed([at[1], at[0]]) } });
         }
 
         // Another experiment: with settings of its own, and what it asks.
@@ -525,13 +525,16 @@
             worker.postMessage({ figure: this.id, turn, picture, name, pixels: this.drawn.rgb, layer, depth, lens, question, asked, trial });
         }
 
+        sayOfTrial(sentence) {
+            const { trialProblem } = this.parts;
+            trialProblem.hidden = !sentence;
+            if (trialProblem.textContent !== sentence) trialProblem.textContent = sentence;
+        }
+
         // What the experiment asks of the model, null where there is none or where it cannot be done: then a sentence says why.
         async trial() {
             const { state, parts } = this, { experiment, scene, name } = state, { all, settingsOf, pairOf, controls } = experiments();
-            const say = sentence => {
-                parts.trialProblem.hidden = !sentence;
-                if (parts.trialProblem.textContent !== sentence) parts.trialProblem.textContent = sentence;
-            };
+            const say = sentence => this.sayOfTrial(sentence);
             const one = all[experiment];
             parts.plain.closest('label').hidden = !one || ['runs', 'relation', 'attention'].includes(experiment);
             if (one?.notes) await load(this.base, name + '_notes.js').catch(error => say(error.message));
@@ -545,17 +548,18 @@
                 parts.trialTitle.textContent = one?.title ?? 'Experiment';
                 this.shown = null;
                 if (one) {
-                    this.shown = controls(experiment, this.model, (key, text) => this.act({ settings: { ...this.state.settings, [key]: text } }));
+                    this.shown = controls(experiment, this.model, (key, text) => this.act({ settings: { ...this.settings, [key]: text } }));
                     parts.controls.append(...this.shown.elements);
                 }
             }
             this.about = null;
+            this.settings = {};
             if (!one) return say(''), this.drawTrial(), null;
             const { settings, problem } = settingsOf(experiment, this.model, state.settings), pair = pairOf(scene, settings);
             const { owner, rgb } = this.drawn, { layer, lens, question } = state;
             if (one.pair && pair) [settings.satellite, settings.nucleus] = pair.map(n => scene.things[n].category);
             const about = { scene, owner, rgb, model: this.model, notes: globalThis.whatwhereNotes?.[name], settings, pair, layer, lens, question };
-            state.settings = settings;
+            this.settings = settings;  // what can be used of the state's, which a link may have set to anything
             parts.plain.checked = state.plain;
             this.shown.show(about);
             say(problem);
@@ -582,7 +586,7 @@
 
         // What the Worker says. Maps of an older picture are shown too: while a thing is dragged there
         // is always a newer one.
-        hear({ turn, map, asked, answer, chances, changed, vectors, groups, looks, series, said, problem }) {
+        hear({ turn, map, asked, answer, chances, changed, vectors, groups, looks, series, said, impossible, problem }) {
             if (turn === this.read?.turn && (vectors || groups || looks || said)) {
                 if (vectors) this.found.vectors = vectors;
                 if (looks) this.found.looks = looks;
@@ -603,7 +607,8 @@
                 if (map.depth === this.state.depth) this.drawWords();
             } else if (asked !== undefined) {
                 if (asked === this.asked) this.drawAnswer(answer, chances, problem, this.about && changed);
-            } else if (problem) this.problem(problem);
+            } else if (impossible && turn === this.turn) this.sayOfTrial(impossible);
+            else if (problem) this.problem(problem);
         }
 
         // -- what is seen -------------------------------------------------------------------------
@@ -802,7 +807,7 @@
                 + `covers, ${right} say a word of that thing. Most common: `,
                 ...common.flatMap(([word, n], k) => [k ? ', ' : '', island(word), ` (${n})`]), '.');
             parts.code.value = code(state, this.about && experiments().all[state.experiment].code(this.about));
-            const hash = toAddress(this.id, state);
+            const hash = toAddress(this.id, { ...state, settings: this.settings });
             parts.link.value = location.href.split('#')[0] + hash;
             if (this.touched) {
                 this.written = hash.slice(this.id.length + 2);

@@ -36,7 +36,7 @@ EXPERIMENTS = {
     "steering": (*PAIR, "toward", "dose", "who"),
     "rotation": (*PAIR, "columns", "rows", "blocks"),
     "gain": (*PAIR, "alpha", "p"),
-    "attention": ("place", "head", "from", "row", "column"),
+    "attention": ("place", "head", "token", "row", "column"),
 }
 
 
@@ -163,8 +163,8 @@ def assets(folder: str | Path, models: Sequence[str] = MODELS) -> list[Path]:
     time.
 
     A page loads tabletop.js and tabletop.css; the rest comes when a reader wakes the model:
-    world.js and world_data.js, panels.js (the experiments), worker.js (the engine and its Worker, as
-    text), a script for each model, and where an experiment needs them the model's notes.
+    world.js and world_data.js, panels.js (the experiments), worker.js (the engine and its Worker,
+    as text), a script for each model, and where an experiment needs them the model's notes.
     """
     folder, here = Path(folder), Path(__file__).parent
     style = beside(__file__, ".css", INK=INK, SOFT=SOFT)

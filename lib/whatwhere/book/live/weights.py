@@ -29,7 +29,14 @@ if TYPE_CHECKING:
 
 Weights = dict[str, "Tensor"]
 FAMILIES = ("llava", "qwen2_vl")
-PARTS = ("simd", "kernels", "vit", "language", "engine", "experiments")  # of the engine, in this order
+PARTS = (
+    "simd",
+    "kernels",
+    "vit",
+    "language",
+    "engine",
+    "experiments",
+)  # of the engine, in this order
 QUESTION = "\0"  # stands for the question in the chat template; no template and no reader writes it
 
 

@@ -21,6 +21,7 @@
        {asked, answer, chances: [[word, probability], …], changed: {answer, chances} or null},
            or {asked, problem: a sentence}
        {series: which, said: [as it is, changed]}
+       {impossible: a sentence}                              where an experiment cannot be done
        {problem: a sentence}                                 where a picture cannot be read
 
    The newest request of a figure wins. An older one is given up between two depths, but not before
@@ -64,10 +65,15 @@
         let known = seen.get(figure);
         if (known?.picture !== picture) seen.set(figure, known = { picture, usual: reading(organism, pixels, {}), asked: new Map(), before: new Map() });
         if (known.turn !== turn) {
-            const changed = trial?.change ? reading(organism, pixels, trial.change) : known.usual;
-            Object.assign(known, { turn, changed, sent: new Set(), series: 0 });
+            Object.assign(known, { turn, changed: known.usual, sent: new Set(), series: 0, wrong: '' });
+            try {
+                if (trial?.change) known.changed = reading(organism, pixels, trial.change);
+            } catch (error) {
+                known.wrong = error.message;  // such as a head that is not there; the model as it is can be read
+                postMessage({ figure, turn, impossible: error.message });
+            }
         }
-        const { usual, changed, sent } = known, shown = trial?.plain ? usual : changed;
+        const { usual, changed, sent, wrong } = known, shown = trial?.plain ? usual : changed;
         const overtaken = () => newest.has(figure);
 
         for (const n of [depth, ...shown.states.keys()]) {
@@ -89,11 +95,11 @@
                 postMessage({ figure, turn, groups: runs.groups.of });
             }
         } catch (error) {
-            postMessage({ figure, turn, problem: error.message });  // such as runs of which nothing is left
+            postMessage({ figure, turn, impossible: error.message });  // such as runs of which nothing is left
         }
         answers(request, organism, known, runs);
         await pause();
-        for (const [k, one] of (trial?.series ?? []).entries()) {
+        for (const [k, one] of (!wrong && trial?.series || []).entries()) {
             if (overtaken()) return;
             if (k < known.series) continue;
             series(request, organism, known, k, one);
@@ -130,7 +136,7 @@
         const { usual, changed } = known, last = usual.states.length - 1;
         try {
             if (!known.asked.has(question)) known.asked.set(question, answered(organism, usual.sight(last), question));
-            const sight = runs ? runs.sight : trial?.change && changed.sight(last);
+            const sight = runs ? runs.sight : trial?.change && !known.wrong && changed.sight(last);
             postMessage({ figure, turn, asked, ...known.asked.get(question), changed: sight ? answered(organism, sight, question) : null });
         } catch (error) {
             postMessage({ figure, turn, asked, problem: error.message });  // such as a word that is not known
