@@ -15,6 +15,7 @@
     const STRIDE = 9;      // pixels, with Shift: the side of a patch of the ViT
     const GROW = 3;        // pixels, for + and −
     const FINGER = 5;      // pixels of the picture by which a finger may miss a thing
+    const PATIENCE = 30000;  // milliseconds without an answer before that is said
     const QUIET = 700;     // milliseconds without a change before a sentence is said, or the address set
     const SETS = ['category', 'colour', 'texture'];
     const LENSES = ['logit', 'embedding'];
@@ -173,6 +174,7 @@
                 ' ', make('span', {}, `Move things, change them, and ask: ${given.model} runs in this page (${given.megabytes} MB, no network).`));
             root.append(this.bar);
             addEventListener('hashchange', () => this.openLink());
+            document.addEventListener('visibilitychange', () => this.resume());
             this.openLink();
         }
 
@@ -182,6 +184,13 @@
             if (this.live) this.follow(text);
             else this.wake();
             this.root.scrollIntoView();
+        }
+
+        // A page that was asleep may have lost what it asked for: ask again.
+        resume() {
+            if (document.hidden || !this.model || this.read?.turn === this.turn) return;
+            this.wished = null;
+            this.request();
         }
 
         // What a link says, or a sentence where it says nothing that can be shown.
@@ -523,6 +532,10 @@
             const { turn, picture, asked } = this, { scene, depth, layer, lens, question } = state;
             this.scenes.set(turn, { turn, scene, model, owner: this.drawn.owner, rgb: this.drawn.rgb, about: this.about, apart: trial?.apart });
             worker.postMessage({ figure: this.id, turn, picture, name, pixels: this.drawn.rgb, layer, depth, lens, question, asked, trial });
+            clearTimeout(this.patience);
+            this.patience = setTimeout(() => {
+                if (!document.hidden) this.problem('The model has not answered for half a minute. If it stays so, load the page again: the address holds the scene.');
+            }, PATIENCE);
         }
 
         sayOfTrial(sentence) {
@@ -587,6 +600,7 @@
         // What the Worker says. Maps of an older picture are shown too: while a thing is dragged there
         // is always a newer one.
         hear({ turn, map, asked, answer, chances, changed, vectors, groups, looks, series, said, impossible, problem }) {
+            clearTimeout(this.patience);
             if (turn === this.read?.turn && (vectors || groups || looks || said)) {
                 if (vectors) this.found.vectors = vectors;
                 if (looks) this.found.looks = looks;
