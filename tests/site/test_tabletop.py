@@ -492,14 +492,17 @@ def test_a_tab_that_was_asleep_asks_again(address, visit):
     here = visit(address)
     page = woken(here)
     # the Worker's answers are lost while the tab sleeps
-    page.evaluate(
-        "window.post = Worker.prototype.postMessage, Worker.prototype.postMessage = () => {}"
-    )
+    page.evaluate("""() => {
+        window.post = Worker.prototype.postMessage;
+        Worker.prototype.postMessage = () => {};
+    }""")
     menu(page, "ground").select_option("snow")
     page.wait_for_selector(".ww-words.ww-stale")
     page.wait_for_timeout(300)
-    page.evaluate("Worker.prototype.postMessage = window.post")
-    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.evaluate("""() => {
+        Worker.prototype.postMessage = window.post;
+        document.dispatchEvent(new Event('visibilitychange'));
+    }""")
     assert "snow" in words(page)
     nothing(here.wrong, address)
 

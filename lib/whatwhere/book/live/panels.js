@@ -19,7 +19,7 @@ globalThis.whatwhereExperiments = (() => {
     const RELATIONS = ['behind', 'front', 'left', 'right'];
     const AREA = 0.25;  // of a patch that a thing covers at least: `geometry.masks`
     const PATCH = 9;    // pixels: a patch of toy-qwen2vl's ViT
-    const FURTHEST = 11;  // patches between two things that both fit into the picture
+    const FURTHEST = 10;  // patches between two things that both fit into the picture
     const tabletop = () => globalThis.whatwhereTabletop;
 
     function make(tag, about = {}, ...children) {
@@ -63,11 +63,18 @@ globalThis.whatwhereExperiments = (() => {
         });
     }
 
-    // Satellite and nucleus, as indices: those that are set, as far as the picture has them.
+    // Satellite and nucleus, as indices: those that are set, as far as the picture has them; where none
+    // is set, two of which one word says where they are, no signs if there are others.
     function pairOf(scene, settings) {
-        const named = key => scene.things.findIndex(thing => thing.category === settings[key]);
-        const free = taken => scene.things.findIndex((_, n) => n !== taken);
+        const { things } = scene, named = key => things.findIndex(thing => thing.category === settings[key]);
+        const free = taken => things.findIndex((_, n) => n !== taken);
         let satellite = named('satellite'), nucleus = named('nucleus');
+        if (satellite < 0 && nucleus < 0) {
+            const pairs = things.flatMap((_, a) => things.flatMap((_, b) => a === b ? [] : [[a, b]]));
+            const clear = pairs.filter(([a, b]) => RELATIONS.includes(tabletop().relation(things[a], things[b])));
+            const signs = ([a, b]) => [a, b].filter(n => things[n].category === 'sign').length;
+            [satellite, nucleus] = clear.sort((one, other) => signs(one) - signs(other))[0] ?? [-1, -1];
+        }
         if (satellite < 0) satellite = free(nucleus);
         if (nucleus < 0 || nucleus === satellite) nucleus = free(satellite);
         return satellite < 0 || nucleus < 0 ? null : [satellite, nucleus];
@@ -308,9 +315,10 @@ globalThis.whatwhereExperiments = (() => {
             const truth = scene.things[a].x <= scene.things[b].x ? 'left' : 'right';
             const cell = word => make('td', { class: word ? word === truth ? 'ww-right' : 'ww-wrong' : '', title: word ?? 'not asked yet' }, word ? word === truth ? '✓' : word : '·');
             const line = (name, which) => make('tr', {}, make('th', { scope: 'row' }, name), ...columns.map((_, k) => cell(series?.[k]?.[which])));
-            const table = make('table', { class: 'ww-strip' }, make('caption', {}, `Both things alone, the ${scene.things[a].category} on the ${truth}: is the answer “${truth}”?`),
-                make('tr', {}, make('th', { scope: 'row' }, 'patches apart'), ...columns.map(n => make('th', { scope: 'col' }, n))), line('as it is', 0), line('faster', 1));
-            return [make('div', { class: 'ww-scroll', tabindex: 0, role: 'group', 'aria-label': 'Answers by distance' }, table)];
+            const table = make('table', { class: 'ww-strip' },
+                make('tr', {}, make('th', { scope: 'row' }, 'apart'), ...columns.map(n => make('th', { scope: 'col' }, n))), line('as it is', 0), line('faster', 1));
+            return [make('p', {}, `Both things alone, the ${scene.things[a].category} on the ${truth}, so many patches apart: is the answer “${truth}”?`),
+                make('div', { class: 'ww-scroll', tabindex: 0, role: 'group', 'aria-label': 'Answers by distance' }, table)];
         },
         code: ({ scene, settings: { alpha, p }, pair: [a, b], question }) => 'from dataclasses import replace\n\n'
             + `with ww.rope.scaled(vlm, ${alpha}, ${p}):\n    print(vlm.answer(scene.image, ${JSON.stringify(question)}))\n\n`

@@ -172,7 +172,7 @@
             this.button = make('button', { type: 'button', class: 'ww-wake', onclick: () => this.wake() }, 'Wake the model');
             this.bar = make('div', { class: 'ww-paper ww-asleep' }, this.button,
                 ' ', make('span', {}, `Move things, change them, and ask: ${given.model} runs in this page (${given.megabytes} MB, no network).`));
-            root.append(this.bar);
+            root.prepend(this.bar);  // above the still figure, so that it is seen first
             addEventListener('hashchange', () => this.openLink());
             document.addEventListener('visibilitychange', () => this.resume());
             this.openLink();
@@ -571,6 +571,8 @@
             const { settings, problem } = settingsOf(experiment, this.model, state.settings), pair = pairOf(scene, settings);
             const { owner, rgb } = this.drawn, { layer, lens, question } = state;
             if (one.pair && pair) [settings.satellite, settings.nucleus] = pair.map(n => scene.things[n].category);
+            // which two things it is about stays so while they are moved
+            if (one.pair && pair) state.settings = { ...state.settings, satellite: settings.satellite, nucleus: settings.nucleus };
             const about = { scene, owner, rgb, model: this.model, notes: globalThis.whatwhereNotes?.[name], settings, pair, layer, lens, question };
             this.settings = settings;  // what can be used of the state's, which a link may have set to anything
             parts.plain.checked = state.plain;
