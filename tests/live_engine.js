@@ -67,6 +67,16 @@ const best = ({ ids, probabilities }, top) => ({
             answers: asked.short.map(question => organism.answer(changed, question)),
         };
     });
+    found.embedding = asked.layers.map(layer => best(organism.lens(sight, layer, 1, 'embedding'), 1));
+    const reading = organism.lens(sight, organism.language.lensLayer, 3);
+    found.words = list(reading.ids);
+    found.runs = asked.runs.map(how => whatwhereLive.runs(reading, 3, vision.grid, organism.text.punctuation, how));
+    const states = organism.states(pixels);
+    found.vectors = asked.places.map(({ place, things }) => whatwhereLive.thingVectors(organism, states, sight, place, things));
+    found.looks = asked.looks.map(how => {
+        const { weights, elsewhere } = whatwhereLive.looks(organism, states, sight, asked.questions[0], how);
+        return { weights: list(weights), elsewhere };
+    });
     // a picture with a fourth number for each pixel, and as a canvas gives it
     const four = new Uint8ClampedArray(each / 3 * 4).map((_, n) => n % 4 === 3 ? n % 256 : pixels[(n >> 2) * 3 + n % 4]);
     const side = Math.sqrt(each / 3), same = list(vision.prepare({ data: four, width: side, height: side }));
@@ -82,6 +92,9 @@ const best = ({ ids, probabilities }, top) => ({
         head: said(() => organism.see(pixels, { headsOff: [[0, 1]] })),
         token: said(() => organism.see(pixels, { moved: [{ tokens: [999], steps: [0, 0] }] })),
         groups: said(() => organism.see(pixels, { groups: { of: [1, 2] } })),
+        patch: said(() => organism.see(pixels, { moved: [{ patches: [0, 256], steps: [0, 0] }] })),
+        lens: said(() => organism.lens(sight, 0, 1, 'tuned')),
+        method: said(() => whatwhereLive.runs(reading, 3, vision.grid, [], { method: 4, same: 1 })),
         model: said(() => whatwhereLive.open('toy-flamingo')),
     };
     found.times.all = [clock()];

@@ -270,6 +270,7 @@ PAGE = "<html><body><p>fine</p>{}</body></html>"
         ("<script src='//cdn.example.org/x.js'></script>", "would fetch"),
         ("<link rel='stylesheet' href='https://example.org/x.css'>", "would fetch"),
         ("<a href='nowhere.html#x'>there</a>", "leads nowhere"),
+        ("<script src='_static/gone.js?v=1'></script>", "a script is missing"),
     ],
 )
 def test_a_bad_page_is_found_out(body, sentence, tmp_path):
@@ -285,7 +286,23 @@ def test_a_good_page_passes(tmp_path):
         "src='_static/x.js'></script>"
     )
     (tmp_path / "page.html").write_text(PAGE.format(body), encoding="utf-8")
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "_static" / "x.js").touch()
     assert check_site.check_site(tmp_path) == ([], 1, 1)
+
+
+def test_a_built_book_holds_the_scripts_of_live_figures(tmp_path, monkeypatch):
+    from whatwhere.book.live import tabletop
+
+    written = []
+    monkeypatch.setattr(tabletop, "assets", written.append)
+    app = SimpleNamespace(outdir=tmp_path, builder=SimpleNamespace(format="html"))
+    book_extension._live_figures(app, None)
+    assert written == [tmp_path / "_static" / "live"]
+    book_extension._live_figures(app, ValueError())  # a build that failed
+    app.builder.format = "latex"
+    book_extension._live_figures(app, None)
+    assert len(written) == 1
 
 
 def test_an_unbuilt_book_is_a_complaint(tmp_path):

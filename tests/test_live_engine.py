@@ -30,6 +30,16 @@ QUESTIONS = [
 SHORT = QUESTIONS[:-1]
 WORDS, PICTURES, NEAR = ["yes", "no", "red", "left", "water", "three", "a"], 20, 0.005
 
+RUNS = [{"method": method, "same": same} for method in (1, 2, 3) for same in (1, 2, 3)]
+LOOKS = [
+    {"place": place, "head": head, "from": of, "row": 2, "column": 3}
+    for place, head, of in (
+        ("LM 1", "mean", "last"), ("LM 4", 1, 3), ("LM 2", 0, "patch"), ("ViT 1", "mean", "patch"),
+        ("ViT 5", 2, "patch"),
+    )
+]  # fmt: skip
+PLACES = ["ViT 0", "ViT 4", "LM 0", "LM 3"]
+
 if not NODE and os.environ.get("CI"):
     raise RuntimeError("The live figures are tested in Node.js, and a CI without it tests nothing.")
 needs_node = pytest.mark.skipif(not NODE, reason="no Node.js on this machine")
@@ -57,8 +67,14 @@ def changes(vlm, picture):
     of = np.arange(rows * columns) // 3
     of[10:20], of[-1] = -1, of[0]
     cut = ww.intervene.knockout
+    one = np.zeros_like(patches)
+    one[3, 5:8], one[4, 5] = True, True  # patches that are no whole visual tokens in toy-qwen2vl
     made = [
         ({}, []),
+        (
+            {"moved": [{"patches": np.flatnonzero(one).tolist(), "steps": [3, -2]}]},
+            [ww.intervene.moved(vlm, one, (3, -2))],
+        ),
         (
             {"headsOff": [[1, 0], [4, 3]]},
             [cut(vlm, depths=[1], heads=[0]), cut(vlm, depths=[4], heads=[3])],
@@ -92,6 +108,12 @@ def changes(vlm, picture):
     return made
 
 
+def owned(vlm, place):
+    """The patches of the first two things of the first scene, in raster order: lists."""
+    masks = [ww.geometry.patches(vlm, [ww.world.scene(seed=0)], n, place)[0] for n in (0, 1)]
+    return [np.flatnonzero(mask).tolist() for mask in masks]
+
+
 @pytest.fixture(scope="module", params=MODELS)
 def both(request, tmp_path_factory):
     """One organism in Python (`vlm`), and what it says in JavaScript (`found`)."""
@@ -105,6 +127,7 @@ def both(request, tmp_path_factory):
     asked = {
         "pictures": PICTURES, "layers": layers, "questions": QUESTIONS, "words": WORDS, "short": SHORT,
         "changes": [options for options, _ in changes(vlm, pictures[0])],
+        "runs": RUNS, "looks": LOOKS, "places": [{"place": p, "things": owned(vlm, p)} for p in PLACES],
     }  # fmt: skip
     (folder / "asked.json").write_text(json.dumps(asked))
     command = [NODE, HERE / "live_engine.js", folder, name]
@@ -209,6 +232,73 @@ def test_what_is_changed_changes_the_same(both):
 
 
 @needs_node
+def test_the_embedding_lens_reads_the_same(both):
+    lens = ww.lens.EmbeddingLens(both.vlm)
+    for layer, our in zip(both.layers, both.embedding, strict=True):
+        theirs = ww.lens.token_maps(
+            both.vlm, both.pictures[0], depths=[both.vlm.last_depth], layer=layer, lens=lens
+        )
+        assert theirs.ids[0].flatten().tolist() == our["ids"]
+        cosines = theirs.scores[0][..., 0].flatten()
+        assert np.abs(cosines - our["probabilities"]).max() < 1e-4
+
+
+@needs_node
+def test_runs_of_words_are_those_of_chapter_6(both):
+    """By the package's method, with a decoder that says what the lens says."""
+    vlm, words = both.vlm, np.reshape(both.words, (-1, 3))
+    decoder = SimpleNamespace(
+        words=vlm.words, texts=vlm.texts, top=lambda tokens, k=1: words[:, :k]
+    )
+    sight = ww.compress.Sight(torch.zeros(len(words), 1), vlm.patch_grid(both.pictures[0]))
+    for how, ours in zip(RUNS, both.runs, strict=True):
+        theirs = ww.compress.by_words(decoder, how["method"], same=how["same"])(sight)
+        ours = np.array(ours)
+        assert np.array_equal(ours < 0, theirs < 0), how
+        # the numbers of groups mean nothing, which tokens share one does
+        assert np.array_equal(ours[:, None] == ours, theirs[:, None] == theirs), how
+    assert len({tuple(each) for each in both.runs}) > 3
+
+
+@needs_node
+def test_things_hold_the_same_at_each_place(both):
+    theirs = ww.geometry.thing_vectors(both.vlm, [ww.world.scene(seed=0)], (0, 1))
+    for place, ours in zip(PLACES, both.vectors, strict=True):
+        due = theirs[place][0]
+        assert np.abs(due - ours).max() < 1e-4 * np.abs(due).max(), place
+
+
+def looked(vlm, image, how):
+    """(rows × columns,) what the package says of the same attention, and what goes elsewhere."""
+    (tower, block), merge = how["place"].split(), vlm.adapter.merge
+    where = {"layers": [int(block)]} if tower == "LM" else {"depths": [int(block)]}
+    seen = vlm.attention(image, QUESTIONS[0] if tower == "LM" else "", **where)
+    mask = np.zeros(seen.grid, bool)
+    one = merge if tower == "ViT" else 1
+    mask[2 * one : 3 * one, 3 * one : 4 * one] = True
+    if how["from"] == "patch":
+        of = seen.places[torch.from_numpy(mask.ravel())]
+    else:
+        word = len(seen.words) - 1 if how["from"] == "last" else seen.words.index("mug")
+        of = torch.tensor([word])
+    heads = slice(None) if how["head"] == "mean" else [how["head"]]
+    weights = seen.weights[0][heads][:, of].mean((0, 1))
+    on_image = weights[seen.places]
+    return on_image.numpy(), 1 - on_image.sum().item()
+
+
+@needs_node
+def test_a_token_looks_where_it_looks(both):
+    shapes = []
+    for how, ours in zip(LOOKS, both.looks, strict=True):
+        weights, elsewhere = looked(both.vlm, both.pictures[0], how)
+        assert np.abs(weights - ours["weights"]).max() < 1e-3 * weights.max(), how
+        assert abs(elsewhere - ours["elsewhere"]) < 1e-4
+        shapes.append(weights.max() / weights.mean())
+    assert max(shapes) > 2, "some are far from even, so that what is compared has a shape"
+
+
+@needs_node
 def test_what_it_cannot_do_it_says_in_a_sentence(both):
     says = {
         "word": "does not know “unicorn”", "option": "does not know “maybe”",
@@ -216,7 +306,8 @@ def test_what_it_cannot_do_it_says_in_a_sentence(both):
         "size": "pictures of 144 × 144 pixels.*has 62205 numbers", "canvas": "has 288 × 72 pixels",
         "depth": "depth is a whole number from 0 to 6", "head": "no head 1 in block 0",
         "groups": "visual tokens, not 2", "token": "visual token is a whole number.*not 999",
-        "model": "“toy-flamingo”.*toy-",
+        "model": "“toy-flamingo”.*toy-", "patch": "patch is a whole number.*not 256",
+        "lens": "no tuned lens.*logit and embedding", "method": "1, 2 or 3, not 4",
     }  # fmt: skip
     assert both.errors.keys() == says.keys()
     for what, sentence in both.errors.items():

@@ -1,14 +1,18 @@
 """The live tabletop in a browser, on a page from a disk: no server, no network, no kernel."""
 
+import json
 import re
 from dataclasses import replace
 
+import checks
+import numpy as np
 import pytest
+import torch
 from playwright.sync_api import expect
 from visits import nothing
 
 import whatwhere as ww
-from whatwhere.book.live import tabletop
+from whatwhere.book.live import tabletop, world_data
 
 WORDS = "[...document.querySelectorAll('.ww-words [role=cell]')].map(cell => cell.textContent)"
 FRESH = "document.querySelector('.ww-words [role=cell]') && !document.querySelector('.ww-words.ww-stale')"
@@ -19,13 +23,19 @@ SEED = 4  # a sign, a stool, a lamp and a mug on grass
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("live")
     tabletop.assets(folder / "live")
-    figure = tabletop.Tabletop(ww.world.scene(SEED), base="live")
-    (folder / "page.html").write_text(
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>A page</title><h1>A page</h1>'
-        f"{figure._repr_html_()}",
+    figure = tabletop.Tabletop(ww.world.scene(SEED), base="live", experiment="all")
+    return written(folder, "page", figure)
+
+
+def written(folder, name, figure):
+    """The address of a page that holds nothing but a figure."""
+    path = folder / f"{name}.html"
+    path.write_text(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>A page</title><main><h1>A page'
+        f"</h1>{figure._repr_html_()}</main>",
         encoding="utf-8",
     )
-    return (folder / "page.html").as_uri()
+    return path.as_uri()
 
 
 def woken(here):
@@ -201,3 +211,362 @@ def test_without_scripts_the_still_figure_stays(address, visit):
     assert here.page.locator("figure.ww-map").is_visible()
     assert here.page.get_by_role("button", name="Wake the model").count() == 0
     nothing(here.wrong, address)
+
+
+# -- the same as Python ------------------------------------------------------------------------------
+
+SCENES, NEAR = 200, 0.005
+QUESTIONS = [
+    "is there a mug ?", "what colour is the lamp ?", "how many objects are there ?",
+    "what is the background ?", "describe the scene .",
+]  # fmt: skip
+# draws each scene, reads it at all depths, and asks one question about it
+ALL = """async ([base, name, scenes, questions]) => {
+    const load = file => new Promise((resolve, reject) => document.head.append(
+        Object.assign(document.createElement('script'), { src: base + '/' + file, onload: resolve, onerror: reject })));
+    for (const file of ['world_data.js', 'world.js', 'worker.js', name + '.js']) await load(file);
+    // the engine, which a page gives to its Worker as text: all but the Worker's own part
+    (0, eval)(whatwhereWorker.slice(0, whatwhereWorker.indexOf('/* The models at work beside the page')));
+    const organism = whatwhereLive.open(name), { vision, language } = organism;
+    return scenes.map((scene, n) => {
+        const { rgb } = whatwhereTabletop.render(scene), states = organism.states(rgb), question = questions[n % questions.length];
+        const maps = states.map(state => organism.lens(organism.sight(vision.connect(state)), language.lensLayer, 1));
+        const sight = organism.see(rgb), { probabilities } = organism.asked(sight, organism.questionIds(question), 0);
+        let sum = 0;
+        rgb.forEach((value, at) => { sum = (sum * 31 + value) % 2147483647 });
+        return { ids: maps.flatMap(map => [...map.ids]), chances: maps.flatMap(map => [...map.probabilities]), sum,
+                 answer: organism.answer(sight, question), probabilities: [...probabilities] };
+    });
+}"""
+
+
+def checksum(image):
+    total = 0
+    for value in np.asarray(image.convert("RGB")).ravel().tolist():
+        total = (total * 31 + value) % 2147483647
+    return total
+
+
+@pytest.mark.parametrize("name", ["toy-llava", "toy-qwen2vl"])
+def test_two_hundred_scenes_are_drawn_read_and_answered_as_in_python(name, address, visit):
+    vlm = ww.load(name, device="cpu", dtype="float32")
+    with torch.no_grad():
+        for parameter in vlm.model.parameters():  # as a page has them
+            parameter.copy_(parameter.half())
+    scenes = [ww.world.scene(seed) for seed in range(1000, 1000 + SCENES)]
+    images = [scene.image for scene in scenes]
+    fields = [json.loads(json.dumps(world_data.fields(scene))) for scene in scenes]
+    here = visit(address)
+    ours = here.page.evaluate(ALL, ["live", name, fields, QUESTIONS])
+
+    assert [checksum(image) for image in images] == [each["sum"] for each in ours], "pixels"
+    for maps, each in zip(ww.lens.token_maps(vlm, images, top_k=1), ours, strict=True):
+        assert np.concatenate([ids.ravel() for ids in maps.ids]).tolist() == each["ids"]
+        due = np.concatenate([p.ravel() for p in maps.probabilities])
+        assert np.abs(due - each["chances"]).max() <= NEAR
+    for n, question in enumerate(QUESTIONS):
+        asked, said = images[n :: len(QUESTIONS)], ours[n :: len(QUESTIONS)]
+        assert vlm.answer(asked, question, batch_size=20) == [each["answer"] for each in said]
+        inputs = vlm.prepare(asked, [question] * len(asked))
+        with torch.no_grad():
+            last = vlm.model(**inputs).logits[:, -1].softmax(-1).numpy()
+        assert np.abs(last - [each["probabilities"] for each in said]).max() <= NEAR
+    nothing(here.wrong, name)
+
+
+# -- the experiments ---------------------------------------------------------------------------------
+
+LEFT = ww.world.controlled("B", 4)[3].scenes["left"]  # an apple left of a fish
+# what is set, and in what the answer ends, as it is and changed: of the apple and the fish
+TRIED = {
+    "runs": {"lengths": "kept"},
+    "knockout": {"heads": "4.2,6.0"},
+    "relation": {"place": "LM 0"},
+    "steering": {"toward": "right", "dose": "1"},
+    "rotation": {"columns": "10"},
+    "gain": {"alpha": "29"},
+    "attention": {"place": "LM 2", "token": "patch"},
+}
+NO_CHANGE = ("relation", "attention")
+
+
+@pytest.fixture(scope="module")
+def experiments(address, tmp_path_factory):
+    """{experiment: the address of a page about it}"""
+    from pathlib import Path
+    from urllib.request import url2pathname
+
+    folder = Path(url2pathname(address.removeprefix("file://"))).parent
+    return {
+        name: written(
+            folder, name, tabletop.Tabletop(LEFT, base="live", experiment=name, settings=settings)
+        )
+        for name, settings in TRIED.items()
+    }
+
+
+def answered(page):
+    """[the answer as it is, and changed], once the experiment has been done."""
+    said = page.locator(".ww-answer-said")
+    expect(said).to_contain_text(re.compile("changed: .+"))
+    return re.findall(r": (.+?)(?= *changed|$)", said.inner_text().replace("\n", " "))
+
+
+def the_code(page):
+    """The figure's program, once it is that of what is seen."""
+    code = page.locator("textarea[aria-label='The same in Python']")
+    page.wait_for_function(FRESH)
+    expect(code).to_have_value(re.compile("scene = Scene"))
+    page.wait_for_timeout(1500)  # it is written when nothing has changed for a while
+    return code.input_value()
+
+
+def test_experiments_are_those_that_the_page_has(address, visit):
+    here = visit(address)
+    page = woken(here)
+    found = page.evaluate("""() => Object.fromEntries(Object.entries(whatwhereExperiments.all).map(
+        ([name, one]) => [name, one.fields(whatwhereModels['toy-qwen2vl']).map(field => field.key)]))""")
+    # toy-qwen2vl's model has been given to its Worker, but its sizes are still here
+    assert found == {name: list(keys) for name, keys in tabletop.EXPERIMENTS.items()}
+    nothing(here.wrong, address)
+
+
+@pytest.mark.parametrize("name", list(TRIED))
+def test_an_experiment_begins_with_its_settings_and_its_code_does_the_same(
+    name, experiments, visit, capsys
+):
+    here = visit(experiments[name])
+    page = woken(here)
+    usual, changed = (None, None) if name in NO_CHANGE else answered(page)
+    code = the_code(page)
+    exec(code, {})
+    printed = capsys.readouterr().out.strip().split("\n")
+    if name in NO_CHANGE:
+        assert page.locator(".ww-result p").count() == 1
+    elif name == "gain":
+        row = page.locator(".ww-strip tr").nth(2).locator("td")
+        expect(row.last).not_to_have_text("·")
+        due = [line.split()[1] for line in printed if re.match(r"\d+ \w+$", line)]
+        assert [("left" if t == "✓" else t) for t in row.all_inner_texts()] == due
+        assert "right" in due and due.count("left") > 3, "near ones are told, far ones are not"
+    else:
+        assert printed[-1] == changed and usual in printed
+        assert (changed != usual) == (name != "runs")
+    for at in page.locator(".ww-problem").all():
+        expect(at).to_be_hidden()
+    nothing(here.wrong, name)
+
+
+def test_a_relation_vector_follows_the_thing(experiments, visit):
+    from whatwhere.book.live import notes
+
+    here = visit(experiments["relation"])
+    page = woken(here)
+    said = page.locator(".ww-result p")
+    expect(said).to_contain_text("most like left")
+    apple = page.get_by_role("button", name=re.compile("apple"))
+    apple.focus()
+    for _ in range(10):
+        apple.press("Shift+ArrowRight")
+    expect(said).to_contain_text("most like right")
+    expect(page.get_by_role("img", name=re.compile("^Cosines .*right 0"))).to_be_visible()
+    x = int(re.search(r"thing=apple,\w+,\w+,(\d+)", the_link(page))[1])
+    value = float(re.search(r"cosine (-?[\d.]+)", said.inner_text())[1])
+    scene = replace(LEFT, things=(replace(LEFT.things[0], x=x), LEFT.things[1]))
+    vlm = ww.load("toy-qwen2vl", device="cpu", dtype="float32")
+    both = ww.geometry.thing_vectors(vlm, [scene], (0, 1))["LM 0"][0]
+    assert abs(notes.told("toy-qwen2vl", "LM 0", both[0] - both[1])["right"] - value) < 0.01
+    nothing(here.wrong, "relation")
+
+
+def the_link(page):
+    page.wait_for_timeout(1500)
+    return page.locator("textarea[aria-label='A link to this scene']").input_value()
+
+
+def test_an_experiment_is_worked_by_keyboard_and_a_link_opens_it(experiments, visit):
+    here = visit(experiments["knockout"])
+    page = woken(here)
+    answered(page)
+    page.get_by_role("button", name="none").press("Enter")
+    expect(page.get_by_role("button", name="block 4, head 2")).to_have_attribute(
+        "aria-pressed", "false"
+    )
+    for name in ("block 4, head 2", "block 6, head 0"):
+        page.get_by_role("button", name=name).press("Space")
+    page.wait_for_function("location.hash.includes('heads=4.2%2C6.0')")
+    expect(page.locator(".ww-answer-said")).to_contain_text("changed: front")
+    there = visit(page.url)
+    there.page.wait_for_function(FRESH)
+    expect(there.page.locator(".ww-answer-said")).to_contain_text("changed: front")
+    nothing(here.wrong + there.wrong, "knockout")
+
+
+def test_the_menu_leads_through_all_experiments_and_back(address, visit):
+    here = visit(address)
+    page = woken(here)
+    for name in (*TRIED, ""):
+        menu(page, "try").select_option(name)
+        words(page)
+        page.wait_for_timeout(300)
+        expect(page.locator("p.ww-problem").first).to_be_hidden()
+    expect(page.locator(".ww-result > *")).to_have_count(0)
+    expect(page.locator(".ww-veil")).to_be_hidden()
+    assert page.locator(".ww-run").count() == 0
+    nothing(here.wrong, address)
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------
+
+
+EDITED = [
+    ("try=levitation", "no experiment levitation here"),
+    ("lens=magnifying", "no magnifying lens here"),
+    ("model=toy-flamingo", "no model toy-flamingo here"),
+    ("try=knockout&heads=9.9", "no head 9 in block 9"),
+    ("try=knockout&heads=all", "Heads are given as block.head"),
+    ("try=gain&alpha=loud", "“gain α” is a number from 0 to 99"),
+    ("try=gain&model=toy-llava", "has a table of places and no frequencies"),
+    ("try=rotation&columns=5&model=toy-llava", "stay in the picture"),
+    ("try=steering", "clearly behind, in front, left or right"),
+    ("try=runs&method=2&same=9", "no “words that agree”"),
+    ("try=attention&place=LM 2&token=77", "token is a whole number"),
+    ("thing=mug,red,plain,900,900,40", "outside of the picture"),
+    ("thing=mug,red,plain,70,90,40&" * 20, "holds up to 5 things"),
+    ("thing=mug,red,plain,30,90,40&thing=mug,blue,plain,90,90,40", "two of the mug"),
+    ("thing=unicorn,red,plain,30,90,40", "No category"),
+    ("", ""),
+]
+
+
+def test_an_edited_address_gets_a_sentence_and_the_figure_is_there(address, visit):
+    usual = "thing=stool,red,plain,60,130,60&thing=mug,red,plain,60,90,30,on,stool&"
+    here = visit(f"{address}#tabletop?ground=wood&window=1,2&light=1&{usual}")
+    alert = here.page.locator(".ww-problem:visible")
+    words(here.page)
+    for changed, says in EDITED:
+        link = "" if "thing=" in changed else usual
+        edited = f"tabletop?model=toy-qwen2vl&ground=wood&window=1,2&light=1&{link}{changed}"
+        here.page.evaluate(
+            "hash => { location.hash = hash }",
+            edited.replace("model=toy-qwen2vl&", "") if "model=" in changed else edited,
+        )
+        if says:
+            expect(alert.first).to_contain_text(says)
+        else:
+            expect(alert).to_have_count(0)
+        assert len(words(here.page)) in (64, 144), changed
+    nothing(here.wrong, address)
+
+
+def test_no_thing_at_all_is_a_picture_like_others(address, visit):
+    here = visit(address)
+    page = woken(here)
+    for _ in range(4):
+        page.get_by_role("button", name="Remove").click()
+    expect(page.get_by_role("button", name="Remove")).to_be_disabled()
+    assert "mug" not in words(page)
+    for name in ("relation", "steering", "rotation", "gain"):
+        menu(page, "try").select_option(name)
+        expect(page.locator(".ww-trial .ww-problem")).to_contain_text("needs two things")
+    expect(page.get_by_role("img", name="nothing stands on it")).to_be_visible()
+    nothing(here.wrong, address)
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"), [("Worker", "This browser has no Workers"), ("WebAssembly", None)]
+)
+def test_a_browser_without_what_the_engine_likes(missing, says, address, visit):
+    here = visit(address)
+    page = here.page
+    page.evaluate(f"delete globalThis.{missing}")
+    page.get_by_role("button", name="Wake the model").click()
+    if says:
+        expect(page.locator(".ww-problem").first).to_contain_text(says)
+        expect(page.locator(".ww-stage canvas").first).to_be_visible()
+    else:
+        assert len(words(page)) == 64  # a Worker has its own; Node's test goes without it
+
+
+def test_a_tab_that_was_asleep_asks_again(address, visit):
+    here = visit(address)
+    page = woken(here)
+    before = words(page)
+    # the Worker's answers are lost while the tab sleeps
+    page.evaluate("""() => {
+        window.post = Worker.prototype.postMessage;
+        Worker.prototype.postMessage = () => {};
+    }""")
+    menu(page, "ground").select_option("snow")
+    page.wait_for_selector(".ww-words.ww-stale")
+    page.wait_for_timeout(300)
+    page.evaluate("""() => {
+        Worker.prototype.postMessage = window.post;
+        document.dispatchEvent(new Event('visibilitychange'));
+    }""")
+    assert words(page) != before
+    nothing(here.wrong, address)
+
+
+def test_without_its_files_the_still_figure_stays_and_a_sentence_says_why(visit, tmp_path):
+    figure = tabletop.Tabletop(ww.world.scene(SEED), base="live")
+    here = visit(written(tmp_path, "alone", figure))
+    assert here.page.locator("figure.ww-map").is_visible()
+    tabletop.assets(tmp_path / "live")
+    (tmp_path / "live" / "world.js").unlink()
+    here = visit(written(tmp_path, "alone", figure))
+    here.page.get_by_role("button", name="Wake the model").click()
+    expect(here.page.locator(".ww-asleep")).to_contain_text("world.js could not be loaded")
+    assert here.page.locator("figure.ww-map").is_visible()
+    expect(here.page.get_by_role("button", name="Wake the model")).to_be_enabled()
+
+
+# -- how it moves and looks --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["page", "relation", "rotation"])
+def test_dragging_keeps_thirty_frames_a_second_while_the_model_runs(
+    name, address, experiments, visit
+):
+    here = visit(experiments.get(name, address))
+    page = woken(here)
+    box = page.get_by_role("button", name=re.compile("mug|apple")).first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.evaluate("""() => { window.times = []; (function frame(now) { window.times.push(now);
+        requestAnimationFrame(frame) })(performance.now()) }""")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    before = words(page)
+    for n in range(60):
+        page.mouse.move(x - 60 + 60 * np.cos(n / 5), y - 20 + 20 * np.sin(n / 5))
+        page.wait_for_timeout(10)
+    page.mouse.up()
+    frames = np.diff(page.evaluate("window.times"))
+    print(
+        f"{name}: {np.median(frames):.1f} ms from frame to frame, 95% under {np.quantile(frames, 0.95):.1f}"
+    )
+    assert np.median(frames) < 34, "milliseconds from one frame to the next"
+    assert words(page) and before
+    nothing(here.wrong, name)
+
+
+# axe-core's rules: all of them once, elsewhere those whose answer may differ
+@pytest.mark.parametrize(
+    "width, theme, rules",
+    [
+        (390, "light", checks.OF_WIDTH),
+        (820, "light", ()),
+        (1440, "light", None),
+        (1440, "dark", checks.OF_COLOUR),
+    ],
+)
+def test_experiments_fit_and_have_no_barriers(width, theme, rules, address, visit):
+    here, found = visit(address, width=width, theme=theme), []
+    page = woken(here)
+    for name in TRIED:
+        menu(page, "try").select_option(name)
+        words(page)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        if rules != ():
+            found += [f"{name}: {each}" for each in checks.barriers(page, rules)]
+    nothing(found + here.wrong, f"{width}, {theme}")

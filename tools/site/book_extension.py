@@ -100,6 +100,15 @@ def _mended(app, pagename, templatename, context, doctree):
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
 
 
+def _live_figures(app, exception):
+    """The files to which live figures refer, once for the whole book. They are built, not
+    committed: the models in them are those of `data/organisms`."""
+    if exception is None and app.builder.format == "html":
+        from whatwhere.book.live import tabletop
+
+        tabletop.assets(Path(app.outdir) / "_static" / "live")
+
+
 def setup(app):
     app.add_config_value("whatwhere_key", "", "env", [str])
     app.connect("config-inited", _set_key)
@@ -108,5 +117,6 @@ def setup(app):
     app.connect("source-read", _executed)
     app.connect("html-page-context", _buttons, priority=900)  # after the theme's own
     app.connect("html-page-context", _mended, priority=900)
+    app.connect("build-finished", _live_figures)
     app.add_js_file(None, body=FIRST)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

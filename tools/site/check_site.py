@@ -53,9 +53,10 @@ class Page(HTMLParser):
             ):
                 self.complaints.append(f"{where}: an image has no alt text ({source[:80]})")
         if tag == "a":
-            link = urlsplit(attributes.get("href") or "")
-            target = self.path.parent / unquote(link.path)
-            if link.path and not link.scheme and not link.netloc and not target.exists():
+            href = attributes.get("href") or ""
+            link = urlsplit(href)
+            inside = link.path and not link.scheme and not link.netloc
+            if inside and not self._beside(href).exists():
                 self.complaints.append(f"{where}: a link leads nowhere ({link.path})")
         if tag == "div" and "traceback" in classes:
             self.complaints.append(f"{where}: a notebook cell failed")
@@ -66,6 +67,12 @@ class Page(HTMLParser):
             address = attributes.get("href") or ""
         if re.match(r"(https?:)?//", address):
             self.complaints.append(f"{where}: reading the page would fetch {address}")
+        elif tag == "script" and address and not self._beside(address).exists():
+            self.complaints.append(f"{where}: a script is missing ({address})")
+
+    def _beside(self, address):
+        """The file that an address of this page means."""
+        return self.path.parent / unquote(urlsplit(address).path)
 
 
 def check_page(path, folder):

@@ -111,12 +111,18 @@
             }
         }
 
-        /* {ids, probabilities} of one sight, each (its tokens, top): what the logit lens reads at a
-           layer. Nothing after the picture is run, since nothing there changes what it holds. */
-        lens(sight, layer = this.language.lensLayer, top = 5) {
+        /* {ids, probabilities} of one sight, each (its tokens, top): what a lens reads at a layer,
+           'logit' or 'embedding'. */
+        lens(sight, layer = this.language.lensLayer, top = 5, kind = 'logit') {
+            return this.language.lens(this.seenAt(sight, layer), top, kind);
+        }
+
+        /* (its tokens, width) states of a sight at a layer. Nothing after the picture is run, since
+           nothing there changes what it holds. */
+        seenAt(sight, layer) {
             const { language, text } = this;
-            const states = layer ? this.begun(sight, layer).states[layer] : sight.tokens;
-            return language.lens(layer ? states.subarray(text.before.length * language.width) : states, top);
+            if (!layer) return sight.tokens;
+            return this.begun(sight, layer).states[layer].subarray(text.before.length * language.width);
         }
 
         /* -- questions ------------------------------------------------------------------------- */

@@ -7,6 +7,8 @@
     'use strict';
     const { add, attention, gated, linear, rmsNorm, rotate, rotations, softmax } = live;
 
+    const LENSES = ['logit', 'embedding'];
+
     class Language {
         /* model, weights: as for Vision. */
         constructor(model, weights) {
@@ -106,9 +108,27 @@
             return out;
         }
 
-        /* The `top` best words of each state: {ids, probabilities}, each (rows, top), best first. */
-        lens(states, top) {
-            const all = this.probabilities(states), n = this.said.outputs, rows = all.length / n;
+        /* (rows, vocabulary) cosines of states with the embeddings of words: the embedding lens. */
+        cosines(states) {
+            const { width, words } = this, n = words.length / width, rows = states.length / width;
+            const out = new Float32Array(rows * n), one = directions(states, width);
+            this.ways = this.ways || directions(words, width);
+            for (let row = 0; row < rows; row++) {
+                for (let word = 0; word < n; word++) {
+                    let sum = 0;
+                    for (let i = 0; i < width; i++) sum += one[row * width + i] * this.ways[word * width + i];
+                    out[row * n + word] = sum;
+                }
+            }
+            return out;
+        }
+
+        /* The `top` best words of each state: {ids, probabilities}, each (rows, top), best first.
+           kind: 'logit' or 'embedding', the lens; the latter's are no probabilities but cosines. */
+        lens(states, top, kind = 'logit') {
+            if (!LENSES.includes(kind)) throw new Error(`There is no ${kind} lens here; there are ${LENSES.join(' and ')}.`);
+            const all = kind === 'logit' ? this.probabilities(states) : this.cosines(states);
+            const n = this.said.outputs, rows = all.length / n;
             const ids = new Uint16Array(rows * top), probabilities = new Float32Array(rows * top);
             for (let row = 0; row < rows; row++) {
                 const of = all.subarray(row * n, (row + 1) * n);
@@ -116,11 +136,22 @@
                     const best = largest(of);
                     ids[row * top + rank] = best;
                     probabilities[row * top + rank] = of[best];
-                    of[best] = -1; // so that the next best is the largest
+                    of[best] = -2; // below any cosine, so that the next best is the largest
                 }
             }
             return { ids, probabilities };
         }
+    }
+
+    /* Rows at length 1; one without length stays as it is. */
+    function directions(states, width) {
+        const out = new Float32Array(states.length);
+        for (let at = 0; at < states.length; at += width) {
+            let squares = 0;
+            for (let i = 0; i < width; i++) squares += states[at + i] * states[at + i];
+            for (let i = 0; i < width; i++) out[at + i] = states[at + i] / (Math.sqrt(squares) || 1);
+        }
+        return out;
     }
 
     /* Where the largest number is; of equals the first. */

@@ -6,16 +6,19 @@
    elements, since a page that is read from a disk can fetch nothing, and the models run in a Worker
    that is made of text, for the same reason.
 
-   The state of a figure is {scene, name (of the model), depth, layer, question}; `act` is the one
-   place where it changes, and `draw` the one place where what is seen follows. */
+   The state of a figure is {scene, name (of the model), depth, layer, lens, question, experiment (a
+   name of panels.js, '' for none), settings (of it), plain (whether maps are of the model as it is)};
+   `act` is the one place where it changes, and `draw` the one place where what is seen follows. */
 (function () {
     'use strict';
     const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     const STRIDE = 9;      // pixels, with Shift: the side of a patch of the ViT
     const GROW = 3;        // pixels, for + and −
     const FINGER = 5;      // pixels of the picture by which a finger may miss a thing
+    const PATIENCE = 30000;  // milliseconds without an answer before that is said
     const QUIET = 700;     // milliseconds without a change before a sentence is said, or the address set
     const SETS = ['category', 'colour', 'texture'];
+    const LENSES = ['logit', 'embedding'];
 
     // ---- Small things -------------------------------------------------------------------------
 
@@ -35,6 +38,7 @@
     const island = text => make('bdi', {}, text);
     const percent = p => (p > 0 && p < 0.005 ? '<1' : Math.round(100 * p)) + '%';
     const tabletop = () => globalThis.whatwhereTabletop;
+    const experiments = () => globalThis.whatwhereExperiments;
 
     // For each patch the things that show in it, -1 the ground: sets.
     function showing(owner, rows, columns) {
@@ -96,10 +100,12 @@
     }
 
     // ---- The address ----------------------------------------------------------------------------
-    //     #tabletop?ground=…&thing=…&model=toy-llava&depth=3&layer=0&ask=is+there+a+mug
+    //     #tabletop?ground=…&thing=…&model=toy-llava&depth=3&layer=0&ask=is+there+a+mug&try=gain&alpha=29
 
-    function toAddress(id, { scene, name, depth, layer, question }) {
+    function toAddress(id, { scene, name, depth, layer, lens, question, experiment, settings }) {
         const more = new URLSearchParams({ model: name, depth, layer, ask: question });
+        if (lens !== LENSES[0]) more.set('lens', lens);
+        if (experiment) for (const [key, value] of Object.entries({ try: experiment, ...settings })) more.set(key, value);
         return `#${id}?${tabletop().sceneToQuery(scene)}&${more}`;
     }
 
@@ -110,7 +116,8 @@
         const given = new URLSearchParams(text), number = key => given.has(key) ? Number(given.get(key)) : state[key];
         return {
             scene: tabletop().queryToScene(text), name: given.get('model') ?? state.name, depth: number('depth'),
-            layer: number('layer'), question: given.get('ask') ?? state.question,
+            layer: number('layer'), lens: given.get('lens') ?? state.lens, question: given.get('ask') ?? state.question,
+            experiment: given.get('try') ?? state.experiment, settings: Object.fromEntries(given),
         };
     }
 
@@ -135,7 +142,7 @@
     }
 
     // Python that makes the same scene and asks the same of it.
-    function code({ scene, name, depth, layer, question }) {
+    function code({ scene, name, depth, layer, lens, question }, more) {
         const text = value => JSON.stringify(value), indent = '        ';
         const things = scene.things.map(thing => {
             const named = thing.category === 'sign' ? [text('sign'), `text=${text(thing.text)}`]
@@ -149,8 +156,8 @@
             + `scene = Scene(\n    seed=${scene.seed ?? 0}, split=${text(scene.split ?? 'test')}, background=${text(scene.background)},\n`
             + `    light=${scene.light}, window=(${scene.window.join(', ')}),\n    things=(\n${things}    ),\n)\n`
             + `vlm = ww.load(${text(name)})\n`
-            + `maps = ww.lens.token_maps(vlm, scene.image, layer=${layer})\n`
-            + `print(maps.words[${depth}])  # ViT depth ${depth}\nmaps.show()\n${asks}`;
+            + `maps = ww.lens.token_maps(vlm, scene.image, layer=${layer}${lens === 'embedding' ? ', lens=ww.lens.EmbeddingLens(vlm)' : ''})\n`
+            + `print(maps.words[${depth}])  # ViT depth ${depth}\nmaps.show()\n${asks}${more ? '\n' + more : ''}`;
     }
 
     // ---- A figure -------------------------------------------------------------------------------
@@ -158,14 +165,16 @@
     class Figure {
         constructor(root) {
             const { id, dataset: { live, base } } = root, given = JSON.parse(live);
-            Object.assign(this, { root, id, base, given, models: given.models, picked: 0, turn: 0, asked: 0, maps: new Map(), scenes: new Map() });
-            this.state = { scene: null, name: given.model, depth: given.depth, layer: given.layer, question: given.question };
+            Object.assign(this, { root, id, base, given, models: given.models, picked: 0, turn: 0, picture: 0, asked: 0, maps: new Map(), scenes: new Map(), found: {} });
+            const { depth, layer, question, experiment, settings } = given;
+            this.state = { scene: null, name: given.model, depth, layer, lens: LENSES[0], question, experiment: experiment === 'all' ? '' : experiment, settings, plain: false };
             figures.set(id, this);
             this.button = make('button', { type: 'button', class: 'ww-wake', onclick: () => this.wake() }, 'Wake the model');
             this.bar = make('div', { class: 'ww-paper ww-asleep' }, this.button,
                 ' ', make('span', {}, `Move things, change them, and ask: ${given.model} runs in this page (${given.megabytes} MB, no network).`));
-            root.append(this.bar);
+            root.prepend(this.bar);  // above the still figure, so that it is seen first
             addEventListener('hashchange', () => this.openLink());
+            document.addEventListener('visibilitychange', () => this.resume());
             this.openLink();
         }
 
@@ -177,11 +186,20 @@
             this.root.scrollIntoView();
         }
 
+        // A page that was asleep may have lost what it asked for: ask again.
+        resume() {
+            if (document.hidden || !this.model || this.read?.turn === this.turn) return;
+            this.wished = null;
+            this.request();
+        }
+
         // What a link says, or a sentence where it says nothing that can be shown.
         follow(text) {
             try {
                 const state = fromAddress(text, this.state);
                 if (!this.models.includes(state.name)) throw new Error(`There is no model ${state.name} here; there are ${this.models.join(', ')}.`);
+                if (!LENSES.includes(state.lens)) throw new Error(`There is no ${state.lens} lens here; there are ${LENSES.join(', ')}.`);
+                if (!this.offered.includes(state.experiment)) throw new Error(`There is no experiment ${state.experiment} here; there are ${this.offered.filter(Boolean).join(', ') || 'none'}.`);
                 this.act(state);
             } catch (error) {
                 this.problem(error.message);
@@ -192,7 +210,7 @@
             this.button.disabled = true;
             this.button.textContent = 'Waking …';
             try {
-                await Promise.all([load(this.base, 'world_data.js'), load(this.base, 'world.js')]);
+                await Promise.all(['world_data.js', 'world.js', 'panels.js'].map(file => load(this.base, file)));
                 this.build();
                 const { portable } = globalThis.whatwhereWorld;
                 this.picked = Math.max(0, this.given.scene.things.findIndex(thing => portable.includes(thing.category)));
@@ -221,6 +239,7 @@
 
             const stage = keep('stage', make('div', { class: 'ww-stage' },
                 keep('canvas', make('canvas', { width: SIZE, height: SIZE, role: 'img' })),
+                keep('veil', make('canvas', { class: 'ww-veil', width: SIZE, height: SIZE, hidden: true, 'aria-hidden': 'true' })),
                 keep('words', make('div', { class: 'ww-words', role: 'table', 'aria-label': 'The words of the patches' })),
                 keep('heard', make('span', { class: 'ww-heard', 'aria-live': 'polite' })),  // where a thing has come, for who moves it by keys
                 keep('handles', make('div', { class: 'ww-handles', role: 'group', 'aria-label': 'Things in the picture' }))));
@@ -229,6 +248,7 @@
             const reading = make('div', { class: 'ww-reading' },
                 field('ViT depth', range('depth', 0, 0, 1, depth => this.act({ depth })), keep('depthSaid', make('output'))),
                 field('LM layer', range('layer', 0, 0, 1, layer => this.act({ layer })), keep('layerSaid', make('output'))),
+                field('lens', pick('lens', lens => this.act({ lens }))),
                 make('label', { class: 'ww-check' }, make('input', { ...own, type: 'checkbox',
                     onchange: event => stage.classList.toggle('ww-bare', event.target.checked) }), 'picture only'));
             const key = (mark, text) => make('span', { class: 'ww-key' }, make('i', { class: mark }, 'word'), text);
@@ -261,6 +281,17 @@
             make('button', { type: 'submit' }, 'Ask'),
             keep('answer', make('div', { class: 'ww-answer-said', 'aria-live': 'polite' })), keep('bars', make('div', { class: 'ww-bars' })));
 
+            const { experiment } = this.given, { all } = experiments();
+            this.offered = experiment === 'all' ? ['', ...Object.keys(all)] : [experiment ?? ''];
+            const trial = make('fieldset', { class: 'ww-trial', hidden: !experiment }, keep('trialTitle', make('legend', {}, 'Experiment')),
+                field('try', pick('experiment', name => this.choose(name))),
+                keep('about', make('p', { class: 'ww-hint' })), keep('controls', make('div')),
+                make('label', { class: 'ww-check' }, keep('plain', make('input', { ...own, type: 'checkbox', onchange: event => this.act({ plain: event.target.checked }) })),
+                    'map without the change'),
+                keep('trialProblem', make('p', { class: 'ww-problem', role: 'alert', hidden: true })),
+                keep('result', make('div', { class: 'ww-result' })));
+            parts.experiment.closest('label').hidden = experiment !== 'all';
+
             const copied = (name, label) => {
                 const text = keep(name, make('textarea', {
                     ...own, readOnly: true, rows: name === 'code' ? 16 : 3, spellcheck: false, 'aria-label': label,
@@ -284,7 +315,8 @@
                 make('div', { class: 'ww-sides' },
                     make('div', {}, stage, legend, keep('patch', make('p', { class: 'ww-patch' }, 'Point at a patch for its best words.')), reading,
                         keep('says', make('p', { class: 'ww-says', 'aria-live': 'polite' }, 'The model wakes up …'))),
-                    make('div', { class: 'ww-panel' }, question, thing, setting)),
+                    make('div', { class: 'ww-panel' }, trial, question, ...experiment && experiment !== 'all'
+                        ? [make('details', {}, make('summary', {}, 'Change the things, the ground or the model'), thing, setting)] : [thing, setting])),
                 make('figcaption', {}, make('p', { class: 'ww-hint', id: this.id + '-keys' }, 'Drag a thing, or pick one with the Tab key: arrow keys move it by a pixel, '
                         + 'with Shift by 9; + and − change its size, Delete removes it.')),
                 copied('link', 'A link to this scene'), copied('code', 'The same in Python'));
@@ -292,6 +324,8 @@
             for (const part of ['category', 'colour', 'texture']) choose(parts[part], words[part], words[part][0]);
             for (const n of [0, 1]) choose(parts['letter' + n], words.character, words.character[0]);
             choose(parts.model, this.models, this.state.name);
+            choose(parts.lens, LENSES, this.state.lens, lens => `${lens} lens`);
+            choose(parts.experiment, this.offered, this.state.experiment, name => name ? all[name].title : 'none');
             this.first = { ...this.state, scene: this.given.scene };
             for (const child of [...this.root.children]) if (child.tagName === 'FIGURE') child.hidden = true;
             this.bar.replaceWith(this.live);
@@ -312,15 +346,34 @@
                 this.drawn = render(state.scene);
             }
             this.touched ||= Boolean(before.scene);
+            const trial = experiments().all[state.experiment], pair = trial && experiments().pairOf(state.scene, state.settings);
+            if (trial?.pair && pair) state.question = trial.question({ scene: state.scene, pair });  // it is about these two
             this.state = state;
             this.picked = Math.max(0, Math.min(this.picked, state.scene.things.length - 1));
             this.problem('');
-            if (state.scene !== before.scene || state.name !== before.name || state.layer !== before.layer) this.turn++;
+            if (state.scene !== before.scene || state.name !== before.name) this.picture++;
+            if (['scene', 'name', 'layer', 'lens', 'experiment', 'settings', 'plain'].some(key => state[key] !== before[key])) this.turn++;
             if (state.question !== before.question) this.asked++;
             this.draw();
             this.request();
             clearTimeout(this.later);
             this.later = setTimeout(() => this.settle(), QUIET);
+        }
+
+        // In an experiment about a patch, the one at which the pointer is.
+        choosePatch() {
+            const { pointed } = experiments().all[this.state.experiment] ?? {}, grid = this.maps.get(this.state.depth);
+            if (!pointed || !grid) return;
+            const at = this.pointed.map(n => Math.min(grid.columns - 1, Math.max(0, Math.floor(n * grid.columns / tabletop().SIZE))));
+            this.act({ settings: { ...this.settings, ...pointed([at[1], at[0]]) } });
+        }
+
+        // Another experiment: with settings of its own, and what it asks.
+        choose(experiment) {
+            const { scene, name } = this.state, { all, pairOf } = experiments(), pair = pairOf(scene, {});
+            const question = experiment && all[experiment].question({ scene, pair }) || this.state.question;  // '' keeps it
+            const { models } = all[experiment] ?? {};
+            this.act({ experiment, question, settings: {}, plain: false, ...models && !models.includes(name) ? { name: models[0], depth: null, layer: null } : {} });
         }
 
         edit(change) {
@@ -396,6 +449,7 @@
             const point = event => { this.pointed = at(event); this.drawPatch() };
             stage.addEventListener('pointerdown', event => {
                 point(event);
+                this.choosePatch();
                 const n = event.button || !event.isPrimary ? -1 : hit(event, event.pointerType === 'mouse' ? 1 : FINGER);
                 if (n < 0) return;
                 event.preventDefault();
@@ -420,11 +474,18 @@
                     held.to = null;
                     // what only trembles stays on its stand
                     if (things[n] && (held.moved ||= Math.hypot(u - things[n].x, v - things[n].y) >= 1)) {
+                        this.busy = drag === held;
                         this.edit(scene => tabletop().moved(scene, n, u, v));
                     }
                 });
             });
-            const end = () => { drag = null; stage.style.cursor = '' };
+            const end = () => {
+                const moved = drag?.moved;
+                drag = null;
+                this.busy = false;
+                stage.style.cursor = '';
+                if (moved) this.request();  // what has waited
+            };
             stage.addEventListener('pointerup', end);
             stage.addEventListener('pointercancel', end);
             stage.addEventListener('keydown', event => {
@@ -460,31 +521,110 @@
             const within = (value, highest, usual) => Number.isInteger(value) && value >= 0 && value <= highest ? value : usual;
             state.depth = within(state.depth, model.vision.depth, model.vision.depth);
             state.layer = within(state.layer, model.language.layers, model.language.lensLayer);
+            if (!LENSES.includes(state.lens)) state.lens = LENSES[0];
             this.drawReading();
+            const trial = await this.trial();
+            if (this.state !== state) return;
             // a depth that is only looked at asks for nothing: all depths of a picture are sent
-            const wish = [this.turn, this.asked].join();
+            const wish = [this.turn, this.asked, Boolean(trial?.series)].join();
             if (wish === this.wished) return;
             this.wished = wish;
-            const { turn, asked } = this, { scene, depth, layer, question } = state;
-            this.scenes.set(turn, { turn, scene, model, owner: this.drawn.owner });
-            worker.postMessage({ figure: this.id, turn, name, pixels: this.drawn.rgb, layer, depth, question, asked });
+            const { turn, picture, asked } = this, { scene, depth, layer, lens, question } = state;
+            this.scenes.set(turn, { turn, scene, model, owner: this.drawn.owner, rgb: this.drawn.rgb, about: this.about, apart: trial?.apart });
+            worker.postMessage({ figure: this.id, turn, picture, name, pixels: this.drawn.rgb, layer, depth, lens, question, asked, trial });
+            clearTimeout(this.patience);
+            this.patience = setTimeout(() => {
+                if (!document.hidden) this.problem('The model has not answered for half a minute. If it stays so, load the page again: the address holds the scene.');
+            }, PATIENCE);
+        }
+
+        sayOfTrial(sentence) {
+            const { trialProblem } = this.parts;
+            trialProblem.hidden = !sentence;
+            if (trialProblem.textContent !== sentence) trialProblem.textContent = sentence;
+        }
+
+        // What the experiment asks of the model, null where there is none or where it cannot be done: then a sentence says why.
+        async trial() {
+            const { state, parts } = this, { experiment, scene, name } = state, { all, settingsOf, pairOf, controls } = experiments();
+            const say = sentence => this.sayOfTrial(sentence);
+            const one = all[experiment];
+            parts.plain.closest('label').hidden = !one || ['runs', 'relation', 'attention'].includes(experiment);
+            if (one?.notes) await load(this.base, name + '_notes.js').catch(error => say(error.message));
+            if (this.state !== state) return null;
+            const kind = [experiment, name].join();
+            if (this.controlled !== kind) {
+                this.controlled = kind;
+                this.found = {};
+                parts.controls.replaceChildren();
+                parts.about.textContent = one?.about ?? '';
+                parts.trialTitle.textContent = one?.title ?? 'Experiment';
+                this.shown = null;
+                if (one) {
+                    this.shown = controls(experiment, this.model, (key, text) => this.act({ settings: { ...this.settings, [key]: text } }));
+                    parts.controls.append(...this.shown.elements);
+                }
+            }
+            this.about = null;
+            this.settings = {};
+            if (!one) return say(''), this.drawTrial(), null;
+            const { settings, problem } = settingsOf(experiment, this.model, state.settings), pair = pairOf(scene, settings);
+            const { owner, rgb } = this.drawn, { layer, lens, question } = state;
+            if (one.pair && pair) [settings.satellite, settings.nucleus] = pair.map(n => scene.things[n].category);
+            // which two things it is about stays so while they are moved
+            if (one.pair && pair) state.settings = { ...state.settings, satellite: settings.satellite, nucleus: settings.nucleus };
+            const about = { scene, owner, rgb, model: this.model, notes: globalThis.whatwhereNotes?.[name], settings, pair, layer, lens, question };
+            this.settings = settings;  // what can be used of the state's, which a link may have set to anything
+            parts.plain.checked = state.plain;
+            this.shown.show(about);
+            say(problem);
+            try {
+                if (one.models && !one.models.includes(name)) throw new Error(`This needs ${one.models.join(' or ')}: ${name} has a table of places and no frequencies.`);
+                if (one.pair && !pair) throw new Error('This needs two things in the picture: add one.');
+                if (one.notes && !about.notes) throw new Error(`What ${name} has learnt of relations could not be loaded.`);
+                const trial = one.trial(about, { busy: this.busy });
+                this.about = about;
+                return { ...trial, plain: state.plain };
+            } catch (error) {
+                say(error.message);
+                parts.result.replaceChildren();
+                return null;
+            }
+        }
+
+        // What came of the experiment, as far as it is known.
+        drawTrial() {
+            const { about, apart } = this.read ?? {}, { experiment } = this.state, one = experiments().all[experiment];
+            this.drawVeil();
+            this.parts.result.replaceChildren(...one && about && this.about ? one.draw(about, { ...this.found, apart }) : []);
         }
 
         // What the Worker says. Maps of an older picture are shown too: while a thing is dragged there
         // is always a newer one.
-        hear({ turn, map, asked, answer, chances, problem }) {
-            if (map) {
+        hear({ turn, map, asked, answer, chances, changed, vectors, groups, looks, series, said, impossible, problem }) {
+            clearTimeout(this.patience);
+            if (turn === this.read?.turn && (vectors || groups || looks || said)) {
+                if (vectors) this.found.vectors = vectors;
+                if (looks) this.found.looks = looks;
+                if (groups) this.found.groups = groups;
+                if (said) (this.found.series ||= [])[series] = said;
+                this.drawTrial();
+                if (groups) this.drawRuns();
+            } else if (map) {
                 if (turn < (this.read?.turn ?? 0)) return;
                 if (turn !== this.read?.turn) {
                     this.read = this.scenes.get(turn);
                     this.maps = new Map();
+                    this.found = {};
+                    this.drawTrial();
                     for (const old of this.scenes.keys()) if (old < turn) this.scenes.delete(old);
                 }
                 this.maps.set(map.depth, map);
                 if (map.depth === this.state.depth) this.drawWords();
             } else if (asked !== undefined) {
-                if (asked === this.asked) this.drawAnswer(answer, chances, problem);
-            } else if (problem) this.problem(problem);
+                if (asked === this.asked) this.drawAnswer(answer, chances, problem, this.about && changed);
+            } else if (impossible && turn === this.turn) this.sayOfTrial(impossible);
+            else if (problem) this.problem(problem);
         }
 
         // -- what is seen -------------------------------------------------------------------------
@@ -547,7 +687,10 @@
             parts.light.value = scene.light;
             parts.lightSaid.textContent = scene.light.toFixed(2);
             choose(parts.model, this.models, name);
-            if (document.activeElement !== parts.question) parts.question.value = question;
+            choose(parts.experiment, this.offered, this.state.experiment, name => name ? experiments().all[name].title : 'none');
+            choose(parts.lens, LENSES, this.state.lens, lens => `${lens} lens`);
+            parts.question.readOnly = Boolean(experiments().all[this.state.experiment]?.pair);
+            if (document.activeElement !== parts.question || parts.question.readOnly) parts.question.value = question;
             this.drawReading();
         }
 
@@ -579,7 +722,8 @@
         drawWords() {
             const map = this.maps.get(this.state.depth), { words } = this.parts;
             words.classList.toggle('ww-stale', this.read?.turn !== this.turn);
-            if (!map || !this.model || map.layer !== this.state.layer && this.read.turn === this.turn) return;
+            const other = map && (map.layer !== this.state.layer || map.lens !== this.state.lens);
+            if (!map || !this.model || other && this.read.turn === this.turn) return;
             const { rows, columns, top, ids } = map, { scene, owner, model } = this.read;
             if (words.children.length !== rows || words.firstChild.children.length !== columns) {
                 words.style.setProperty('--columns', columns);
@@ -600,30 +744,64 @@
                 counts.set(word, (counts.get(word) ?? 0) + 1);
             });
             this.summary = { tally, counts };
+            this.drawRuns();
             this.drawPatch();
             if (!this.everTold) this.settle();
+        }
+
+        // Where a token looks: the darker a patch, the less it collects from there.
+        drawVeil() {
+            const { looks } = this.found, { veil } = this.parts, { SIZE } = tabletop();
+            veil.hidden = !looks;
+            if (!looks) return;
+            const { weights, columns } = looks, cell = SIZE / columns, most = Math.max(...weights, 1e-9), draw = veil.getContext('2d');
+            draw.clearRect(0, 0, SIZE, SIZE);
+            weights.forEach((weight, n) => {
+                draw.fillStyle = `rgba(10, 12, 16, ${0.88 * (1 - weight / most)})`;
+                draw.fillRect(n % columns * cell, Math.floor(n / columns) * cell, cell, cell);
+            });
+        }
+
+        // Runs of words that go on as one: an outline around each, and what is dropped faint.
+        drawRuns() {
+            const { groups } = this.found, columns = this.maps.get(this.state.depth)?.columns;
+            [...this.parts.words.querySelectorAll('[role=cell]')].forEach((cell, n) => {
+                const first = groups && (n % columns === 0 || groups[n] !== groups[n - 1]), last = groups && ((n + 1) % columns === 0 || groups[n] !== groups[n + 1]);
+                cell.className = !groups ? '' : groups[n] < 0 ? 'ww-dropped' : ['ww-run', first && 'ww-first', last && 'ww-last'].filter(Boolean).join(' ');
+            });
         }
 
         // The best words of the patch at which the pointer was last.
         drawPatch() {
             const map = this.maps.get(this.state.depth);
             if (!map || !this.pointed || !this.read.model) return;
-            const { rows, columns, top, ids, probabilities } = map, { SIZE } = tabletop();
+            const { rows, columns, top, ids, probabilities, lens } = map, { SIZE } = tabletop();
             const [column, row] = this.pointed.map((at, axis) => Math.floor(at * [columns, rows][axis] / SIZE));
             if (row < 0 || column < 0 || row >= rows || column >= columns) return;
             const ranks = [0, 1, 2].map(k => (row * columns + column) * top + k);
+            const score = value => lens === 'embedding' ? `cosine ${value.toFixed(2)}` : percent(value);
             this.parts.patch.replaceChildren(`Row ${row}, column ${column}: `, ...ranks.flatMap((at, k) =>
-                [k ? ', ' : '', island(this.read.model.text.words[ids[at]]), ' ' + percent(probabilities[at])]));
+                [k ? ', ' : '', island(this.read.model.text.words[ids[at]]), ' ' + score(probabilities[at])]));
         }
 
-        drawAnswer(answer, chances, problem) {
-            const { answer: said, bars } = this.parts;
-            const text = problem ?? (answer || 'The answer is empty.');
+        // The answer and the likeliest first words; with an experiment (changed) what becomes of both.
+        drawAnswer(answer, chances, problem, changed) {
+            const { answer: said, bars } = this.parts, named = text => text ? island(text) : 'nothing';
+            const pieces = problem ? [problem] : !changed ? [answer ? island(answer) : 'The answer is empty.']
+                : ['as it is: ', named(answer), make('br'), 'changed: ', named(changed.answer)];
+            const text = make('div', {}, ...pieces);
             // only what has changed is said again
-            if (said.textContent !== text) said.replaceChildren(problem ?? (answer ? island(answer) : text));
+            if (said.innerHTML !== text.innerHTML) said.replaceChildren(...text.childNodes);
             said.classList.toggle('ww-problem', Boolean(problem));
-            bars.replaceChildren(...(chances ?? []).map(([word, p]) => make('div', {}, island(word),
-                make('i', {}, make('b', { style: `width:${(100 * p).toFixed(1)}%` })), make('output', {}, percent(p)))));
+            said.classList.toggle('ww-turned', Boolean(changed) && changed.answer !== answer);
+            const rows = new Map((chances ?? []).map(([word, p]) => [word, [p]]));
+            for (const [word, p] of changed?.chances ?? []) rows.set(word, [rows.get(word)?.[0] ?? 0, p]);
+            const most = row => Math.max(row[0], row[1] ?? 0);
+            const best = [...rows].sort((a, b) => most(b[1]) - most(a[1])).slice(0, 5);
+            const bar = (p, mark) => make('i', { class: mark }, make('b', { style: `width:${(100 * p).toFixed(1)}%` }));
+            bars.replaceChildren(...best.map(([word, [before, after]]) => make('div', {}, island(word), changed
+                ? make('span', {}, bar(before, 'ww-before'), bar(after ?? 0, '')) : bar(before, ''),
+            make('output', {}, percent(changed ? after ?? 0 : before)))));
         }
 
         // After a change, when nothing else has changed for a while: the sentence, the link, the code.
@@ -641,11 +819,11 @@
             }
             const { tally: { right, covered }, counts } = summary;
             const common = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 4);
-            parts.says.replaceChildren(`ViT depth ${state.depth} of ${model.vision.depth}, LM layer ${state.layer}. Of ${covered} patches that a thing `
+            parts.says.replaceChildren(`ViT depth ${state.depth} of ${model.vision.depth}, LM layer ${state.layer}${state.lens === LENSES[0] ? '' : `, ${state.lens} lens`}. Of ${covered} patches that a thing `
                 + `covers, ${right} say a word of that thing. Most common: `,
                 ...common.flatMap(([word, n], k) => [k ? ', ' : '', island(word), ` (${n})`]), '.');
-            parts.code.value = code(state);
-            const hash = toAddress(this.id, state);
+            parts.code.value = code(state, this.about && experiments().all[state.experiment].code(this.about));
+            const hash = toAddress(this.id, { ...state, settings: this.settings });
             parts.link.value = location.href.split('#')[0] + hash;
             if (this.touched) {
                 this.written = hash.slice(this.id.length + 2);

@@ -1,6 +1,7 @@
 """A tabletop that a reader changes, and that a model reads again, inside a page.
 
     Tabletop(world.scene(7))          # as the last line of a cell: the figure
+    Tabletop(scene, experiment="knockout", settings={"heads": "4.2,6.0"})   # one of EXPERIMENTS
     tabletop.assets("_static/live")   # the scripts to which it refers, once for a book
 
 In the page stands a still figure, the token maps of the scene as Python has computed them, with a
@@ -12,7 +13,7 @@ stays. All files are scripts and one style, so that a page works that is read fr
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -21,11 +22,22 @@ from ... import lens, loading
 from ...views.page import INK, PAPER_STYLE, SOFT, beside
 from ...world import words_of
 from ...world.rendering import Scene
-from . import weights, world_data
+from . import notes, weights, world_data
 
 MODELS = ("toy-qwen2vl", "toy-llava")
 BASE = "../_static/live"  # of the assets, from a chapter's page
 KINDS = ("category", "colour", "texture", "background")
+PAIR = ("satellite", "nucleus")  # categories of two things
+# {experiment: what can be set}, as panels.js has them and as a link says them
+EXPERIMENTS = {
+    "runs": ("method", "same", "lengths", "positions"),
+    "knockout": ("heads",),
+    "relation": (*PAIR, "place"),
+    "steering": (*PAIR, "toward", "dose", "who"),
+    "rotation": (*PAIR, "columns", "rows", "blocks"),
+    "gain": (*PAIR, "alpha", "p"),
+    "attention": ("place", "head", "token", "row", "column"),
+}
 
 
 class Tabletop:
@@ -36,7 +48,11 @@ class Tabletop:
         model: the organism that reads it, one of `models`.
         depth, layer: the ViT depth and the LM layer that are shown first; the last depth and the
             model's lens layer by default.
-        question: asked first, and again whenever the scene has changed.
+        experiment: one of EXPERIMENTS, which the figure then is about; "all" for a menu of them.
+        settings: of the experiment at first, texts: {"heads": "4.2,6.0"}.
+        question: asked first, and again whenever the scene has changed. By default where the first
+            thing is relative to the second, if there is an experiment for two things; else whether
+            there is a mug.
         models: among which a reader can choose.
         name: of the figure in the page's links; figures of one page have different names.
         base: the folder of `assets`, as seen from the page.
@@ -52,7 +68,9 @@ class Tabletop:
         model: str = "toy-qwen2vl",
         depth: int | None = None,
         layer: int | None = None,
-        question: str = "is there a mug ?",
+        question: str | None = None,
+        experiment: str | None = None,
+        settings: Mapping[str, str] | None = None,
         models: Sequence[str] = MODELS,
         name: str = "tabletop",
         base: str = BASE,
@@ -67,7 +85,21 @@ class Tabletop:
             raise ValueError(
                 f"A page shows {world_data.MOST} things at most, not {len(scene.things)}."
             )
+        settings = dict(settings or {})
+        if experiment not in (None, "all", *EXPERIMENTS):
+            raise ValueError(
+                f"The experiment is one of {', '.join(EXPERIMENTS)}, or 'all'; got {experiment!r}."
+            )
+        unknown = [key for key in settings if key not in EXPERIMENTS.get(str(experiment), ())]
+        if unknown:
+            raise ValueError(
+                f"The experiment {experiment!r} has the settings "
+                f"{', '.join(EXPERIMENTS.get(str(experiment), ())) or 'none'}; got {unknown[0]!r}."
+            )
+        if question is None:
+            question = _question(scene, experiment)
         self.scene, self.model, self.question = scene, model, question
+        self.experiment, self.settings = experiment, settings
         self.models, self.name, self.base = tuple(models), name, base
         self.maps = lens.token_maps(loading.load(model, device="cpu"), scene.image, layer=layer)
         self.layer, self.depth = self.maps.layer, self.maps.depths[-1] if depth is None else depth
@@ -95,6 +127,8 @@ class Tabletop:
             "depth": self.depth,
             "layer": self.layer,
             "question": self.question,
+            "experiment": self.experiment,
+            "settings": self.settings,
             "megabytes": round(len(_export(self.model)) / 1e6, 1),
         }
         base = escape(self.base)
@@ -104,6 +138,15 @@ class Tabletop:
             f'<link rel="stylesheet" href="{base}/tabletop.css">{self.still()}'
             f'<script src="{base}/tabletop.js"></script></div>'
         )
+
+
+def _question(scene, experiment):
+    if experiment == "runs":
+        return "how many objects are there ?"
+    if experiment in (None, "all", "attention") or len(scene.things) < 2:
+        return "is there a mug ?"
+    one, other, *_ = scene.things
+    return f"where is the {one.category} relative to the {other.category} ?"
 
 
 def _named(thing):
@@ -120,8 +163,8 @@ def assets(folder: str | Path, models: Sequence[str] = MODELS) -> list[Path]:
     time.
 
     A page loads tabletop.js and tabletop.css; the rest comes when a reader wakes the model:
-    world.js and world_data.js, worker.js (the engine and its Worker, as text) and a script for
-    each model.
+    world.js and world_data.js, panels.js (the experiments), worker.js (the engine and its Worker,
+    as text), a script for each model, and where an experiment needs them the model's notes.
     """
     folder, here = Path(folder), Path(__file__).parent
     style = beside(__file__, ".css", INK=INK, SOFT=SOFT)
@@ -130,10 +173,12 @@ def assets(folder: str | Path, models: Sequence[str] = MODELS) -> list[Path]:
         "tabletop.js": (here / "tabletop.js").read_text(encoding="utf-8"),
         "tabletop.css": PAPER_STYLE + "\n" + style + "\n",
         "world.js": (here / "world.js").read_text(encoding="utf-8"),
+        "panels.js": (here / "panels.js").read_text(encoding="utf-8"),
         "world_data.js": world_data.script(),
         # as a string, since a page from a disk cannot read a file of which it could make a Worker
         "worker.js": f"globalThis.whatwhereWorker = {json.dumps(engine)};\n",
         **{f"{model}.js": _export(model) for model in models},
+        **{f"{model}_notes.js": notes.script(model) for model in models},
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():

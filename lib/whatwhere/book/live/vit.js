@@ -71,7 +71,8 @@
              gains: [of each frequency], or [[block], [of each frequency]]: how much faster it turns.
              headsOff: [[block, head], …] that give on zeros.
              moved: [{tokens, steps: [rows, columns], blocks}, …]: visual tokens whose patches are
-                taken to be elsewhere, that many patches away, in these blocks, or in all. */
+                taken to be elsewhere, that many patches away, in these blocks, or in all; or
+                `patches` instead of tokens, in raster order. */
         *states(pixels, { gains, headsOff, moved } = {}) {
             checkHeads(headsOff, this);
             let state = this.embedded(this.prepare(pixels), moved);
@@ -129,17 +130,31 @@
         movedPlaces(moved, n) {
             if (!moved || !moved.length) return this.places;
             const out = Float64Array.from(this.places), each = this.merge * this.merge;
-            for (const { tokens, steps, blocks } of moved) {
+            for (const { tokens = [], patches = [], steps, blocks } of moved) {
                 if (blocks && n !== null && !blocks.includes(n)) continue;
+                const own = Array.from(patches, patch => this.inOrder(patch));
                 for (const token of tokens) {
                     checkRange('visual token', token, this.tokens - 1);
-                    for (let k = token * each; k < (token + 1) * each; k++) {
-                        out[2 * k] += steps[0];
-                        out[2 * k + 1] += steps[1];
-                    }
+                    for (let k = token * each; k < (token + 1) * each; k++) own.push(k);
+                }
+                for (const k of own) {
+                    out[2 * k] += steps[0];
+                    out[2 * k + 1] += steps[1];
                 }
             }
             return out;
+        }
+
+        /* Where in the ViT's own order a patch is that is counted in raster order. */
+        inOrder(patch) {
+            checkRange('patch', patch, this.patches - 1);
+            if (!this.order) {
+                this.order = new Int32Array(this.patches);
+                for (let k = 0; k < this.patches; k++) {
+                    this.order[this.places[2 * k] * this.side + this.places[2 * k + 1]] = k;
+                }
+            }
+            return this.order[patch];
         }
 
         block(state, n, rotation, off) {

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import loading
+from ...compress.decoder import punctuation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
 
 Weights = dict[str, "Tensor"]
 FAMILIES = ("llava", "qwen2_vl")
-PARTS = ("simd", "kernels", "vit", "language", "engine")  # of the engine, in this order
+PARTS = (
+    "simd",
+    "kernels",
+    "vit",
+    "language",
+    "engine",
+    "experiments",
+)  # of the engine, in this order
 QUESTION = "\0"  # stands for the question in the chat template; no template and no reader writes it
 
 
@@ -152,6 +160,8 @@ def _text(vlm: VLM) -> dict[str, Any]:
         "special": sorted(vlm.tokenizer.all_special_ids),
         "ends": sorted(vlm.ends),
         "replaced": _replaced(vlm),
+        # as method 2 of chapter 6 has them
+        "punctuation": np.flatnonzero(punctuation(vlm.texts)).tolist(),
         "before": start[:place],
         "between": start[place + 1 :],
         "after": end,
