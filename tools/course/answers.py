@@ -125,7 +125,12 @@ def statements(path):
             break
         if cell.cell_type == "code" and "setup" not in tags(cell):
             code = re.sub(r"^[%!].*$", "", cell.source, flags=re.MULTILINE)
-            found += [ast.get_source_segment(code, part) for part in ast.parse(code).body]
+            lines = code.splitlines()
+            for part in ast.parse(code).body:  # decorators stand before the first line of a function
+                first = min([part.lineno, *(d.lineno for d in getattr(part, "decorator_list", []))])
+                whole = first < part.lineno or part.col_offset == 0
+                text = "\n".join(lines[first - 1 : part.end_lineno]) if whole else None
+                found.append(text or ast.get_source_segment(code, part))
     return found
 
 
