@@ -7,7 +7,8 @@ Both are made of the same notebooks as the book, so there is one source. The fol
 `notebooks/`, where the chapters' paths hold. A student's edition has stubs, checks, hints and, for
 open exercises, what a good answer holds, with a cell to write in. An instructor's edition has each
 solution in the place of its stub, the outputs of the last execution where there is one (`make
-book`), and what the page for teachers says of the chapter.
+book`), what the page for teachers says of the chapter, and worked answers to open exercises
+(`answers.py`).
 """
 
 import hashlib
@@ -18,7 +19,7 @@ import sys
 import nbformat
 from nbformat import v4
 
-from tools.course import execute
+from tools.course import answers, execute
 from tools.course.chapters import (
     HEADING,
     NOTEBOOKS,
@@ -146,7 +147,14 @@ def instructor(path, notes=""):
                 check.outputs = (
                     [v4.new_output("stream", name="stdout", text=f"{said}\n")] if said else []
                 )
-    cells = list(notebook.cells)
+    cells, here = [], None
+    titles = {exercise["number"]: exercise["title"] for exercise in exercises(notebook)}
+    for cell in notebook.cells:
+        heading = HEADING.match(cell.source) if cell.cell_type == "markdown" else None
+        here = int(heading[1]) if heading else here
+        cells.append(cell)
+        if cell.cell_type == "markdown" and RUBRIC.search(cell.source):
+            cells += answers.cells(path, titles[here])
     if notes:
         cells.insert(1, v4.new_markdown_cell(f"## For the instructor\n\n{notes}"))
     return edited(cells, path, "instructor")
