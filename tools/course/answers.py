@@ -97,7 +97,9 @@ def _sections(text, mark):
 def names(code):
     """(names that the code gives a value or changes, names of others that it uses)."""
     top = symtable.symtable(code, "cell", "exec")
-    given = {each.get_name() for each in top.get_symbols() if each.is_assigned() or each.is_imported()}
+    given = {
+        each.get_name() for each in top.get_symbols() if each.is_assigned() or each.is_imported()
+    }
     used = {each.get_name() for each in top.get_symbols() if each.is_referenced()}
 
     def inner(table):
@@ -126,7 +128,9 @@ def statements(path):
         if cell.cell_type == "code" and "setup" not in tags(cell):
             code = re.sub(r"^[%!].*$", "", cell.source, flags=re.MULTILINE)
             lines = code.splitlines()
-            for part in ast.parse(code).body:  # decorators stand before the first line of a function
+            for part in ast.parse(
+                code
+            ).body:  # decorators stand before the first line of a function
                 first = min([part.lineno, *(d.lineno for d in getattr(part, "decorator_list", []))])
                 whole = first < part.lineno or part.col_offset == 0
                 text = "\n".join(lines[first - 1 : part.end_lineno]) if whole else None
@@ -153,7 +157,11 @@ def digest(path, answers):
     """What the outputs of a chapter's answers depend on: their code, the chapter's, the package."""
     code = [block for answer in answers for block in answer.code]
     library = sorted((ROOT / "lib" / "whatwhere").rglob("*.py"))
-    parts = [*code, *needed(path, "\n".join(code))[0], *(file.read_text("utf-8") for file in library)]
+    parts = [
+        *code,
+        *needed(path, "\n".join(code))[0],
+        *(file.read_text("utf-8") for file in library),
+    ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -169,8 +177,10 @@ def outputs(path, answers, store=STORE):
 
 
 def run(path, answers, store=STORE):
-    """Run a chapter's answers in one kernel, each in a fresh copy of nothing: later ones may not use
-    the names of earlier ones. Raises CellExecutionError where a cell fails."""
+    """Run a chapter's answers, each in a kernel of its own, and keep their outputs.
+
+    Raises CellExecutionError where a cell fails, and NameError where nothing defines a name.
+    """
     ran, place = [], {"metadata": {"path": str(ROOT / "notebooks")}}
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     for answer in answers:
@@ -195,7 +205,9 @@ def cells(path, title):
     done, made = outputs(path, written(path)), []
     for answer in answers:
         made.append(
-            v4.new_markdown_cell(f"#### A worked answer: {answer.grade.lower()}, {answer.points} of 10")
+            v4.new_markdown_cell(
+                f"#### A worked answer: {answer.grade.lower()}, {answer.points} of 10"
+            )
         )
         for cell in answer.cells():
             if cell.cell_type == "code":
@@ -207,7 +219,11 @@ def cells(path, title):
 
 def marked_by_hand(path):
     """The exercises of a chapter that need worked answers: those with a rubric."""
-    return [each for each in exercises(read(path)) if "What a good answer holds" in (each["answer"] or "")]
+    return [
+        each
+        for each in exercises(read(path))
+        if "What a good answer holds" in (each["answer"] or "")
+    ]
 
 
 def main(paths=NOTEBOOKS):

@@ -1,5 +1,5 @@
-"""The course in four weeks, from course.yml: minute plans, milestones, points and grades, as HTML for the
-page of the teachers.
+"""The course in four weeks, from course.yml: minute plans, milestones, points and grades, as HTML
+for the page of the teachers.
 
 Chapters are named there by their files, without the number; here they get their number and a link.
 """
@@ -38,7 +38,7 @@ def said(text):
     """A sentence of course.yml as HTML: chapters are links, *…* is italic."""
     text = NAME.sub(lambda match: link(match[1]), html.escape(text, quote=False))
     text = re.sub(r"\*([^*]+)\*", r"<em>\1</em>", text)
-    return text if text.startswith("<a ") is False else text.replace(">chapter", ">Chapter", 1)
+    return text.replace(">chapter", ">Chapter", 1) if text.startswith("<a ") else text
 
 
 def table(head, rows):
@@ -64,9 +64,11 @@ def week(number):
     parts = [f"<p>{said(one['light'])}</p>"] if "light" in one else []
     for n, meeting in enumerate(one["meetings"], start=1):
         chapters = ", ".join(map(link, meeting["chapters"]))
+        title = f"Meeting {n}: {html.escape(meeting['title'])}."
         parts.append(
-            f"<p><strong>Meeting {n}: {html.escape(meeting['title'])}.</strong> {said(meeting['before'])} "
-            f"Bring: {said(meeting['bring'])}" + (f" Slides: {chapters}.</p>" if chapters else "</p>")
+            f"<p><strong>{title}</strong> {said(meeting['before'])} "
+            f"Bring: {said(meeting['bring'])}"
+            + (f" Slides: {chapters}.</p>" if chapters else "</p>")
         )
         rows = [(f"{at}", f"{minutes}", said(what)) for at, minutes, what in clock(meeting["plan"])]
         parts.append(table(("from minute", "minutes", "what"), rows))
@@ -87,7 +89,11 @@ def overview():
             for meeting in one["meetings"]
         ]
         rows.append(
-            (f"{number} <strong>{html.escape(one['title'])}</strong>", *meetings, said(one["hand_in"]))
+            (
+                f"{number} <strong>{html.escape(one['title'])}</strong>",
+                *meetings,
+                said(one["hand_in"]),
+            )
         )
     return table(("week", "meeting 1", "meeting 2", "to hand in"), rows)
 
@@ -102,6 +108,8 @@ def milestones():
 
 def grades():
     grading = load()["grading"]
-    parts = table(("points", "part", "how"), [(p, html.escape(n), said(h)) for p, n, h in grading["parts"]])
+    parts = table(
+        ("points", "part", "how"), [(p, html.escape(n), said(h)) for p, n, h in grading["parts"]]
+    )
     lines = [(f"from {least}", *letters) for least, *letters in grading["grades"]]
     return parts + table(("points", "US", "ECTS", "Germany"), lines)

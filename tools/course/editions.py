@@ -87,7 +87,9 @@ def student(path):
         elif "check" in tags(cell):
             graded(cell, f"{ident}-check", found[here])
         cells.append(cell)
-        if heading and found[here]["stub"] is None:  # nothing to fill in: an exercise to write about
+        if (
+            heading and found[here]["stub"] is None
+        ):  # nothing to fill in: an exercise to write about
             room = {"tags": ["exercise"], "exercise": here}
             room["nbgrader"] = marked(f"{ident}-answer", solution=True)
             cells.append(v4.new_code_cell(f"# Exercise {here}: your measurement", metadata=room))
@@ -102,12 +104,13 @@ def student(path):
 
 def by_hand(exercise):
     """Whether a person marks it: an open exercise, or one without a check."""
-    return exercise["stub"] is None or label(exercise["text"])[0] == "Open"
+    kind, *_ = label(exercise["text"]) or ("Open",)
+    return exercise["stub"] is None or kind == "Open"
 
 
 def marked(ident, solution=False, grade=False, points=None):
-    """A cell's metadata for nbgrader (schema 3). What is to be filled in is a `solution`, our checks
-    are locked; a solution that is graded is marked by hand."""
+    """A cell's metadata for nbgrader (schema 3). What is to be filled in is a `solution`, checks are
+    locked; a solution that is graded is marked by hand."""
     out = {
         "schema_version": 3,
         "grade_id": ident,
@@ -126,7 +129,8 @@ def graded(cell, ident, exercise):
     if by_hand(exercise):
         cell.metadata["nbgrader"] = marked(ident)
         return
-    points = POINTS[label(exercise["text"])[1]]
+    _, difficulty, _ = label(exercise["text"]) or ("", "easy", 0)
+    points = POINTS[difficulty]
     cell.metadata["nbgrader"] = marked(ident, grade=True, points=points)
     before, call = cell.source.rstrip("; \n").rsplit("exercises.check(", 1)
     cell.source = f"{before}{points} * bool(exercises.check({call})  # points"

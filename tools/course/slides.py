@@ -46,7 +46,9 @@ DECK = Path(__file__).with_name("deck")  # a template of nbconvert, too
 KATEX = ROOT / "book" / "_static" / "katex"
 LEFT_OUT = ("References",)  # sections that a room does not read
 SENTENCE_END = re.compile(r"(?<=[.?!])(?<!e\.g\.)(?<!i\.e\.)\s+(?=[A-Z*`$\"(])")
-ANNOUNCED = re.compile(r"^(?:>\s*)?\*\*[^*]*\b(predict|prediction|rules?)\b[^*]*\*\*", re.IGNORECASE)
+ANNOUNCED = re.compile(
+    r"^(?:>\s*)?\*\*[^*]*\b(predict|prediction|rules?)\b[^*]*\*\*", re.IGNORECASE
+)
 BOLD = re.compile(r"\*\*([^*]+[.?!:])\*\*")
 FORMULA = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 MATHS = re.compile(r"(```.*?```|`[^`\n]+`)|\$\$(.+?)\$\$|(?<!\\)\$([^$\n]+?)\$", re.DOTALL)
@@ -67,7 +69,7 @@ class Slide:
 
 
 def paragraphs(markdown):
-    """The blocks of a Markdown text, split at blank lines outside of fences and display formulas."""
+    """The blocks of a Markdown text: split at blank lines, but not in fences and formulas."""
     blocks, inside = [""], False
     for line in markdown.splitlines():
         inside ^= line.lstrip().startswith("```") or line.count("$$") % 2 == 1
@@ -90,7 +92,7 @@ def opening(text, words=45):
 
 
 def remembered(text):
-    """Sentences in bold, each with the one after it: a paragraph's own summary. Bold terms are none."""
+    """Sentences in bold, each with the one after it: a text's own summary. Bold terms are none."""
     found = []
     for match in BOLD.finditer(" ".join(text.split())):
         if len(match[1].split()) >= 3:
@@ -123,9 +125,7 @@ def shown(output):
         return "figure"
     if "<table" in page:
         return "table"
-    return {"text/markdown": "said", "text/latex": "formula"}.get(
-        next((kind for kind in ("text/markdown", "text/latex") if kind in data), None)
-    )
+    return "said" if "text/markdown" in data else "formula" if "text/latex" in data else None
 
 
 def of_code(cell, heading, wanted):
@@ -174,7 +174,9 @@ def first(cell, notes):
     title, *_ = cell.source.splitlines()
     learn = [block for block in paragraphs(cell.source) if block.startswith("- ")][:1]
     found = [Slide("title", title, notes=notes, new=True)]
-    return found + [Slide("learn", "## What you will learn\n\n" + block, new=True) for block in learn]
+    return found + [
+        Slide("learn", "## What you will learn\n\n" + block, new=True) for block in learn
+    ]
 
 
 def by_section(notes):
@@ -182,8 +184,9 @@ def by_section(notes):
     all of it. A note says which section it means by naming it in italics."""
     found = {"": [notes]} if notes else {}
     for block in re.split(r"\n(?=- |\n)", notes):
-        for heading in re.findall(r"(?<!\*)\*([^*\n\"][^*]*)\*(?!\*)", " ".join(block.split())):
-            found.setdefault(heading, []).append(" ".join(block.split()).removeprefix("- "))
+        said = " ".join(block.replace("**", "").split())
+        for heading in re.findall(r"\*([^*]+)\*", said):
+            found.setdefault(heading, []).append(said.removeprefix("- "))
     return found
 
 
@@ -249,7 +252,10 @@ def deck(found, title):
     """The slides as a notebook that nbconvert's exporter understands."""
     cells = []
     for slide in found:
-        kind = {"slideshow": {"slide_type": "slide" if slide.new else "subslide"}, "kind": slide.kind}
+        kind = {
+            "slideshow": {"slide_type": "slide" if slide.new else "subslide"},
+            "kind": slide.kind,
+        }
         cells.append(v4.new_markdown_cell(linked(slide.text), metadata=kind))
         if slide.outputs:
             same = {"slideshow": {"slide_type": "-"}}
@@ -313,7 +319,9 @@ def page(notebook):
         extra_template_basedirs=[str(DECK.parent)],
         exclude_input=True,
     )
-    html, _ = exporter.from_notebook_node(notebook, {"deck": {"styles": styles, "scripts": scripts}})
+    html, _ = exporter.from_notebook_node(
+        notebook, {"deck": {"styles": styles, "scripts": scripts}}
+    )
     return re.sub(r"FORMULA\d+END", lambda match: marks[match[0]], html)
 
 
