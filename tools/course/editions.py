@@ -109,8 +109,8 @@ def by_hand(exercise):
 
 
 def marked(ident, solution=False, grade=False, points=None):
-    """A cell's metadata for nbgrader (schema 3). What is to be filled in is a `solution`, checks are
-    locked; a solution that is graded is marked by hand."""
+    """A cell's metadata for nbgrader (schema 3). What is to be filled in is a `solution`, checks
+    are locked; a solution that is graded is marked by hand."""
     out = {
         "schema_version": 3,
         "grade_id": ident,
