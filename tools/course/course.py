@@ -64,7 +64,8 @@ def week(number):
     parts = [f"<p>{said(one['light'])}</p>"] if "light" in one else []
     for n, meeting in enumerate(one["meetings"], start=1):
         chapters = ", ".join(map(link, meeting["chapters"]))
-        title = f"Meeting {n}: {html.escape(meeting['title'])}."
+        title = f"Meeting {n}: {html.escape(meeting['title'])}".rstrip(".")
+        title += "" if title.endswith("?") else "."
         parts.append(
             f"<p><strong>{title}</strong> {said(meeting['before'])} "
             f"Bring: {said(meeting['bring'])}"

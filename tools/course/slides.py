@@ -44,7 +44,7 @@ from tools.site.maths import Setter
 OUT = ROOT / "_build" / "slides"
 DECK = Path(__file__).with_name("deck")  # a template of nbconvert, too
 KATEX = ROOT / "book" / "_static" / "katex"
-LEFT_OUT = ("References",)  # sections that a room does not read
+LEFT_OUT = ("The ledger", "References")  # sections that a room does not read
 SENTENCE_END = re.compile(r"(?<=[.?!])(?<!e\.g\.)(?<!i\.e\.)\s+(?=[A-Z*`$\"(])")
 ANNOUNCED = re.compile(
     r"^(?:>\s*)?\*\*[^*]*\b(predict|prediction|rules?)\b[^*]*\*\*", re.IGNORECASE
@@ -162,7 +162,8 @@ def of_prose(text, heading):
         else:
             left.append(block)
         before = block
-    keep = [sentence for block in left for sentence in remembered(block)]
+    told = [block for block in left if not block.startswith("- ")]  # a list is its own summary
+    keep = [sentence for block in told for sentence in remembered(block)]
     if keep:
         bullets = "\n".join(f"- {sentence}" for sentence in keep[:4])
         found.append(Slide("remember", f"### {heading}\n\n{bullets}"))
