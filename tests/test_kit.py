@@ -363,6 +363,8 @@ def test_the_third_week_is_the_lightest():
 
 
 def test_the_pages_of_the_course():
+    first = chapters.NOTEBOOKS[0]
+    assert course.colab(first.stem[3:]) in chapters.read(first).cells[0].source, "as its badge"
     for number in (1, 2, 3, 4):
         page = course.week(number)
         assert page.count("<table") == 2 and "{" not in page and "Milestone" in page

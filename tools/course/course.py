@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from tools.course.chapters import NOTEBOOKS
+from tools.site import sync
 
 FILE = Path(__file__).with_name("course.yml")
 NAME = re.compile(r"\{([a-z0-9_]+)\}")
@@ -39,6 +40,13 @@ def said(text):
     text = NAME.sub(lambda match: link(match[1]), html.escape(text, quote=False))
     text = re.sub(r"\*([^*]+)\*", r"<em>\1</em>", text)
     return text.replace(">chapter", ">Chapter", 1) if text.startswith("<a ") else text
+
+
+def colab(name):
+    """Where Colab opens a chapter as the book has it."""
+    url, branch = sync.address()
+    base = url.replace("https://github.com/", "https://colab.research.google.com/github/")
+    return f"{base}/blob/{branch}/notebooks/{chapter(name).name}"
 
 
 def table(head, rows):
