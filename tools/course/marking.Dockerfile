@@ -7,7 +7,8 @@ WORKDIR /book
 # packages first: they change less often than chapters do
 COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
 COPY lib lib
-RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu "torch>=2.6" \
+COPY tools/torch_build.py tools/torch_build.py
+RUN python tools/torch_build.py cpu \
  && pip install --no-cache-dir -c constraints.txt -e '.[book]'
 COPY tools tools
 COPY data data
