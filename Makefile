@@ -13,7 +13,7 @@ FRUGAL := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-site lab chapter serve student instructor train fleet scaling bench steady draws replicate rehearse agreement colab gpu links \
+.PHONY: help book test test-site lab chapter serve student instructor slides quizzes train fleet scaling bench steady draws replicate rehearse agreement colab gpu links \
         offline release sync clean
 
 help:  ## show this list
@@ -51,8 +51,15 @@ serve: $(READY)  ## read the built book at http://127.0.0.1:8000
 student: $(READY)  ## write the chapters without their solutions into student/
 	$(BIN)/python -m tools.course.editions student
 
-instructor: $(READY)  ## write the chapters with solutions and outputs into instructor/
+instructor: $(READY)  ## write the chapters with solutions, outputs and worked answers into instructor/
+	$(BIN)/python -m tools.course.answers
 	$(BIN)/python -m tools.course.editions instructor
+
+slides: $(READY)  ## make slides of every chapter, to show without a network, into _build/slides
+	$(BIN)/python -m tools.course.slides
+
+quizzes: $(READY)  ## write the chapters' quizzes for Moodle and Canvas into _build/quizzes
+	$(BIN)/python -m tools.course.quizzes
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks

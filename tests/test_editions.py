@@ -25,9 +25,9 @@ def test_a_student_gets_no_solution(path):
     for exercise in chapters.exercises(chapter):
         if exercise["solution"]:
             assert exercise["solution"].strip() not in text
-            assert exercise["stub"].source in text and all(
-                check.source in text for check in exercise["checks"]
-            )
+            assert exercise["stub"].source in text
+            for check in exercise["checks"]:  # all of it, but for the points at its end
+                assert check.source.rsplit("exercises.check(", 1)[0] in text
         heading = exercise["text"].splitlines()[0]
         assert heading in text and f"# Exercise {exercise['number']}: your" in text, (
             "every exercise has a cell to answer in"

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from tools.course import chapters, execute
+from tools.course import chapters, execute, quizzes
 from tools.site import setup_cell, sync
 from whatwhere.book import ledger
 
@@ -148,22 +148,11 @@ def test_stub_and_solution_have_the_same_signature(path):
         )
 
 
-def quiz(notebook):
-    """{question: [(option, answer)]} of a chapter's quiz."""
-    cell = next((cell.source for cell in notebook.cells if cell.source.startswith("## Quiz")), "")
-    questions = re.split(r"^\*\*(\d\. .*?)\*\*$", cell, flags=re.MULTILINE | re.DOTALL)[1:]
-    option = r"<details><summary>(.*?)</summary>\n\n(.*?)\n\n</details>"
-    return {
-        question: re.findall(option, text, flags=re.DOTALL)
-        for question, text in zip(questions[::2], questions[1::2])
-    }
-
-
 @every_chapter
 def test_quiz(path):
     """An option opens and says Yes or No: that works in the book, on Colab, on GitHub and without a
     script."""
-    found = quiz(chapters.read(path))
+    found = quizzes.quiz(chapters.read(path))
     assert len(found) >= 3, f"{len(found)} questions, at least 3"
     places = set()
     for question, options in found.items():

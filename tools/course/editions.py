@@ -7,7 +7,8 @@ Both are made of the same notebooks as the book, so there is one source. The fol
 `notebooks/`, where the chapters' paths hold. A student's edition has stubs, checks, hints and, for
 open exercises, what a good answer holds, with a cell to write in. An instructor's edition has each
 solution in the place of its stub, the outputs of the last execution where there is one (`make
-book`), and what the page for teachers says of the chapter.
+book`), what the page for teachers says of the chapter, and worked answers to open exercises
+(`answers.py`).
 """
 
 import hashlib
@@ -18,14 +19,26 @@ import sys
 import nbformat
 from nbformat import v4
 
-from tools.course import execute
-from tools.course.chapters import HEADING, NOTEBOOKS, ROOT, answered, exercises, read, tags
+from tools.course import answers, execute
+from tools.course.chapters import (
+    HEADING,
+    NOTEBOOKS,
+    ROOT,
+    RUBRIC,
+    answered,
+    exercises,
+    label,
+    read,
+    tags,
+)
 from tools.site import sync
 
 EDITIONS = ("student", "instructor")
 ANSWER = re.compile(r"<details>\s*<summary>\s*Solution.*?</details>\s*", re.DOTALL)
 BADGES = re.compile(r"^\[!\[Open in Colab\].*$\n*", re.MULTILINE)
 BOOK_LINK = re.compile(r"\]\(\.\./(book/[a-z_]+)\.md(#[\w-]+)?\)")
+POINTS = {"easy": 1, "medium": 2, "hard": 3}
+BY_HAND = 10  # points of a rubric
 OURS = "whatwhere"  # the key of an edition's metadata, by which tools/course/grade.py knows it
 
 
@@ -59,26 +72,68 @@ def worked_in(path):
 
 
 def student(path):
-    """The chapter without its solutions."""
+    """The chapter without its solutions, its cells marked for nbgrader."""
     cells, here = [], None
-    stubs = {exercise["number"]: exercise["stub"] for exercise in exercises(read(path))}
+    found = {exercise["number"]: exercise for exercise in exercises(read(path))}
     for cell in read(path).cells:
         heading = HEADING.match(cell.source) if cell.cell_type == "markdown" else None
+        here = int(heading[1]) if heading else here
+        ident = f"{path.stem[3:]}-{here}"
         if cell.cell_type == "markdown":
             cell.source = ANSWER.sub("", cell.source).strip()
         if "exercise" in tags(cell):
             cell.source = f"# Exercise {cell.metadata['exercise']}: your answer\n{cell.source}"
+            cell.metadata["nbgrader"] = marked(f"{ident}-answer", solution=True)
+        elif "check" in tags(cell):
+            graded(cell, f"{ident}-check", found[here])
         cells.append(cell)
-        here = int(heading[1]) if heading else here
-        if heading and stubs[here] is None:  # nothing to fill in: an exercise to write about
+        if (
+            heading and found[here]["stub"] is None
+        ):  # nothing to fill in: an exercise to write about
             room = {"tags": ["exercise"], "exercise": here}
+            room["nbgrader"] = marked(f"{ident}-answer", solution=True)
             cells.append(v4.new_code_cell(f"# Exercise {here}: your measurement", metadata=room))
-            cells.append(
-                v4.new_markdown_cell(
-                    f"*Exercise {here}: what you found, and what your control did.*"
-                )
-            )
+        # after the last cell to fill in, room for the words that a rubric asks for
+        filled = heading if here and found[here]["stub"] is None else "check" in tags(cell)
+        if filled and by_hand(found[here]):
+            words = f"*Exercise {here}: what you found, and what your control did.*"
+            points = marked(f"{ident}-text", solution=True, grade=True, points=BY_HAND)
+            cells.append(v4.new_markdown_cell(words, metadata={"nbgrader": points}))
     return edited(cells, path, "student")
+
+
+def by_hand(exercise):
+    """Whether a person marks it: an open exercise, or one without a check."""
+    kind, *_ = label(exercise["text"]) or ("Open",)
+    return exercise["stub"] is None or kind == "Open"
+
+
+def marked(ident, solution=False, grade=False, points=None):
+    """A cell's metadata for nbgrader (schema 3). What is to be filled in is a `solution`, checks
+    are locked; a solution that is graded is marked by hand."""
+    out = {
+        "schema_version": 3,
+        "grade_id": ident,
+        "grade": grade,
+        "solution": solution,
+        "locked": not solution,
+        "task": False,
+    }
+    return out | ({"points": points} if grade else {})
+
+
+def graded(cell, ident, exercise):
+    """Give a check its points. nbgrader takes a cell's last value for its points, and a check that
+    says "not yet" raises nothing: so that value is made to be the points. The check of an exercise
+    that is marked by hand looks at its form only, and has none."""
+    if by_hand(exercise):
+        cell.metadata["nbgrader"] = marked(ident)
+        return
+    _, difficulty, _ = label(exercise["text"]) or ("", "easy", 0)
+    points = POINTS[difficulty]
+    cell.metadata["nbgrader"] = marked(ident, grade=True, points=points)
+    before, call = cell.source.rstrip("; \n").rsplit("exercises.check(", 1)
+    cell.source = f"{before}{points} * bool(exercises.check({call})  # points"
 
 
 def instructor(path, notes=""):
@@ -96,7 +151,14 @@ def instructor(path, notes=""):
                 check.outputs = (
                     [v4.new_output("stream", name="stdout", text=f"{said}\n")] if said else []
                 )
-    cells = list(notebook.cells)
+    cells, here = [], None
+    titles = {exercise["number"]: exercise["title"] for exercise in exercises(notebook)}
+    for cell in notebook.cells:
+        heading = HEADING.match(cell.source) if cell.cell_type == "markdown" else None
+        here = int(heading[1]) if heading else here
+        cells.append(cell)
+        if cell.cell_type == "markdown" and RUBRIC.search(cell.source):
+            cells += answers.cells(path, titles[here])
     if notes:
         cells.insert(1, v4.new_markdown_cell(f"## For the instructor\n\n{notes}"))
     return edited(cells, path, "instructor")

@@ -26,10 +26,8 @@ from nbformat import v4
 from tqdm import tqdm
 
 from tools.course.chapters import HEADING, NOTEBOOKS, ROOT, exercises, label, marks, read, tags
-from tools.course.editions import OURS
+from tools.course.editions import BY_HAND, OURS, POINTS
 
-POINTS = {"easy": 1, "medium": 2, "hard": 3}
-BY_HAND = 10  # points of a rubric
 TIMEOUT = 300  # seconds a cell may take
 # our own check again, should a submission have exchanged it, its module or the package's name
 ARMED = (
