@@ -10,7 +10,7 @@ from PIL import Image
 
 import shapes
 import whatwhere as ww
-from closeness import OTHER, SAME, apart
+from closeness import SAME, apart
 from whatwhere import compress
 from whatwhere.compress import groups, smaller
 from whatwhere.compress.methods import by_class_token, by_text, diverse, in_lm, runs, tome
@@ -36,7 +36,7 @@ def name(request, vlm):
             pass
     except ValueError as error:
         assert "has none: take a method without that need" in str(error)
-        assert request.param == "prumerge" and "qwen" in vlm.family or "idefics" in vlm.family
+        assert request.param == "prumerge" and vlm.family not in ("llava", "internvl")
         pytest.skip(str(error))
     return request.param
 
@@ -119,7 +119,8 @@ def test_afterwards_the_model_is_as_before(vlm, name):
     assert torch.equal(vlm.logits(image, PROMPTS[0]), before) and vlm.patch_grid(image) == grid
     assert all(torch.equal(v, weights[k]) for k, v in vlm.model.state_dict().items())
     assert hooks == [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in vlm.model.modules()]
-    assert settings == str(vars(vlm.image_processor)), members == str(sorted(vars(vlm.adapter)))
+    assert settings == str(vars(vlm.image_processor))
+    assert members == str(sorted(vars(vlm.adapter)))
     assert not compress.within.at_work(vlm)
 
 
@@ -140,7 +141,7 @@ def test_tokens_that_go_in_two_steps_are_hidden_from_the_blocks_after_each(vlm):
     """Against the whole sequence, hidden by a mask from the block on before which they go."""
     if vlm.n_layers < 3 or vlm.adapter.extra_depths:
         pytest.skip("needs two places between blocks")
-    image, first, second = picture(), [0, 1, 2, 5], [1, 5]
+    image, first, second = picture(), [0, 1, 3], [1, 3]
     inputs, at = vlm.prepare(image, PROMPTS[0]), vlm.positions(image, PROMPTS[0]).index
     n = inputs["input_ids"].shape[1]
     later, masks, left = torch.ones(n, n, dtype=torch.bool).triu(1), {}, None
@@ -171,8 +172,8 @@ def test_tokens_that_go_in_two_steps_are_hidden_from_the_blocks_after_each(vlm):
     assert apart(found, due) < SAME and log.kept == [2, 2]
     lengths = [layer.keys.shape[-2] for layer in cache.layers]
     gone = len(at)
-    assert lengths[:3] == [n, n - gone + 4, n - gone + 2]
-    assert log.on_average[0] == (gone + 4 + 2 * (vlm.n_layers - 2)) / vlm.n_layers
+    assert lengths[:3] == [n, n - gone + 3, n - gone + 2]
+    assert log.on_average[0] == (gone + 3 + 2 * (vlm.n_layers - 2)) / vlm.n_layers
 
 
 def test_groups_of_groups_have_the_mean_of_all_that_they_stand_for(checkpoint):
@@ -250,10 +251,13 @@ def test_what_a_method_sees_where_the_connector_reads(vlm):
     needs = ("vision_attention", "vision_keys")
     with compress.compressed(vlm, compress.Method("look", look, "ViT last", needs)):
         vlm.logits(image, PROMPTS[0])
-    watch.remove(), hook.remove()
+    watch.remove()
+    hook.remove()
     assert apart(seen[0][0], due[0]) < SAME and len(run) == 1
-    flat = keys[0].float().mean(-2).flatten(0, -2)
-    assert sorted(seen[0][1].flatten().tolist())[:5] == sorted(flat[-seen[0][1].shape[0] * vlm.adapter.merge**2 :].flatten().tolist())[:5]
+    # the patches of a token side by side, in raster order, as `patches` sorts any ViT state
+    inputs = vlm.prepare(image, PROMPTS[0])
+    (own,) = vlm.adapter.patches(keys[0].float().mean(-2), inputs)
+    assert torch.equal(seen[0][1], own)
 
 
 # -- by hand
@@ -348,8 +352,8 @@ def test_raters_match_the_picture_and_what_is_pruned_is_recycled():
     )  # fmt: skip
     made = by_text.sparsevlm(10).groups(own)
     assert asked == [[20, 22]], "the word that no visual token matches does not rate"
-    # of 10 that go, 3 are recycled, and a tenth of these is no cluster
-    assert groups.count(made.groups) == 10 and (made.groups >= 0).sum() == 10
+    # of 10 that go, 3 are recycled into one token, for which one more has to go
+    assert groups.count(made.groups) == 10 and (made.groups >= 0).sum() == 9 + 1 + 3
     more = by_text.sparsevlm(2).groups(own)
     assert groups.count(more.groups) == 2
     assert (more.groups >= 0).sum() == 2 - 1 + 1 + round(0.3 * 18), "one goes on, one is a cluster"
@@ -508,11 +512,3 @@ def test_weights_that_are_none_are_refused(checkpoint, weights):
     choose = lambda sight: compress.Merge(np.zeros(16, int), weights)  # noqa: E731
     with pytest.raises(ValueError, match="Weights in a mean"), compress.compressed(vlm, choose):
         vlm.logits(picture(), "what")
-
-
-def test_nothing_is_asked_twice_of_a_prompt_that_goes(checkpoint):
-    """OTHER: dropping most of the tokens is noticed."""
-    vlm = ww.load(checkpoint("llava"), device="cpu", dtype="float32")
-    with compress.compressed(vlm, "pyramiddrop", keep=1):
-        found = vlm.logits(picture(), PROMPTS[0])
-    assert apart(found[-1], vlm.logits(picture(), PROMPTS[0])[-1]) > SAME and OTHER > SAME

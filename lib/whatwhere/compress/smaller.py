@@ -17,6 +17,7 @@ from PIL import Image
 
 from .. import places
 from ..families.square import Square
+from ..images import bounded
 from .groups import Keep, Method, Sight, number
 
 if TYPE_CHECKING:
@@ -138,15 +139,8 @@ def _resized(vlm, way, shower, usual):
         grids = [each for image in images for each in adapter.grids(usual([image]))]
         shower.whole = grids
         resized = [_small(adapter, *pair, way) for pair in zip(images, grids)]
-        settings = vlm.image_processor.__dict__
-        kept = {name: settings.pop(name) for name in ("min_pixels", "max_pixels") if name in settings}
-        size = settings["size"]
-        settings["size"] = {**size, "shortest_edge": 1, "longest_edge": 2**62}
-        try:
+        with bounded(vlm, min_pixels=adapter.token_area, max_pixels=2**40):
             return usual(resized)
-        finally:
-            settings["size"] = size
-            settings.update(kept)
 
     with _pixels(adapter, pixels):
         yield
@@ -175,7 +169,11 @@ def _square(vlm, way, shower, usual):
         small = torch.nn.functional.interpolate(
             flat.float(), (new * pixels_each,) * 2, mode="bicubic", antialias=True
         )
-        return {**made, "pixel_values": small.to(values.dtype).unflatten(0, values.shape[:-3])}
+        made["pixel_values"] = small.to(values.dtype).unflatten(0, values.shape[:-3])
+        if "pixel_attention_mask" in made:  # of pixels that are no padding: all
+            mask = made["pixel_attention_mask"]
+            made["pixel_attention_mask"] = mask[..., : small.shape[-2], : small.shape[-1]]
+        return made
 
     def told(_, args, named):
         return args, {**named, "interpolate_pos_encoding": True}

@@ -31,7 +31,7 @@ def sparsevlm(keep: Keep) -> Method:
         kept = max(1, round(share * of_all))
         rank = np.argsort(-sight.attention(sight.block, raters(sight)), kind="stable")
         recycled = rank[kept : kept + round(RECYCLED * (n - kept))]
-        clusters = min(round(CLUSTERS * len(recycled)), kept - 1)
+        clusters = min(max(1, round(CLUSTERS * len(recycled))), kept - 1) if len(recycled) else 0
         groups = only(rank[: kept - clusters], n)
         if clusters:
             recycled = np.sort(np.r_[rank[kept - clusters : kept], recycled])
