@@ -11,8 +11,9 @@ from PIL import Image
 import shapes
 import whatwhere as ww
 from closeness import SAME, apart
-from whatwhere import compress
-from whatwhere.compress import groups, smaller
+from whatwhere import __main__ as cli
+from whatwhere import benchmarks, compress
+from whatwhere.compress import groups, judge, smaller
 from whatwhere.compress.methods import by_class_token, by_text, diverse, in_lm, runs, tome
 
 PROMPTS = ["is there a red cup ?", "what colour ?", "how many"]
@@ -132,7 +133,9 @@ def keeping(*steps):
     """A method that keeps, at each of its places, the tokens in these cells."""
 
     def choose(sight):
-        return groups.only(np.flatnonzero(np.isin(sight.cells, steps[sight.step])), len(sight.cells))
+        return groups.only(
+            np.flatnonzero(np.isin(sight.cells, steps[sight.step])), len(sight.cells)
+        )
 
     return choose
 
@@ -170,6 +173,7 @@ def test_tokens_that_go_in_two_steps_are_hidden_from_the_blocks_after_each(vlm):
         found = vlm.logits(image, PROMPTS[0])
         cache = vlm.model(**inputs, use_cache=True).past_key_values
     assert apart(found, due) < SAME and log.kept == [2, 2]
+    assert log.groups[0].tolist() == [-1, 0, -1, 1, *[-1] * (len(at) - 4)]
     lengths = [layer.keys.shape[-2] for layer in cache.layers]
     gone = len(at)
     assert lengths[:3] == [n, n - gone + 3, n - gone + 2]
@@ -198,6 +202,7 @@ def test_groups_of_groups_have_the_mean_of_all_that_they_stand_for(checkpoint):
         hook.remove()
     first, second = seen
     n = len(first.tokens)
+    assert log.groups[0].tolist() == [0, 0, 0, 0, *range(1, n - 3)]
     assert log.kept == [n - 3] and second.sizes.tolist() == [3] + [1] * (n - 3)
     assert second.cells.tolist() == [1, *range(3, n)] and len(second.tokens) == n - 2
     due = (3 * second.tokens[0] + second.tokens[1]) / 4
@@ -279,7 +284,9 @@ def test_token_merging_counts_by_size_and_halves_at_most():
         own = choose(sight(torch.zeros(4, 1), (2, 2), **at | {"step": step, "steps": 3}))
         assert groups.count(own) == left
     assert groups.count(tome.tome(1).groups(sight(torch.zeros(4, 1), (2, 2), **at))) == 1
-    weighed = groups.matched(torch.tensor([[1.0, 0], [0, 1], [1.0, 1]]), torch.tensor([9, 1, 1]), 1, 1)
+    weighed = groups.matched(
+        torch.tensor([[1.0, 0], [0, 1], [1.0, 1]]), torch.tensor([9, 1, 1]), 1, 1
+    )
     assert weighed.tolist() == [0, 0, 0]
 
 
@@ -485,7 +492,9 @@ def test_more_than_there_are_is_all_of_them_with_a_warning(checkpoint):
     assert log.kept == log.given == [16]
 
 
-@pytest.mark.parametrize("outer, inner", [("random", "tome"), ("smaller", "fastv"), ("tome", "smaller")])
+@pytest.mark.parametrize(
+    "outer, inner", [("random", "tome"), ("smaller", "fastv"), ("tome", "smaller")]
+)
 def test_two_methods_at_once_are_refused(checkpoint, outer, inner):
     vlm = ww.load(checkpoint("llava"), device="cpu", dtype="float32")
     with (
@@ -500,7 +509,9 @@ def test_two_methods_at_once_are_refused(checkpoint, outer, inner):
 def test_a_method_that_ranks_by_the_class_token_is_refused_where_there_is_none(checkpoint):
     vlm = ww.load(checkpoint("qwen2vl"), device="cpu", dtype="float32")
     with (
-        pytest.raises(ValueError, match="'prumerge' ranks patches by a class token, and the ViT of"),
+        pytest.raises(
+            ValueError, match="'prumerge' ranks patches by a class token, and the ViT of"
+        ),
         compress.compressed(vlm, "prumerge", keep=3),
     ):
         pass
@@ -512,3 +523,75 @@ def test_weights_that_are_none_are_refused(checkpoint, weights):
     choose = lambda sight: compress.Merge(np.zeros(16, int), weights)  # noqa: E731
     with pytest.raises(ValueError, match="Weights in a mean"), compress.compressed(vlm, choose):
         vlm.logits(picture(), "what")
+
+
+# -- all of them, on a benchmark
+# --------------------------------------------------------------------------------------------------
+
+
+def test_the_command_compares_all_methods_and_goes_on(checkpoint, tmp_path, capsys):
+    folder, out = str(checkpoint("qwen2vl")), tmp_path / "all"
+    command = ["bench", folder, "tabletop-b", "--limit", "4", "--keep", "2", "--out", str(out)]
+    assert cli.main([*command, "--compress", "all"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "left out: Method 'prumerge' ranks patches" in said and "method visionzip, keep 2" in said
+    )
+    rows = sorted(out.glob("*/rows-0.jsonl"))
+    assert len(rows) == len(compress.METHODS), "all tokens, and all methods but one"
+    before = [path.stat().st_mtime_ns for path in rows]
+    assert cli.main([*command, "--compress", "all"]) == 0
+    assert [path.stat().st_size for path in rows] and capsys.readouterr().out == said
+    assert [path.stat().st_mtime_ns for path in rows] == before, "nothing is asked again"
+    table = benchmarks.by_method(path.parent for path in rows)
+    assert table.index[0] == "all tokens" and list(table.columns) == ["removed", "tabletop-b"]
+    with pytest.raises(ValueError, match="No run here asks tabletop-b with all tokens"):
+        benchmarks.by_method(path.parent for path in rows if "compressed" in str(path))
+    assert cli.main([*command[:5], "--compress", "all"]) == 1
+    assert "All methods are compared at equal tokens: give --keep" in capsys.readouterr().err
+
+
+def test_methods_are_listed(capsys):
+    assert cli.main(["methods"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in compress.METHODS) and "FlashAttention" in said
+
+
+def test_the_judgement_is_the_exam(checkpoint):
+    """At "LM 0" against an exam as chapter 6 sits it, and for all methods the same questions."""
+    vlm = ww.load("toy-llava")
+    scenes, families = list(ww.world.scenes("dev", 18)), {"a": ["existence"], "b": ["colour"]}
+    exam = ww.answers.Exam.on(vlm, scenes, families, shared=True)
+    whole = judge.judged(vlm, scenes, families)
+    assert np.array_equal(whole.right, exam.tally()) and np.array_equal(whole.counts, exam.counts)
+    with compress.compressed(vlm, "divprune", keep=20):
+        due = exam.tally()
+    found = judge.judged(vlm, scenes, families, "divprune", 20)
+    assert np.array_equal(found.right, due) and (found.kept, found.given) == (20, 144)
+    inside = judge.judged(vlm, scenes[:3], families, "fastv", 36)
+    assert inside.kept == 36 < inside.on_average == (144 + 36) / 2
+    assert inside.each.sum() == inside.right.sum() and len(inside.each) == inside.counts.sum()
+
+
+def test_what_is_dropped_joins_what_it_is_most_alike():
+    tokens = torch.eye(3)[[0, 1, 2, 1, 0, 0]].float()
+
+    def keeps(sight):
+        return groups.only(np.array([1, 4]), 6)
+
+    made = compress.gathered(compress.Method("m", keeps))(sight(tokens, (2, 3)))
+    assert made.groups.tolist() == [1, 0, 0, 0, 1, 1] and np.flatnonzero(made.centres).tolist() == [
+        1,
+        4,
+    ]
+    assert groups.count(compress.METHODS["gather"](2)(sight(tokens, (2, 3))).groups) == 2
+
+
+def test_the_log_says_where_each_token_went(vlm, name):
+    if name == "smaller":
+        pytest.skip("its tokens are other tokens")
+    image = picture()
+    with compress.compressed(vlm, name, keep=3) as log:
+        vlm.logits([image, image], PROMPTS[:2])
+    for of, kept, given in zip(log.groups, log.kept, log.given):
+        assert of.shape == (given,) and set(of) - {-1} == set(range(kept))

@@ -12,11 +12,12 @@ hold them against.
 
 from .decoder import MARKS, Decoder, distil, lessons, load_decoder, punctuation
 from .groups import BASELINES, NEEDS, SHAPES, WORDS, Merge, Method, Sight, by_words
+from .methods.gather import gathered
 from .registry import CONTROLS, METHODS, named, table
 from .within import LENGTHS, POOLS, POSITIONS, Log, compressed
 
 __all__ = [
     "BASELINES", "CONTROLS", "LENGTHS", "MARKS", "METHODS", "NEEDS", "POOLS", "POSITIONS", "SHAPES",
     "WORDS", "Decoder", "Log", "Merge", "Method", "Sight", "by_words", "compressed", "distil",
-    "lessons", "load_decoder", "named", "punctuation", "table",
+    "gathered", "lessons", "load_decoder", "named", "punctuation", "table",
 ]  # fmt: skip

@@ -132,13 +132,13 @@ def shown(vlm: VLM, way: Any, log: Any) -> Iterator[Any]:
 
 @contextmanager
 def _resized(vlm, way, shower, usual):
-    """A family that keeps the size of its pictures: they are resized, and no bound is in the way."""
+    """A family that keeps the size of its pictures: they are resized, whatever its bounds are."""
     adapter = vlm.adapter
 
     def pixels(images: list[Image.Image]):
         grids = [each for image in images for each in adapter.grids(usual([image]))]
         shower.whole = grids
-        resized = [_small(adapter, *pair, way) for pair in zip(images, grids)]
+        resized = [_small(adapter, image, grid, way) for image, grid in zip(images, grids)]
         with bounded(vlm, min_pixels=adapter.token_area, max_pixels=2**40):
             return usual(resized)
 

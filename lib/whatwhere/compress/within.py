@@ -56,6 +56,8 @@ class Log:
             many.
         on_average: a list, for each prompt how many a block of the LM is given on average: what
             the LM's work goes by. More than `kept` where a method's place is between its blocks.
+        groups: a list, for each prompt (tokens,) which of the tokens that are left in the end each
+            of the picture's has gone into, in raster order; −1 where it was dropped.
 
     Args:
         method: the `Method` at work. What it removes, the LM's blocks before its place still have.
@@ -64,6 +66,7 @@ class Log:
     def __init__(self, method: ways.Method):
         self.method, self.kept, self.given = method, [], []
         self.on_average: list[float] = []
+        self.groups: list[np.ndarray] = []
 
     def __repr__(self):
         did = (
@@ -181,7 +184,8 @@ def at_work(vlm: VLM, in_vit: bool = False) -> bool:
     """
     owners = [getattr(hook, "__self__", None) for hook in vlm.lm._forward_pre_hooks.values()]
     return any(
-        isinstance(owner, _Shortener) and not (in_vit and owner.vit is None)
+        isinstance(owner, _Shortener)
+        and not (in_vit and owner.vit is None)
         or isinstance(owner, smaller.Shown)
         for owner in owners
     )
@@ -299,16 +303,26 @@ def _check_inside(vlm, way, positions):
 
 # ids of prompts, their visual tokens, and what was made of these
 _Shortened = namedtuple("_Shortened", "ids visual made")
-# prompts as they reached the LM. What changes at each of a method's places: ids, embeddings, mask
-# and positions, (batch, length) and so on, of what is left, `at`, for each prompt the indices of its
-# visual tokens in these, the `cells` of the grid where they stand, for how many tokens each of a
-# sequence stands (`sizes`), and what was made of these prompts before
+# prompts as they reached the LM. At each of a method's places are new: ids, embeddings, mask and
+# positions of what is left; `at`, for each prompt the indices of its visual tokens in these; the
+# `cells` of the grid where they stand; and for how many tokens each of a sequence stands (`sizes`).
+# `before` is what was made of the same prompts when their answer was shorter, or None
 _Call = namedtuple(
-    "_Call", "found ids given mask positions grids embeddings at cells sizes before visual"
+    "_Call", "found ids given mask positions grids embeddings at cells sizes of before visual"
 )
 # numpy arrays: (tokens,) each token's group, −1 where dropped; of each group (groups,) the token
 # whose place it takes, and its size; (tokens,) how much each counts in a mean, or None
 _Groups = namedtuple("_Groups", "of stand sizes weights", defaults=[None])
+
+
+def _into(of, groups):
+    """(tokens,) which of the tokens that are left, in raster order, each of the picture's is in.
+
+    of: which of the tokens before it was in, −1 where it was dropped already.
+    """
+    rank = np.argsort(np.argsort(groups.stand))
+    group = np.where(of >= 0, groups.of[of], -1)
+    return np.where(group >= 0, rank[group], -1)
 
 
 class _Shortener:
@@ -486,7 +500,7 @@ class _Shortener:
         self.sizes = []
         return _Call(
             found, self.prompt.ids, given, mask, positions, grids, given, found.index, cells,
-            mask.long(), before, visual,
+            mask.long(), cells, before, visual,
         )  # fmt: skip
 
     def _left_of_prompt(self):
@@ -511,7 +525,7 @@ class _Shortener:
         Gives (batch, 1) rows, (batch, short) indices into each, −1 for padding on the left, and
         (batch, short, hidden) states.
         """
-        call, found = self.call, self.call.found
+        call, found, into = self.call, self.call.found, []
         made, left, orders, sizes = [], states.clone(), [], call.sizes.clone()
         sights = self._sights(states, call, step)
         in_vit = None if self.vit is None or call.before else self._chosen_in_vit(call)
@@ -521,16 +535,18 @@ class _Shortener:
             # beams of one prompt
             elif n and all(torch.equal(each[n], each[n - 1]) for each in (call.given, found.mask)):
                 made.append(made[-1])
+                into.append(into[-1])
             else:
                 groups = self._groups(sights(n)) if in_vit is None else in_vit[n]
                 counts = call.sizes[n, at] if step else None
                 made.append(self._pooled(groups, states[n, at], counts))
+                into.append(_into(call.of[n], groups))
             tokens, stand, standing_for = made[-1]
             sizes[n, at] = 0
             sizes[n, at[stand]], left[n, at[stand]] = standing_for, tokens
             orders.append(sizes[n].nonzero()[:, 0])
             if not call.before:
-                self._log(n, len(stand), step)
+                self._log(n, into[n], step)
         if not call.before:
             self.last.append(_Shortened(self.prompt.ids, call.visual, made))
         length = max(map(len, orders))
@@ -545,7 +561,7 @@ class _Shortener:
         sizes = sizes[rows, index].where(index >= 0, 0)
         self.sizes.append(sizes)
         if step + 1 < len(self.layers):
-            self._go_on(call, made, sizes, rows, index)
+            self._go_on(call._replace(of=into), made, sizes, rows, index)
         return rows, index, left[rows, index]
 
     def _go_on(self, call, made, sizes, rows, index):
@@ -559,9 +575,9 @@ class _Shortener:
             at=at, cells=cells, sizes=sizes,
         )  # fmt: skip
 
-    def _log(self, n, kept, step):
-        """Notes how many visual tokens of the n-th prompt are left at a place."""
-        log, given = self.log, len(self.call.found.index[n])
+    def _log(self, n, into, step):
+        """Notes which visual tokens of the n-th prompt are left at a place."""
+        log, given, kept = self.log, len(self.call.found.index[n]), int(into.max()) + 1
         ends = [*self.layers[1:], self.vlm.n_layers]
         if step == 0:
             self.kept = {} if n == 0 else self.kept
@@ -571,6 +587,7 @@ class _Shortener:
             log.kept.append(kept)
             log.given.append(given)
             log.on_average.append(self.kept[n] / self.vlm.n_layers)
+            log.groups.append(into)
 
     def _sights(self, states, call, step):
         """A function that makes the `Sight` of the n-th prompt; what is costly is computed once for
@@ -589,9 +606,7 @@ class _Shortener:
             start, at, cells = starts[n], call.at[n], call.cells[n]
             # without what a DeepStack adds later
             width = self.vlm.unembedding.weight.shape[1]
-            hidden, embeddings = (
-                each[n, start:, :width] for each in (states, call.embeddings)
-            )
+            hidden, embeddings = (each[n, start:, :width] for each in (states, call.embeddings))
             return ways.Sight(
                 hidden[at - start], call.grids[n], partial(attention, n, start, at), self.rng,
                 ids=call.ids[n, start:], index=at - start, hidden=hidden,

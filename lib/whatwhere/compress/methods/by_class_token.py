@@ -16,8 +16,9 @@ def visionzip(keep: Keep) -> Method:
     Models*, CVPR 2025).
 
     *Dominant* tokens, which the class token attends to most in the block that the connector reads
-    (in a ViT without one: which are attended to most on average), stay. Of the others, some at equal
-    steps are *contextual* tokens, and each other merges with the most similar of these, by keys.
+    (in a ViT without one: which are attended to most on average), stay. Of the others, some at
+    equal steps are *contextual* tokens, and each other merges with the most similar of these, by
+    keys.
 
     Otherwise than there: a contextual token is the plain mean of its group.
     """

@@ -58,7 +58,9 @@ def density_peaks(points: torch.Tensor, clusters: int, k: int = 5) -> np.ndarray
     density = (-(nearest**2).mean(1)).exp()
     # of equals, the first is taken for the denser
     order = torch.arange(len(points))
-    denser = (density > density[:, None]) | ((density == density[:, None]) & (order < order[:, None]))
+    denser = (density > density[:, None]) | (
+        (density == density[:, None]) & (order < order[:, None])
+    )
     apart = distances.masked_fill(~denser, torch.inf).amin(1)
     apart = apart.where(apart.isfinite(), distances.max())
     centres = (density * apart).argsort(descending=True, stable=True)[:clusters]
@@ -73,8 +75,8 @@ def cdpruner(keep: Keep) -> Method:
     process prefers the one that is diverse and matches the question; the best is sought greedily.
 
     The kernel is the cosine of two tokens times how relevant each is. Otherwise than there for
-    LLaVA: relevance is a token's mean cosine to the question's embeddings, in the LM's own space and
-    from 0 to 1, as the paper has it where there is no text encoder of CLIP.
+    LLaVA: relevance is a token's mean cosine to the question's embeddings, in the LM's own space
+    and from 0 to 1, as the paper has it where there is no text encoder of CLIP.
     """
 
     def choose(sight):

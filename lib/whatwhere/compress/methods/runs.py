@@ -47,7 +47,9 @@ def regions(keep: Keep) -> Method:
         sizes, owner = np.ones(n), np.arange(n)
         for _ in range(n - kept):
             a, b = pairs.T
-            apart = ((means[a] - means[b]) ** 2).sum(1) * sizes[a] * sizes[b] / (sizes[a] + sizes[b])
+            apart = (
+                ((means[a] - means[b]) ** 2).sum(1) * sizes[a] * sizes[b] / (sizes[a] + sizes[b])
+            )
             keeps, goes = pairs[np.argmin(apart)]
             both = sizes[keeps] + sizes[goes]
             means[keeps] = (sizes[keeps] * means[keeps] + sizes[goes] * means[goes]) / both
