@@ -176,8 +176,9 @@ class Method:
             places of one tower, ("LM 2", "LM 4"), are a method that chooses again among what is
             left (as PyramidDrop). Of a model of any depth: "LM 1/2", after so many of its LM's
             blocks, rounded; "ViT last", what the connector reads; "ViT all", after each. The rest
-            of the ViT, and the LM, then run on one token a group. Where the connector makes a token of
-            m × m patches, the first of them is merged with the first ones of the group, and so on.
+            of the ViT, and the LM, then run on one token a group. Where the connector makes a token
+            of m × m patches, the first of them is merged with the first ones of the group, and so
+            on.
             A group has the place of the token nearest its middle (`compressed`'s pool): its angles
             in a ViT with 2-D RoPE, its window in Qwen2.5-VL.
         needs: what it looks at besides tokens and grid, of NEEDS.
