@@ -446,6 +446,12 @@ def test_a_smaller_picture_is_what_one_would_show_oneself(checkpoint):
     with ww.images.bounded(vlm, min_pixels=side**2):
         assert apart(found, vlm.logits(small, "what")) < SAME
     assert log.given == [rows * columns]
+    inputs = vlm.prepare(image, "what")
+    with (
+        compress.compressed(vlm, "smaller", keep=4),
+        pytest.raises(ValueError, match="call vlm.prepare within this context"),
+    ):
+        vlm.model(**inputs)
 
 
 # -- the registry, and bad input

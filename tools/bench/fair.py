@@ -36,6 +36,9 @@ GATHERED = ("random", "fastv", "cdpruner", "dart")
 # of those that merge
 MERGING = ("grid", "tome-like", "tome", "visionzip", "prumerge", "runs", "regions", "gather")
 
+CURVES = {"gather": "kept", "random": None, "divprune": None, "fastv": None, "visionzip": None,
+          "smaller": None}  # fmt: skip
+
 
 def jobs() -> Iterator[dict[str, Any]]:
     """What is to be measured: all tokens, each method as published at each share, the repairs, and
@@ -45,6 +48,8 @@ def jobs() -> Iterator[dict[str, Any]]:
         for same, lengths in ((1, "dropped"), (2, "kept"), (3, "kept")):
             yield {"model": model, "method": "rle", "same": same, "lengths": lengths}
     for share in SHARES:
+        if share == SHARES[1]:
+            yield from curves()
         for model in MODELS:
             named = {"model": model, "keep": share}
             for method in compress.METHODS:
@@ -55,6 +60,15 @@ def jobs() -> Iterator[dict[str, Any]]:
             for method in GATHERED if share in SHARES[:1] else ():
                 yield named | {"method": method, "gathered": True}
                 yield named | {"method": method, "gathered": True, "lengths": "kept"}
+
+
+def curves() -> Iterator[dict[str, Any]]:
+    """Those that the chapter draws, which are measured before all others."""
+    for share in SHARES[1:3]:
+        for method, lengths in CURVES.items():
+            for model in MODELS:
+                job = {"model": model, "keep": share, "method": method}
+                yield job | ({"lengths": lengths} if lengths else {})
 
 
 def asked(scenes: list) -> list[tuple[int, int, Any]]:
@@ -113,6 +127,7 @@ def main(out: Path = OUT, n_scenes: int = SCENES) -> None:
     for job in jobs():
         if job in done:
             continue
+        done.append(job)
         name = job["model"]
         vlm = models.setdefault(name, None) or ww.load(name)
         models[name] = vlm

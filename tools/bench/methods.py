@@ -50,7 +50,9 @@ def model(layers: int, width: int, vision_layers: int, vision_width: int) -> Any
     tokenizer = ww.load("toy-llava").tokenizer
     token = tokenizer.convert_tokens_to_ids("<image>")
     torch.manual_seed(0)
-    config = LlavaConfig(vision, text, image_token_id=token, vision_feature_layer=-2)
+    config = LlavaConfig(
+        vision_config=vision, text_config=text, image_token_id=token, vision_feature_layer=-2
+    )
     loaded = LlavaForConditionalGeneration(config).eval().requires_grad_(False)
     side = {"height": 336, "width": 336}
     processor = CLIPImageProcessorPil(size={"shortest_edge": 336}, crop_size=side)
@@ -96,7 +98,7 @@ def table(vlm: Any, keep: float, repeats: int) -> pd.DataFrame:
             inputs = vlm.prepare(image, "is there a mug ?") if name == "smaller" else usual
             vlm.model(**inputs, use_cache=False, logits_to_keep=1)
         left[name], seen[name] = log.kept[0], log.on_average[0]
-        runs[name] = context, inputs
+        runs[name] = context, None if name == "smaller" else inputs
         if name != "smaller":
             ideal = replayed(vlm, name, keep, usual)
             runs[f"{name}, ideal"] = (lambda ideal=ideal: compress.compressed(vlm, ideal)), usual
@@ -104,7 +106,8 @@ def table(vlm: Any, keep: float, repeats: int) -> pd.DataFrame:
     for _ in range(repeats + 1):  # the first go is not counted
         for name, (context, inputs) in runs.items():
             with context():
-                times[name].append(first_word(vlm, inputs))
+                own = vlm.prepare(image, "is there a mug ?") if inputs is None else inputs
+                times[name].append(first_word(vlm, own))
     seconds = {name: statistics.median(each[1:]) for name, each in times.items()}
     rows = []
     for name in compress.METHODS:
@@ -114,7 +117,7 @@ def table(vlm: Any, keep: float, repeats: int) -> pd.DataFrame:
             "seconds": round(seconds[name], 3),
             "times as fast": round(seconds["all tokens"] / seconds[name], 2),
             "of the ideal": round(reached, 2),
-            "claims speed": "yes" if reached >= ENOUGH else "no",
+            "speed holds": "yes" if reached >= ENOUGH else "no",
         })  # fmt: skip
     return pd.DataFrame(rows).set_index("method")
 

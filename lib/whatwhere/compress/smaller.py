@@ -93,6 +93,11 @@ class Shown:
         found, self.prompt.found = self.prompt.found, None
         if found is None:
             return
+        if not self.whole:
+            raise ValueError(
+                "A smaller picture is made when a prompt is prepared, and this one was prepared "
+                "before: call vlm.prepare within this context."
+            )
         given, repeats = self.whole, max(1, len(found.index) // max(1, len(self.whole)))
         for n, index in enumerate(found.index):
             rows, columns = given[min(n // repeats, len(given) - 1)]
