@@ -152,7 +152,8 @@ def _resized(vlm, way, shower, usual):
 
 
 def _small(adapter, image, grid, way):
-    rows, columns = grid_of(*grid, _wanted(way, grid))
+    high, wide = grid
+    rows, columns = grid_of(high, wide, _wanted(way, grid))
     side = round(adapter.token_area**0.5)
     return image.resize((columns * side, rows * side), Image.Resampling.BICUBIC)
 
