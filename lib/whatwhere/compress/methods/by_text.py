@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..groups import Keep, Merge, Method, number, only
+from ..groups import Keep, Merge, Method, Sight, number, only
 from .diverse import dpp, unit
 
 RECYCLED, CLUSTERS = 0.3, 0.1  # of what is pruned, and of what is recycled
@@ -43,7 +43,7 @@ def sparsevlm(keep: Keep) -> Method:
     return Method("sparsevlm", choose, place=places, needs=("attention", "question"))
 
 
-def raters(sight) -> np.ndarray:
+def raters(sight: Sight) -> np.ndarray:
     """Indices into `sight.ids` of what asks about the picture."""
     visual, asked = sight.embeddings[sight.index].float(), sight.embeddings[sight.asked].float()
     relevance = (visual @ asked.T / visual.shape[1] ** 0.5).softmax(-1).mean(0)
