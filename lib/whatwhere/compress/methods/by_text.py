@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..groups import Keep, Merge, Method, Sight, number, only
+from ..groups import NO_PROMPT, Keep, Merge, Method, Sight, number, only
 from .diverse import dpp, unit
 
 RECYCLED, CLUSTERS = 0.3, 0.1  # of what is pruned, and of what is recycled
@@ -45,6 +45,8 @@ def sparsevlm(keep: Keep) -> Method:
 
 def raters(sight: Sight) -> np.ndarray:
     """Indices into `sight.ids` of what asks about the picture."""
+    if sight.embeddings is None or sight.index is None:
+        raise ValueError(NO_PROMPT)
     visual, asked = sight.embeddings[sight.index].float(), sight.embeddings[sight.asked].float()
     relevance = (visual @ asked.T / visual.shape[1] ** 0.5).softmax(-1).mean(0)
     return sight.asked[relevance >= relevance.mean()].cpu().numpy()
