@@ -665,7 +665,7 @@ def test_everything_dropped_leaves_the_middle(vlm):
             "No method 4; there are rle, rle-drop, rle-drop-both, random, grid, tome-like, "
             "fastv-rank",
         ),
-        ("tome", {}, "No method 'tome'"),
+        ("token merging", {}, "No method 'token merging'"),
         (1, {}, "Method 1 takes a decoder and no keep"),
         ("random", {}, "keep is a whole number of tokens from 1 up, a share"),
         ("random", {"keep": 0}, "keep is a whole number"),

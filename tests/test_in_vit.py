@@ -319,7 +319,6 @@ def test_pictures_that_the_vit_did_not_see_are_refused(small):
         ("ViT 0", (), {}, "The place of method 'm' is 'ViT 0'; .* from 'ViT 1' to 'ViT"),
         ("ViT 99", (), {}, "The place of method 'm' is 'ViT 99'"),
         ("ViT 1", ("question", "states"), {}, "there is none of what it needs: question. A method"),
-        ("ViT 1", (), {"lengths": "kept"}, "lengths are kept in the LM's attention alone"),
     ],
 )
 def test_a_method_that_cannot_work_in_the_vit_is_refused(small, place, needs, options, said):

@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 or 4-bit")
     check.add_argument("--device", default="auto")
     commands.add_parser("benchmarks", help="list the benchmarks")
+    commands.add_parser("methods", help="list the methods of compression, and what each needs")
     commands.add_parser(
         "tasks", help="print the folder of task files that lmms-eval's --include_path takes"
     )
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return {
             "bench": _run, "check": _check, "distil": _distil, "finetune": _finetune,
-            "replicate": _replicate, "table": _table, "benchmarks": _list, "tasks": _tasks,
+            "replicate": _replicate, "table": _table, "benchmarks": _list, "methods": _methods,
+            "tasks": _tasks,
         }[chosen.command](chosen) or 0  # fmt: skip
     except KeyboardInterrupt:
         print(
@@ -72,8 +74,8 @@ def _bench(commands):
     bench.add_argument("benchmark", help="one of those that `whatwhere benchmarks` lists")
     _scales(bench)
     names = (
-        "rle, rle-drop or rle-drop-both, the paper's methods 1 to 3; or random, grid, "
-        "tome-like, fastv-rank"
+        "rle, rle-drop or rle-drop-both, the paper's methods 1 to 3; or, with --keep, one of those "
+        "that `whatwhere methods` lists; or all of these, beside all tokens, as a table"
     )
     bench.add_argument("--compress", metavar="METHOD", help=names)
     bench.add_argument(
@@ -384,28 +386,83 @@ def _scale(chosen):
 def _run(chosen):
     from . import benchmarks
 
-    compress, keep, scale = chosen.compress, chosen.keep, _scale(chosen)
-    if compress is not None and compress.isdecimal():
-        compress = int(compress)
-    if keep is not None and keep > 1 and not keep.is_integer():
+    if chosen.compress == "all":
+        return _run_all(chosen)
+    out = Path(chosen.out or Path("results") / _name(chosen))
+    result = _result(chosen, chosen.model, out)
+    if benchmarks.processes().rank == 0:
+        print(result)
+        print(f"answers: {out}")
+
+
+def _run_all(chosen):
+    """Every method that the model can serve, a folder each, and a table of all that are there."""
+    from . import benchmarks, compress, loading
+    from .benchmarks import running
+
+    if chosen.keep is None:
+        raise ValueError(
+            "All methods are compared at equal tokens: give --keep, a number or a share such "
+            "as 0.5."
+        )
+    process, folder = benchmarks.processes(), Path(chosen.out or f"{_default(chosen)}-methods")
+    bound = {} if chosen.max_pixels is None else {"max_pixels": chosen.max_pixels}
+    vlm = loading.load(chosen.model, process.device or "auto", dtype=chosen.dtype, **bound)
+    alone = argparse.Namespace(**{**vars(chosen), "max_pixels": None})
+    words = compress.WORDS if chosen.decoder else ()
+    for name in (None, *words, *compress.METHODS):
+        kept = _keep(chosen) if name in compress.METHODS else None
+        one = argparse.Namespace(**{**vars(alone), "compress": name, "keep": kept})
+        one.decoder = chosen.decoder if name in words else None
+        if name is None:
+            one.shape = one.pool = one.positions = one.lengths = one.same = one.marks = None
+        elif name not in words:
+            try:  # a sentence, before anything is run
+                with compress.compressed(vlm, name, keep=kept, **_ways(one)):
+                    pass
+            except ValueError as error:
+                if process.rank == 0:
+                    print(f"left out: {error}", flush=True)
+                continue
+        result = _result(one, vlm, folder / _name(one))
+        if process.rank == 0:
+            print(f"{name or 'all tokens'}: {100 * result.accuracy:.1f}%", flush=True)
+    if process.rank == 0:
+        runs = sorted(path.parent for path in folder.glob(f"*/{running.SETTINGS}"))
+        print(benchmarks.by_method(runs).to_string())
+        print(f"answers: {folder}")
+
+
+def _default(chosen):
+    return Path("results") / Path(chosen.model).name
+
+
+def _keep(chosen):
+    """How many visual tokens, as functions take it."""
+    keep = chosen.keep
+    if keep is not None and keep > 1 and not float(keep).is_integer():
         raise ValueError(
             f"--keep is a whole number of visual tokens, or a share of them below 1, not {keep:g}."
         )
-    if keep is not None and keep >= 1:
-        keep = int(keep)
-    out = Path(chosen.out or Path("results") / _name(chosen))
-    result = benchmarks.run(
-        chosen.model, chosen.benchmark, scale=scale, compress=compress, decoder=chosen.decoder,
-        keep=keep, depth=chosen.vit_depth, without_positions=chosen.without_positions,
+    return int(keep) if keep is not None and keep >= 1 else keep
+
+
+def _result(chosen, model, out):
+    """The `Result` of one run, in the folder `out`."""
+    from . import benchmarks
+
+    compress = chosen.compress
+    if compress is not None and compress.isdecimal():
+        compress = int(compress)
+    return benchmarks.run(
+        model, chosen.benchmark, scale=_scale(chosen), compress=compress, decoder=chosen.decoder,
+        keep=_keep(chosen), depth=chosen.vit_depth, without_positions=chosen.without_positions,
         shuffle=chosen.shuffle, image_attention=chosen.image_attention, data=chosen.data,
         limit=chosen.limit, seed=chosen.seed, out=out,
         batch_size=chosen.batch_size, revision=chosen.revision, dtype=chosen.dtype,
         blind=chosen.blind, protocol=chosen.protocol,
         max_pixels="auto" if chosen.max_pixels is None else chosen.max_pixels, **_ways(chosen),
     )  # fmt: skip
-    if benchmarks.processes().rank == 0:
-        print(result)
-        print(f"answers: {out}")
 
 
 def _ways(chosen):
@@ -560,6 +617,14 @@ def _list(_):
         print(f"{name:14} {benchmark.title}")
         if benchmark.layout:
             print(f"{'':14} hub: {benchmark.hub}; or a folder with {benchmark.layout}")
+
+
+def _methods(_):
+    from . import compress
+
+    table = compress.table()
+    marks = table.drop(columns="place").replace({True: "yes", False: "–"})
+    print(table[["place"]].join(marks).to_string())
 
 
 def _tasks(_):

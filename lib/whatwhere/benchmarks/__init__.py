@@ -29,13 +29,13 @@ from . import conditions, fingerprint, identity, paper, prompts, records, runnin
 from .files import Folder, check_pictures
 from .item import Item, blinded, digest, sample
 from .record import BENCHMARKS, Benchmark, Paper, known, register
-from .results import Result, compare, gain, load
+from .results import Result, by_method, compare, gain, load
 from .scores import Score
 
 __all__ = [
     "BENCHMARKS", "PROTOCOLS", "Benchmark", "Folder", "Item", "Paper", "Processes", "Result",
-    "Score", "compare", "gain", "items", "load", "paper", "processes", "records", "register",
-    "run", "scores", "tabletop",
+    "Score", "by_method", "compare", "gain", "items", "load", "paper", "processes", "records",
+    "register", "run", "scores", "tabletop",
 ]  # fmt: skip
 # whose words, samples, reading of answers, pixels and decoding
 PROTOCOLS = {"ours": prompts, "paper": paper}
@@ -285,7 +285,7 @@ def _compression(compress, decoder, keep, ways, kept):
     try:
         name = _compress.named(compress)
     except ValueError:
-        choices = ", ".join((*_compress.WORDS, *_compress.BASELINES))
+        choices = ", ".join((*_compress.WORDS, *_compress.METHODS))
         raise ValueError(
             f"compress is {choices}, or a function of a compress.Sight, not {compress!r}."
         ) from None
@@ -294,7 +294,7 @@ def _compression(compress, decoder, keep, ways, kept):
             f"Method {compress} reads with a visual decoder: give decoder=, a folder that "
             "`whatwhere distil` wrote."
         )
-    if name in _compress.BASELINES and keep is None:
+    if name in _compress.METHODS and keep is None:
         raise ValueError(
             f"'{compress}' needs keep=, how many visual tokens are to be left: a number, or a "
             "share such as 0.5."

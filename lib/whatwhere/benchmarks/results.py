@@ -158,6 +158,53 @@ def compare(folders: Iterable[str | Path]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def by_method(folders: Iterable[str | Path]) -> pd.DataFrame:
+    """Methods of compression × benchmarks, of runs of one model: in percent the accuracy with all
+    tokens, and for each method what it gains or loses by that, with its paired 95% interval.
+
+    A method has a row for each way in which it was asked (how many tokens it keeps, lengths and so
+    on), with the share of visual tokens that it removed, mean over benchmarks. Runs that are not
+    finished, or that were changed otherwise too, are left out.
+
+    Raises:
+        ValueError: where a benchmark has no run with all tokens, or the runs are of several models.
+    """
+    results = [load(folder) for folder in folders]
+    usual = [
+        result
+        for result in results
+        if result.complete
+        and not result.settings["scale"]
+        and not result.settings["blind"]
+        and not conditions.plainly(result.settings)
+    ]
+    models = {result.settings["model"] for result in usual}
+    if len(models) != 1:
+        raise ValueError(
+            "A table of methods is of finished runs of one model; these are of "
+            f"{', '.join(sorted(models)) or 'none'}."
+        )
+    whole = {r.settings["benchmark"]: r for r in usual if not r.settings["compress"]}
+    rows: dict[str, dict[str, Any]] = {
+        "all tokens": {name: f"{100 * result.accuracy:.1f}" for name, result in whole.items()}
+    }
+    removed: dict[str, list[float]] = {"all tokens": [0.0]}
+    for result in usual:
+        name = result.settings["benchmark"]
+        if not result.settings["compress"]:
+            continue
+        if name not in whole:
+            raise ValueError(
+                f"No run here asks {name} with all tokens: run it without compression first."
+            )
+        what, change = _compressed(result.settings["compress"]), gain(whole[name], result)
+        rows.setdefault(what, {})[name] = f"{100 * change.value:+.1f} ({_interval(change)})"
+        removed.setdefault(what, []).append(result.removed)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(whole)).fillna("–")
+    table.insert(0, "removed", [f"{np.mean(removed[what]):.1%}" for what in table.index])
+    return table
+
+
 def _interval(score):
     return "–" if score.low != score.low else f"{100 * score.low:.1f} to {100 * score.high:.1f}"
 

@@ -11,11 +11,13 @@ hold them against.
 """
 
 from .decoder import MARKS, Decoder, distil, lessons, load_decoder, punctuation
-from .groups import BASELINES, NEEDS, SHAPES, WORDS, Method, Sight, by_words, named
+from .groups import BASELINES, NEEDS, SHAPES, WORDS, Merge, Method, Sight, by_words
+from .methods.gather import gathered
+from .registry import CONTROLS, METHODS, named, table
 from .within import LENGTHS, POOLS, POSITIONS, Log, compressed
 
 __all__ = [
-    "BASELINES", "LENGTHS", "MARKS", "NEEDS", "POOLS", "POSITIONS", "SHAPES", "WORDS", "Decoder",
-    "Log", "Method", "Sight", "by_words", "compressed", "distil", "lessons", "load_decoder",
-    "named", "punctuation",
+    "BASELINES", "CONTROLS", "LENGTHS", "MARKS", "METHODS", "NEEDS", "POOLS", "POSITIONS", "SHAPES",
+    "WORDS", "Decoder", "Log", "Merge", "Method", "Sight", "by_words", "compressed", "distil",
+    "gathered", "lessons", "load_decoder", "named", "punctuation", "table",
 ]  # fmt: skip

@@ -32,12 +32,18 @@ if TYPE_CHECKING:
 NEEDS = {
     "decoder": "a visual decoder, which is trained",
     "question": "a question after the image",
-    "attention": "the LM's attention weights, by a pass of its own through the first blocks",
+    "attention": "the LM's attention weights: of the block at the method's place, as it runs, or "
+    "by a pass of its own through the first blocks",
     "states": "the ViT's states, by a second pass",
-    "vision_attention": "the ViT's attention weights, by a second pass",
+    "vision_attention": "the ViT's attention weights: of the block at the method's place, as it "
+    "runs, or by a second pass",
+    "vision_keys": "the keys of the ViT's block at the method's place, as it runs",
+    "class_token": "a class token in the ViT, which has seen the whole picture",
 }
 # what a method in the ViT, which sees the picture alone, has
-IN_VIT = ("states", "vision_attention")
+IN_VIT = ("states", "vision_attention", "vision_keys", "class_token")
+# needs for which attention weights are computed, which FlashAttention never writes down
+WEIGHTS = ("attention", "vision_attention")
 
 NO_PROMPT = (
     "This Sight has no prompt: it was made by hand, or its method's place is in the ViT, which "
@@ -78,9 +84,18 @@ class Sight:
             InternVL's class token; in a ViT without one by a patch of this image, on average. Where
             a token is m × m patches, their mean. Computed like `states` (Method.needs:
             "vision_attention").
+        vision_keys: vision_keys(block) is (tokens, m² × head size), the keys of the ViT block
+            `block`, which is that of the method's place, mean over heads, before any rotation
+            (Method.needs: "vision_keys").
+        embeddings: (length, hidden) what the LM was given for each of `ids`.
+        block: the number of the block after which this is, counted from 1; 0 at "LM 0".
+        step, steps: which of the method's places this is, from 0, and how many there are.
+        cells: (tokens,) numpy, which cell of the grid each token stands in; at the first place all
+            of them, in raster order.
+        sizes: (tokens,) numpy, how many of the picture's tokens each stands for.
 
-    At a place in the ViT no question has been read: `attention`, `ids`, `index`, `hidden` and
-    `decode` are None there.
+    At a place in the ViT no question has been read: `attention`, `ids`, `index`, `hidden`,
+    `embeddings` and `decode` are None there.
     """
 
     tokens: torch.Tensor
@@ -93,6 +108,18 @@ class Sight:
     decode: Callable[[list[int]], str] | None = None
     states: Callable[[int], torch.Tensor] | None = None
     vision_attention: Callable[[int], np.ndarray] | None = None
+    vision_keys: Callable[[int], torch.Tensor] | None = None
+    embeddings: torch.Tensor | None = None
+    block: int = 0
+    step: int = 0
+    steps: int = 1
+    cells: Any = None
+    sizes: Any = None
+
+    def __post_init__(self):
+        for name, usual in (("cells", np.arange), ("sizes", lambda n: np.ones(n, int))):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, usual(len(self.tokens)))
 
     @cached_property
     def asked(self) -> torch.Tensor:
@@ -118,6 +145,22 @@ class Sight:
         return self.decode(self.ids[self.asked].tolist())
 
 
+@dataclass(frozen=True, eq=False)
+class Merge:
+    """Groups, and what else a method may say of them.
+
+    Attributes:
+        groups: (tokens,) whole numbers, as a method gives them.
+        weights: (tokens,) how much each counts in the mean of its group; None for all alike.
+        centres: (tokens,) booleans, true for the one token of each group in whose place it goes on;
+            None for the one nearest the group's middle.
+    """
+
+    groups: Any
+    weights: Any = None
+    centres: Any = None
+
+
 @dataclass(frozen=True)
 class Method:
     """A way to make visual tokens fewer, with its name, its place and its needs; it is itself a
@@ -126,12 +169,16 @@ class Method:
     Attributes:
         name: as `compressed` takes it and a run's settings record it.
         groups: groups(sight) is (tokens,) whole numbers; tokens of one number go on as one, those
-            below zero are dropped.
+            below zero are dropped. Or a `Merge` of these.
         place: where in the model: "LM 0", what the connector gives the LM; "LM n", after n LM
             blocks, whose cache keeps all tokens, as FastV does it; or "ViT n", after n ViT blocks,
-            before the next (as Token Merging) or before the connector (as VisionZip). The rest of
-            the ViT, and the LM, then run on one token a group. Where the connector makes a token of
-            m × m patches, the first of them is merged with the first ones of the group, and so on.
+            before the next (as Token Merging) or before the connector (as VisionZip). Several
+            places of one tower, ("LM 2", "LM 4"), are a method that chooses again among what is
+            left (as PyramidDrop). Of a model of any depth: "LM 1/2", after so many of its LM's
+            blocks, rounded; "ViT last", what the connector reads; "ViT all", after each. The rest
+            of the ViT, and the LM, then run on one token a group. Where the connector makes a token
+            of m × m patches, the first of them is merged with the first ones of the group, and so
+            on.
             A group has the place of the token nearest its middle (`compressed`'s pool): its angles
             in a ViT with 2-D RoPE, its window in Qwen2.5-VL.
         needs: what it looks at besides tokens and grid, of NEEDS.
@@ -142,8 +189,13 @@ class Method:
 
     name: str
     groups: Callable[[Sight], Any]
-    place: str = "LM 0"
+    place: str | tuple[str, ...] = "LM 0"
     needs: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """Its place, or places, in words."""
+        return self.place if isinstance(self.place, str) else ", ".join(self.place)
 
     def __post_init__(self):
         if not callable(self.groups):
@@ -216,7 +268,7 @@ def by_words(
             f"same is a whole number of words from 1 to {len(decoder.words)}, not {same!r}."
         )
 
-    name = named(which)
+    name = str(ALIASES.get(which, which))
     blanks, first = punctuation(decoder.texts, marks), {}
     words = np.array(
         [first.setdefault(text.removeprefix(" "), n) for n, text in enumerate(decoder.texts)]
@@ -241,7 +293,7 @@ def drawn(keep: Keep) -> Method:
 
     def choose(sight):
         n = len(sight.tokens)
-        return _only(sight.rng.permutation(n)[: _number(keep, sight)], n)
+        return only(sight.rng.permutation(n)[: number(keep, sight)], n)
 
     return Method("random", choose)
 
@@ -251,7 +303,7 @@ def pooled_grid(keep: Keep) -> Method:
     token."""
 
     def choose(sight):
-        (high, wide), n = sight.grid, _number(keep, sight)
+        (high, wide), n = sight.grid, number(keep, sight)
         # n rectangles in so many bands
         bands = min(high, n, max(-(-n // wide), round((n * high / wide) ** 0.5)))
         band, column = np.arange(high) * bands // high, np.arange(wide)
@@ -263,37 +315,44 @@ def pooled_grid(keep: Keep) -> Method:
     return Method("grid", choose)
 
 
+def matched(metric: torch.Tensor, sizes: Any, n: int, step: int) -> np.ndarray:
+    """(tokens,) groups: the `n` that are left when the most alike are merged, by the bipartite
+    matching of Token Merging (Bolya et al., ICLR 2023, section 3).
+
+    In each round tokens are dealt to two sides in turn, each of one side finds its most similar
+    (cosine) on the other, and the closest pairs merge.
+
+    Args:
+        metric: (tokens, features) by which they are compared.
+        sizes: (tokens,) how much each counts in a mean.
+        step: how many merge in a round at most; never more than one side has.
+    """
+    sizes = torch.as_tensor(sizes, dtype=torch.float32, device=metric.device)
+    sums, owner = metric.float() * sizes[:, None], np.arange(len(metric))
+    while len(sums) > n:
+        unit = torch.nn.functional.normalize(sums, dim=-1)
+        best, partner = (unit[::2] @ unit[1::2].T).max(-1)
+        merging = best.argsort(descending=True, stable=True)[: min(step, len(sums) - n)].cpu()
+        target = torch.arange(len(sums))
+        target[2 * merging] = 2 * partner.cpu()[merging] + 1
+        left, renamed = torch.unique(target, return_inverse=True)
+        sums = sums.new_zeros(len(left), sums.shape[1]).index_add_(0, renamed.to(sums.device), sums)
+        owner = renamed.numpy()[owner]
+    return owner
+
+
 def tome_like(keep: Keep, rounds: int = 4) -> Method:
     """Baseline: tokens that are most alike are merged until `keep` are left, by the bipartite
     matching of Token Merging.
 
-    After Bolya et al. (ICLR 2023), on the connector's output: in each round tokens are dealt to two
-    sides in turn, each of one side finds its most similar (cosine) on the other, and the closest
-    pairs merge into their mean.
+    After Bolya et al. (ICLR 2023), on the connector's output, in so many rounds; `tome` is the
+    method itself, inside the ViT.
     """
 
     def choose(sight):
-        n = _number(keep, sight)
-        sums, sizes = (
-            sight.tokens.float(),
-            torch.ones(len(sight.tokens), device=sight.tokens.device),
-        )
-        owner = np.arange(len(sums))
-        step = -(-(len(sums) - n) // rounds)
-        while len(sums) > n:
-            unit = torch.nn.functional.normalize(sums, dim=-1)
-            best, partner = (unit[::2] @ unit[1::2].T).max(-1)
-            merging = best.argsort(descending=True, stable=True)[: min(step, len(sums) - n)].cpu()
-            target = torch.arange(len(sums))
-            target[2 * merging] = 2 * partner.cpu()[merging] + 1
-            left, renamed = torch.unique(target, return_inverse=True)
-            there = renamed.to(sums.device)
-            sums, sizes = (
-                each.new_zeros(len(left), *each.shape[1:]).index_add_(0, there, each)
-                for each in (sums, sizes)
-            )
-            owner = renamed.numpy()[owner]
-        return owner
+        n = number(keep, sight)
+        sizes = torch.ones(len(sight.tokens))
+        return matched(sight.tokens, sizes, n, -(-(len(sizes) - n) // rounds))
 
     return Method("tome-like", choose)
 
@@ -308,7 +367,7 @@ def fastv_rank(keep: Keep, layer: int = 2) -> Method:
 
     def choose(sight):
         order = np.argsort(-sight.attention(layer), kind="stable")
-        return _only(order[: _number(keep, sight)], len(order))
+        return only(order[: number(keep, sight)], len(order))
 
     return Method("fastv-rank", choose, needs=("attention", "question"))
 
@@ -323,17 +382,8 @@ ALIASES: dict[int | str, str] = {
 }  # fmt: skip
 
 
-def named(which: int | str) -> str:
-    """The name of a method, by its name or an alias.
-
-    Raises:
-        ValueError: where there is none.
-    """
-    check(which, (*WORDS, *BASELINES, *ALIASES), "method", (*WORDS, *BASELINES))
-    return str(ALIASES.get(which, which))
-
-
-def _only(kept, n):
+def only(kept: np.ndarray, n: int) -> np.ndarray:
+    """(n,) groups that keep these tokens, each for itself, and drop the others."""
     groups = np.full(n, -1)
     groups[np.sort(kept)] = np.arange(len(kept))
     return groups
@@ -344,10 +394,10 @@ def count(groups: Any) -> int:
     return len(np.unique(groups[groups >= 0]))
 
 
-def _number(keep: Any, sight: Sight) -> int:
-    """How many of this image's tokens to keep: a number, a share, or as many as another way would
-    leave."""
-    n = len(sight.tokens)
+def number(keep: Any, sight: Sight) -> int:
+    """How many of this image's tokens to keep in the end: a number, a share, or as many as another
+    way would leave."""
+    n = sight.grid[0] * sight.grid[1] if sight.step else len(sight.tokens)
     if callable(keep):
         return max(1, count(keep(sight)))
     return max(1, round(keep * n)) if isinstance(keep, float) else min(keep, n)

@@ -1,21 +1,25 @@
-"""Fewer patches within the ViT: from a method's place on its blocks run on what is left of them.
+"""Fewer patches within the ViT: from a method's first place on its blocks run on what is left.
 
 Between two blocks the stream keeps its length, so that whatever else reads it (transformers, the
 connector, `VLM.vit_states`) finds a state for every patch: that of its group, or, of a dropped one,
 the last that it had. Before a block one copy of each state that is left is taken out, with its
-place (2-D RoPE) and its image or window (cu_seqlens); after it, what it has become is put back.
+place (2-D RoPE) and its image or window (cu_seqlens); after it, what it has become is put back. A
+method with several places chooses again among the groups it has made; since all members of a group
+have its state, the mean of their states counts each group by its size, as Token Merging does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from ..taps import Tap, tapped, vit_order
+from ..taps import Tap, tapped, vit_order, vit_tapped
 
 if TYPE_CHECKING:
     from ..models import VLM
@@ -27,18 +31,37 @@ def pixels_shown(args: tuple, named: dict[str, Any]) -> dict[str, torch.Tensor]:
     return pixels | ({"image_grid_thw": named["grid_thw"]} if "grid_thw" in named else {})
 
 
+def received(weights: torch.Tensor, extra: int, grid: tuple[int, int], m: int) -> np.ndarray:
+    """(tokens,) how much each is attended to in one image, mean over heads and its m × m patches.
+
+    Args:
+        weights: (heads, tokens, tokens) of a ViT block, those without a place first.
+        extra: how many these are; the first of them asks if there is one, else all patches do.
+        grid: (rows, columns) of the patches.
+    """
+    own = weights[:, 0, extra:] if extra else weights.mean(1)
+    rows, columns = (side // m for side in grid)
+    return own.mean(0).reshape(rows, m, columns, m).mean((1, 3)).flatten().cpu().numpy()
+
+
 class InViT:
     """The hooks on the ViT's blocks, and what they remember of its last run.
 
     Attributes:
         groups: of each image that the ViT was shown last, what `choose` gave.
         last: its state where the connector reads, or None where it did not come so far.
+        attention: of each image (tokens,) what `received` gives of the block at the first place,
+            where the method needs that.
+        keys: of each image (tokens, m² × head size) the keys of the block at the place, mean over
+            heads, where it needs these.
 
     Args:
-        depth: after how many blocks the method chooses.
-        choose: choose(n, states, grid) gives the groups of image n, with `of` (tokens,), each
-            token's group or −1, and `stand` (groups,), the token whose place a group takes; from
-            states (tokens, m² × ViT width) in raster order.
+        depths: after how many blocks the method chooses, and again.
+        needs: `Method.needs`.
+        choose: choose(n, states, grid, step, before) gives the groups of image n, with `of`
+            (tokens,), each token's group or −1, and `stand` (groups,), the token whose place a
+            group takes; from states (tokens, m² × ViT width) in raster order, and what it gave at
+            the place before, or None.
         pool: pool(groups, states) gives (kept, m² × ViT width) what goes on, and (kept,) which
             token's place each takes.
         looking: is this a run that is only looked at?
@@ -47,16 +70,21 @@ class InViT:
     def __init__(
         self,
         vlm: VLM,
-        depth: int,
-        choose: Callable[[int, torch.Tensor, tuple[int, int]], Any],
+        depths: list[int],
+        needs: tuple[str, ...],
+        choose: Callable[[int, torch.Tensor, tuple[int, int], int, Any], Any],
         pool: Callable[[Any, torch.Tensor], tuple],
         looking: Callable[[], bool],
     ):
-        self.vlm, self.depth, self.looking = vlm, depth, looking
+        self.vlm, self.depths, self.needs, self.looking = vlm, depths, needs, looking
         self.choose, self.pool = choose, pool
         self.groups: list = []
         self.last: Any = None
-        self.chosen_by: Any = None  # the state by which they were chosen
+        self.attention: list[np.ndarray] = []
+        self.keys: list[torch.Tensor] = []
+        self.raw_keys: Any = None  # as they come, of what is left
+        self.taps = ExitStack()  # of the run that has begun
+        self.chosen: dict[int, Any] = {}  # by step: the state by which was chosen, and the groups
         self.alike: list[bool] = []  # is an image the one before it? (for beams)
         self.grids: list[tuple[int, int]] = []  # of visual tokens
         # all that follows is about the flat state (patches of all images, and class tokens)
@@ -69,13 +97,25 @@ class InViT:
 
     def attach(self, stack: ExitStack) -> None:
         """Hang the hooks in until the stack is closed."""
-        first, *later = self.vlm.vision_blocks[self.depth - 1 : self.vlm.last_depth]
+        stack.callback(self.taps.close)
+        first, later = self.depths[0], []
         # ours first: transformers keeps states by hooks of its own, which LLaVA's connector reads
-        handles = [first.register_forward_hook(self.merge, prepend=True)]
-        for block in later:
-            handles.append(block.register_forward_pre_hook(self.before, with_kwargs=True))
-            handles.append(block.register_forward_hook(self.after, prepend=True))
-        handles.append([first, *later][-1].register_forward_hook(self.end))
+        handles = []
+        for number in range(first, self.vlm.last_depth + 1):
+            block = self.vlm.vision_blocks[number - 1]
+            if number in self.depths:
+                if "vision_keys" in self.needs:
+                    projection, split = self.vlm.adapter.vision_heads(block)[1]
+                    handles.append(projection.register_forward_hook(partial(self.note, split)))
+                merge = partial(self.merge, self.depths.index(number))
+                handles.append(block.register_forward_hook(merge, prepend=True))
+            if number > first:  # put back before there is another choice
+                later.append(block)
+                handles.append(block.register_forward_pre_hook(self.before, with_kwargs=True))
+                handles.append(block.register_forward_hook(self.after, prepend=True))
+        handles.append(
+            self.vlm.vision_blocks[self.vlm.last_depth - 1].register_forward_hook(self.end)
+        )
         for handle in handles:
             stack.callback(handle.remove)
         stack.enter_context(tapped([(block, Tap(cut=self.cut)) for block in later]))
@@ -83,6 +123,9 @@ class InViT:
     def begin(self, args: tuple, named: dict[str, Any]) -> None:
         """Before the ViT: where are the patches of each visual token?"""
         adapter, pixels, self.last = self.vlm.adapter, pixels_shown(args, named), None
+        self.taps.close()
+        if "vision_attention" in self.needs:
+            self._watch(args, named)
         grids, m = adapter.vit_grids(args, named), adapter.merge
         image, token = vit_order(adapter, grids)
         device, extra, self.places = pixels["pixel_values"].device, [], []
@@ -99,20 +142,50 @@ class InViT:
             for n, own in enumerate(pictures)
         ]
 
-    def merge(self, _: Any, args: tuple, output: Any) -> Any:
-        """After the block at the method's place: choose, and put the groups' states in."""
+    def _watch(self, args, named):
+        """Notes the attention of the block at the first place as it runs."""
+        number, grids = self.depths[0], iter(self.vlm.adapter.vit_grids(args, named))
+        self.attention = []
+
+        def keep(_, weights):
+            grid, m = next(grids), self.vlm.adapter.merge
+            self.attention.append(received(weights, extra, grid, m))
+
+        blocks = {number: self.vlm.vision_blocks[number - 1]}
+        extra = self.taps.enter_context(vit_tapped(self.vlm, args, named, blocks, keep))
+
+    def note(self, split: Callable, _: Any, args: tuple, output: Any) -> None:
+        """The keys of a block at one of the places."""
+        if not self.looking():
+            self.raw_keys = split(output).float().mean(-2).flatten(0, -2)
+
+    def _keys_by_image(self, step, length):
+        keys, self.raw_keys = self.raw_keys, None
+        if step:
+            whole = keys.new_zeros(length, keys.shape[-1])
+            whole[self.index[self.real]] = keys[self.real.flatten()]
+            keys = whole
+        self.keys = [keys[places].flatten(1) for places in self.places]
+
+    def merge(self, step: int, _: Any, args: tuple, output: Any) -> Any:
+        """After the block at one of the method's places: choose, and put the groups' states in."""
         if self.looking():
             return None
         state = output[0] if isinstance(output, tuple) else output
         flat = state.flatten(0, -2)
         by_token = [flat[places].flatten(1) for places in self.places]
+        if step == 0:
+            self.taps.close()
+        if self.raw_keys is not None:
+            self._keys_by_image(step, len(flat))
         # whoever answers without a cache shows the picture anew for each token of the answer
-        if self.chosen_by is None or not torch.equal(state, self.chosen_by):
-            self.groups = []
+        if step not in self.chosen or not torch.equal(state, self.chosen[step][0]):
+            groups, before = [], self.groups if step else [None] * len(by_token)
             for n, states in enumerate(by_token):
-                again = self.groups[-1] if self.alike[n] else None
-                self.groups.append(again or self.choose(n, states, self.grids[n]))
-            self.chosen_by = state
+                again = groups[-1] if self.alike[n] else None
+                groups.append(again or self.choose(n, states, self.grids[n], step, before[n]))
+            self.chosen[step] = state, groups
+        self.groups = self.chosen[step][1]
         left = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
         left[self.extra] = True
         merged, self.source = flat.clone(), torch.arange(len(flat), device=flat.device)

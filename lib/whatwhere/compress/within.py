@@ -9,6 +9,8 @@ finds the shortened cache, with the mask and the positions that belong to it.
 
 from __future__ import annotations
 
+import math
+import re
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -22,9 +24,10 @@ import torch
 from .. import places
 from ..finite import check_finite
 from ..hooks import check_range, residual_stream
-from ..taps import USUAL, Tap, numbered, tapped, vit_tapped
+from ..taps import USUAL, Tap, numbered, takes, tapped, vit_tapped
 from . import groups as ways
-from .in_vit import InViT, pixels_shown
+from . import registry, smaller
+from .in_vit import InViT, pixels_shown, received
 
 if TYPE_CHECKING:
     from ..models import VLM
@@ -48,12 +51,22 @@ class Log:
     """What a compression did: `kept` and `given`, numbers of visual tokens for each prompt, and the
     share `removed`.
 
+    Attributes:
+        kept, given: lists, for each prompt how many visual tokens are left in the end, and of how
+            many.
+        on_average: a list, for each prompt how many a block of the LM is given on average: what
+            the LM's work goes by. More than `kept` where a method's place is between its blocks.
+        groups: a list, for each prompt (tokens,) which of the tokens that are left in the end each
+            of the picture's has gone into, in raster order; −1 where it was dropped.
+
     Args:
         method: the `Method` at work. What it removes, the LM's blocks before its place still have.
     """
 
     def __init__(self, method: ways.Method):
         self.method, self.kept, self.given = method, [], []
+        self.on_average: list[float] = []
+        self.groups: list[np.ndarray] = []
 
     def __repr__(self):
         did = (
@@ -102,8 +115,9 @@ def compressed(
 
     Args:
         which: "rle", "rle-drop" or "rle-drop-both", the paper's methods 1, 2 and 3, by name or
-            number, which need a `decoder`; "random", "grid", "tome-like" or "fastv-rank", the
-            baselines, which need `keep`; a `groups.Method`; or any function of a `groups.Sight`.
+            number, which need a `decoder`; "random", "grid", "tome-like", "fastv-rank" or another
+            of `compress.METHODS`, which need `keep`; a `groups.Method`; or any function of a
+            `groups.Sight`.
         same: for the methods, how many of two tokens' best words must be the same, in order, for
             them to be equal.
         shape: for the methods, what counts as neighbours: "rows", "raster" (runs go on into the
@@ -115,9 +129,10 @@ def compressed(
             does).
         lengths: "dropped", a token that stands for n counts once, as in the paper; or "kept", it is
             attended to like n copies of itself: log n is added to its attention logits (Token
-            Merging's proportional attention). In the LM alone: not with a place in the ViT.
-        keep: for the baselines, how many tokens an image keeps: a number, a share, or another way
-            (such as `by_words(decoder, "rle")`), to be equalled image by image.
+            Merging's proportional attention). In the LM alone: within the ViT a group counts once.
+        keep: for the others, how many tokens an image keeps in the end: a number, a share, or
+            (at "LM 0") another way, such as `by_words(decoder, "rle")`, to be equalled image by
+            image. Where an image has fewer than the number, it keeps all, with a warning.
         marks: for methods 2 and 3, what punctuation is: the "paper"'s set, "paper-in" with that
             word, or "unicode"'s (`punctuation` has them).
 
@@ -133,16 +148,28 @@ def compressed(
         ("lengths", lengths, LENGTHS),
     ):
         ways.check(value, known, f"choice of {name}")
-    depth, layer = _place(vlm, way)
+    if at_work(vlm):
+        raise ValueError(ONCE)
+    if way.place == smaller.PLACE:
+        smaller.check_plain(way, pool, positions, lengths)
+        with smaller.shown(vlm, way, Log(way)) as log:
+            yield log
+        return
+    depths, layers = _places(vlm, way)
     own = vlm.lm.config._attn_implementation
     if lengths == "kept" and own not in ("sdpa", "eager"):
         raise ValueError(f"Lengths are kept in 'sdpa' and 'eager' attention, not in '{own}'.")
-    if layer:
+    if layers != [0]:
         _check_inside(vlm, way, positions)
-    if depth is not None:
-        _check_in_vit(way, lengths)
+    if depths:
+        _check_in_vit(way)
+    if "class_token" in way.needs and not _has_class_token(vlm):
+        raise ValueError(
+            f"Method '{way.name}' ranks patches by a class token, and the ViT of {vlm.name} has "
+            "none: take a method without that need, such as 'visionzip', or a LLaVA."
+        )
     shortener = _Shortener(
-        vlm, way, depth, layer, pool, positions == "kept", lengths == "kept", seed
+        vlm, way, depths, layers, pool, positions == "kept", lengths == "kept", seed, keep
     )
     with ExitStack() as stack:
         shortener.attach(stack)
@@ -157,7 +184,10 @@ def at_work(vlm: VLM, in_vit: bool = False) -> bool:
     """
     owners = [getattr(hook, "__self__", None) for hook in vlm.lm._forward_pre_hooks.values()]
     return any(
-        isinstance(owner, _Shortener) and not (in_vit and owner.vit is None) for owner in owners
+        isinstance(owner, _Shortener)
+        and not (in_vit and owner.vit is None)
+        or isinstance(owner, smaller.Shown)
+        for owner in owners
     )
 
 
@@ -174,10 +204,16 @@ def _way(vlm, which, decoder, same, shape, keep, marks):
             if isinstance(which, ways.Method)
             else ways.Method(getattr(which, "__name__", type(which).__name__), which)
         )
-    name = ways.named(which)
-    if name in ways.BASELINES:
+    name = registry.named(which)
+    if name not in ways.WORDS:
         ways.check_keep(keep)
-        return ways.BASELINES[name](keep)
+        method = registry.METHODS[name](keep)
+        if callable(keep) and method.place != "LM 0":
+            raise ValueError(
+                f"Method '{name}' works at {method.where}, where the way that is to be equalled "
+                "cannot be asked: give keep as a number of tokens, or a share."
+            )
+        return method
     if decoder is None or keep is not None:
         raise ValueError(
             f"Method {which} takes a decoder and no keep: the words decide how many tokens go."
@@ -185,41 +221,66 @@ def _way(vlm, which, decoder, same, shape, keep, marks):
     return ways.by_words(decoder.check_fits(vlm), name, shape, same, marks)
 
 
-def _place(vlm, way):
-    """After how many blocks a method shortens: of the ViT, or None; and of the LM."""
-    in_vit = [f"ViT {n}" for n in range(1, vlm.last_depth + 1)]
-    if way.place in in_vit:
-        return in_vit.index(way.place) + 1, 0
-    known = [f"LM {n}" for n in range(vlm.n_layers)]
-    if way.place not in known:
+def _places(vlm, way):
+    """After which blocks a method shortens: a list of the ViT's, or []; and of the LM's, or [0]."""
+    last, added = vlm.last_depth, len(vlm.adapter.extra_depths)
+    in_vit = {f"ViT {n}": [n] for n in range(1, last + 1)}
+    in_vit |= {"ViT last": [last], "ViT all": [*range(1, last + 1)]}
+    in_lm = {f"LM {n}": [n] for n in range(vlm.n_layers)}
+    names = [way.place] if isinstance(way.place, str) else list(way.place)
+    found = {"ViT": [], "LM": []}
+    for name in names:
+        if name in in_vit:
+            found["ViT"] += in_vit[name]
+        elif (share := _share(name)) is not None:  # never before all is added, or behind the end
+            least, most = max(1, added), vlm.n_layers - 1
+            found["LM"].append(max(least, min(most, math.floor(share * vlm.n_layers + 0.5))))
+        elif name in in_lm:
+            found["LM"] += in_lm[name]
+        else:
+            raise ValueError(
+                f"The place of method '{way.name}' is {name!r}; {vlm.name} can be given fewer "
+                f"tokens from 'LM 0', what the connector gives, to 'LM {vlm.n_layers - 1}', before "
+                f"the last block, and from 'ViT 1' to 'ViT {last}', what the connector reads."
+            )
+    depths, layers = (sorted(set(numbers)) for numbers in found.values())
+    if bool(depths) == bool(layers) or (len(layers) > 1 and layers[0] == 0):
         raise ValueError(
-            f"The place of method '{way.name}' is {way.place!r}; {vlm.name} can be given fewer "
-            f"tokens from 'LM 0', what the connector gives, to '{known[-1]}', before the last "
-            f"block, and from 'ViT 1' to 'ViT {vlm.last_depth}', what the connector reads."
+            f"The places of method '{way.name}' are {way.where}: several places are all in the "
+            "ViT, or all between blocks of the LM."
         )
-    layer, added = known.index(way.place), len(vlm.adapter.extra_depths)
-    if 0 < layer < added:
+    between = [layer for layer in layers if 0 < layer < added]
+    if between:
         raise ValueError(
             f"{vlm.name} adds more of the picture to its visual tokens after LM blocks 1 to "
             f"{added} (DeepStack): method '{way.name}' can drop tokens at 'LM 0' or from 'LM "
-            f"{added}' on, not at {way.place!r}."
+            f"{added}' on, not at 'LM {between[0]}'."
         )
-    return None, layer
+    return depths, layers or [0]
 
 
-def _check_in_vit(way, lengths):
+def _has_class_token(vlm):
+    """Has its ViT a token without a place?"""
+    m = vlm.adapter.merge
+    return vlm.adapter.in_vit([torch.zeros(m, m, dtype=torch.long)]).numel() > m * m
+
+
+def _share(name):
+    """1/2 of "LM 1/2"; None for a place of another form."""
+    if not isinstance(name, str) or not (found := re.fullmatch(r"LM (\d+)/(\d+)", name)):
+        return None
+    part, whole = map(int, found.groups())
+    return part / whole if 0 < part < whole else None
+
+
+def _check_in_vit(way):
     """Refuse what a method between the ViT's blocks cannot do."""
     early = [need for need in way.needs if need not in ways.IN_VIT]
     if early:
         raise ValueError(
-            f"The place of method '{way.name}' is in the ViT ({way.place}), where there is none "
+            f"The place of method '{way.name}' is in the ViT ({way.where}), where there is none "
             f"of what it needs: {', '.join(early)}. A method there may need "
             f"{' and '.join(ways.IN_VIT)}."
-        )
-    if lengths != "dropped":
-        raise ValueError(
-            f"Method '{way.name}' merges patches at {way.place}, and lengths are kept in the LM's "
-            "attention alone: take lengths='dropped'."
         )
 
 
@@ -228,7 +289,7 @@ def _check_inside(vlm, way, positions):
     config = vlm.lm.config
     if positions != "kept":
         raise ValueError(
-            f"Method '{way.name}' drops tokens at {way.place}, after they were given positions: "
+            f"Method '{way.name}' drops tokens at {way.where}, after they were given positions: "
             "these are kept."
         )
     sliding = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
@@ -242,46 +303,73 @@ def _check_inside(vlm, way, positions):
 
 # ids of prompts, their visual tokens, and what was made of these
 _Shortened = namedtuple("_Shortened", "ids visual made")
-_Call = namedtuple("_Call", "found ids given mask positions grids")  # a prompt as it reached the LM
+# prompts as they reached the LM. At each of a method's places are new: ids, embeddings, mask and
+# positions of what is left; `at`, for each prompt the indices of its visual tokens in these; the
+# `cells` of the grid where they stand; and for how many tokens each of a sequence stands (`sizes`).
+# `before` is what was made of the same prompts when their answer was shorter, or None
+_Call = namedtuple(
+    "_Call", "found ids given mask positions grids embeddings at cells sizes of before visual"
+)
 # numpy arrays: (tokens,) each token's group, −1 where dropped; of each group (groups,) the token
-# whose place it takes, and its size
-_Groups = namedtuple("_Groups", "of stand sizes")
+# whose place it takes, and its size; (tokens,) how much each counts in a mean, or None
+_Groups = namedtuple("_Groups", "of stand sizes weights", defaults=[None])
+
+
+def _into(of, groups):
+    """(tokens,) which of the tokens that are left, in raster order, each of the picture's is in.
+
+    of: which of the tokens before it was in, −1 where it was dropped already.
+    """
+    rank = np.argsort(np.argsort(groups.stand))
+    group = np.where(of >= 0, groups.of[of], -1)
+    return np.where(group >= 0, rank[group], -1)
 
 
 class _Shortener:
     """The hooks, and what they have to remember between them and from a prompt to its answer."""
 
-    def __init__(self, vlm, way, depth, layer, pool, keep_positions, keep_lengths, seed):
-        self.vlm, self.way, self.layer, self.pool = vlm, way, layer, pool
+    def __init__(self, vlm, way, depths, layers, pool, keep_positions, keep_lengths, seed, keep):
+        self.vlm, self.way, self.layers, self.pool = vlm, way, layers, pool
         self.keep_positions, self.keep_lengths = keep_positions, keep_lengths
         self.rng, self.log = np.random.default_rng(seed), Log(way)
+        self.most = keep if isinstance(keep, int) else 0  # tokens that were asked for
         self.prompt = places.Running(vlm)  # of the prompt that is about to reach the LM
         self.shown: Any = None  # (arguments, named ones) of the ViT's last call
         # of the prompt in the cache: for how many tokens each stands (batch, length), 0 for
-        # padding; the next position (batch, 1); and how long it was for the blocks that see all of
-        # it
-        self.sizes: Any = None
+        # padding, at each of the method's places; the next position (batch, 1); and how long it was
+        # for the blocks that see all of it
+        self.sizes: list = []
         self.following: Any = None
         self.length: Any = None
-        self.last = None  # what was shortened last, as `_Shortened`
-        self.call: Any = None  # a prompt on its way to the method's place, as `_Call`
+        self.last: list = []  # what was shortened last, as `_Shortened`, at each place
+        self.call: Any = None  # a prompt on its way to the method's next place, as `_Call`
         self.inside: Any = None  # what the blocks from there on are given
+        self.inside_before: Any = None  # of a prompt, at the place before
+        self.later: list = []  # the same for a token of an answer, at each place
         self.looking = self.warned = False
+        self.kept: dict[int, int] = {}  # of each prompt, tokens that blocks of the LM see, summed
+        self.seen: dict[int, Any] = {}  # attention of blocks at the method's places, as they ran
+        self.taps = ExitStack()  # of the prompt that is on its way
         self.vit: Any = None  # for a place in the ViT
-        if depth is not None:
-            self.vit = InViT(vlm, depth, self._in_vit, self._pooled, lambda: self.looking)
+        if depths:
+            args = depths, way.needs, self._in_vit, self._pooled, lambda: self.looking
+            self.vit = InViT(vlm, *args)
 
     def attach(self, stack):
         """Hang the hooks in until the stack is closed."""
+        stack.callback(self.taps.close)
         handles = [
             self.prompt.attach(),
             self.vlm.adapter.vision.register_forward_pre_hook(self.look, with_kwargs=True),
             self.vlm.lm.register_forward_pre_hook(self.shorten, with_kwargs=True),
         ]
-        for n, block in enumerate(self.vlm.lm_layers[self.layer :] if self.layer else ()):
-            handles.append(
-                block.register_forward_pre_hook(partial(self.within, n == 0), with_kwargs=True)
-            )
+        if self.layers[0]:
+            for n in range(self.layers[0], self.vlm.n_layers):
+                step = self.layers.index(n) if n in self.layers else None
+                hook = partial(self.within, step)
+                handles.append(
+                    self.vlm.lm_layers[n].register_forward_pre_hook(hook, with_kwargs=True)
+                )
         for handle in handles:
             stack.callback(handle.remove)
         if self.vit is not None:
@@ -308,22 +396,24 @@ class _Shortener:
             self.call = self._prompt(
                 given, kwargs.get("attention_mask"), kwargs.get("position_ids"), past
             )
-            if self.layer:
+            if self.layers[0]:
+                self._watch()
                 return None
             short = self._left_of_prompt()
-        elif past and self.sizes is not None:
+        elif past and self.sizes:
             since = past - self.length  # tokens of the answer that are in the cache already
             # the cache may have been repeated, for several ways to go on
-            times = len(given) // len(self.sizes)
-            sizes, following = (
-                each.repeat_interleave(times, 0) for each in (self.sizes, self.following)
-            )
-            sizes = torch.cat([sizes, sizes.new_ones(len(given), since + given.shape[1])], 1)
-            if self.layer:
-                self.inside = {"attention_mask": self._added(sizes, given)}
+            times = len(given) // len(self.following)
+            grown = [
+                torch.cat([sizes, sizes.new_ones(len(given), since + given.shape[1])], 1)
+                for sizes in (each.repeat_interleave(times, 0) for each in self.sizes)
+            ]
+            if self.layers[0]:
+                self.later = [{"attention_mask": self._added(sizes, given)} for sizes in grown]
                 return None
+            following = self.following.repeat_interleave(times, 0)
             positions = following + since + torch.arange(given.shape[1], device=given.device)
-            short = {"attention_mask": self._mask(sizes, given), "position_ids": positions}
+            short = {"attention_mask": self._mask(grown[0], given), "position_ids": positions}
         else:
             return None
         return args, {
@@ -332,28 +422,52 @@ class _Shortener:
             **({"cache_position": None} if "cache_position" in kwargs else {}),
         }
 
-    def within(self, first, _, args, kwargs):
-        """Before an LM block from the method's place on; the first of them shortens."""
+    def _watch(self):
+        """Notes the attention of the blocks at the method's places, as they run on a prompt."""
+        self.seen = {}
+        self.taps.close()
+        if "attention" in self.way.needs:
+            blocks = {n: self.vlm.lm_layers[n - 1] for n in self.layers}
+            self.taps.enter_context(tapped(takes(blocks, self._saw)))
+
+    def _saw(self, layer, weights):
+        if not self.looking:
+            self.seen[layer] = check_finite(weights.mean(1), f"the attention in LM block {layer}")
+
+    def within(self, step, _, args, kwargs):
+        """Before an LM block from the method's first place on; at its places it shortens.
+
+        step: which of these the block is at, or None.
+        """
         if self.looking:
             return None
-        if first and self.call is not None:
+        if step is not None and self.call is not None:
             states, *rest = args or [kwargs["hidden_states"]]
             if states.shape[:2] != self.call.mask.shape:
                 raise ValueError(ONCE)
-            rows, index, states = self._short(states)
-            self.inside = {"attention_mask": self._added(self.sizes, states)}
+            rows, index, states = self._short(states, step)
+            self.inside = {"attention_mask": self._added(self.sizes[step], states)}
+            own = kwargs if step == 0 else self.inside_before
             self.inside["position_embeddings"] = tuple(
                 table.expand(*table.shape[:-3], len(states), -1, -1)[..., rows, index, :]
-                for table in kwargs["position_embeddings"]
+                for table in own["position_embeddings"]
             )
-            if kwargs.get("position_ids") is not None:
-                ids = kwargs["position_ids"]
+            if own.get("position_ids") is not None:
+                ids = own["position_ids"]
                 self.inside["position_ids"] = ids.expand(*ids.shape[:-2], len(states), -1)[
                     ..., rows, index
                 ]
+            self.inside_before = self.inside
             args, kwargs = (
                 ((states, *rest), kwargs) if args else (args, {**kwargs, "hidden_states": states})
             )
+            if step == len(self.layers) - 1:
+                self.call = self.inside_before = None
+                self.taps.close()
+        elif step is not None and self.later:
+            self.inside = self.later[step]
+            if step == len(self.layers) - 1:
+                self.later = []
         return None if self.inside is None else (args, {**kwargs, **self.inside})
 
     def _prompt(self, given, mask, positions, past):
@@ -377,71 +491,110 @@ class _Shortener:
         positions = (
             (mask.cumsum(-1) - 1).clamp(min=0) if positions is None else places.plain(positions)
         )
+        visual = check_finite(given[found.mask], "the visual tokens that reach the LM")
+        grids = places.grids(self.vlm, found, positions)
+        before = self._made_before(self.prompt.ids, visual)
+        if not before:
+            self.last = []
+        cells = [np.arange(rows * columns) for rows, columns in grids]
+        self.sizes = []
         return _Call(
-            found, self.prompt.ids, given, mask, positions, places.grids(self.vlm, found, positions)
-        )
+            found, self.prompt.ids, given, mask, positions, grids, given, found.index, cells,
+            mask.long(), cells, before, visual,
+        )  # fmt: skip
 
     def _left_of_prompt(self):
         """The LM's arguments for what is left of each prompt, padded on the left."""
         positions = self.call.positions
         rows, index, embeddings = self._short(self.call.given)
+        self.call, (sizes,) = None, self.sizes
         positions = positions[..., rows, index]
         if not self.keep_positions:
-            there = (self.sizes > 0).long()
+            there = (sizes > 0).long()
             positions, self.following = (
                 (there.cumsum(-1) - 1).clamp(min=0),
                 there.sum(-1, keepdim=True),
             )
-        self.length = self.sizes.shape[1]
-        return self.vlm.lm_inputs(embeddings, self._mask(self.sizes, embeddings), positions)
+        self.length = sizes.shape[1]
+        return self.vlm.lm_inputs(embeddings, self._mask(sizes, embeddings), positions)
 
-    def _short(self, states):
+    def _short(self, states, step=0):
         """Chooses, by the states (batch, length, hidden) of the prompt at the method's place; what
         is left of them.
 
         Gives (batch, 1) rows, (batch, short) indices into each, −1 for padding on the left, and
         (batch, short, hidden) states.
         """
-        call, self.call = self.call, None
-        visual = check_finite(call.given[call.found.mask], "the visual tokens that reach the LM")
-        before = self._made_before(call.ids, visual)
-        made, left, orders, sizes = [], states.clone(), [], call.mask.long()
-        sights = self._sights(states, call, visual)
-        in_vit = None if self.vit is None or before else self._chosen_in_vit(call, visual)
-        for n, at in enumerate(call.found.index):
-            if before:
-                made.append(before[n])
+        call, found, into = self.call, self.call.found, []
+        made, left, orders, sizes = [], states.clone(), [], call.sizes.clone()
+        sights = self._sights(states, call, step)
+        in_vit = None if self.vit is None or call.before else self._chosen_in_vit(call)
+        for n, at in enumerate(call.at):
+            if call.before:
+                made.append(call.before[step][n])
             # beams of one prompt
-            elif n and all(torch.equal(each[n], each[n - 1]) for each in (call.given, call.mask)):
+            elif n and all(torch.equal(each[n], each[n - 1]) for each in (call.given, found.mask)):
                 made.append(made[-1])
+                into.append(into[-1])
             else:
                 groups = self._groups(sights(n)) if in_vit is None else in_vit[n]
-                made.append(self._pooled(groups, states[n, at]))
+                counts = call.sizes[n, at] if step else None
+                made.append(self._pooled(groups, states[n, at], counts))
+                into.append(_into(call.of[n], groups))
             tokens, stand, standing_for = made[-1]
             sizes[n, at] = 0
             sizes[n, at[stand]], left[n, at[stand]] = standing_for, tokens
             orders.append(sizes[n].nonzero()[:, 0])
-            if not before:
-                self.log.kept.append(len(stand))
-                self.log.given.append(len(at))
-        if not before:
-            self.last = _Shortened(call.ids, visual, made)
+            if not call.before:
+                self._log(n, into[n], step)
+        if not call.before:
+            self.last.append(_Shortened(self.prompt.ids, call.visual, made))
         length = max(map(len, orders))
         index = torch.stack(
             [torch.nn.functional.pad(order, (length - len(order), 0), value=-1) for order in orders]
         )
         rows = torch.arange(len(index), device=index.device)[:, None]
-        self.length = sizes.shape[1]  # for blocks before the method's place
-        self.sizes = sizes[rows, index].where(index >= 0, 0)
-        self.following = call.positions.reshape(-1, *sizes.shape).amax((0, 2))[:, None] + 1
+        if step == 0:
+            self.length = sizes.shape[1]  # for blocks before the method's place
+            highest = call.positions.reshape(-1, *sizes.shape).amax((0, 2))
+            self.following = highest[:, None] + 1
+        sizes = sizes[rows, index].where(index >= 0, 0)
+        self.sizes.append(sizes)
+        if step + 1 < len(self.layers):
+            self._go_on(call._replace(of=into), made, sizes, rows, index)
         return rows, index, left[rows, index]
 
-    def _sights(self, states, call, visual):
+    def _go_on(self, call, made, sizes, rows, index):
+        """What is left of the prompts, on its way to the method's next place."""
+        at, cells = [], []
+        for n, (_, stand, _) in enumerate(made):
+            at.append(torch.isin(index[n], call.at[n][stand]).nonzero()[:, 0])
+            cells.append(call.cells[n][stand.cpu().numpy()])
+        self.call = call._replace(
+            ids=call.ids[rows, index], embeddings=call.embeddings[rows, index], mask=sizes > 0,
+            at=at, cells=cells, sizes=sizes,
+        )  # fmt: skip
+
+    def _log(self, n, into, step):
+        """Notes which visual tokens of the n-th prompt are left at a place."""
+        log, given, kept = self.log, len(self.call.found.index[n]), int(into.max()) + 1
+        ends = [*self.layers[1:], self.vlm.n_layers]
+        if step == 0:
+            self.kept = {} if n == 0 else self.kept
+            self.kept[n] = given * self.layers[0]
+        self.kept[n] += kept * (ends[step] - self.layers[step])
+        if step == len(self.layers) - 1:
+            log.kept.append(kept)
+            log.given.append(given)
+            log.on_average.append(self.kept[n] / self.vlm.n_layers)
+            log.groups.append(into)
+
+    def _sights(self, states, call, step):
         """A function that makes the `Sight` of the n-th prompt; what is costly is computed once for
         all, when it is asked for."""
         starts = call.mask.long().argmax(1).tolist()  # padding is on the left
-        weights = cache(partial(self._attention, call))
-        seen, vision_attention = self._by_second_pass(call, visual)
+        weights = cache(partial(self._attention, call, step))
+        seen, vision_attention = self._by_second_pass(call)
 
         def attention(n, start, at, layer, asking=None):
             if asking is None:
@@ -450,15 +603,20 @@ class _Shortener:
             return weights(layer, every=True)[n, asking][:, at].mean(0).cpu().numpy()
 
         def sight(n):
-            start, at = starts[n], call.found.index[n]
+            start, at, cells = starts[n], call.at[n], call.cells[n]
             # without what a DeepStack adds later
-            hidden = states[n, start:, : self.vlm.unembedding.weight.shape[1]]
+            width = self.vlm.unembedding.weight.shape[1]
+            hidden, embeddings = (each[n, start:, :width] for each in (states, call.embeddings))
             return ways.Sight(
                 hidden[at - start], call.grids[n], partial(attention, n, start, at), self.rng,
                 ids=call.ids[n, start:], index=at - start, hidden=hidden,
                 decode=partial(self.vlm.tokenizer.decode, skip_special_tokens=True),
-                states=lambda depth: self._by_prompt(call, seen(depth))[n],
-                vision_attention=lambda block: self._by_prompt(call, vision_attention(block))[n],
+                states=lambda depth: self._by_prompt(call, seen(depth))[n][cells],
+                vision_attention=lambda block: (
+                    self._by_prompt(call, vision_attention(block))[n][cells]
+                ),
+                embeddings=embeddings, block=self.layers[step], step=step, steps=len(self.layers),
+                cells=cells, sizes=call.sizes[n, at].cpu().numpy(),
             )  # fmt: skip
 
         return sight
@@ -470,33 +628,56 @@ class _Shortener:
         prompts = len(call.found.index)
         return [pictures[n * len(pictures) // prompts] for n in range(prompts)]
 
-    def _in_vit(self, n, states, grid):
-        """The groups of image n, by the ViT's states (tokens, features) at the method's place."""
-        seen, vision_attention = self._by_second_pass()
-        return self._groups(
+    def _in_vit(self, n, states, grid, step, before):
+        """The groups of image n, by the ViT's states (tokens, features) at one of the method's
+        places, where it has made groups `before`, or None."""
+        seen, attention = self._by_second_pass()
+        cells, sizes, depths = np.arange(len(states)), None, self.vit.depths
+        if before is not None:
+            order = np.argsort(before.stand)
+            cells, sizes = before.stand[order], before.sizes[order]
+
+        def vision_attention(block):
+            here = step == 0 and block == depths[0] and self.vit.attention
+            return (self.vit.attention if here else attention(block))[n][cells]
+
+        def vision_keys(block):
+            if block != depths[step] or "vision_keys" not in self.way.needs:
+                raise ValueError(
+                    "The ViT's keys are those of the block at the method's place (sight.block), "
+                    "and the method names them among its needs ('vision_keys')."
+                )
+            return self.vit.keys[n][cells]
+
+        groups = self._groups(
             ways.Sight(
-                states, grid, rng=self.rng, states=lambda depth: seen(depth)[n],
-                vision_attention=lambda block: vision_attention(block)[n],
+                states[cells], grid, rng=self.rng, states=lambda depth: seen(depth)[n][cells],
+                vision_attention=vision_attention, vision_keys=vision_keys, block=depths[step],
+                step=step, steps=len(depths), cells=cells, sizes=sizes,
             )
         )  # fmt: skip
+        if before is None:
+            return groups
+        # of groups of groups, those of the picture's tokens
+        of = np.where(before.of >= 0, groups.of[np.argsort(order)[before.of]], -1)
+        return _Groups(of, cells[groups.stand], np.bincount(of[of >= 0]))
 
-    def _chosen_in_vit(self, call, visual):
+    def _chosen_in_vit(self, call):
         """The groups of each prompt's picture, which the ViT is past."""
         if self.vit.last is None:
             raise ValueError(NOT_SHOWN.format("A method in the ViT"))
-        self._check_shown(self.vit.last, pixels_shown(*self.shown), call, visual)
+        self._check_shown(self.vit.last, pixels_shown(*self.shown), call)
         return self._by_prompt(call, self.vit.groups)
 
-    def _by_second_pass(self, call=None, visual=None):
+    def _by_second_pass(self, call=None):
         """Two functions: of a depth, for each image (tokens, features) the ViT's states; of a
         block, for each image (tokens,) how much each is attended to. Of what the ViT was shown
         last.
 
         Args:
-            call, visual: the prompts, and what the LM is given of their pictures, to see that these
-                are the same; or None.
+            call: the prompts, to see that the LM is given these pictures; or None.
         """
-        again = partial(self._second_pass, self.shown, call, visual)
+        again = partial(self._second_pass, self.shown, call)
 
         @cache
         def states(depth):
@@ -505,28 +686,25 @@ class _Shortener:
 
         @cache
         def attention(block):
-            blocks, received, m = numbered(self.vlm, None, [block]), [], self.vlm.adapter.merge
+            blocks, by_image, m = numbered(self.vlm, None, [block]), [], self.vlm.adapter.merge
 
             def keep(grid, extra, weights):
                 """Of one image (heads, tokens, tokens), at once, so that not all are in memory."""
-                own = weights[:, 0, extra:] if extra else weights.mean(1)
-                rows, columns = (side // m for side in grid)
-                windows = own.mean(0).reshape(rows, m, columns, m)
-                received.append(windows.mean((1, 3)).flatten().cpu().numpy())
+                by_image.append(received(weights, extra, grid, m))
 
             again(block, blocks, keep)
-            return received
+            return by_image
 
         return states, attention
 
-    def _second_pass(self, shown, call, visual, depth, blocks=None, keep: Any = None):
+    def _second_pass(self, shown, call, depth, blocks=None, keep: Any = None):
         """For each image (tokens, features) the ViT's states after `depth` blocks, of what it was
         shown last; on the way keep(grid, extra, weights) is given the attention of `blocks`."""
         if shown is None:
             raise ValueError(NOT_SHOWN.format("A choice by what is in the ViT"))
         (args, named), adapter = shown, self.vlm.adapter
         pixels, grids = pixels_shown(args, named), iter(adapter.vit_grids(args, named))
-        wanted = [depth] if visual is None else [depth, self.vlm.last_depth]
+        wanted = [depth] if call is None else [depth, self.vlm.last_depth]
         with ExitStack() as stack:
             if blocks:
                 extra = stack.enter_context(
@@ -541,12 +719,13 @@ class _Shortener:
                 adapter.vision, self.vlm.vision_blocks, wanted, *args, what="ViT depth", **named
             )
         if last:
-            self._check_shown(last[0], pixels, call, visual)
+            self._check_shown(last[0], pixels, call)
         return adapter.patches(state, pixels)
 
-    def _check_shown(self, state, pixels, call, visual):
+    def _check_shown(self, state, pixels, call):
         """Refuse visual tokens of other pictures than those that left this last state in the
         ViT."""
+        visual = call.visual
         # of a DeepStack, the first part
         own = torch.cat(self._by_prompt(call, self.vlm.adapter.connect(state, pixels))).to(visual)
         visual = visual[:, : own.shape[1]]
@@ -560,15 +739,24 @@ class _Shortener:
     def _made_before(self, ids, visual):
         """What was made of these prompts, if they are those of last time and begun answers: one is
         written without a cache."""
-        if self.last is None:
+        if len(self.last) < len(self.layers):
             return None
-        length = self.last.ids.shape[1]
-        grown = ids.shape[1] > length and torch.equal(ids[:, :length], self.last.ids)
-        return self.last.made if grown and torch.equal(visual, self.last.visual) else None
+        length = self.last[0].ids.shape[1]
+        grown = ids.shape[1] > length and torch.equal(ids[:, :length], self.last[0].ids)
+        same = grown and torch.equal(visual, self.last[0].visual)
+        return [each.made for each in self.last] if same else None
 
     def _chosen(self, sight):
-        """The way's groups, checked."""
-        chosen, n = np.asarray(self.way(sight)), len(sight.tokens)
+        """The way's groups, checked, as a `Merge`."""
+        given, n = self.way(sight), len(sight.tokens)
+        given = given if isinstance(given, ways.Merge) else ways.Merge(given)
+        chosen = np.asarray(given.groups)
+        if self.most > n and sight.step == 0:
+            warnings.warn(
+                f"Method '{self.way.name}' was asked to keep {self.most} tokens of an image that "
+                f"has {n}: it keeps them all.",
+                stacklevel=2,
+            )
         if chosen.shape != (n,) or not np.issubdtype(chosen.dtype, np.integer):
             raise ValueError(
                 f"A way of choosing gives a whole number for each of {n} tokens, not "
@@ -582,39 +770,57 @@ class _Shortener:
                     stacklevel=2,
                 )
             chosen = np.full(n, -1)
-            chosen[n // 2 + sight.grid[1] // 2 * (sight.grid[0] % 2 == 0)] = 0
-        return chosen
+            middle = n // 2 + sight.grid[1] // 2 * (sight.grid[0] % 2 == 0)
+            chosen[middle if len(sight.cells) == sight.grid[0] * sight.grid[1] else n // 2] = 0
+            given = ways.Merge(chosen)
+        weights = given.weights
+        if weights is not None:
+            weights = np.asarray(weights, float)
+            if weights.shape != (n,) or not (np.isfinite(weights) & (weights > 0)).all():
+                raise ValueError(
+                    f"Weights in a mean are {n} finite numbers above zero, one a token; method "
+                    f"'{self.way.name}' gave {weights.shape}, from {np.min(weights):g}."
+                )
+        return ways.Merge(chosen, weights, given.centres)
 
     def _groups(self, sight):
         """The way's groups, checked, and whose place each takes, as `_Groups`."""
-        chosen = self._chosen(sight)
+        merge = self._chosen(sight)
+        chosen, weights = merge.groups, merge.weights
         members = np.flatnonzero(chosen >= 0)
         _, group, sizes = np.unique(chosen[members], return_inverse=True, return_counts=True)
         cost = np.zeros(len(members))  # of equals, the first
         if self.pool == "random":
             cost = self.rng.random(len(members))
-        if self.pool == "mean":
-            for axis in np.unravel_index(members, sight.grid):
+        if self.pool == "mean" and merge.centres is not None:
+            cost = -np.asarray(merge.centres, float)[members]
+        elif self.pool == "mean":
+            for axis in np.unravel_index(sight.cells[members], sight.grid):
                 cost += (axis - (np.bincount(group, axis) / sizes)[group]) ** 2
         of = np.full(len(chosen), -1)
         of[members] = group
         stand = members[np.lexsort((cost.round(6), group))[np.cumsum(sizes) - sizes]]
-        return _Groups(of, stand, sizes)
+        return _Groups(of, stand, sizes, weights)
 
-    def _pooled(self, groups, given):
+    def _pooled(self, groups, given, counts=None):
         """(kept, width) what goes on of `given` (tokens, width) for each group, (kept,) whose place
-        it takes, in raster order, and (kept,) its size.
+        it takes, in raster order, and (kept,) for how many tokens it stands.
+
+        counts: (tokens,) for how many each of `given` stands; one each by default.
         """
-        of, stand, sizes = groups
-        on = given.device
+        of, stand, _, weights = groups
+        on, members = given.device, np.flatnonzero(of >= 0)
+        each = np.ones(len(of)) if counts is None else counts.cpu().numpy()
+        sizes = np.bincount(of[members], each[members]).round().astype(int)
         if self.pool == "mean":
-            share, members = np.zeros((len(sizes), len(of)), np.float32), np.flatnonzero(of >= 0)
-            share[of[members], members] = 1 / sizes[of[members]]
-            tokens = (torch.from_numpy(share).to(on) @ given.float()).to(given.dtype)
+            share = np.zeros((len(stand), len(of)))
+            share[of[members], members] = (each if weights is None else each * weights)[members]
+            share = torch.from_numpy((share / share.sum(1, keepdims=True)).astype(np.float32))
+            tokens = (share.to(on) @ given.float()).to(given.dtype)
         else:
             tokens = given[torch.from_numpy(stand).to(on)]
         raster = torch.from_numpy(np.argsort(stand))
-        stand, sizes = (torch.from_numpy(each)[raster].to(on) for each in (stand, sizes))
+        stand, sizes = (torch.from_numpy(part)[raster].to(on) for part in (stand, sizes))
         return tokens[raster.to(on)], stand, sizes
 
     def _mask(self, sizes, given):
@@ -636,9 +842,9 @@ class _Shortener:
             later | (sizes == 0)[:, None, None], never
         )
 
-    def _attention(self, call, layer, every=False):
+    def _attention(self, call, step, layer, every=False):
         """(batch, length) attention of the last token in LM block `layer` (from 1), on average over
-        heads.
+        heads: as the block ran, or by a pass of its own.
 
         every: (batch, length, length), that of every token.
         """
@@ -648,6 +854,13 @@ class _Shortener:
             raise ValueError(
                 "A choice by attention needs a question after the image; an exam with "
                 "shared=True has none there."
+            )
+        if layer in self.seen and layer == self.layers[step]:
+            return self.seen[layer] if every else self.seen[layer][:, -1]
+        if step:
+            raise ValueError(
+                "Where tokens are gone already, attention is that of the block at the method's "
+                f"place (sight.block, here {self.layers[step]}), not of block {layer}."
             )
         kept, config = [], self.vlm.lm.config
         usual = config._attn_implementation
