@@ -1,4 +1,4 @@
-"""The checks of chapter 8 refuse plausible wrong answers, and do not say the right one."""
+"""The checks of chapter 9 refuse plausible wrong answers, and do not say the right one."""
 
 import pytest
 import sympy as sp

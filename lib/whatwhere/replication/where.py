@@ -40,7 +40,7 @@ def _no_table(vlm: VLM) -> str:
 @register(
     name="absolute", title="rows and columns in the learnt table",
     claims=("where.absolute.grid",), needs=(),
-    rule="As in chapter 7: reproduced if rows plus columns explain more of the table's variance "
+    rule="As in chapter 8: reproduced if rows plus columns explain more of the table's variance "
     "than in 97.5% of shuffled tables, and both the row and the column of held-out patches are "
     "predicted with R² above one half; partly if only the first; else not.",
     cost=lambda scope: Cost(), lacks=_no_table,
@@ -208,7 +208,7 @@ def _beside_deleted(study, claim, change, another, unit, of_another):
     "own queries and keys, against the attention that the ViT's last block pays. Reproduced if the "
     "largest difference is at most 4 roundings of the model's precision (1e-4 in float32), and "
     "with rows and columns exchanged it is at least ten times as large; else not. "
-    "where.rope.weak_signal, as in chapter 8, the satellite left of the nucleus: the share of the "
+    "where.rope.weak_signal, as in chapter 9, the satellite left of the nucleus: the share of the "
     "energy of all terms that tells left from right; reproduced if the upper end of the strongest "
     "head's interval is below one quarter, which random vectors at random angles give; partly if "
     "that of the median head's is; else not.",
@@ -333,7 +333,7 @@ def _over(table: Any, value: str, per: str | None = None) -> tuple[float, float,
 @register(
     name="relations", title="left is minus right, and front is across",
     claims=("where.relations.collinear", "where.relations.orthogonal"), needs=("whatsup-b",),
-    rule="As in chapter 10, for the vectors that the LM receives (LM 0); each condition for the "
+    rule="As in chapter 11, for the vectors that the LM receives (LM 0); each condition for the "
     "whole interval. Collinear: reproduced if the cosine of left and right is below −0.7; partly "
     "if it is not, but lies below that of shuffled labels, and below −0.7 after centring; else "
     "not. Orthogonal: reproduced if the cosine of left and front is within ±0.2; partly if it is "
@@ -382,7 +382,7 @@ def _relations(study: Study) -> list[Finding]:
     claims=("where.attention.axis_ratio", "where.attention.vit_axis"), needs=("whatsup-b",),
     rule="Y over X in the ViT, all blocks together, for left and right; no question is asked. "
     "where.attention.vit_axis, the statistic of the paper's code (signed logits from the "
-    "satellite's patches to the nucleus's), as in chapter 10: reproduced if its interval lies "
+    "satellite's patches to the nucleus's), as in chapter 11: reproduced if its interval lies "
     "above 1, and so for behind and front, and with no displacement (all patches at one place), "
     "for then Y leads by itself; partly if it lies above 1, but not in both; else not. "
     "where.attention.axis_ratio, ours (spread of each axis's part over all patches): reproduced if "
@@ -451,7 +451,7 @@ def _blend(study: Study) -> list[Finding]:
 @register(
     name="erasure", title="things are erased",
     claims=("where.erasure.drop",), needs=("whatsup-b",),
-    rule="As in chapter 11, after the connector, with the ground's mean: reproduced if erasing the "
+    rule="As in chapter 12, after the connector, with the ground's mean: reproduced if erasing the "
     "satellite leaves less than 40% right, interval included, and erasing the nucleus as well, "
     "while under both controls (the ground by its own mean, as much ground by the nucleus's) at "
     "least 90% of what is right stays right; partly if erasing one of the two leaves less than "

@@ -7,7 +7,7 @@ attention logit depends on their displacement Δ alone:
     Re[q k* e^{iΔθ}]  =  Re(q k*) cos(Δθ)  −  Im(q k*) sin(Δθ)
                              SHARED               TELLING
 
-Shared, since it is the same for Δ and −Δ; telling, since it is the opposite. Chapter 8 derives this
+Shared, since it is the same for Δ and −Δ; telling, since it is the opposite. Chapter 9 derives this
 and holds its own result against these two; the numbers everywhere else in the book are computed by
 `terms`, which is these two, lambdified.
 """

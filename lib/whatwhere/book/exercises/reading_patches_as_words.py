@@ -1,13 +1,18 @@
 """Checks of the chapter in which patches are read as words."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from ... import stages, world
+from ...models import VLM
+from ...scenes import Scene
 from . import exercise, expect, number, pair
 
 
 @exercise("runs keep their order, and their lengths add up")
-def segments(segments):
+def segments(segments: Callable[[list[str]], Any]) -> None:
     strip = ["a", "a", "b", "c", "c", "c", "a"]
     found = segments(list(strip))
     expect(found is not None, "segments(strip) is None: is there a return at the end?")
@@ -21,9 +26,9 @@ def segments(segments):
 
 
 @exercise("the norm's own weights, one for each direction, are what can change the winner")
-def agreement(agreement, vlm, scene):
+def agreement(agreement: Callable[[int], Any], vlm: VLM, scene: Scene) -> None:
     for layer in (0, vlm.n_layers):
-        states = vlm.states(scene.image, layer)
+        states = vlm.states(scene.image, layer).to(vlm.device)
         normed = vlm.unembedding(vlm.final_norm(states)).argmax(-1)
         plain = vlm.unembedding(states).argmax(-1)
         got = number(agreement(layer), f"agreement({layer})")
@@ -33,7 +38,7 @@ def agreement(agreement, vlm, scene):
 
 
 @exercise("words that belong to a neighbour are told apart from the patch's own")
-def swapped(swapped, words, scene):
+def swapped(swapped: Callable[..., Any], words: np.ndarray, scene: Scene) -> None:
     for each in world.scenes("dev", 5):
         owner = stages.owners(each, words.shape)
         own = np.full(owner.shape, ".", dtype=object)
