@@ -1,5 +1,7 @@
 """Checks of the chapter in which a visual decoder is distilled."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -7,7 +9,7 @@ from . import array, exercise, expect, number, pair
 
 
 @exercise("probabilities at every temperature, flatter as it rises")
-def softened(softened):
+def softened(softened: Any) -> Any:
     logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 5.0]])
 
     def at(temperature):
@@ -27,7 +29,7 @@ def softened(softened):
 
 
 @exercise("both are what a reader without eyes can reach")
-def chance(chance, said):
+def chance(chance: Any, said: Any) -> Any:
     def of(words):
         drawn, commonest = pair(chance(np.array(words)), "chance(said)")
         return number(drawn, "the first"), number(commonest, "the second")
@@ -50,7 +52,7 @@ def chance(chance, said):
 
 
 @exercise("a network with a hidden layer, held to the linear one")
-def deeper(deeper, vlm, lessons, exam, on):
+def deeper(deeper: Any, vlm: Any, lessons: Any, exam: Any, on: Any) -> Any:
     rng = np.random.default_rng(0)
     corners = np.array([[x, y] for x in (-1.0, 1.0) for y in (-1.0, 1.0)] * 100)
     words = np.where(corners.prod(axis=1) > 0, "mug", "red")

@@ -9,7 +9,7 @@ from . import array, exercise, expect, number
 
 
 @exercise("shares are of all patches, and add up to one")
-def shares(shares, read, table):
+def shares(shares: Any, read: Any, table: Any) -> Any:
     def of(words):
         found = shares(np.array(words, dtype=object))
         expect(isinstance(found, dict), "shares(words) should return a dictionary")
@@ -33,7 +33,7 @@ def shares(shares, read, table):
 
 
 @exercise("votes are of the thing's own patches, for categories only")
-def elected(elected, scene):
+def elected(elected: Any, scene: Any) -> Any:
     grid = (12, 12)
     owner = stages.owners(scene, grid)
 
@@ -64,7 +64,7 @@ def elected(elected, scene):
 
 
 @exercise("the same labels, on other object patches")
-def mixed_up(mixed_up, vlm, scenes):
+def mixed_up(mixed_up: Any, vlm: Any, scenes: Any) -> Any:
     _, kinds = stages.labelled(vlm, scenes)
     truth = kinds["category"]
     kept = truth.copy()

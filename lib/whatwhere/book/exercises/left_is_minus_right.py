@@ -1,5 +1,7 @@
 """Checks of the chapter on relation vectors."""
 
+from typing import Any
+
 import numpy as np
 
 from ... import relations
@@ -12,7 +14,7 @@ FAR = 43  # pixels, as in the controlled sets themselves
 
 
 @exercise("this score sees which vector is which")
-def opposite(opposite, vectors):
+def opposite(opposite: Any, vectors: Any) -> None:
     got = number(opposite(CROSS.copy()), "opposite(four)")
     expect(-1.000001 <= got <= 1.000001, "a mean of cosines lies between −1 and 1")
     expect(
@@ -37,7 +39,7 @@ def _by_hand(four):
 
 
 @exercise("two cosines, each a mean over pairs")
-def compare(compare, vectors):
+def compare(compare: Any, vectors: Any) -> None:
     several = np.random.default_rng(0).normal(size=(5, 4, 3)) + 1
     both = pair(compare(several.copy()), "compare(vectors)")
     got = array([number(one, "each of the two numbers") for one in both], (2,))
@@ -56,7 +58,7 @@ def compare(compare, vectors):
 
 
 @exercise("a length for each distance")
-def ruler(ruler, states):
+def ruler(ruler: Any, states: Any) -> None:
     got = number(ruler(FAR), f"ruler({FAR})")
     expect(got > 0, "a length is above zero")
     difference = states[:20, 2, 0] - states[:20, 3, 0]

@@ -14,7 +14,7 @@ LARGEST = extent_at("table", world.SIZE, world.SIZE)
 
 
 @exercise("every pixel that was tried lies in the patch that you named")
-def token_at(token_at, side, grid):
+def token_at(token_at: Any, side: Any, grid: Any) -> None:
     rows, columns = grid
     whose = np.kron(np.arange(rows * columns).reshape(grid), np.ones((side, side), int))
     bottom, right = whose.shape[0] - 1, whose.shape[1] - 1
@@ -32,13 +32,13 @@ def token_at(token_at, side, grid):
         expect(holds, f"the pixel in column {x} and row {y} does not lie in patch {n}")
 
 
-class Parrot:
+class _Parrot:
     """A model that says the same words in turn, whatever it is asked."""
 
-    def __init__(self, *words):
+    def __init__(self, *words) -> None:
         self.words, self.said = words, []
 
-    def answer(self, image, question, *more, **options):
+    def answer(self, image: Any, question: Any, *more, **options) -> Any:
         pictures = image if isinstance(image, list) else [image]
         for picture in pictures:
             expect(np.ptp(np.asarray(picture)) == 0, "the picture should be plain grey")
@@ -50,10 +50,10 @@ class Parrot:
 
 
 @exercise("the parrot knows a few words, and your function knows the parrot")
-def right_kind(right_kind, vlm):
+def right_kind(right_kind: Any, vlm: Any) -> None:
     for family in ("colour", "texture"):
         for words in (("red",), ("striped",), ("red", "striped", "mug")):
-            parrot = Parrot(*words)
+            parrot = _Parrot(*words)
             got = number(right_kind(parrot, family, 6), f"the share of family {family!r}")
             asked = [len(world.questions(each, [family])) for each in world.scenes("dev", 6)]
             expect(
@@ -72,7 +72,7 @@ def right_kind(right_kind, vlm):
 
 
 @exercise("a visible thing that the model calls by a wrong name")
-def found(found, vlm):
+def found(found: Any, vlm: Any) -> None:
     scene, index = pair(found, "found")
     things: tuple[Any, ...] = getattr(scene, "things", ())
     expect(things, "found is (scene, index): first a scene, then a number")

@@ -1,5 +1,7 @@
 """Checks of the chapter on interventions."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -15,7 +17,7 @@ AT_ONCE = ([1, 2], [0.7, 0.9], 1)
 
 
 @exercise("half of the answers, on the line between two doses")
-def enough(enough, sizes, curves):
+def enough(enough: Any, sizes: Any, curves: Any) -> None:
     expect(enough(*NEVER[:2]) is None, "where half is never reached, it should be None")
     cases = (
         (RISES, "the doses 0, 1, 2 with shares 0, 0, 1 give another one on the straight line"),
@@ -32,7 +34,7 @@ def enough(enough, sizes, curves):
 
 
 @exercise("the answer follows")
-def nucleus_steps(nucleus_steps, sets, share_that_follows):
+def nucleus_steps(nucleus_steps: Any, sets: Any, share_that_follows: Any) -> None:
     shape = (len(sets), 2)
     found = {}
     for start in world.RELATIONS_B:
@@ -76,7 +78,7 @@ def _displacement(sets, relation):
 
 
 @exercise("positions are exchanged inside, and put back")
-def shuffled_lm(shuffled_lm, vlm, scene, share_right):
+def shuffled_lm(shuffled_lm: Any, vlm: Any, scene: Any, share_right: Any) -> None:
     question = world.relation_question(scene, 0, 1)
     asked = scene.image, question.text if question else ""
     index = vlm.positions(scene.image).index

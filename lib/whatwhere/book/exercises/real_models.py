@@ -1,5 +1,7 @@
 """Checks of the chapter in which the book's calls are made on real models."""
 
+from typing import Any
+
 from ... import benchmarks
 from .. import published
 from . import exercise, expect, number, pair
@@ -14,7 +16,7 @@ MOST = 256  # prompts at once that exercise 3 asks for
 
 
 @exercise("it goes by its word, whatever the picture shows")
-def lazy(lazy, items):
+def lazy(lazy: Any, items: Any) -> None:
     result = None
     for word in ("left", "behind"):
         result = lazy(list(items), word)
@@ -38,7 +40,7 @@ def lazy(lazy, items):
 
 
 @exercise("the rule is fooled in both directions")
-def misread(misread, read):
+def misread(misread: Any, read: Any) -> None:
     expect(isinstance(misread, (list, tuple)), "misread is a list of pairs (answer, meaning)")
     meant = []
     for entry in misread:
@@ -60,7 +62,7 @@ def misread(misread, read):
 
 
 @exercise("as many as fit, and not one more")
-def largest(largest, prompt):
+def largest(largest: Any, prompt: Any) -> Any:
     for name, dtype, gib in TRIED:
         where = f"{name.split('/')[1]}, {dtype}, {gib} GiB"
         got = number(largest(name, dtype, gib), f"largest(…) for {where}")

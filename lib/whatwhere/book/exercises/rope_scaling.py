@@ -1,5 +1,7 @@
 """Checks of the chapter on RoPE scaling."""
 
+from typing import Any
+
 import numpy as np
 
 from ... import rope
@@ -7,7 +9,7 @@ from . import array, exercise, expect, number
 
 
 @exercise("half a circle, of the scaled frequency")
-def reach(reach, settings):
+def reach(reach: Any, settings: Any) -> Any:
     theta = rope.frequencies(24)
 
     def asked(alpha, p, i):
@@ -31,7 +33,7 @@ def reach(reach, settings):
 
 
 @exercise("gains of two axes")
-def both_axes(both_axes, narrow_sets):
+def both_axes(both_axes: Any, narrow_sets: Any) -> None:
     made = array(both_axes(2.0, 3.0), (2, 6), "both_axes(2, 3)")
     changed = np.argwhere(made != 1)
     expect(len(changed) == 2, "one frequency of each axis changes, and all else stays")
@@ -48,7 +50,7 @@ def both_axes(both_axes, narrow_sets):
 
 
 @exercise("what the winner owes to luck")
-def luck(luck):
+def luck(luck: Any) -> Any:
     def asked(settings, questions, accuracy=0.75):
         what = f"luck({settings}, {questions}, {accuracy})"
         return number(luck(settings, questions, accuracy), what)

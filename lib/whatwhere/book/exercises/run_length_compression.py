@@ -1,5 +1,7 @@
 """Checks of the chapter in which runs of equal words go on as one token."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -8,7 +10,7 @@ from . import array, exercise, expect
 
 
 @exercise("every line of the page comes back")
-def unfolded(unfolded, page):
+def unfolded(unfolded: Any, page: Any) -> Any:
     def of(code):
         found = unfolded(code)
         expect(found is not None, "unfolded(code) is None: is there a return at the end?")
@@ -34,7 +36,7 @@ def _numbers(groups, tokens, grid, *more):
 
 
 @exercise("runs go down, and tokens keep their order")
-def columns(columns, vlm, decoder):
+def columns(columns: Any, vlm: Any, decoder: Any) -> None:
     simple = compress.Decoder(torch.eye(4), np.array(["red", "mug", "wood", "."], object))
     labels = np.array([[0, 1, 1], [0, 1, 2], [3, 1, 2], [0, 1, 2]])
     found = _numbers(columns, torch.eye(4)[labels.ravel()], labels.shape, simple)
@@ -55,7 +57,7 @@ def columns(columns, vlm, decoder):
 
 
 @exercise("like tokens go on as one, and signs can still be read")
-def alike(alike, exam):
+def alike(alike: Any, exam: Any) -> None:
     tokens = torch.tensor([[1.0, 0], [1, 0.1], [0, 1], [0, 0.5], [0, 1], [1, 0]])
     found = _numbers(alike, tokens, (2, 3), 0.9).ravel()
     expect(found[0] == found[1] != found[2], "in the first row, the first two are alike")

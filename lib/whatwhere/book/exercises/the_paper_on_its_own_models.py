@@ -1,5 +1,7 @@
 """Checks of the chapter that runs the paper's experiments on any model."""
 
+from typing import Any
+
 import numpy as np
 
 from ...images import View
@@ -16,7 +18,7 @@ BOXES = (
 
 
 @exercise("boxes go where the picture goes")
-def landed(landed):
+def landed(landed: Any) -> None:
     for size, view, box in BOXES:
         scale = np.tile(np.array(view.size) / np.array(size), 2)
         resized = np.array(box) * scale
@@ -33,7 +35,7 @@ def landed(landed):
 
 
 @exercise("intervals shrink with the root of the number")
-def questions(questions):
+def questions(questions: Any) -> Any:
     for gain, changed in ((0.1, 0.5), (0.05, 0.2), (0.01, 0.1), (0.0196, 0.04)):
         got = number(questions(gain, changed), f"questions({gain}, {changed})")
         told = f"questions({gain}, {changed}) is {got:g}"
@@ -51,7 +53,7 @@ def questions(questions):
 
 
 @exercise("many patches make a rare word likely")
-def by_chance(by_chance):
+def by_chance(by_chance: Any) -> None:
     rng = np.random.default_rng(0)
     for share, patches in ((0.4, 1), (0.4, 2), (0.1, 7), (0.0, 576), (1.0, 3), (0.002, 576)):
         where = f"by_chance({share}, {patches})"

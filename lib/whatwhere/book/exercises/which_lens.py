@@ -1,5 +1,7 @@
 """Checks of the chapter in which six lenses are compared."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -10,7 +12,7 @@ LAYER = 1  # the LM layer whose states exercise 2 reads
 
 
 @exercise("directions count, and lengths do not")
-def nearest(nearest, bank, states):
+def nearest(nearest: Any, bank: Any, states: Any) -> None:
     rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [9.0, 9.0], [-1.0, 0.0]])
     few = torch.tensor([[5.0, 0.5], [0.1, 0.2], [0.0, 8.0]])
     names = ["right", "up", "slanting", "left"]
@@ -58,7 +60,7 @@ def _on_topic(read, scenes, states):
 
 
 @exercise("states of one layer, neighbours from all of them")
-def merged(merged, vlm, bank, scenes, states):
+def merged(merged: Any, vlm: Any, bank: Any, scenes: Any, states: Any) -> None:
     got = number(merged("toy-llava"), "merged('toy-llava')")
     expect(0 <= got <= 1, f"a rate lies between 0 and 1; you have {got:.3g}")
     alone = _on_topic(lens.ContextualLens(vlm, bank), scenes, states)
@@ -70,7 +72,7 @@ def merged(merged, vlm, bank, scenes, states):
 
 
 @exercise("all patches count, those of the ground included")
-def idle(idle, models, states, content):
+def idle(idle: Any, models: Any, states: Any, content: Any) -> None:
     for name, layer in (("toy-llava", 4), ("toy-qwen2vl", 0)):
         read = lens.LogitLens(models[name]).read(states[name][layer], layer, 1)
         share = 1 - np.isin(read.words.astype(str), content).mean()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,13 +28,13 @@ def new(width: float, height: float) -> tuple[Figure, Axes]:
     return fig, ax
 
 
-def write(ax, x, y, text, **how):
+def write(ax: Any, x: Any, y: Any, text: Any, **how: Any) -> None:
     """A text with its middle at (x, y), if it is not said otherwise."""
     usual = {"fontsize": NOTE, "color": INK, "ha": "center", "va": "center"}
     ax.text(x, y, text, **{**usual, **how})
 
 
-def wrapped(text, letters):
+def wrapped(text: Any, letters: Any) -> Any:
     """The text in lines of so many letters at most, as far as its words allow."""
     lines = [""]
     for word in text.split():
@@ -43,7 +44,7 @@ def wrapped(text, letters):
     return "\n".join(lines)
 
 
-def short(word, letters):
+def short(word: Any, letters: Any) -> Any:
     """As much of a word as fits, with dots for the rest."""
     if width_of(word) <= letters:
         return word
@@ -52,7 +53,9 @@ def short(word, letters):
     return word + "…"
 
 
-def box(ax, x, y, width, height, colour, name, note=""):
+def box(
+    ax: Any, x: Any, y: Any, width: Any, height: Any, colour: Any, name: Any, note: Any = ""
+) -> None:
     """A box with a name and, smaller, a note below it."""
     ax.add_patch(
         FancyBboxPatch(
@@ -72,14 +75,25 @@ def box(ax, x, y, width, height, colour, name, note=""):
         write(ax, x + width / 2, middle + 0.1, note, fontsize=NOTE - 0.5, linespacing=1.05)
 
 
-def arrow(ax, start, end, colour=INK, width=1.5, dashed=False):
+def arrow(
+    ax: Any, start: Any, end: Any, colour: Any = INK, width: Any = 1.5, dashed: Any = False
+) -> None:
     """An arrow; a coordinate of the end that is None is the start's."""
     end = tuple(a if b is None else b for a, b in zip(start, end))
     how = {"arrowstyle": "-|>", "color": colour, "linewidth": width, "shrinkA": 0, "shrinkB": 0}
     ax.annotate("", end, start, arrowprops={**how, "linestyle": "--" if dashed else "-"})
 
 
-def dial(ax, x, y, radius, angles, edge=LINE, width=1.0, hands=None):
+def dial(
+    ax: Any,
+    x: Any,
+    y: Any,
+    radius: Any,
+    angles: Any,
+    edge: Any = LINE,
+    width: Any = 1.0,
+    hands: Any = None,
+) -> None:
     """A circle with a hand for each angle, counterclockwise from the right (y runs down)."""
     ax.add_patch(Circle((x, y), radius, facecolor="white", edgecolor=edge, linewidth=width))
     ax.plot([x + 0.8 * radius, x + radius], [y, y], color=LINE, linewidth=1)
@@ -91,7 +105,7 @@ def dial(ax, x, y, radius, angles, edge=LINE, width=1.0, hands=None):
     ax.plot(x, y, "o", color=INK, markersize=2.2)
 
 
-def image(ax, pixels, x, y, width, height, **how):
+def image(ax: Any, pixels: Any, x: Any, y: Any, width: Any, height: Any, **how: Any) -> None:
     """Pixels in a box of inches, with its top left corner at (x, y)."""
     limits = ax.get_xlim(), ax.get_ylim()
     extent = (x, x + width, y + height, y)
@@ -99,7 +113,7 @@ def image(ax, pixels, x, y, width, height, **how):
     ax.set(xlim=limits[0], ylim=limits[1])
 
 
-def matrix(ax, rows, x, y, width, height):
+def matrix(ax: Any, rows: Any, x: Any, y: Any, width: Any, height: Any) -> None:
     """States (tokens, features) in colour, a column for each token."""
     values = rows.float().numpy().T
     limit = np.quantile(np.abs(values), 0.98) or 1.0
@@ -109,7 +123,7 @@ def matrix(ax, rows, x, y, width, height):
     )
 
 
-def field(pixels, grid, row, column):
+def field(pixels: Any, grid: Any, row: Any, column: Any) -> Any:
     """The pixels of one cell of a grid (rows, columns)."""
     (top, bottom), (left, right) = (
         (
@@ -121,7 +135,7 @@ def field(pixels, grid, row, column):
     return pixels[top:bottom, left:right]
 
 
-def apart(pixels, grid):
+def apart(pixels: Any, grid: Any) -> Any:
     """The picture with its patches moved apart, paper between them."""
     rows, columns = grid
     gap = max(1, round(min(pixels.shape[0] / rows, pixels.shape[1] / columns) / 6))
@@ -132,6 +146,6 @@ def apart(pixels, grid):
     return np.insert(wider, np.repeat(steps, gap), blank, axis=1)
 
 
-def tint(colour, strength):
+def tint(colour: Any, strength: Any) -> Any:
     """A colour thinned with paper."""
     return tuple(strength * np.array(to_rgb(colour)) + (1 - strength) * np.array(to_rgb(PAPER)))
