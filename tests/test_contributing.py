@@ -52,7 +52,7 @@ def test_a_walk_names_three_files_at_most_and_a_test_that_is_there(title):
     _, text = walk(title)
     files = re.findall(r"^\| `([\w./]+)` \|", text, re.MULTILINE)
     assert 1 <= len(files) <= 3
-    new = ("families/my_vlm.py", "03_which_lens.ipynb", "03_which_lens.json")
+    new = ("families/my_vlm.py", "methods/mine.py", "03_which_lens.ipynb", "03_which_lens.json")
     assert all((ROOT / name).is_file() for name in files if not name.endswith(new))
     proof = text.split("**The test that proves it.**")[1]
     named = re.findall(r"tests/\w+\.py", proof)

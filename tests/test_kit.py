@@ -287,9 +287,7 @@ def test_cells_are_marked_for_nbgrader(path):
         assert ("points" in about) == about.grade and about.locked != about.solution
         if about.grade and not about.solution:  # nbgrader takes the last value for the points
             last = cell.source.splitlines()[-1]
-            assert last.startswith(f"{about.points} * bool(exercises.check(") and last.endswith(
-                "# points"
-            )
+            assert last.startswith(f"{about.points} * bool(checks.") and last.endswith("# points")
     due = sum(
         editions.BY_HAND
         if editions.by_hand(each)

@@ -11,6 +11,7 @@ book`), what the page for teachers says of the chapter, and worked answers to op
 (`answers.py`).
 """
 
+import ast
 import hashlib
 import json
 import re
@@ -132,8 +133,9 @@ def graded(cell, ident, exercise):
     _, difficulty, _ = label(exercise["text"]) or ("", "easy", 0)
     points = POINTS[difficulty]
     cell.metadata["nbgrader"] = marked(ident, grade=True, points=points)
-    before, call = cell.source.rstrip("; \n").rsplit("exercises.check(", 1)
-    cell.source = f"{before}{points} * bool(exercises.check({call})  # points"
+    last = ast.parse(cell.source).body[-1]
+    before = cell.source.splitlines(keepends=True)[: last.lineno - 1]
+    cell.source = f"{''.join(before)}{points} * bool({ast.unparse(last)})  # points"
 
 
 def instructor(path, notes=""):
