@@ -199,7 +199,7 @@ def test_a_loss_over_draws_and_beside_another_by_hand():
     more = answers.loss(full, after, counts, [0], beside=(full, after, [1]))
     assert more[0] == pytest.approx(first - second) and more[1] < more[0] < more[2]
     same = answers.loss(full, after, counts, [0], beside=(full, after, [0]))
-    assert same.tolist() == [0, 0, 0], "beside itself nothing is lost, whatever is drawn"
+    assert same == (0, 0, 0), "beside itself nothing is lost, whatever is drawn"
 
 
 # -- the chances of words

@@ -141,9 +141,8 @@ class Figure:
 
 
 def alternative(html, a, b, c, d, e):
-    assert (
-        parsed(html).img["alt"] == f"A map of words, said in words: {' '.join(a.split())}".strip()
-    )
+    said = f"A map of words, said in words: {a} 1 by 2 words, row by row: {a} {b}."
+    assert parsed(html).img["alt"] == " ".join(said.split())
 
 
 class Claims:
@@ -171,7 +170,7 @@ def cells(html, a, b, c, d, e):
         if row.code.get_text() == "what.lens.on_topic"
     )
     ours, control = (cell.div for cell in row.select("td")[2:4])
-    assert ours.get_text() == f"0.5 [0.4, 0.6] {a}{b}, n = 10" and control.small.get_text() == c
+    assert ours.get_text() == f"50% [40%, 60%] {a}{b}, n = 10" and control.small.get_text() == c
 
 
 def frame(a, b, c, d, e):
@@ -301,4 +300,4 @@ def test_nothing_runs_in_a_browser(tmp_path):
     assert [each for each in out["model"] if "n = 10" in each] == [
         f"{own[1]}, n = 10" for own in many
     ]
-    assert out["alt"].endswith(EVIL[0])
+    assert f"in words: {EVIL[0]} " in out["alt"]

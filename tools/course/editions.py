@@ -134,8 +134,9 @@ def graded(cell, ident, exercise):
     points = POINTS[difficulty]
     cell.metadata["nbgrader"] = marked(ident, grade=True, points=points)
     last = ast.parse(cell.source).body[-1]
-    before = cell.source.splitlines(keepends=True)[: last.lineno - 1]
-    cell.source = f"{''.join(before)}{points} * bool({ast.unparse(last)})  # points"
+    before = "".join(cell.source.splitlines(keepends=True)[: last.lineno - 1])
+    call = ast.get_source_segment(cell.source, last)
+    cell.source = f"{before}{points} * bool({call})  # points"
 
 
 def instructor(path, notes=""):

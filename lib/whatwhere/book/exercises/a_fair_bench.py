@@ -1,6 +1,6 @@
 """Checks of the chapter in which methods of compression are judged."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,7 @@ def farthest(farthest: Callable[[np.ndarray, int], Any]) -> None:
 
 @exercise("the right tokens stay, and no others")
 def longest(
-    longest: Callable[..., Any], models: Mapping[str, VLM], families: Mapping[str, Iterable[str]]
+    longest: Callable[..., Any], models: Mapping[str, VLM], families: Mapping[str, Sequence[str]]
 ) -> None:
     tokens = torch.tensor([[1.0, 0], [3, 4], [0, 2], [0, 0.5]])
     got = longest(compress.Sight(tokens, (2, 2)), 2)
