@@ -1,58 +1,81 @@
-"""Checks of the chapter in which methods of compression are judged."""
+"""Checks of the chapter in which published methods leave equally many tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ... import compress, world
+from ... import compress
 from ...compress import judge
-from ...models import VLM
+from ...scenes import Scene
 from . import array, exercise, expect, pair
 
-
-@exercise("each next one is farthest from all before it")
-def farthest(farthest: Callable[[np.ndarray, int], Any]) -> None:
-    points = np.array([0.0, 1.0, 2.0, 9.0, 10.0])
-    distances = np.abs(points[:, None] - points)
-    got = array(farthest(distances.copy(), 3), (3,), "farthest(distances, 3)")
-    expect(got[0] == 0, "the list begins with 0")
-    expect(len(set(got)) == 3, "each is chosen once")
-    expect(got[1] == distances[0].argmax(), "the second is not the farthest from the first")
-    nearest = distances[[0, int(got[1])]].min(0)
-    expect(got[2] == nearest.argmax(), "the third is not the farthest from *all* that were chosen")
-    everyone = array(farthest(distances.copy(), 5), (5,), "farthest(distances, 5)")
-    expect(sorted(everyone) == [0, 1, 2, 3, 4], "in the end each is chosen once")
+if TYPE_CHECKING:
+    from ...models import VLM
 
 
-@exercise("the right tokens stay, and no others")
+@exercise("every next point is well chosen")
+def farthest(farthest: Callable[..., Any]) -> None:
+    rng = np.random.default_rng(0)
+    for points in (np.array([[0.0], [1], [2], [9], [10]]), rng.integers(9, size=(12, 2))):
+        distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+        given = distances.copy()
+        for n in (1, 3, len(points)):
+            answer = array(farthest(distances, n), (n,), "what you return")
+            expect((distances == given).all(), "the distances you are given should not change")
+            expect(set(answer) <= set(range(len(points))), "these are no numbers of points")
+            found = answer.astype(int).tolist()
+            expect(found[0] == 0, "the first one is given in the text")
+            expect(len(set(found)) == n, "a point is chosen twice")
+            for k in range(1, n):
+                nearest = distances[found[:k]].min(axis=0)
+                far = nearest[found[k]] == nearest.max()
+                expect(far, f"after {k} of {n}, another point is farther from all chosen ones")
+                left = [p for p in np.flatnonzero(nearest == nearest.max()) if p not in found[:k]]
+                expect(found[k] == left[0], "of points that are equally far, the first is wanted")
+
+
+@exercise("the right tokens stay, and as many as were asked for")
 def longest(
-    longest: Callable[..., Any], models: Mapping[str, VLM], families: Mapping[str, Sequence[str]]
+    longest: Callable[..., Any],
+    models: "Mapping[str, VLM]",
+    scenes: Sequence[Scene],
+    families: Mapping[str, Sequence[str]],
 ) -> None:
-    tokens = torch.tensor([[1.0, 0], [3, 4], [0, 2], [0, 0.5]])
-    got = longest(compress.Sight(tokens, (2, 2)), 2)
-    got = array(got, (4,), "longest(sight, 2)")
-    expect((got >= 0).sum() == 2, "two tokens stay, and the others are below zero")
-    expect((got >= 0).tolist() == [False, True, True, False], "other tokens are longer than these")
-    dev = list(world.scenes("dev", 16))
+    rng = np.random.default_rng(0)
+    tokens = torch.from_numpy(rng.normal(size=(6, 4)) * rng.permutation(6)[:, None]).float()
+    size = (tokens.numpy() ** 2).sum(axis=1)
+    for keep in (1, 2, 4):
+        found = longest(compress.Sight(tokens, (2, 3)), keep)
+        stays = array(found, (6,), "what you return") >= 0
+        expect(stays.sum() == keep, f"of 6 tokens {stays.sum()} stay, where {keep} should")
+        expect(
+            size[stays].min() > size[~stays].max(), "one that stays is shorter than one that goes"
+        )
     for name, vlm in models.items():
-        n = int(np.prod(vlm.patch_grid(dev[0].image)) // 4)
-        ours = judge.judged(vlm, dev, families, partial(longest, keep=n))
-        luck = judge.judged(vlm, dev, families, "random", 0.25)
-        expect(ours.kept == luck.kept, "a quarter of the tokens stays")
-        print(f"{name}: {ours.accuracy:.1%}, random {luck.accuracy:.1%}")
+        keep = int(np.prod(vlm.patch_grid(scenes[0].image))) // 4
+        ours = judge.judged(vlm, scenes, families, lambda s, n=keep: longest(s, n))
+        luck = judge.judged(vlm, scenes, families, "random", keep)
+        expect(ours.kept == keep, f"in {name}, it should leave as many tokens as it was asked for")
+        print(f"{name}: {ours.accuracy:.1%} right, random tokens {luck.accuracy:.1%}")
 
 
-@exercise("both have as many tokens in a block")
-def equal_work(equal_work: Callable[..., Any], models: Mapping[str, VLM]) -> None:
-    dev = list(world.scenes("dev", 16))
+@exercise("both give a block equally many tokens")
+def equal_work(
+    equal_work: Callable[..., Any], models: "Mapping[str, VLM]", scenes: Sequence[Scene]
+) -> None:
     for name, vlm in models.items():
-        inside, before = pair(equal_work(vlm, dev, 8), "equal_work(vlm, scenes, 8)")
-        both = all(isinstance(each, judge.Judged) for each in (inside, before))
-        expect(both, "both are what judge.judged returns")
-        expect(inside.kept == 8, "the first keeps as many tokens in the end as it was told")
-        expect(inside.on_average > 8, "the first works inside the LM: on average it has more")
-        expect(before.kept == round(inside.on_average), "the second has not as many in a block")
-        print(f"{name}: FastV {inside.accuracy:.1%}, DivPrune {before.accuracy:.1%}")
+        inside, before = pair(equal_work(vlm, scenes, 8), "what you return")
+        for each in (inside, before):
+            expect(isinstance(each, judge.Judged), "both should be results of judge.judged")
+        for each in (inside, before):
+            expect(len(each.counts) == len(scenes), "both should be asked about all the scenes")
+        expect(
+            inside.on_average > inside.kept,
+            "the first should drop tokens inside the language model (is it the other way round?)",
+        )
+        expect(inside.kept == 8, "the first should have `keep` tokens in the end")
+        equal = before.on_average == before.kept and abs(before.kept - inside.on_average) <= 0.5
+        expect(equal, "the second should give a block as many tokens as the first does on average")
+        print(f"{name}: FastV {inside.accuracy:.1%} right, DivPrune {before.accuracy:.1%}")
