@@ -13,18 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .. import answers
+from ..models import VLM
 from ..scenes import Scene
 from .groups import Keep, Method, Sight
 from .registry import METHODS, named
 from .within import compressed
-
-if TYPE_CHECKING:
-    from ..models import VLM
 
 
 @dataclass(frozen=True, eq=False)

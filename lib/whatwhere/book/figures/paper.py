@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 from html import escape
 from io import BytesIO
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from matplotlib.text import Text
 
@@ -16,7 +16,6 @@ from . import fonts
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AFigure = TypeVar("AFigure", bound="Figure")
 PALETTE = {
     "blue": "#0072b2",
     "orange": "#d98200",
@@ -70,7 +69,7 @@ def html(fig: Figure, alt: str, width: int | None = None) -> str:
     )
 
 
-def tell(fig: AFigure, text: str) -> AFigure:
+def tell(fig: Figure, text: str) -> Figure:
     """Keep with a figure what it shows in words, for its alt text; returns the figure."""
     fig.set_label(" ".join(text.split()))
     return fig
