@@ -20,7 +20,7 @@ import numpy as np
 from .. import answers
 from ..models import VLM
 from ..scenes import Scene
-from .groups import Keep, Method, Sight
+from .groups import Method, Sight
 from .registry import METHODS, named
 from .within import compressed
 
@@ -54,7 +54,7 @@ def judged(
     scenes: Sequence[Scene],
     families: Mapping[str, Sequence[str]],
     which: int | str | Callable[[Sight], Any] | None = None,
-    keep: Keep | None = None,
+    keep: int | float | Callable[[Sight], Any] | None = None,
     **options: Any,
 ) -> Judged:
     """The answers of `vlm` to all questions about `scenes`, under a method.
