@@ -267,7 +267,6 @@ NAN, INF = float("nan"), float("inf")
         lambda: figures.trade_offs(
             {"panel": {"a line": ([0, 1], [0, NAN], [0, 0], [1, 1])}}, "x", "y"
         ),
-        lambda: figures.in_words({"panel": {"a line": [0.5, NAN]}}),
         lambda: figures.scatters({"a line": (np.ones((2, 2)), [1, NAN])}),
         lambda: figures.clouds({"panel": {"a line": [[1, INF], [0, 0]]}}),
     ],
@@ -335,12 +334,9 @@ def test_panels_are_said_in_words():
         "a": {"up": np.array([[0.1, 0.5], [0, 0.4], [0.2, 0.6]]), "flat": [0.25, 0.25]},
         "b": {"up": ([1, 0.5],) * 3},
     }
-    assert (
-        figures.in_words(panels, percent=True)
-        == "a, up: 10%, 50%. a, flat: 25%, 25%. b, up: 100%, 50%."
-    )
-    assert figures.in_words({"b": panels["b"]}) == "b, up: 1.00, 0.50."
     fig = figures.panels_with_intervals(range(2), panels, "depth", "share", percent=True)
+    said = "a, up: 10%, 50%. a, flat: 25%, 25%. b, up: 100%, 50%."
+    assert figures.told(fig) == f"depth: 0 to 1. {said}"
     left, right = fig.axes
     assert (
         [ax.get_title(loc="left") for ax in (left, right)] == ["a", "b"]

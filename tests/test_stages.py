@@ -300,17 +300,17 @@ def test_shares_and_changes_by_depth():
     mugs = (whose == 0).sum() / (whose >= 0).sum()
     value, low, high = stages.by_depth(table, "object, own")
     assert np.allclose(value, [0, mugs * 2 / 3]) and low[1] < value[1] < high[1]
-    gained, low, high = stages.change(table, "object, own", 0)
+    gained, low, high = stages.rise(table, "object, own", 0)
     assert gained == pytest.approx(mugs * 2 / 3) and low < gained <= high
-    assert stages.change(table, "object, own", 6).tolist() == [0, 0, 0]
+    assert stages.rise(table, "object, own", 6) == (0, 0, 0)
     with pytest.raises(ValueError, match="no depth 3; it has 0, 6"):
-        stages.change(table, "object, own", 3)
+        stages.rise(table, "object, own", 3)
     # beside itself nothing is gained, whichever scenes are drawn; beside nothing said, all is
-    assert stages.change(table, "object, own", 0, table).tolist() == [0, 0, 0]
+    assert stages.rise(table, "object, own", 0, table) == (0, 0, 0)
     silent = table.assign(**{"object, own": 0})
-    assert stages.change(table, "object, own", 0, silent)[0] == pytest.approx(gained)
+    assert stages.rise(table, "object, own", 0, silent)[0] == pytest.approx(gained)
     with pytest.raises(ValueError, match="two of the same scenes"):
-        stages.change(table, "object, own", 0, table[table.scene < 2])
+        stages.rise(table, "object, own", 0, table[table.scene < 2])
 
 
 def test_rates_rises_and_falls_are_those_of_the_arrays():
@@ -321,7 +321,6 @@ def test_rates_rises_and_falls_are_those_of_the_arrays():
     at_last = stages.rate(table, "object, own", 6)
     assert tuple(at_last) == tuple(stages.by_depth(table, "object, own")[:, -1])
     rise, fall = (each(table, "object, own", 0) for each in (stages.rise, stages.fall))
-    assert tuple(rise) == tuple(stages.change(table, "object, own", 0))
     assert (fall.value, fall.low, fall.high) == (-rise.value, -rise.high, -rise.low)
     assert fall.low <= fall.value <= fall.high < rise.value
     net = stages.fall(table, "object, own", 0, beside=table)

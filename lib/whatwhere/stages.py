@@ -485,11 +485,10 @@ def by_depth(table: pd.DataFrame, hits: str, of: str = "object patches") -> np.n
     return np.array([share(rows[hits].to_numpy(), rows[of].to_numpy()) for rows in depths]).T
 
 
-def change(
+def rise(
     table: pd.DataFrame, hits: str, start: int, beside: pd.DataFrame | None = None
-) -> np.ndarray:
-    """(3,): by how much that share of object patches changes from depth `start` to the last, with
-    its interval.
+) -> Interval:
+    """By how much that share of object patches rises from depth `start` to the last.
 
     Args:
         beside: a table of the same scenes, such as that of other scenes' maps, whose change is
@@ -504,20 +503,13 @@ def change(
         if not same.equals(n):
             raise ValueError("Tables are compared scene by scene: give two of the same scenes.")
         gained = gained - other
-    return np.array(interval(lambda gained, n: gained.sum() / n.sum(), gained, n))
-
-
-def rise(
-    table: pd.DataFrame, hits: str, start: int, beside: pd.DataFrame | None = None
-) -> Interval:
-    """`change` as an `Interval`."""
-    return Interval(*change(table, hits, start, beside))
+    return interval(lambda gained, n: gained.sum() / n.sum(), gained, n)
 
 
 def fall(
     table: pd.DataFrame, hits: str, start: int, beside: pd.DataFrame | None = None
 ) -> Interval:
-    """`change` downwards: by how much the share falls from depth `start` to the last."""
+    """`rise` downwards: by how much the share falls from depth `start` to the last."""
     value, low, high = rise(table, hits, start, beside)
     return Interval(-value, -high, -low)
 

@@ -60,6 +60,18 @@ def test_arrow_keys_scroll_a_wide_formula(name, book, visit):
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
+def test_no_code_and_no_output_is_cut_off(name, book, visit):
+    here = visit(book + name, 1280)
+    here.page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    cut = here.page.evaluate("""
+        [...document.querySelectorAll('div.highlight pre, .cell_output pre')]
+            .filter(each => each.scrollWidth > each.clientWidth + 1)
+            .map(each => each.textContent.trim().slice(0, 80))""")
+    assert here.page.locator("div.highlight pre").count() > 5, f"{name} shows hardly any code"
+    nothing(here.wrong + cut, name)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
 def test_exercises_open_and_close(name, book, visit):
     here = visit(book + name)
     folded = here.page.locator("article details:not(section#quiz details)").all()

@@ -16,7 +16,6 @@ from .charts import (
     clouds,
     dots_with_intervals,
     heatmap,
-    in_words,
     lines_with_intervals,
     panels_with_intervals,
     scatters,
@@ -39,7 +38,7 @@ from .pictures import image_grid, label_maps, mosaic, scene, word_map
 
 __all__ = [
     "PALETTE", "SOFT", "centring", "clouds", "dials", "dots_with_intervals",
-    "early_exit", "forest", "heatmap", "html", "image_grid", "in_words", "label_maps",
+    "early_exit", "forest", "heatmap", "html", "image_grid", "label_maps",
     "lines_with_intervals", "mosaic", "panels_with_intervals", "pipeline", "rulers", "runs",
     "scatters", "scene", "show", "taps", "tell", "told", "trade_offs", "turning", "word_map",
     "worlds",

@@ -144,8 +144,7 @@ def trade_offs(
     return tell(fig, _points_in_words(xlabel, ylabel, panels))
 
 
-def in_words(panels: Mapping[str, Mapping[str, Any]], percent: bool = False) -> str:
-    """The numbers of such panels as sentences."""
+def _series_in_words(panels, percent):
     said = "{:.0%}" if percent else "{:.2f}"
     sentences = []
     for title, series in panels.items():
@@ -161,7 +160,7 @@ def _named(title, name):
 
 def _lines_in_words(xlabel, x, panels, percent):
     places = list(x)
-    return f"{xlabel}: {places[0]} to {places[-1]}. {in_words(panels, percent)}"
+    return f"{xlabel}: {places[0]} to {places[-1]}. {_series_in_words(panels, percent)}"
 
 
 def _dots_in_words(names, panels, percent):

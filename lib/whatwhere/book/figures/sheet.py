@@ -28,13 +28,13 @@ def new(width: float, height: float) -> tuple[Figure, Axes]:
     return fig, ax
 
 
-def write(ax: Any, x: Any, y: Any, text: Any, **how: Any) -> None:
+def write(ax: Axes, x: float, y: float, text: str, **how: Any) -> None:
     """A text with its middle at (x, y), if it is not said otherwise."""
     usual = {"fontsize": NOTE, "color": INK, "ha": "center", "va": "center"}
     ax.text(x, y, text, **{**usual, **how})
 
 
-def wrapped(text: Any, letters: Any) -> Any:
+def wrapped(text: str, letters: int) -> str:
     """The text in lines of so many letters at most, as far as its words allow."""
     lines = [""]
     for word in text.split():
@@ -44,7 +44,7 @@ def wrapped(text: Any, letters: Any) -> Any:
     return "\n".join(lines)
 
 
-def short(word: Any, letters: Any) -> Any:
+def short(word: str, letters: int) -> str:
     """As much of a word as fits, with dots for the rest."""
     if width_of(word) <= letters:
         return word
@@ -54,7 +54,14 @@ def short(word: Any, letters: Any) -> Any:
 
 
 def box(
-    ax: Any, x: Any, y: Any, width: Any, height: Any, colour: Any, name: Any, note: Any = ""
+    ax: Axes,
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    colour: str,
+    name: str,
+    note: str = "",
 ) -> None:
     """A box with a name and, smaller, a note below it."""
     ax.add_patch(
@@ -76,7 +83,7 @@ def box(
 
 
 def arrow(
-    ax: Any, start: Any, end: Any, colour: Any = INK, width: Any = 1.5, dashed: Any = False
+    ax: Axes, start: Any, end: Any, colour: str = INK, width: float = 1.5, dashed: bool = False
 ) -> None:
     """An arrow; a coordinate of the end that is None is the start's."""
     end = tuple(a if b is None else b for a, b in zip(start, end))
@@ -85,13 +92,13 @@ def arrow(
 
 
 def dial(
-    ax: Any,
-    x: Any,
-    y: Any,
-    radius: Any,
+    ax: Axes,
+    x: float,
+    y: float,
+    radius: float,
     angles: Any,
-    edge: Any = LINE,
-    width: Any = 1.0,
+    edge: str = LINE,
+    width: float = 1.0,
     hands: Any = None,
 ) -> None:
     """A circle with a hand for each angle, counterclockwise from the right (y runs down)."""
@@ -105,7 +112,9 @@ def dial(
     ax.plot(x, y, "o", color=INK, markersize=2.2)
 
 
-def image(ax: Any, pixels: Any, x: Any, y: Any, width: Any, height: Any, **how: Any) -> None:
+def image(
+    ax: Axes, pixels: Any, x: float, y: float, width: float, height: float, **how: Any
+) -> None:
     """Pixels in a box of inches, with its top left corner at (x, y)."""
     limits = ax.get_xlim(), ax.get_ylim()
     extent = (x, x + width, y + height, y)
@@ -113,7 +122,7 @@ def image(ax: Any, pixels: Any, x: Any, y: Any, width: Any, height: Any, **how: 
     ax.set(xlim=limits[0], ylim=limits[1])
 
 
-def matrix(ax: Any, rows: Any, x: Any, y: Any, width: Any, height: Any) -> None:
+def matrix(ax: Axes, rows: Any, x: float, y: float, width: float, height: float) -> None:
     """States (tokens, features) in colour, a column for each token."""
     values = rows.float().numpy().T
     limit = np.quantile(np.abs(values), 0.98) or 1.0
@@ -146,6 +155,6 @@ def apart(pixels: Any, grid: Any) -> Any:
     return np.insert(wider, np.repeat(steps, gap), blank, axis=1)
 
 
-def tint(colour: Any, strength: Any) -> Any:
+def tint(colour: str, strength: Any) -> Any:
     """A colour thinned with paper."""
     return tuple(strength * np.array(to_rgb(colour)) + (1 - strength) * np.array(to_rgb(PAPER)))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ... import lens, loading
 from ...views.page import INK, PAPER_STYLE, SOFT, beside
-from ...world import words_of
+from ...world import kinds_of_words
 from ...world.rendering import Scene
 from . import notes, weights, world_data
 
@@ -112,8 +112,7 @@ class Tabletop:
 
     def still(self) -> str:
         """The figure where no script runs: a token map, under it what the picture shows."""
-        kinds = {word: kind for kind in KINDS for word in words_of(kind)}
-        shown = self.maps.show(kinds)
+        shown = self.maps.show(kinds_of_words(*KINDS))
         html: str = shown.html(self.maps.depths.index(self.depth))  # pyright: ignore
         things = "; ".join(" ".join(_named(thing)) for thing in self.scene.things)
         told = f"<p>The picture: {escape(things)}, on a ground of {self.scene.background}.</p>"
