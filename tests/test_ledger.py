@@ -162,7 +162,7 @@ def test_a_row_says_what_its_interval_is_and_what_else_decides():
     )
     assert row["measured"]["also"] == [{"what": "both moved", "value": 0.9871, "ci95": [0.9, 1.0]}]
     table = ledger.table("what")
-    for said in ("[over five models]", "[middle 95% of 1,000 shuffles]", "0.9871", "both moved"):
+    for said in ("[over five models]", "[middle 95% of 1,000 shuffles]", "98.7%", "both moved"):
         assert said in table
     other = ledger.record(
         NOTEBOOK, **arguments(measured=measured(also=[{**also[0], "value": 0.95}]))
