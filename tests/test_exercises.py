@@ -100,11 +100,13 @@ def test_the_form_of_an_answer_is_checked_first():
         None: "is there a return at the end",
         "many": "should be numbers of shape (2, 3); it is str of 4",
         ((1, 2), (3, 4), (5, 6)): "the other way round",
-        (1, 2): "it has (2,)",
+        (1, 2): "it has the shape (2,)",
         ((1, 2, 3), (4, 5, float("nan"))): "no finite number",
     }.items():
         with pytest.raises(AssertionError, match=re.escape(sentence)):
             array(answer, (2, 3))
+    with pytest.raises(AssertionError, match=re.escape("be one number; it has the shape (2,)")):
+        number([1, 2])
     with pytest.raises(AssertionError, match="two things; it is tuple of 3"):
         pair((1, 2, 3))
 

@@ -103,11 +103,12 @@ def array(answer: Any, shape: tuple[int, ...], what: str = "your answer") -> np.
         raise AssertionError(
             f"{what} should be numbers of shape {shape}; it is {_kind(answer)}"
         ) from None
-    turned = " (rows and columns are the other way round)"
+    wanted = f"have the shape {shape}" if shape else "be one number"
+    turned = len(shape) == 2 and numbers.shape == shape[::-1]
     expect(
         numbers.shape == shape,
-        f"{what} should have the shape {shape}; it has {numbers.shape}"
-        + (turned if len(shape) == 2 and numbers.shape == shape[::-1] else ""),
+        f"{what} should {wanted}; it has the shape {numbers.shape}"
+        + (" (rows and columns are the other way round)" if turned else ""),
     )
     expect(np.isfinite(numbers).all(), f"{what} holds what is no finite number")
     return numbers
