@@ -142,6 +142,14 @@ def test_a_forest_of_rows():
         figures.forest([], "share")
 
 
+def test_a_photograph_does_not_weigh_down_its_page():
+    noise = np.random.default_rng(0).integers(0, 255, (800, 800, 3), dtype=np.uint8)
+    (image,) = Page(figures.html(figures.image_grid([noise], size=6), ALT)).find("img")
+    data = base64.b64decode(image["src"].removeprefix("data:image/webp;base64,"))
+    drawn = Image.open(BytesIO(data))
+    assert drawn.format == "WEBP" and drawn.width > 900 and len(data) < 1_000_000
+
+
 def test_alt_is_escaped_and_needed():
     fig = figures.tell(figures.heatmap(np.eye(2)), "")
     (image,) = Page(figures.html(fig, 'cosines "left" < 0.1 & <b>others</b>\n  more')).find("img")

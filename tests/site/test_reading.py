@@ -61,7 +61,8 @@ def test_arrow_keys_scroll_a_wide_formula(name, book, visit):
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_no_code_and_no_output_is_cut_off(name, book, visit):
-    here = visit(book + name, 1280)
+    here = visit(book + name)
+    here.page.set_viewport_size({"width": 1280, "height": 900})
     here.page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     cut = here.page.evaluate("""
         [...document.querySelectorAll('div.highlight pre, .cell_output pre')]

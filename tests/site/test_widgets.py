@@ -70,6 +70,8 @@ def test_arrow_keys_walk_over_a_token_map(name, book, visit):
             assert figure.locator(".ww-on").count() == 1, "the patch is marked"
         figure.locator("[role=cell]").nth(3).click()
         assert patch.inner_text().startswith("Row 0, column 3: ")
+        # or it points at a patch of the next map, once that has come into view
+        here.page.mouse.move(0, 0)
     nothing(here.wrong, name)
 
 

@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from matplotlib.text import Text
+from PIL import Image
 
 from ...views.page import INK, PAPER, PAPER_STYLE, SOFT  # noqa: F401  (all figures are drawn with them)
 from . import fonts
@@ -27,6 +28,7 @@ PALETTE = {
 }  # Okabe–Ito; orange a little darker, and no yellow, on paper
 MARKERS = "osD^vPX"
 SHORTEST_ALT = 20  # characters
+HEAVY = 300_000  # bytes
 
 
 def show(fig: Figure, alt: str, width: int | None = None) -> None:
@@ -57,13 +59,19 @@ def html(fig: Figure, alt: str, width: int | None = None) -> str:
     with fonts.quiet():  # no software version in the file: the same figure gives the same bytes
         fig.savefig(buffer, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
     _forget(fig)
+    kind = "png"
+    if buffer.tell() > HEAVY:
+        # a photograph, which PNG keeps to the last grain
+        with Image.open(buffer) as drawn:
+            buffer, kind = BytesIO(), "webp"
+            drawn.convert("RGB").save(buffer, kind, quality=90)
     data = base64.b64encode(buffer.getvalue()).decode()
     width = width or round(fig.get_size_inches()[0] * 96)
     # in dark mode pydata-sphinx-theme dims pictures, "dark-light" excepted, and puts a light card
     # behind outputs
     return (
         f'<style>{PAPER_STYLE}</style><img class="dark-light ww-figure" alt="{escape(alt)}" '
-        f'src="data:image/png;base64,{data}" '
+        f'src="data:image/{kind};base64,{data}" '
         f'style="width:{escape(str(width))}px;max-width:100%;height:auto;padding:0;'
         f'background:{PAPER};color:{INK};border-radius:6px">'
     )
