@@ -138,7 +138,7 @@ def tour(vlm: VLM, picture: ImageLike, question: str = "what is this ?") -> pd.D
         ),
         (12, "a thing's tokens replaced, by object masks"): lambda: exchanged(*pair()[::2]),
         (13, "RoPE scaling"): lambda: answered(rope.scaled(vlm, alpha=9, p=2)),
-        (14, "a benchmark, by its own rules"): lambda: benchmarks.run(
+        (15, "a benchmark, by its own rules"): lambda: benchmarks.run(
             vlm, "tabletop-b", limit=4, progress=False
         ),
     }
