@@ -451,7 +451,7 @@ def _blend(study: Study) -> list[Finding]:
 @register(
     name="erasure", title="things are erased",
     claims=("where.erasure.drop",), needs=("whatsup-b",),
-    rule="As in chapter 12, after the connector, with the ground's mean: reproduced if erasing the "
+    rule="As in chapter 13, after the connector, with the ground's mean: reproduced if erasing the "
     "satellite leaves less than 40% right, interval included, and erasing the nucleus as well, "
     "while under both controls (the ground by its own mean, as much ground by the nucleus's) at "
     "least 90% of what is right stays right; partly if erasing one of the two leaves less than "

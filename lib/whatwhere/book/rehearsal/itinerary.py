@@ -133,12 +133,12 @@ def tour(vlm: VLM, picture: ImageLike, question: str = "what is this ?") -> pd.D
         (11, "states at every place"): lambda: list(geometry.states(vlm, [picture])),
         (11, "things' vectors, by object masks"): lambda: geometry.thing_vectors(vlm, [pair()[0]]),
         (11, "an answer's dependence on row and column"): lambda: where(*pair()[:2]),
-        (12, "a vector added, in the language model"): lambda: answered(
+        (13, "a vector added, in the language model"): lambda: answered(
             intervene.added(vlm, one, torch.zeros(width), layer=1)
         ),
-        (12, "a thing's tokens replaced, by object masks"): lambda: exchanged(*pair()[::2]),
-        (13, "RoPE scaling"): lambda: answered(rope.scaled(vlm, alpha=9, p=2)),
-        (15, "a benchmark, by its own rules"): lambda: benchmarks.run(
+        (13, "a thing's tokens replaced, by object masks"): lambda: exchanged(*pair()[::2]),
+        (14, "RoPE scaling"): lambda: answered(rope.scaled(vlm, alpha=9, p=2)),
+        (16, "a benchmark, by its own rules"): lambda: benchmarks.run(
             vlm, "tabletop-b", limit=4, progress=False
         ),
     }
