@@ -1,4 +1,4 @@
-"""The checks of chapter 10 refuse plausible wrong answers, and do not say the right one."""
+"""The checks of chapter 11 refuse plausible wrong answers, and do not say the right one."""
 
 import numpy as np
 import pytest

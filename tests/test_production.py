@@ -1,4 +1,4 @@
-"""What chapter 10 catches of transformers' own code."""
+"""What chapter 11 catches of transformers' own code."""
 
 import pytest
 import torch

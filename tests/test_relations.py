@@ -98,7 +98,7 @@ def test_the_score_cannot_fail():
 
 def test_the_score_is_the_one_that_the_chapter_teaches():
     """With the paper's projection on three principal components, which changes nothing."""
-    notebook = json.loads((ROOT / "notebooks/11_left_is_minus_right.ipynb").read_text("utf-8"))
+    notebook = json.loads((ROOT / "notebooks/12_left_is_minus_right.ipynb").read_text("utf-8"))
     (source,) = [
         "".join(c["source"]) for c in notebook["cells"] if "def score(" in "".join(c["source"])
     ]

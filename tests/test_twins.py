@@ -1,4 +1,4 @@
-"""Twins of chapter 10: the same pixels on both sides, and a nucleus that is placed by angle."""
+"""Twins of chapter 11: the same pixels on both sides, and a nucleus that is placed by angle."""
 
 import numpy as np
 import pytest

@@ -2,7 +2,7 @@
 `standin.py`).
 
     python -m tools.trials.gpu_trial  # make gpu: everything, in both precisions (an hour on two cores)
-    python -m tools.trials.gpu_trial --precision float32 --chapters 08 14
+    python -m tools.trials.gpu_trial --precision float32 --chapters 08 15
     python -m tools.trials.gpu_trial --chapters none          # the commands alone
 
 Every chapter is executed with all exercises' solutions and checks, cell by cell: a cell that fails

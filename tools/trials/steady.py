@@ -1,7 +1,7 @@
 """Do the chapters and the tests come out the same, whatever is changed that should not matter?
 
     python -m tools.trials.steady  # make steady: all trials of all chapters, then the tests
-    python -m tools.trials.steady --trials again --chapters 09 10
+    python -m tools.trials.steady --trials again --chapters 09 11
     python -m tools.trials.steady --transformers 5.15.1  # the other version to try
     python -m tools.trials.steady --trials tests --files towers models --settings "last bits"
 

@@ -1,4 +1,4 @@
-"""What the code of `transformers` computes, caught while it runs: chapter 10 holds algebra to it.
+"""What the code of `transformers` computes, caught while it runs: chapter 11 holds algebra to it.
 
 cos, sin = production.tables(80, (16, 40))
 production.vision_outputs(vlm, image)  # what the heads of each block put out

@@ -1,5 +1,5 @@
 """Twins: the same two things with the same pixels, one exactly five patches left of the other, and
-then five to its right. Chapter 10 asks what a head makes of the difference.
+then five to its right. Chapter 11 asks what a head makes of the difference.
 
     left, right = twins.of(scene)
     outputs, told = twins.placed(vlm, left)

@@ -24,7 +24,7 @@ UNABLE = (
 METHODS = ("rle", "rle-drop", "rle-drop-both")  # the paper's 1, 2 and 3
 GENERAL = ("gqa", "pope", "textvqa", "mmbench")  # Table 1's columns
 SPATIAL = ("whatsup-a", "whatsup-b", "coco-spatial", "gqa-spatial")  # Table 2's
-SCALE, STRONG = (99, 8), (29, 2)  # the paper's, and one that chapter 14 found to be too much
+SCALE, STRONG = (99, 8), (29, 2)  # the paper's, and one that chapter 15 found to be too much
 SWAPS = 500
 SWAPPED = f"the two answer sheets swapped at random, {SWAPS} times: the middle 95%"
 QUESTIONS = {  # of a whole benchmark
@@ -216,7 +216,7 @@ def able(*results: Result) -> bool:
 
 
 def _gained(before: Result, after: Result, blind: Score, theirs: float | None):
-    """The verdict of chapter 16 on a gain: its control is blind."""
+    """The verdict of chapter 17 on a gain: its control is blind."""
     ours = gain(before, after)
     if not able(before) or after.unparsed > 0.05:
         return "undecided"
@@ -309,7 +309,7 @@ def _tuned(study: Study) -> list[Finding]:
 @register(
     name="general", title="general ability with RoPE scaling",
     claims=("where.scaling.general",), needs=GENERAL,
-    rule="As in chapter 14: the mean over GQA, POPE, TextVQA and MMBench of the accuracy with "
+    rule="As in chapter 15: the mean over GQA, POPE, TextVQA and MMBench of the accuracy with "
     "α = 99, p = 8 less that without. Reproduced if it loses at most one point, interval "
     "included, and the control (α = 29, p = 2) loses more, the two intervals apart; partly if the "
     "loss itself is at most one point; else not." + UNABLE,

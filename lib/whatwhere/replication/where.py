@@ -333,7 +333,7 @@ def _over(table: Any, value: str, per: str | None = None) -> tuple[float, float,
 @register(
     name="relations", title="left is minus right, and front is across",
     claims=("where.relations.collinear", "where.relations.orthogonal"), needs=("whatsup-b",),
-    rule="As in chapter 11, for the vectors that the LM receives (LM 0); each condition for the "
+    rule="As in chapter 12, for the vectors that the LM receives (LM 0); each condition for the "
     "whole interval. Collinear: reproduced if the cosine of left and right is below −0.7; partly "
     "if it is not, but lies below that of shuffled labels, and below −0.7 after centring; else "
     "not. Orthogonal: reproduced if the cosine of left and front is within ±0.2; partly if it is "
@@ -382,7 +382,7 @@ def _relations(study: Study) -> list[Finding]:
     claims=("where.attention.axis_ratio", "where.attention.vit_axis"), needs=("whatsup-b",),
     rule="Y over X in the ViT, all blocks together, for left and right; no question is asked. "
     "where.attention.vit_axis, the statistic of the paper's code (signed logits from the "
-    "satellite's patches to the nucleus's), as in chapter 11: reproduced if its interval lies "
+    "satellite's patches to the nucleus's), as in chapter 12: reproduced if its interval lies "
     "above 1, and so for behind and front, and with no displacement (all patches at one place), "
     "for then Y leads by itself; partly if it lies above 1, but not in both; else not. "
     "where.attention.axis_ratio, ours (spread of each axis's part over all patches): reproduced if "
@@ -451,7 +451,7 @@ def _blend(study: Study) -> list[Finding]:
 @register(
     name="erasure", title="things are erased",
     claims=("where.erasure.drop",), needs=("whatsup-b",),
-    rule="As in chapter 13, after the connector, with the ground's mean: reproduced if erasing the "
+    rule="As in chapter 14, after the connector, with the ground's mean: reproduced if erasing the "
     "satellite leaves less than 40% right, interval included, and erasing the nucleus as well, "
     "while under both controls (the ground by its own mean, as much ground by the nucleus's) at "
     "least 90% of what is right stays right; partly if erasing one of the two leaves less than "

@@ -11,5 +11,5 @@ kernel.
                 files to which a page refers (`tabletop.assets(folder)`); tabletop.js and .css, the
                 figure; panels.js, the book's experiments in it; worker.js, the models beside the
                 page
-    notes       what two things' patches hold of where they are, for chapters 11 and 13
+    notes       what two things' patches hold of where they are, for chapters 12 and 14
 """

@@ -1,5 +1,5 @@
 """What the patches of two things hold about where they are, learnt from pairs of things as in
-chapters 11 and 13, for the live figures.
+chapters 12 and 14, for the live figures.
 
     notes.step("toy-llava", "LM 0", "left", "right")   # (2, features): of satellite and nucleus
     notes.told("toy-llava", "LM 0", vector)            # {"behind": score, …} of a relation vector

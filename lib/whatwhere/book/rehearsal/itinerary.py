@@ -124,21 +124,21 @@ def tour(vlm: VLM, picture: ImageLike, question: str = "what is this ?") -> pd.D
         (8, "patches moved elsewhere"): lambda: answered(
             intervene.moved(vlm, fine, (0, 1 if columns > 1 else 0))
         ),
-        (10, "queries and keys of the ViT's 2-D RoPE"): lambda: by_axis(
+        (11, "queries and keys of the ViT's 2-D RoPE"): lambda: by_axis(
             rope.vision, rope.heads(vlm, picture)
         ),
-        (10, "queries and keys of the language model"): lambda: by_axis(
+        (11, "queries and keys of the language model"): lambda: by_axis(
             rope.language, rope.language_heads(vlm, picture, question)
         ),
-        (11, "states at every place"): lambda: list(geometry.states(vlm, [picture])),
-        (11, "things' vectors, by object masks"): lambda: geometry.thing_vectors(vlm, [pair()[0]]),
-        (11, "an answer's dependence on row and column"): lambda: where(*pair()[:2]),
-        (13, "a vector added, in the language model"): lambda: answered(
+        (12, "states at every place"): lambda: list(geometry.states(vlm, [picture])),
+        (12, "things' vectors, by object masks"): lambda: geometry.thing_vectors(vlm, [pair()[0]]),
+        (12, "an answer's dependence on row and column"): lambda: where(*pair()[:2]),
+        (14, "a vector added, in the language model"): lambda: answered(
             intervene.added(vlm, one, torch.zeros(width), layer=1)
         ),
-        (13, "a thing's tokens replaced, by object masks"): lambda: exchanged(*pair()[::2]),
-        (14, "RoPE scaling"): lambda: answered(rope.scaled(vlm, alpha=9, p=2)),
-        (16, "a benchmark, by its own rules"): lambda: benchmarks.run(
+        (14, "a thing's tokens replaced, by object masks"): lambda: exchanged(*pair()[::2]),
+        (15, "RoPE scaling"): lambda: answered(rope.scaled(vlm, alpha=9, p=2)),
+        (17, "a benchmark, by its own rules"): lambda: benchmarks.run(
             vlm, "tabletop-b", limit=4, progress=False
         ),
     }
