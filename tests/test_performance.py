@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import whatwhere as ww
 from closeness import SAME, apart
 from tools.bench import __main__ as bench
-from tools.bench import compression, floor, lens, timing, ways
+from tools.bench import compression, floor, lens, methods, timing, ways
 
 
 @pytest.fixture(scope="module", params=["llava", "qwen2vl"])
@@ -148,3 +148,19 @@ def test_a_ratio_that_is_worse_by_a_fifth_fails_the_bench(tmp_path, monkeypatch,
 def test_parts_are_named():
     with pytest.raises(SystemExit):
         bench.main(["speed"])
+
+
+def test_words_are_timed_one_by_one_and_the_cache_is_what_was_kept():
+    vlm = ww.load("toy-llava")
+    inputs = vlm.prepare(ww.world.scene(3).image, "is there a mug ?")
+    prompt = inputs["attention_mask"].shape[1]
+    first, word, held = methods.run(vlm, inputs, words=3)
+    with ww.compress.compressed(vlm, "grid", keep=36):
+        _, _, less = methods.run(vlm, inputs, words=3)
+    config = vlm.lm.config
+    width = config.num_key_value_heads * config.head_dim
+    # keys and values of each block, in float32; of the last word nothing has been computed yet
+    token = 2 * config.num_hidden_layers * width * 4 / 2**20
+    assert first > word > 0
+    assert held == pytest.approx((prompt + 3) * token)
+    assert less == pytest.approx((prompt - 144 + 36 + 3) * token)

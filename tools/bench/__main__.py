@@ -9,12 +9,12 @@ from pathlib import Path
 from whatwhere.book.training.scaling_study import machine
 from whatwhere.files import write
 
-from . import book, checks, compression, lens, readers, scaling
+from . import book, checks, compression, lens, methods, readers, scaling
 
 RESULTS = Path(__file__).parents[2] / "data" / "results"
 KEPT, COMPRESSION = RESULTS / "performance.json", RESULTS / "compression_speed.json"
 NAMES = ("toy-llava", "toy-qwen2vl")
-PARTS = ("lens", "readers", "checks", "scaling", "compression", "book")
+PARTS = ("lens", "readers", "checks", "scaling", "compression", "methods", "book")
 WORSE = 0.8  # of a ratio on record: less is a regression
 
 
@@ -64,6 +64,10 @@ def measured(part, only):
             "shares": {what: as_rows(table) for what, table in more.items()},
             "tables": listed,
         }, ratios
+    if part == "methods":
+        found = methods.measure()
+        ratios = {f"{row['method']}: of the ideal": row["of the ideal"] for row in found["rows"]}
+        return found, ratios
     steps, chapters, slow = book.measure()
     return {"seconds": steps, "chapters": chapters, "slowest tests": slow}, {}
 
@@ -116,6 +120,8 @@ def main(arguments=None):
                     COMPRESSION,
                     json.dumps({"machine": machine(), "rows": found["tables"]}, indent=1) + "\n",
                 )
+            if part == "methods":
+                methods.save(found)
     print("\n".join(said) or "Nothing is slower than on record by more than a fifth.")
     return len(said) > 0
 
