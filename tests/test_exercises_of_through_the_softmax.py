@@ -58,7 +58,7 @@ def steep(theta, distances, alpha, p):
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        (lambda t, m, a, p: head_share(t, m, a, p, of=1), "between 0 and a half"),
+        (lambda t, m, a, p: head_share(t, m, a, p, of=1), "the Y half"),
         (lambda t, m, a, p: head_share(t, m, a, p, of=4), "quarter of a turn"),
         (lambda t, m, a, p: head_share(t, m, 0, p), "α = 9"),
         (lambda t, m, a, p: head_share(t, m, a, 1), "α = 9"),
