@@ -208,7 +208,7 @@ def _beside_deleted(study, claim, change, another, unit, of_another):
     "own queries and keys, against the attention that the ViT's last block pays. Reproduced if the "
     "largest difference is at most 4 roundings of the model's precision (1e-4 in float32), and "
     "with rows and columns exchanged it is at least ten times as large; else not. "
-    "where.rope.weak_signal, as in chapter 9, the satellite left of the nucleus: the share of the "
+    "where.rope.weak_signal, as in chapter 10, the satellite left of the nucleus: the share of the "
     "energy of all terms that tells left from right; reproduced if the upper end of the strongest "
     "head's interval is below one quarter, which random vectors at random angles give; partly if "
     "that of the median head's is; else not.",
