@@ -18,10 +18,18 @@ def landed(box, size, view, crop=True):
     return tuple(x * s - e for x, s, e in zip(box, scale, edges))
 
 
+def cut_off(box, size, view):
+    """It keeps to what the model sees."""
+    left, top, right, bottom = view.box
+    ends = (right - left, bottom - top) * 2
+    return [min(max(x, 0), end) for x, end in zip(landed(box, size, view), ends)]
+
+
 def test_where_a_box_lands(capsys):
     assert said(checks.landed, landed, capsys)[0]
     for wrong, sentence in {
         lambda *of: landed(*of, crop=False): "also cropped",
+        cut_off: "should not be cut off",
         lambda *of: [landed(*of)[n] for n in (1, 0, 3, 2)]: "the other way round",
         lambda box, size, view: box: "this is not where it lands",
         lambda *of: landed(*of)[:2]: "the shape (4,)",

@@ -31,6 +31,9 @@ def landed(landed: Any) -> None:
             expect(not rows_first, f"rows and columns are the other way round: {told}")
             uncropped = np.allclose(got, resized)
             expect(not uncropped, f"the resized picture is also cropped: {told}")
+            seen = np.array(view.box[2:]) - np.array(view.box[:2])
+            cut = np.allclose(got, right.clip(0, np.tile(seen, 2)))
+            expect(not cut, f"what lies outside should not be cut off: {told}")
             expect(False, f"{told}: this is not where it lands")
 
 
