@@ -1,5 +1,5 @@
 /* What the book's experiments compute from a picture, besides what an Organism does: runs of words
-   (chapter 6), what a thing's patches hold (chapters 10 and 11), and where a token looks. */
+   (chapter 6), what a thing's patches hold (chapters 12 and 14), and where a token looks. */
 (function (live) {
   'use strict';
   const { exponential, layerNorm, linear, rmsNorm, rotate, rotations } = live;

@@ -142,6 +142,7 @@ globalThis.whatwhereExperiments = (() => {
 
   // "4.2,6.0" → [[4, 2], [6, 0]]
   const headsOf = text => (text ? text.split(',').map(each => each.split('.').map(Number)) : []);
+  const wordsOf = question => question.match(/[\p{L}\p{N}_]+|[^\p{L}\p{N}_\s]+/gu) ?? [];
   const blocksOf = text => (text ? text.split(',').map(Number) : null);
   const list = values => `[${values.join(', ')}]`;
 
@@ -305,7 +306,7 @@ globalThis.whatwhereExperiments = (() => {
   };
 
   const knockout = {
-    title: 'Silence heads (chapter 9)',
+    title: 'Silence heads (chapter 11)',
     about:
       'Heads of the vision encoder that are pressed put out zeros. Blocks are counted from 1, heads from 0.',
     fields: model => [
@@ -313,6 +314,8 @@ globalThis.whatwhereExperiments = (() => {
         key: 'heads',
         label: 'heads',
         kind: 'heads',
+        depth: model.vision.depth,
+        heads: model.vision.heads,
         usual: '',
         presets:
           model.name !== 'toy-qwen2vl'
@@ -341,7 +344,7 @@ globalThis.whatwhereExperiments = (() => {
   };
 
   const relation = {
-    title: 'Relation vectors (chapter 10)',
+    title: 'Relation vectors (chapter 12)',
     about:
       'What the thing’s patches hold less what those of the other hold. Drag one around the other, and see where the vector points.',
     pair: true,
@@ -388,7 +391,7 @@ globalThis.whatwhereExperiments = (() => {
   };
 
   const steering = {
-    title: 'Add a step (chapter 11)',
+    title: 'Add a step (chapter 14)',
     about:
       'The step from the relation in the picture to another one is added to the visual tokens of the two things, as the language model receives them.',
     pair: true,
@@ -439,7 +442,7 @@ globalThis.whatwhereExperiments = (() => {
   };
 
   const rotation = {
-    title: 'Turn the angle (chapter 11)',
+    title: 'Turn the angle (chapter 14)',
     about:
       'The thing’s patches are taken to be elsewhere, that many patches away; not a pixel changes. In toy-llava they are given the vectors of other places.',
     pair: true,
@@ -457,7 +460,15 @@ globalThis.whatwhereExperiments = (() => {
       },
       { key: 'rows', label: 'towards you', kind: 'range', min: -8, max: 8, step: 1, usual: '0' },
       ...(model.vision.frequencies
-        ? [{ key: 'blocks', label: 'in blocks', kind: 'blocks', usual: '' }]
+        ? [
+            {
+              key: 'blocks',
+              label: 'in blocks',
+              kind: 'blocks',
+              depth: model.vision.depth,
+              usual: '',
+            },
+          ]
         : []),
     ],
     trial(about) {
@@ -501,7 +512,7 @@ globalThis.whatwhereExperiments = (() => {
   }
 
   const gain = {
-    title: 'A faster ruler (chapter 12)',
+    title: 'A faster ruler (chapter 15)',
     about:
       'Frequency i turns 1 + α (2i/d)ᵖ times as fast. The two things alone, nearer and further, are asked about as well.',
     pair: true,
@@ -692,35 +703,80 @@ globalThis.whatwhereExperiments = (() => {
   //     heads   heads of the vision encoder, "4.2,6.0", with `presets`
   //     blocks  its blocks, "4,6", '' for all
 
-  // What is wrong with a setting, '' where nothing is.
-  function wrong(field, text) {
-    const { kind, label, of, min, max, on, off } = field;
-    const got = JSON.stringify(text.slice(0, 40));
-    const options = kind === 'menu' ? of : kind === 'check' ? [on, off] : null;
-    if (options && !options.includes(text))
-      return `There is no “${label}” ${got}; there are ${options.join(', ')}.`;
-    if (kind === 'range' && !(text.trim() && Number(text) >= min && Number(text) <= max))
-      return `“${label}” is a number from ${min} to ${max}; got ${got}.`;
-    if (kind === 'word' && !/^(patch|last|\d{1,2})$/.test(text))
-      return `“${label}” is patch, last or the number of a word; got ${got}.`;
-    if (kind === 'heads' && !/^(\d+\.\d+(,\d+\.\d+)*)?$/.test(text))
-      return `Heads are given as block.head, such as 4.2,6.0; got ${got}.`;
-    if (kind === 'blocks' && !/^(\d+(,\d+)*)?$/.test(text))
-      return `Blocks are given as 4,6; got ${got}.`;
-    return '';
+  // What the text of a field has to be, '' where it is that. about: {scene, question}, for kinds that
+  // need them.
+  function due(field, text, about) {
+    const { kind, of, min, max, step, on, off, usual, depth, heads } = field;
+    const whole = (n, least, most) => /^\d+$/.test(n) && Number(n) >= least && Number(n) <= most;
+    const oneOf = options =>
+      options.includes(text) ? '' : `one of ${options.filter(Boolean).join(', ')}`;
+    if (kind === 'menu') return oneOf(of);
+    if (kind === 'check') return oneOf([on, off]);
+    if (kind === 'thing') {
+      const others = about.scene.things.map(({ category }) => category).join(', ');
+      return text === usual ? '' : `a thing in the picture (${others}), and another than the other`;
+    }
+    if (kind === 'range') {
+      const steps = (Number(text) - min) / step;
+      const fits = /^-?\d+(\.\d+)?$/.test(text) && Number(text) >= min && Number(text) <= max;
+      return fits && Number.isInteger(steps)
+        ? ''
+        : `a number from ${min} to ${max} in steps of ${step}`;
+    }
+    if (kind === 'word') {
+      const last = wordsOf(about.question).length - 1;
+      return ['patch', 'last'].includes(text) || whole(text, 0, last)
+        ? ''
+        : `patch, last or the number of a word of the question, from 0 to ${last}`;
+    }
+    const parts = text === '' ? [] : text.split(',').map(part => part.split('.'));
+    if (kind === 'heads') {
+      return parts.every(
+        ([block, head, ...more]) =>
+          whole(block, 1, depth) && whole(head, 0, heads - 1) && !more.length,
+      )
+        ? ''
+        : `a list of block.head, such as 4.2,6.0, of blocks 1 to ${depth} and heads 0 to ${heads - 1}`;
+    }
+    // kind is 'blocks'
+    return parts.every(([block, ...more]) => whole(block, 1, depth) && !more.length)
+      ? ''
+      : `a list of blocks from 1 to ${depth}, such as 4,6`;
   }
 
-  // Settings as far as they can be used with a model, and a sentence where some cannot.
-  function settingsOf(name, model, given) {
+  /* Texts as far as fields allow them, and a sentence for each that they do not: {settings, problems}.
+
+     given: {key: text}, where what is missing or null is as usual. about: {scene, question}, see `due`. */
+  function checked(fields, given, about = {}) {
     const settings = {};
-    let problem = '';
-    for (const field of all[name].fields(model)) {
-      const text = given[field.key] ?? field.usual;
-      const sentence = wrong(field, text);
-      problem ||= sentence;
-      settings[field.key] = sentence ? field.usual : text;
+    const problems = [];
+    for (const field of fields) {
+      const { key, usual } = field;
+      const text = String(given[key] ?? usual);
+      const what = due(field, text, about);
+      settings[key] = what ? usual : text;
+      if (what)
+        problems.push(
+          `“${key}” is ${what}; got ${JSON.stringify(text.slice(0, 40))}. Shown instead: ${usual || 'none'}.`,
+        );
     }
-    return { settings, problem };
+    return { settings, problems };
+  }
+
+  // The same of an experiment, with a model, as the state of a figure has it.
+  function settingsOf(name, model, { scene, question, settings, link }) {
+    const pair = pairOf(scene, settings);
+    const given = { ...settings };
+    const fields = all[name].fields(model).map(field => {
+      if (field.kind !== 'thing') return field;
+      // a thing that was taken away by hand is no mistake
+      if (!link) delete given[field.key];
+      return {
+        ...field,
+        usual: scene.things[pair?.[field.key === 'satellite' ? 0 : 1]]?.category ?? '',
+      };
+    });
+    return checked(fields, given, { scene, question });
   }
 
   // Elements for the fields of an experiment, each of which calls set(key, text), and a function
@@ -734,14 +790,13 @@ globalThis.whatwhereExperiments = (() => {
       if (['menu', 'thing', 'word'].includes(kind)) {
         const select = make('select', { ...own, onchange: () => set(key, select.value) });
         shows.push(({ settings, scene, pair, question }) => {
-          const words = question.match(/[\p{L}\p{N}_]+|[^\p{L}\p{N}_\s]+/gu) ?? [];
           const of = {
             menu: () => field.of.map(text => [text, field.shown?.[text] ?? text]),
             thing: () => scene.things.map(({ category }) => [category, category]),
             word: () => [
               ['last', 'the last token, before the answer'],
               ['patch', 'the patch at'],
-              ...words.map((word, n) => [String(n), `“${word}”`]),
+              ...wordsOf(question).map((word, n) => [String(n), `“${word}”`]),
             ],
           }[kind]();
           if (
@@ -862,5 +917,5 @@ globalThis.whatwhereExperiments = (() => {
     return { elements, show: about => shows.forEach(show => show(about)) };
   }
 
-  return { all, controls, gains, pairOf, patchesOf, settingsOf, told };
+  return { all, checked, controls, gains, pairOf, patchesOf, settingsOf, told };
 })();
