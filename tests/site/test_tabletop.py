@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from urllib.request import url2pathname
@@ -197,6 +198,41 @@ def test_a_question_is_answered_and_an_unknown_word_gets_a_sentence(address, vis
     nothing(here.wrong, address)
 
 
+def test_in_two_minutes_a_thing_is_misnamed_and_the_depth_found(address, visit):
+    """What the page's first lines ask of a reader who has never seen it: three actions."""
+    here = visit(address)
+    page = woken(here)
+    row = page.get_by_role("group", name=re.compile("^What the .* is named at each ViT depth"))
+    red = named()
+    assert row.locator("bdi").all_inner_texts() == red and red[-1] == "mug"
+    menu(page, "colour").select_option("white")
+    expect(page.locator(".ww-answer-said")).to_have_text("no")
+    page.get_by_role("slider", name=re.compile("^size")).fill("36")
+    words(page)
+    white = named(colour="white", extent=36)
+    expect(row.locator("bdi")).to_have_text(white)
+    assert white[4:] == ["boot", "bowl", "hat"] and "mug" not in white
+    expect(row.locator(".ww-wrong")).to_have_count(sum(name != "–" for name in white))
+    row.get_by_role("button", name="depth 4: boot").press("Enter")
+    expect(page.get_by_role("slider", name="ViT depth")).to_have_value("4")
+    expect(row.get_by_role("button", pressed=True)).to_have_text(re.compile("boot"))
+    assert "boot" in words(page)
+    menu(page, "which").select_option("white lamp")
+    expect(row).to_have_attribute("aria-label", re.compile("white lamp"))
+    nothing(here.wrong, address)
+
+
+def named(**changes):
+    """The commonest category that the mug's patches say at each depth, the first of equals."""
+    scene = ww.world.scene(SEED)
+    things = [replace(t, **changes) if t.category == "mug" else t for t in scene.things]
+    scene, n = replace(scene, things=tuple(things)), len(things) - 1
+    maps = ww.lens.token_maps(ww.load("toy-qwen2vl", dtype="float32"), scene.image)
+    own = ww.geometry.masks(scene, maps.words[0].shape)[n]
+    said = [[w for w in m[own] if w in ww.world.words_of("category")] for m in maps.words]
+    return [Counter(each).most_common(1)[0][0] if each else "–" for each in said]
+
+
 def test_a_link_opens_the_same_scene(address, visit):
     here = visit(address)
     page = woken(here)
@@ -267,6 +303,15 @@ def test_nothing_is_wider_than_the_page(width, address, visit):
     menu(page, "model").select_option("toy-llava")
     page.wait_for_function("document.querySelectorAll('.ww-words [role=cell]').length === 144")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # its words can be read, where need be in a picture that is wider than its window; the mug, which is picked, is in sight
+    sizes = page.evaluate("""[...document.querySelectorAll('.ww-words span')].filter(each => each.textContent.length < 8)
+        .map(each => parseFloat(getComputedStyle(each).fontSize))""")
+    assert min(sizes) >= 9
+    window, mug = (
+        page.locator(".ww-window").bounding_box(),
+        page.get_by_role("button", name=re.compile("mug")).first.bounding_box(),
+    )
+    assert window["x"] <= mug["x"] and mug["x"] + mug["width"] <= window["x"] + window["width"]
     nothing(here.wrong, address)
 
 
@@ -518,7 +563,11 @@ EDITED = [
     ("try=runs&positions=", "“positions” is one of renumbered, kept", "kept"),
     ("try=attention&place=LM 9", "“place” is one of LM 1", "LM 2"),
     ("try=attention&head=9", "“head” is one of mean, 0, 1, 2, 3", "mean"),
-    ("try=attention&ask=is there a mug ?&token=77", "the number of a word of the question, from 0 to 4", "last"),
+    (
+        "try=attention&ask=is there a mug ?&token=77",
+        "the number of a word of the question, from 0 to 4",
+        "last",
+    ),
     ("try=attention&token=patch&row=8", "“row” is a number from 0 to 7", "4"),
     ("try=attention&token=patch&column=x", "“column” is a number from 0 to 7", "4"),
     ("ask=is there a unicorn ?", None, None),
@@ -526,7 +575,7 @@ EDITED = [
     ("thing=mug,red,plain,70,90,40&" * 20, "holds up to 5 things", "the scene that was here"),
     ("thing=mug,red,plain,30,90,40&thing=mug,blue,plain,90,90,40", "two of the mug", "the scene"),
     ("thing=unicorn,red,plain,30,90,40", "No category", "the scene that was here"),
-    ("", "", None),
+    ("ask=is there a mug ?", "", None),
 ]
 
 

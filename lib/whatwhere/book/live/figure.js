@@ -383,6 +383,7 @@
           range('depth', 0, 0, 1, depth => this.act({ depth })),
           keep('depthSaid', make('output')),
         ),
+        keep('names', make('div', { class: 'ww-names', role: 'group' })),
         field(
           'LM layer',
           range('layer', 0, 0, 1, layer => this.act({ layer })),
@@ -585,7 +586,7 @@
           make(
             'div',
             {},
-            stage,
+            keep('window', make('div', { class: 'ww-window' }, stage)),
             legend,
             keep('patch', make('p', { class: 'ww-patch' }, 'Point at a patch for its best words.')),
             reading,
@@ -597,10 +598,10 @@
           make(
             'div',
             { class: 'ww-panel' },
-            trial,
-            question,
             ...(experiment && experiment !== 'all'
               ? [
+                  trial,
+                  question,
                   make(
                     'details',
                     {},
@@ -609,7 +610,7 @@
                     setting,
                   ),
                 ]
-              : [thing, setting]),
+              : [thing, trial, question, setting]),
           ),
         ),
         make(
@@ -717,6 +718,7 @@
     select(n, focus = false) {
       this.picked = n;
       this.draw();
+      this.showPicked();
       if (focus) this.parts.handles.children[n].focus({ preventScroll: true });
     }
 
@@ -1049,6 +1051,7 @@
         }
         this.maps.set(map.depth, map);
         if (map.depth === this.state.depth) this.drawWords();
+        else this.drawNames();
       } else if (asked !== undefined) {
         if (asked === this.asked) this.drawAnswer(answer, chances, problem, this.about && changed);
       } else if (impossible && turn === this.turn) this.sayOfTrial(impossible);
@@ -1207,7 +1210,8 @@
       const { rows, columns, top, ids } = map;
       const { scene, owner, model } = this.read;
       if (words.children.length !== rows || words.firstChild.children.length !== columns) {
-        words.style.setProperty('--columns', columns);
+        this.parts.stage.style.setProperty('--columns', columns);
+        this.showPicked();
         words.replaceChildren(
           ...Array.from({ length: rows }, () =>
             make(
@@ -1237,9 +1241,67 @@
         counts.set(word, (counts.get(word) ?? 0) + 1);
       });
       this.summary = { tally, counts };
+      this.drawNames();
       this.drawRuns();
       this.drawPatch();
       if (!this.everTold) this.settle();
+    }
+
+    // Where the picture is wider than its window, scroll it so that the thing is in sight.
+    showPicked() {
+      const { window, handles } = this.parts;
+      const handle = handles.children[this.picked];
+      if (!handle || window.scrollWidth <= window.clientWidth) return;
+      const { offsetLeft: left, offsetWidth: width } = handle;
+      const { scrollLeft: from, clientWidth: seen } = window;
+      if (left < from || left + width > from + seen) window.scrollLeft = left + (width - seen) / 2;
+    }
+
+    // What the thing is named at each depth: the commonest category that its patches say.
+    drawNames() {
+      const { read, model, picked } = this;
+      const { names } = this.parts;
+      const thing = read?.scene.things[picked];
+      const any = this.maps.get(this.state.depth);
+      names.hidden = !thing || read.model !== model;
+      if (names.hidden || !any) return;
+      const title = `What the ${called(thing)} is named at each ViT depth (–: nothing)`;
+      const depths = model.vision.depth + 1;
+      if (names.childElementCount !== depths + 1) {
+        names.replaceChildren(
+          make('span', {}),
+          ...Array.from({ length: depths }, (_, depth) =>
+            make(
+              'button',
+              { type: 'button', onclick: () => this.act({ depth }) },
+              make('small', {}, String(depth)),
+              make('bdi', {}),
+            ),
+          ),
+        );
+        names.style.setProperty('--depths', depths);
+      }
+      const [said, ...buttons] = names.children;
+      if (said.textContent !== `${title}:`) said.textContent = `${title}:`;
+      names.setAttribute('aria-label', title);
+      const categories = globalThis.whatwhereWorld.words.category;
+      const own = experiments().patchesOf(read.owner, picked, any.columns);
+      buttons.forEach((button, depth) => {
+        const map = this.maps.get(depth);
+        const counts = new Map();
+        for (const patch of map ? own : []) {
+          const word = read.model.text.words[map.ids[patch * map.top]];
+          if (categories.includes(word)) counts.set(word, (counts.get(word) ?? 0) + 1);
+        }
+        const [name] = [...counts].reduce(
+          (best, each) => (each[1] > best[1] ? each : best),
+          ['', 0],
+        );
+        button.lastChild.textContent = name || '–';
+        button.className = !name ? '' : name === thing.category ? 'ww-right' : 'ww-wrong';
+        button.setAttribute('aria-label', `depth ${depth}: ${name || 'nothing'}`);
+        button.setAttribute('aria-pressed', depth === this.state.depth);
+      });
     }
 
     // Where a token looks: the darker a patch, the less it collects from there.
