@@ -105,6 +105,8 @@ def test_a_figure_wakes_when_it_is_scrolled_to_and_looked_at(address, visit):
     nothing(here.wrong, "far")
 
     here = visit(address)
+    # as a theme does to its sidebar when a page opens
+    here.page.evaluate("document.querySelector('h1').dispatchEvent(new Event('scroll'))")
     here.page.wait_for_timeout(900)
     assert not here.page.evaluate(model), "it is in view at first, and nobody has scrolled"
 

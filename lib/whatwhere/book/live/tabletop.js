@@ -98,8 +98,11 @@
         },
         { rootMargin: MIDDLE },
       );
-      const options = { once: true, capture: true, passive: true };
-      const begin = () => observer.observe(this.root);
+      const options = { capture: true, passive: true };
+      const begin = ({ target }) => {
+        // a theme may scroll its own sidebar; in JupyterLab what scrolls is not the page
+        if (target.contains(this.root)) observer.observe(this.root);
+      };
       this.unwatch = () => {
         clearTimeout(staying);
         observer.disconnect();
