@@ -257,8 +257,9 @@
         name: own.settings.model,
         lens: own.settings.lens,
         experiment: own.settings.try,
-        depth: depth ?? state.depth,
-        layer: layer ?? state.layer,
+        // another model begins with its own
+        depth: depth ?? (own.settings.model === state.name ? state.depth : null),
+        layer: layer ?? (own.settings.model === state.name ? state.layer : null),
         question: ask ?? state.question,
         settings,
         link: true,
