@@ -479,7 +479,7 @@ def test_a_relation_vector_follows_the_thing(experiments, visit):
     page = woken(here)
     said = page.locator(".ww-result p")
     expect(said).to_contain_text("most like left")
-    apple = page.get_by_role("button", name=re.compile("apple"))
+    apple = page.locator(".ww-handles").get_by_role("button", name=re.compile("apple"))
     apple.focus()
     for _ in range(10):
         apple.press("Shift+ArrowRight")
