@@ -9,11 +9,14 @@ READY  := $(VENV)/.whatwhere
 # glibc gives large blocks back after every use; keeping them makes a training step a quarter shorter (others ignore this)
 FRUGAL := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 
+# our own JavaScript; what lies in tools/ is KaTeX's and reveal's
+SCRIPTS := 'lib/**/*.js' 'book/**/*.js' 'tests/**/*.js'
+
 # On a machine with other work to do, threads that wait by spinning cost far more than they save.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-site lab chapter serve student instructor slides quizzes train fleet scaling bench steady draws replicate rehearse agreement colab gpu links \
+.PHONY: help book test format test-site lab chapter serve student instructor slides quizzes train fleet scaling bench steady draws replicate rehearse agreement colab gpu links \
         offline release sync clean
 
 help:  ## show this list
@@ -35,8 +38,16 @@ book: $(READY)  ## execute every notebook and build the book into _build/html
 test: $(READY)  ## check the code and run the tests, notebooks and exercises included
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/oxlint lib book tests
+	$(BIN)/oxfmt --check $(SCRIPTS)
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+format: $(READY)  ## set the code as the tests want it: Python by ruff, JavaScript by oxlint and oxfmt
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/oxlint --fix lib book tests
+	$(BIN)/oxfmt $(SCRIPTS)
 
 $(READY)-site: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[site]'

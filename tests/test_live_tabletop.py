@@ -75,6 +75,7 @@ def test_without_scripts_there_is_a_figure_with_words(html):
         ({"experiment": "levitation"}, "runs, knockout, .*'all'; got 'levitation'"),
         ({"experiment": "gain", "settings": {"heads": "4.2"}}, "alpha, p; got 'heads'"),
         ({"settings": {"heads": "4.2"}}, "settings none"),
+        ({"experiment": "gain", "settings": {"satellite": "unicorn"}}, "one of sign, .*'unicorn'"),
     ],
 )
 def test_what_a_page_cannot_show_is_refused(scene, given, says):
@@ -123,7 +124,7 @@ def test_assets_are_the_same_bytes_each_time_and_ask_for_nothing_elsewhere(tmp_p
     assert [path.read_bytes() for path in written] == [path.read_bytes() for path in again]
     sizes = {path.name: path.stat().st_size for path in written}
     assert sum(sizes.values()) < 8e6, "all files of the live figures"
-    assert sizes["tabletop.js"] + sizes["tabletop.css"] < 70_000, "what a page loads at first"
+    assert sizes["tabletop.js"] + sizes["tabletop.css"] < 20_000, "what a page loads at first"
     for path in written:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"https?:|\bfetch\(|XMLHttpRequest|importScripts", text), path.name

@@ -23,7 +23,7 @@ from tools.site import sync
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = Path(__file__).with_name("template.ipynb")
-SUFFIXES = {"", ".cfg", ".csv", ".ipynb", ".json", ".md", ".py", ".toml", ".yaml", ".yml"}
+SUFFIXES = {"", ".cfg", ".csv", ".ipynb", ".js", ".json", ".md", ".py", ".toml", ".yaml", ".yml"}
 # Invented chapters of its own; organisms and what they were made from.
 EXCEPT = ("tests/test_new_chapter.py", "tools/course/new_chapter.py", "data/models/")
 

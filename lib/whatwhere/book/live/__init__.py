@@ -8,8 +8,8 @@ kernel.
                 experiments.js, runs of words and what a thing's patches hold
     world.js    the drawn world; world_data, what it needs to know
     tabletop    a scene that a reader changes and a model reads again (`Tabletop(scene)`), and all
-                files to which a page refers (`tabletop.assets(folder)`); tabletop.js and .css, the
-                figure; panels.js, the book's experiments in it; worker.js, the models beside the
-                page
+                files to which a page refers (`tabletop.assets(folder)`); tabletop.js wakes a
+                figure, figure.js and tabletop.css are the live one; panels.js, the book's
+                experiments in it; worker.js, the models beside the page
     notes       what two things' patches hold of where they are, for chapters 12 and 14
 """

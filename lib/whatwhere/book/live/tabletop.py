@@ -5,9 +5,10 @@
     tabletop.assets("_static/live")   # the scripts to which it refers, once for a book
 
 In the page stands a still figure, the token maps of the scene as Python has computed them, with a
-slider over depth. Where scripts run, a button wakes the model: then `tabletop.js` puts the live
-figure in its place. Without scripts, without the files of `assets`, and on paper, the still figure
-stays. All files are scripts and one style, so that a page works that is read from a disk.
+slider over depth. Where scripts run, a button wakes the model, or scrolling to it where that costs
+a reader nothing (`tabletop.js`): then `figure.js` puts the live figure in its place. Without
+scripts, without the files of `assets`, and on paper, the still figure stays. All files are scripts
+and one style, so that a page works that is read from a disk.
 """
 
 from __future__ import annotations
@@ -96,6 +97,13 @@ class Tabletop:
                 f"The experiment {experiment!r} has the settings "
                 f"{', '.join(EXPERIMENTS.get(str(experiment), ())) or 'none'}; got {unknown[0]!r}."
             )
+        there = [thing.category for thing in scene.things]
+        absent = [key for key in PAIR if key in settings and settings[key] not in there]
+        if absent:
+            raise ValueError(
+                f"The {absent[0]} is a thing of the scene, one of {', '.join(there)}; "
+                f"got {settings[absent[0]]!r}."
+            )
         if question is None:
             question = _question(scene, experiment)
         self.scene, self.model, self.question = scene, model, question
@@ -161,9 +169,9 @@ def assets(folder: str | Path, models: Sequence[str] = MODELS) -> list[Path]:
     """Write all files to which figures refer into a folder, and say which: the same bytes each
     time.
 
-    A page loads tabletop.js and tabletop.css; the rest comes when a reader wakes the model:
-    world.js and world_data.js, panels.js (the experiments), worker.js (the engine and its Worker,
-    as text), a script for each model, and where an experiment needs them the model's notes.
+    A page loads tabletop.js and tabletop.css; the rest comes when a figure wakes: world.js and
+    world_data.js, panels.js (the experiments), figure.js, worker.js (the engine and its Worker, as
+    text), a script for each model, and where an experiment needs them the model's notes.
     """
     folder, here = Path(folder), Path(__file__).parent
     style = beside(__file__, ".css", INK=INK, SOFT=SOFT)
@@ -173,6 +181,7 @@ def assets(folder: str | Path, models: Sequence[str] = MODELS) -> list[Path]:
         "tabletop.css": PAPER_STYLE + "\n" + style + "\n",
         "world.js": (here / "world.js").read_text(encoding="utf-8"),
         "panels.js": (here / "panels.js").read_text(encoding="utf-8"),
+        "figure.js": (here / "figure.js").read_text(encoding="utf-8"),
         "world_data.js": world_data.script(),
         # as a string, since a page from a disk cannot read a file of which it could make a Worker
         "worker.js": f"globalThis.whatwhereWorker = {json.dumps(engine)};\n",
