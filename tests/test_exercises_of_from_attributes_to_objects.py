@@ -96,7 +96,7 @@ def test_mixed_up(given, capsys):
     assert checks.mixed_up(mixed_up, *given)
     capsys.readouterr()
     for wrong, said in {
-        in_place: "copy it first",
+        in_place: "copy them first",
         everywhere: "keep none",
         drawn: "as often as before",
         within: "other scenes",

@@ -65,6 +65,7 @@ def test_the_share_of_the_right_kind(capsys):
         lambda *of: 1 - share(*of): "you count 0%",
         lambda *of: share(*of, picture=world.scene(1).image): "plain grey",
         lambda model, family, n: share(model, family, 2 * n): "another number of colour questions",
+        lambda *of: 100 * share(*of): "between 0 and 1",
         lambda *of: None: "is there a return",
     }.items():
         passed, line = said(checks.right_kind, wrong, Both(), capsys=capsys)
@@ -85,11 +86,11 @@ def test_a_find_keeps_the_rules(capsys):
     names = [thing.category for thing in scene.things]
     n = names.index("mug")
     assert said(checks.found, (scene, n), Says("hat"), capsys=capsys)[0]
-    big = replace(scene.things[n], extent=checks.LARGEST + 1)
+    big = replace(scene.things[n], extent=checks.largest("mug") + 1)
     things = tuple(big if i == n else thing for i, thing in enumerate(scene.things))
     hidden = names.index("lamp")
     for wrong, sentence in {
-        (replace(scene, things=things), n): f"({checks.LARGEST} at most)",
+        (replace(scene, things=things), n): "any mug had in training (47 at most)",
         (replace(scene, light=0.3), n): "so dark",
         (scene, hidden): "of the lamp is visible",
         (scene, names.index("sign")): "no other may have the same",
@@ -104,8 +105,13 @@ def test_a_find_keeps_the_rules(capsys):
 
 
 def test_no_thing_of_a_scene_is_larger_than_the_bound():
-    extents = [thing.extent for each in world.scenes("train", 300) for thing in each.things]
-    assert max(extents) <= checks.LARGEST == 66
+    # signs have no colour, so that no question can name them by it
+    things = [thing for each in world.scenes("train", 300) for thing in each.things if thing.colour]
+    assert all(thing.extent <= checks.largest(thing.category) for thing in things)
+    bounds = {each: checks.largest(each) for each in world.CATEGORIES}
+    stands = {each for each in bounds if bounds[each] == 66}
+    # the numbers that the chapter tells
+    assert stands == set(world.STANDS) and set(bounds.values()) == {47, 66}
 
 
 @pytest.mark.parametrize("check", [checks.token_at, checks.right_kind, checks.found])

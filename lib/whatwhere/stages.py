@@ -256,7 +256,7 @@ def _say_missing(word_forms, what):
 
 def owners(scene: Scene, grid: tuple[int, int], view: View | None = None) -> np.ndarray:
     """(rows, columns) whose patch it is: the index of the thing that covers half of it or more, -1
-    for the ground, -2 for neither. The grid need not divide the picture.
+    for the background, -2 for neither. The grid need not divide the picture.
 
     Args:
         view: `vlm.viewed(scene.image)`, where the model crops or pads it.

@@ -71,13 +71,13 @@ def mixed_up(mixed_up: Any, vlm: Any, scenes: Any) -> Any:
 
     def of(seed):
         found = mixed_up(truth, seed)
-        expect(found is not None, "mixed_up(truth, seed) is None: is there a return at the end?")
+        expect(found is not None, "mixed_up(labels, seed) is None: is there a return at the end?")
         return np.asarray(found)
 
     found = of(1)
-    expect((truth == kept).all(), "leave the truth as it was: copy it first")
+    expect((truth == kept).all(), "leave the labels as they were: copy them first")
     # only the shape is of interest
-    array(np.zeros(found.shape), truth.shape, "mixed_up(truth, seed)")
+    array(np.zeros(found.shape), truth.shape, "mixed_up(labels, seed)")
     expect(((found == "") == (truth == "")).all(), "patches without a label should keep none")
     same = sorted(found.ravel()) == sorted(truth.ravel())
     expect(same, "every label should be used as often as before")

@@ -9,8 +9,10 @@ from ...world.rendering import extent_at
 from .. import figures
 from . import array, exercise, expect, number, pair
 
-# the larger side of the largest thing that a scene of training can hold, in pixels
-LARGEST = extent_at("table", world.SIZE, world.SIZE)
+
+def largest(category: str) -> int:
+    """The larger side of the largest thing of a category in scenes of training, in pixels."""
+    return extent_at(category, world.SIZE, world.SIZE)
 
 
 @exercise("every pixel that was tried lies in the patch that you named")
@@ -55,6 +57,7 @@ def right_kind(right_kind: Any, vlm: Any) -> None:
         for words in (("red",), ("striped",), ("red", "striped", "mug")):
             parrot = _Parrot(*words)
             got = number(right_kind(parrot, family, 6), f"the share of family {family!r}")
+            expect(0 <= got <= 1, f"a share lies between 0 and 1; you have {got:.3g}")
             asked = [len(world.questions(each, [family])) for each in world.scenes("dev", 6)]
             expect(
                 len(parrot.said) == sum(asked),
@@ -84,8 +87,9 @@ def found(found: Any, vlm: Any) -> None:
     expect(lone, "the question names the thing by its colour: no other may have the same")
     expect(scene.light >= 0.5, "it is so dark that nobody sees at once what it is")
     expect(
-        thing.extent <= LARGEST,
-        f"{thing.extent} pixels are more than any thing had in training ({LARGEST} at most)",
+        thing.extent <= largest(thing.category),
+        f"{thing.extent} pixels are more than any {thing.category} had in training "
+        f"({largest(thing.category)} at most)",
     )
     seen = scene.visible[n]
     expect(seen >= 0.95, f"only {seen:.0%} of the {thing.category} is visible")

@@ -17,6 +17,8 @@ def segments(segments: Callable[[list[str]], Any]) -> None:
     found = segments(list(strip))
     expect(found is not None, "segments(strip) is None: is there a return at the end?")
     found = [pair(run, "each run") for run in found]
+    numbered = all(isinstance(word, str) and not isinstance(n, str) for word, n in found)
+    expect(numbered, "each run is a word and a length, in this order")
     whole = [word for word, n in found for _ in range(int(n))]
     expect(whole == strip, "written out again, the runs should give the strip back")
     neighbours = zip(found, found[1:])
@@ -25,7 +27,7 @@ def segments(segments: Callable[[list[str]], Any]) -> None:
     expect(list(segments([])) == [], "an empty strip has no runs")
 
 
-@exercise("the norm's own weights, one for each direction, are what can change the winner")
+@exercise("both readings agree as often as you say; your sentence still has to say why not always")
 def agreement(agreement: Callable[[int], Any], vlm: VLM, scene: Scene) -> None:
     for layer in (0, vlm.n_layers):
         states = vlm.states(scene.image, layer).to(vlm.device)
@@ -39,7 +41,7 @@ def agreement(agreement: Callable[[int], Any], vlm: VLM, scene: Scene) -> None:
 
 @exercise("words that belong to a neighbour are told apart from the patch's own")
 def swapped(swapped: Callable[..., Any], words: np.ndarray, scene: Scene) -> None:
-    for each in world.scenes("dev", 5):
+    for each in world.scenes("dev", 12):
         owner = stages.owners(each, words.shape)
         own = np.full(owner.shape, ".", dtype=object)
         for n, thing in enumerate(each.things):
@@ -48,9 +50,15 @@ def swapped(swapped: Callable[..., Any], words: np.ndarray, scene: Scene) -> Non
         objects = int((owner >= 0).sum())
         expect(number(count, "the count") == objects, "the count is that of all object patches")
         expect(number(hits, "the hits") == 0, "a map without an error holds no swap")
-        for word in each.things[0].words:
-            rivals = [n for n, thing in enumerate(each.things) if word not in thing.words]
+        hits, _ = swapped(np.full(owner.shape, ".", dtype=object), each)
+        expect(number(hits, "the hits") == 0, "a map of full stops is wrong, but holds no swap")
+        for word in {word for thing in each.things for word in thing.words}:
+            with_it = [n for n, thing in enumerate(each.things) if word in thing.words]
             hits, _ = swapped(np.full(owner.shape, word, dtype=object), each)
-            right = number(hits, "the hits") == np.isin(owner, rivals).sum()
-            expect(right, "where one word stands everywhere, it is a swap on things without it")
+            hits = number(hits, "the hits")
+            expect(
+                hits == ((owner >= 0) & ~np.isin(owner, with_it)).sum(),
+                f"on a map of {word!r} alone, you count {hits:.0f} patches; "
+                f"{len(with_it)} of the scene's {len(each.things)} things have that word",
+            )
     print("(hits, count) in this chapter's scene:", swapped(words, scene))

@@ -71,7 +71,7 @@ def merged(merged: Any, vlm: Any, bank: Any, scenes: Any, states: Any) -> None:
     print(f"all layers: {got:.1%}; layer {LAYER} alone: {alone:.1%}")
 
 
-@exercise("all patches count, those of the ground included")
+@exercise("all patches count, those of the background included")
 def idle(idle: Any, models: Any, states: Any, content: Any) -> None:
     for name, layer in (("toy-llava", 4), ("toy-qwen2vl", 0)):
         read = lens.LogitLens(models[name]).read(states[name][layer], layer, 1)
