@@ -256,9 +256,10 @@ def test_a_chapters_number_and_sentences_do_not_count(tmp_path):
     assert measure.mark(path) != before
 
 
-@pytest.mark.skipif(not fleet.RESULTS.exists(), reason="no fleet is measured yet")
 def test_the_committed_fleet_was_measured_by_the_chapters_as_they_are():
     results = json.loads(fleet.RESULTS.read_text(encoding="utf-8"))
+    if not results["rows"]:
+        pytest.skip("no fleet is measured yet")
     assert results["processor"] and set(results["rows"]) == set(results["members"])
     wanted = dict.fromkeys(results["members"])
     older = measure.missing(fleet.CHAPTERS, wanted, results["rows"])
