@@ -98,8 +98,9 @@ def missing(data: str | Path | None = None) -> list[str]:
         if chapter not in results["rows"].get(seed, {})
     ]
     number = {claim["id"]: claim["chapter"] for claim in ledger.catalogue()}
-    for (claim, kind), part in found.groupby(["claim", "kind"], sort=False):
-        for seed in (s for s in seeds if int(s) not in set(part["seed"])):
+    for (claim, kind), each in _by_claim(found).items():
+        there = {str(one["seed"]) for one in each}
+        for seed in (seed for seed in seeds if seed not in there):
             if seed == OWN or any(
                 int(chapter[:2]) == number[claim] for chapter in results["rows"].get(seed, {})
             ):
@@ -121,32 +122,34 @@ def judged(
         least: claims with fewer organisms of a kind are left out.
     """
     found = []
-    for (claim, kind), part in table.groupby(["claim", "kind"], sort=False):
-        if len(part) < least:
+    for (claim, kind), each in _by_claim(table).items():
+        n = len(each)
+        if n < least:
             continue
-        each, n = part.to_dict("records"), len(part)
         interval = f"Student's t over {n} organisms"
-        tolerance = part["tolerance"].max()
-        found.append(
+        # the claim's own, which seed 0 has
+        tolerance = [one["tolerance"] for one in each if not np.isnan(one["tolerance"])]
+        also = [
             {
-                "id": ledger.ORGANISMS + claim,
-                "measured": {
-                    **ledger.number(stats.over_models(part["value"])),
-                    "n": n, "unit": in_common(part["unit"]), "model": kind,
-                    "interval": interval,
-                    "also": [
-                        {"what": f"seed {one['seed']}: {one['verdict']}", "value": one["value"],
-                         "ci95": None if np.isnan(one["low"]) else [one["low"], one["high"]]}
-                        for one in each
-                    ],
-                },
-                "control": {
-                    "what": in_common(part["beside"]), "interval": interval,
-                    **ledger.number(stats.over_models(part["control"])),
-                },
-                "verdict": rule([one["verdict"] for one in each]),
-                "tolerance": 0.0 if np.isnan(tolerance) else tolerance,
+                "what": f"seed {one['seed']}: {one['verdict']}",
+                "value": one["value"],
+                "ci95": None if np.isnan(one["low"]) else [one["low"], one["high"]],
             }
+            for one in each
+        ]
+        measured = {
+            **ledger.number(stats.over_models([one["value"] for one in each])),
+            "n": n, "unit": in_common(one["unit"] for one in each), "model": kind,
+            "interval": interval, "also": also,
+        }  # fmt: skip
+        control = {
+            **ledger.number(stats.over_models([one["control"] for one in each])),
+            "what": in_common(one["beside"] for one in each), "interval": interval,
+        }  # fmt: skip
+        verdict = rule([one["verdict"] for one in each])
+        found.append(
+            {"id": ledger.ORGANISMS + claim, "measured": measured, "control": control,
+             "verdict": verdict, "tolerance": max(tolerance, default=0.0)}
         )  # fmt: skip
     return found
 
@@ -174,11 +177,14 @@ def over_organisms(*claims: str, data: str | Path | None = None) -> str:
         )
     numbers = {known[id]["chapter"] for id in claims}
     chapters = [c for c in sorted(set().union(*results["rows"].values())) if int(c[:2]) in numbers]
-    found = _table(results, data, chapters)
+    found = _by_claim(_table(results, data, chapters))
     lines = []
     for id in claims:
-        kinds = found[found["claim"] == id].groupby("kind", sort=False)
-        said = [_in_words(kind, part, known[id], whole) for kind, part in kinds]
+        said = [
+            _in_words(kind, each, known[id], whole)
+            for (claim, kind), each in found.items()
+            if claim == id
+        ]
         lines.append(f"*{known[id]['statement']}*: {'; '.join(said) or 'open'}.")
     return "> **Over organisms.** " + "\n>\n> ".join(lines)
 
@@ -198,9 +204,9 @@ def in_common(texts: Iterable[str]) -> str:
     return " ".join(first)
 
 
-def _in_words(kind, part, claim, whole):
+def _in_words(kind, each, claim, whole):
     """What the organisms of one kind, of a `whole` number, gave for a claim."""
-    n, verdicts = len(part), list(part["verdict"])
+    n, verdicts = len(each), [one["verdict"] for one in each]
     counts = [
         f"*{verdict}* in {verdicts.count(verdict)}"
         for verdict in ledger.VERDICTS
@@ -208,10 +214,19 @@ def _in_words(kind, part, claim, whole):
     ]
     if n < 2:
         return f"{kind}: one organism of {whole}, *{verdicts[0]}*"
-    mean = stats.over_models(part["value"])
+    mean = stats.over_models([one["value"] for one in each])
     number = f"{mean:.1%}" if claim.get("percent") else f"{mean}"
+    unit = in_common(one["unit"] for one in each)
     of = f"{n}" if n == whole else f"{n} of {whole}"
-    return f"{kind}: {number} {in_common(part['unit'])}, over {of} organisms; {', '.join(counts)}"
+    return f"{kind}: {number} {unit}, over {of} organisms; {', '.join(counts)}"
+
+
+def _by_claim(table):
+    """{(claim, kind): what each organism gave}, in the table's order."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for one in table.to_dict("records"):
+        found.setdefault((one["claim"], one["kind"]), []).append(one)
+    return found
 
 
 def _data(data):
