@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import nbformat
@@ -156,3 +157,114 @@ def test_fleet_and_draws_measure_all_chapters_that_have_claims_of_organisms():
     drawn = {int(path.stem[:2]) for path in draws.CHAPTERS}
     assert drawn == chapters - {number["checking_the_derivation"]}
     assert set(fleet.CHAPTERS) | set(draws.CHAPTERS) <= set(NOTEBOOKS)
+
+
+def test_training_that_was_killed_goes_on_and_half_a_member_is_none(tmp_path, monkeypatch):
+    folder, work, calls = tmp_path / "fleet", tmp_path / "work", []
+    fleet.check(folder)
+    name = ORGANISMS[0]
+
+    def train(command, **more):
+        calls.append(command[command.index("--work") + 1])
+        if len(calls) == 1:
+            raise subprocess.CalledProcessError(-9, command)
+        (work / "out").mkdir(parents=True)
+        fleet.member(work / "out", name, 1).symlink_to(HOME / name)
+
+    monkeypatch.setattr(fleet.subprocess, "run", train)
+    with pytest.raises(subprocess.CalledProcessError):
+        fleet.bring_up(name, 1, folder, work)
+    assert not fleet.raised(folder, name, 1)
+    # killed once more, while it was written
+    part = folder / f"{name}-seed1.part"
+    part.mkdir()
+    (part / "training.json").write_text("{")
+    fleet.bring_up(name, 1, folder, work)
+    assert fleet.raised(folder, name, 1) and not part.exists()
+    assert calls == [work, work], "it went on from the same unfinished work"
+
+
+def test_what_is_raised_is_not_raised_again(tmp_path, monkeypatch):
+    fleet.check(tmp_path)
+    for name in ORGANISMS:
+        fleet.member(tmp_path, name, 1).symlink_to(HOME / name)
+    asked = []
+    monkeypatch.setattr(fleet, "bring_up", lambda name, seed, *_: asked.append((name, seed)))
+    fleet.main(["--folder", str(tmp_path), "--seeds", "1", "2", "--only", "raise"])
+    assert sorted(asked) == [(name, 2) for name in sorted(ORGANISMS)]
+
+
+def test_a_fleet_of_another_recipe_is_left_alone_by_make_fleet(tmp_path, monkeypatch):
+    folder, results = tmp_path / "fleet", tmp_path / "fleet.json"
+    name = ORGANISMS[0]
+    shorter = (replace(RECIPES[name][0], steps=10), *RECIPES[name][1:])
+    fleet.check(folder, {**RECIPES, name: shorter})
+    (folder / "toy-llava-seed1").mkdir()
+    results.write_text("{}")
+    monkeypatch.setattr(fleet, "bring_up", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setattr(measure, "into", lambda *_, **more: pytest.fail("it measures"))
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    with pytest.raises(SystemExit, match="raised by another recipe than the package now has"):
+        fleet.main(["--folder", str(folder), "--results", str(results)])
+    assert before == {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+
+
+def test_measuring_that_was_killed_goes_on(tmp_path, monkeypatch):
+    paths = [notebook(tmp_path, "x = 1"), tmp_path / "04_from_attributes_to_objects.ipynb"]
+    nbformat.write(nbformat.read(paths[0], as_version=4), paths[1])
+    file, measured = tmp_path / "fleet.json", []
+
+    def rows(path, variables):
+        measured.append(path.stem)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return [{"id": "x", "verdict": "partly"}]
+
+    monkeypatch.setattr(measure, "rows", rows)
+    # one after another
+    monkeypatch.setattr(measure, "ThreadPoolExecutor", lambda _: ThreadPoolExecutor(1))
+    with pytest.raises(KeyboardInterrupt):
+        measure.into(file, paths, {"1": {}}, members={"1": {}})
+    assert list(json.loads(file.read_text())["rows"]["1"]) == [paths[0].stem]
+    measure.into(file, paths, {"1": {}}, members={"1": {}})
+    assert measured == [paths[0].stem, paths[1].stem, paths[1].stem]
+    assert list(json.loads(file.read_text())["rows"]["1"]) == [path.stem for path in paths]
+
+
+def test_members_that_were_measured_before_are_kept(tmp_path, monkeypatch):
+    fleet.check(tmp_path / "fleet")
+    for name in ORGANISMS:
+        fleet.member(tmp_path / "fleet", name, 3).symlink_to(HOME / name)
+    file = tmp_path / "fleet.json"
+    file.write_text(json.dumps({"members": {"1": {"toy-llava": {}}}, "rows": {"1": {}}}))
+    monkeypatch.setattr(measure, "measure", lambda *_: [])
+    asked = ["--folder", str(tmp_path / "fleet"), "--results", str(file), "--seeds", "3"]
+    fleet.main([*asked, "--only", "measure"])
+    kept = json.loads(file.read_text())
+    assert list(kept["members"]) == ["1", "3"] and kept["rows"] == {"1": {}}
+    assert set(kept["members"]["3"]) == set(ORGANISMS)
+    assert kept["members"]["3"]["toy-llava"]["exam"]["colour"] > 0.9
+
+
+def test_a_chapters_number_and_sentences_do_not_count(tmp_path):
+    path = notebook(tmp_path, RECORD, 'Markdown(f"{1 / 0}")')
+    before = measure.mark(path)
+    assert "Markdown" not in str(measure.measured_part(path).cells)
+    notebook(tmp_path, RECORD.replace("02_reading", "03_reading"), 'Markdown("Another.")')
+    assert measure.mark(path) == before
+    notebook(tmp_path, RECORD.replace("02_reading", "02_writing"), 'Markdown("Another.")')
+    assert measure.mark(path) != before
+
+
+def test_the_committed_fleet_was_measured_by_the_chapters_as_they_are():
+    results = json.loads(fleet.RESULTS.read_text(encoding="utf-8"))
+    if not results["rows"]:
+        pytest.skip("no fleet is measured yet")
+    assert results["processor"] and set(results["rows"]) == set(results["members"])
+    wanted = dict.fromkeys(results["members"])
+    older = measure.missing(fleet.CHAPTERS, wanted, results["rows"])
+    assert not older, "make fleet FLEET='--only measure' measures these again: " + ", ".join(
+        f"{path.stem} on seed {seed}" for seed, path in older
+    )
+    chapters = {path.stem for path in fleet.CHAPTERS}
+    assert all(set(of) == chapters for of in results["rows"].values()), "a chapter of another name"

@@ -16,14 +16,15 @@ from pathlib import Path
 
 from tools.course.chapters import NOTEBOOKS, ROOT
 from tools.trials import measure
+from whatwhere.book import ledger
 
 RESULTS = ROOT / "data" / "results" / "draws.json"
 # these check an identity, read what was measured, or wait for real weights
 WITHOUT = (
-    "meet_the_model", "a_fair_bench", "checking_the_derivation", "real_models",
+    "a_fair_bench", "checking_the_derivation", ledger.FLEET, "real_models",
     "the_paper_on_its_own_models",
 )  # fmt: skip
-CHAPTERS = [path for path in NOTEBOOKS if path.stem[3:] not in WITHOUT]
+CHAPTERS = [p for p in NOTEBOOKS if p.stem[3:] not in WITHOUT and measure.records(p)]
 
 
 def main(arguments=None):

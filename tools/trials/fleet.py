@@ -28,18 +28,20 @@ from safetensors.torch import load_file, save_file
 
 from tools.course.chapters import NOTEBOOKS, ROOT
 from tools.trials import measure
+from whatwhere.book import fleet, ledger
 from whatwhere.book.training import ORGANISMS, RECIPES
 from whatwhere.files import read_json, write
 
 FLEET, WORK = ROOT / "data" / "fleet", ROOT / ".training" / "fleet"
 RESULTS = ROOT / "data" / "results" / "fleet.json"
 SEEDS = (1, 2, 3, 4)
-# the first measures nothing; the fair bench reads what was measured on the book's own; RoPE scaling
-# has five organisms of its own; the last two wait for real weights
+# the fair bench reads what was measured on the book's own; RoPE scaling has five organisms of its
+# own; one reads the fleet's results; the last two wait for real weights
 WITHOUT = (
-    "meet_the_model", "a_fair_bench", "rope_scaling", "real_models", "the_paper_on_its_own_models"
+    "a_fair_bench", "rope_scaling", "scaling_and_training", ledger.FLEET, "real_models",
+    "the_paper_on_its_own_models",
 )  # fmt: skip
-CHAPTERS = [path for path in NOTEBOOKS if path.stem[3:] not in WITHOUT]
+CHAPTERS = [p for p in NOTEBOOKS if p.stem[3:] not in WITHOUT and measure.records(p)]
 ABOUT = "about.json"
 
 
@@ -117,20 +119,6 @@ def elsewhere(folder, seed, place):
     return {"WHATWHERE_ORGANISMS": str(there)}
 
 
-def facts(folder, seed):
-    """Hours, exam and lens layer of the members of one seed."""
-    found = {}
-    for name in ORGANISMS:
-        numbers = read_json(member(folder, name, seed) / "training.json")
-        minutes = sum(stage["minutes"] for stage in numbers["stages"])
-        found[name] = {
-            "hours": round(minutes / 60, 2), "lens_layer": numbers["lens_layer"],
-            "machine": numbers["machine"],
-            "exam": {family: each["accuracy"] for family, each in numbers["test"].items()},
-        }  # fmt: skip
-    return found
-
-
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -158,7 +146,10 @@ def main(arguments=None):
         return False
     seeds = [s for s in chosen.seeds if all(raised(folder, name, s) for name in ORGANISMS)]
     chapters = [p for p in CHAPTERS if not chosen.chapters or p.stem[:2] in chosen.chapters]
-    members = {str(seed): facts(folder, seed) for seed in seeds}
+    members = read_json(chosen.results).get("members", {}) if chosen.results.exists() else {}
+    for seed in seeds:
+        of = {name: fleet.facts(member(folder, name, seed)) for name in ORGANISMS}
+        members[str(seed)] = of
     with tempfile.TemporaryDirectory() as place:
         wanted = {str(seed): elsewhere(folder, seed, place) for seed in seeds}
         return bool(measure.into(chosen.results, chapters, wanted, members=members))

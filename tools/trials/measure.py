@@ -1,12 +1,14 @@
 """A chapter's claim rows, measured elsewhere: on other organisms, or on other scenes.
 
 What is executed is the chapter up to its quiz, by the rules as they are, without its `assert`s:
-these hold its text to the numbers of the book's own organisms, and elsewhere numbers differ.
+these hold its text to the numbers of the book's own organisms, and elsewhere numbers differ. Nor are
+its sentences made, the cells' bare `Markdown(…)`: nobody reads them, and some read these results.
 """
 
 import ast
 import hashlib
 import json
+import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -27,28 +29,39 @@ PATIENCE = 3600  # seconds a cell may take
 FIELDS = ("id", "measured", "control", "verdict")
 
 
-class _Unasserted(ast.NodeTransformer):
+class _Measuring(ast.NodeTransformer):
     def visit_Assert(self, node):
         return ast.copy_location(ast.Pass(), node)
 
+    def visit_Expr(self, node):
+        said = isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "Markdown"
+        return ast.copy_location(ast.Pass(), node) if said else node
+
 
 def measured_part(path):
-    """The notebook up to its quiz or exercises, without asserts, outputs and comments."""
+    """The notebook up to its quiz or exercises, without asserts, sentences, outputs and
+    comments."""
     notebook = read(path)
     cells = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and cell.source.startswith(("## Quiz", "## Exercises")):
             break
         if cell.cell_type == "code":
-            code = ast.unparse(_Unasserted().visit(ast.parse(cell.source)))
+            code = ast.unparse(_Measuring().visit(ast.parse(cell.source)))
             cells.append(nbformat.v4.new_code_cell(code))
     return nbformat.v4.new_notebook(cells=cells, metadata=notebook.metadata)
 
 
 def mark(path):
-    """A digest of what a chapter measures with."""
-    cells = [cell.source for cell in measured_part(path).cells]
+    """A digest of what a chapter measures with, its number apart, which a new chapter may change."""
+    named = re.compile(r"\b[0-9]{2}_(?=[a-z])")
+    cells = [named.sub("", cell.source) for cell in measured_part(path).cells]
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:16]
+
+
+def records(path):
+    """Has this chapter claims of its own?"""
+    return any("ledger.record" in cell.source for cell in measured_part(path).cells)
 
 
 def rows(path, variables):

@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and checkers, which do not run `__getattr__`
-    from . import doses, exercises, figures, ledger, phases, published, rehearsal, training
+    from . import doses, exercises, figures, fleet, ledger, phases, published, rehearsal, training
 
 __all__ = [
     "doses",
     "exercises",
     "figures",
+    "fleet",
     "ledger",
     "phases",
     "published",

@@ -20,6 +20,10 @@ value or of the control. `also` lists what else the verdict hangs on, as
 A claim of the catalogue is the paper's (li2026reading) unless it names its `source`: "ours", with
 null in the place of a paper's value, or the citation key of another paper, as in
 book/references.bib. The table says so, and the paper's tally leaves it out.
+
+Any claim may be put to a fleet of organisms, as organisms.<its id>: a row for each kind, whose n
+counts organisms, and whose `also` has each of them, as {"what": "seed 3: partly", …}. Such claims
+are worded by the catalogue's own, and recorded by the one chapter FLEET.
 """
 
 import html
@@ -41,6 +45,8 @@ UNMEASURED = "needs real weights"
 # the share of other draws below which the table says that a verdict hangs on them
 STEADY = 0.8
 OURS = "ours"  # the source of a claim that this book makes itself
+ORGANISMS = "organisms."  # before the id of a claim that is put to a fleet
+FLEET = "one_animal_or_a_kind"  # the chapter, without its number, that does so
 # claims of the paper that `whatwhere replicate` has no experiment for
 NO_EXPERIMENT = (
     "what.compress.speed",
@@ -64,14 +70,26 @@ def catalogue() -> list[dict[str, Any]]:
     )
 
 
+def entry(id: str) -> dict[str, Any] | None:
+    """The catalogue's entry of a claim, or None. One of a fleet has the wording of its claim."""
+    known = {claim["id"]: claim for claim in catalogue()}
+    own = known.get(id.removeprefix(ORGANISMS))
+    if own is None or not id.startswith(ORGANISMS):
+        return own
+    said = own["statement"]
+    more = {"percent": True} if own.get("percent") else {}
+    return {"id": id, "source": OURS, "paper": None, **more,
+            "statement": f"In all organisms of a kind: {said[0].lower()}{said[1:]}"}  # fmt: skip
+
+
 def folder() -> Path:
     """Where the rows live: WHATWHERE_CLAIMS if it is set, else data/claims of the book."""
     if os.environ.get("WHATWHERE_CLAIMS"):
         return Path(os.environ["WHATWHERE_CLAIMS"])
-    return _home() / "data" / "claims"
+    return home() / "data" / "claims"
 
 
-def _home():
+def home() -> Path:
     """The book's own folder."""
     here = Path(__file__).resolve()
     for root in (here.parents[3], Path.cwd(), *Path.cwd().parents):
@@ -98,7 +116,7 @@ def record(
 
     A row with the same id and model is replaced. `statement` and `paper` come from the catalogue.
     """
-    claim = next((claim for claim in catalogue() if claim["id"] == id), None)
+    claim = entry(id)
     if claim is None:
         raise ValueError(
             f"'{id}' is no claim of the catalogue; it has "
@@ -201,17 +219,28 @@ def table(part: str) -> str:
     return f"<table class='ww-claims'><thead><tr>{heads}</tr></thead>{''.join(blocks)}</table>"
 
 
-def by_scale() -> dict[str, list[dict[str, Any]]]:
+def by_scale(fleet: bool = False) -> dict[str, list[dict[str, Any]]]:
     """Measured rows in the book's order, by what they are measured in: "shares", "points" of
-    accuracy, and "others", such as cosines and ratios."""
-    measured = [row for row in rows() if row["measured"]]
+    accuracy, and "others", such as cosines and ratios.
+
+    fleet: those of a fleet of organisms instead of a model's own.
+    """
+    measured, before = [row for row in rows() if row["measured"]], ORGANISMS if fleet else ""
     scales: dict[str, list[dict[str, Any]]] = {"shares": [], "points": [], "others": []}
     for claim in catalogue():
-        for row in (row for row in measured if row["id"] == claim["id"]):
+        for row in (row for row in measured if row["id"] == before + claim["id"]):
             in_points = row["measured"]["unit"].startswith("points")
             scale = "shares" if claim.get("percent") else "points" if in_points else "others"
             scales[scale].append(row)
     return scales
+
+
+def animals(row: Mapping[str, Any]) -> list[tuple[str, float, str]]:
+    """(which organism, its value, its verdict) of a row over a fleet; none of another row."""
+    if not row["id"].startswith(ORGANISMS):
+        return []
+    told = [(*each["what"].rsplit(": ", 1), each["value"]) for each in row["measured"]["also"]]
+    return [(which, value, verdict) for which, verdict, value in told]
 
 
 def on_a_photograph(*claims: str, file: str | Path | None = None) -> str:
@@ -225,7 +254,7 @@ def on_a_photograph(*claims: str, file: str | Path | None = None) -> str:
     Raises:
         ValueError: for an id that is no claim of the catalogue.
     """
-    file = _home() / "data" / "results" / "photographs.json" if file is None else Path(file)
+    file = home() / "data" / "results" / "photographs.json" if file is None else Path(file)
     measured, known = read_json(file), {claim["id"]: claim for claim in catalogue()}
     lines = []
     for id in claims:
@@ -377,14 +406,17 @@ def validate(row: Any) -> dict[str, Any]:
             f"has the fields {', '.join(_FIELDS)}; missing: {missing or 'none'}, unknown: "
             f"{extra or 'none'}"
         )
-    claim = next((claim for claim in catalogue() if claim["id"] == row["id"]), None)
+    claim = entry(row["id"]) if isinstance(row["id"], str) else None
     if claim is None:
         refuse("this id is no claim of the catalogue")
     if not isinstance(row["notebook"], str) or not re.fullmatch(
         r"[0-9]{2}_[a-z0-9_]+", row["notebook"]
     ):
         refuse(f"notebook is a name such as 02_reading_patches_as_words, not {row['notebook']!r}")
-    if int(row["notebook"][:2]) != claim["chapter"]:
+    if "chapter" not in claim:
+        if row["notebook"][3:] != FLEET:
+            refuse(f"belongs to the chapter {FLEET}, not to {row['notebook']}")
+    elif int(row["notebook"][:2]) != claim["chapter"]:
         refuse(f"belongs to chapter {claim['chapter']}, not to {row['notebook']}")
     for field in ("statement", "paper"):
         if row[field] != claim[field]:
@@ -415,6 +447,10 @@ def validate(row: Any) -> dict[str, Any]:
         refuse(f"measured also is a list of further numbers, not {further!r}")
     for more in further:
         _valid_value("also", more, ("what", "value", "ci95"), refuse)
+    if "chapter" not in claim and (
+        len(further) != n or any(each["what"].rsplit(": ")[-1] not in VERDICTS for each in further)
+    ):
+        refuse("also has each of the n organisms with its verdict, such as 'seed 3: partly'")
     if not _number(row["tolerance"]) or row["tolerance"] < 0:
         refuse(f"tolerance is a number from 0 up, in the row's unit, not {row['tolerance']!r}")
     return row

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
+from .. import ledger
 from .paper import INK, PALETTE, PAPER, SOFT, tell
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ MARKS = {"reproduced": ("o", "blue"), "partly": ("s", "orange"), "not reproduced
 
 def forest(rows: Sequence[Mapping[str, Any]], xlabel: str, percent: bool = False) -> Figure:
     """Rows of the ledger from the top down: what was measured with its interval, in the mark of its
-    verdict, and under it in grey what its control gave.
+    verdict, and under it in grey what its control gave. Of rows over a fleet, small marks above it
+    are the organisms, and the numbers at the right say how many have each verdict.
 
     Args:
         rows: as `ledger.rows` returns them, measured ones.
@@ -33,7 +35,7 @@ def forest(rows: Sequence[Mapping[str, Any]], xlabel: str, percent: bool = False
     ax = fig.add_subplot()
     names, told, last, shade = [], [], None, False
     for n, row in enumerate(rows):
-        claim, model = row["id"], row["measured"]["model"]
+        claim, model = row["id"].removeprefix(ledger.ORGANISMS), row["measured"]["model"]
         shade ^= claim != last
         if shade:
             ax.axhspan(n - 0.5, n + 0.5, color="#e3e1da", alpha=0.5, linewidth=0)
@@ -42,7 +44,8 @@ def forest(rows: Sequence[Mapping[str, Any]], xlabel: str, percent: bool = False
         marker, colour = MARKS[row["verdict"]]
         _dot(ax, n - 0.12, row["measured"], marker, PALETTE[colour], 6)
         _dot(ax, n + 0.2, row["control"], "x", SOFT, 4)
-        told.append(f"{claim}, {model}: {_number(row['measured'], percent)}, {row['verdict']}")
+        said = f"{claim}, {model}: {_number(row['measured'], percent)}, {row['verdict']}"
+        told.append(said + _animals(ax, n, ledger.animals(row)))
     ax.axvline(0, color=SOFT, linewidth=0.8)
     ax.set_yticks(range(len(rows)), names, fontsize=8.5, color=INK)
     ax.set_ylim(len(rows) - 0.5, -0.5)
@@ -68,6 +71,24 @@ def _dot(ax, y, part, marker, colour, size):
         ax.plot(part["value"], y, marker, color=colour, markersize=size)
     if part.get("ci95"):
         ax.hlines(y, *part["ci95"], color=colour, linewidth=1.6)
+
+
+def _animals(ax, n, animals):
+    """Small marks for the organisms behind a row, and beside it how many have each verdict; returns
+    these numbers in words."""
+    counts = {verdict: 0 for verdict in MARKS}
+    for _, value, verdict in animals:
+        marker, colour = MARKS[verdict]
+        ax.plot(value, n - 0.32, marker, color=PALETTE[colour], markersize=3, alpha=0.8)
+        counts[verdict] += 1
+    if not animals:
+        return ""
+    for k, (verdict, count) in enumerate(counts.items()):
+        ax.text(
+            1.03 + 0.04 * k, n, str(count), color=PALETTE[MARKS[verdict][1]] if count else SOFT,
+            transform=ax.get_yaxis_transform(), ha="center", va="center", fontsize=8.5,
+        )  # fmt: skip
+    return " (" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ")"
 
 
 def _number(part, percent):
