@@ -18,10 +18,10 @@ from tools.course.chapters import NOTEBOOKS, ROOT
 from tools.trials import measure
 
 RESULTS = ROOT / "data" / "results" / "draws.json"
-# these check an identity, read what was measured, or wait for real weights
+# these check an identity, read what was measured before, or wait for real weights
 WITHOUT = (
-    "meet_the_model", "a_fair_bench", "checking_the_derivation", "real_models",
-    "the_paper_on_its_own_models",
+    "meet_the_model", "a_fair_bench", "checking_the_derivation", "scaling_and_training",
+    "real_models", "the_paper_on_its_own_models",
 )  # fmt: skip
 CHAPTERS = [path for path in NOTEBOOKS if path.stem[3:] not in WITHOUT]
 

@@ -35,9 +35,10 @@ FLEET, WORK = ROOT / "data" / "fleet", ROOT / ".training" / "fleet"
 RESULTS = ROOT / "data" / "results" / "fleet.json"
 SEEDS = (1, 2, 3, 4)
 # the first measures nothing; the fair bench reads what was measured on the book's own; RoPE scaling
-# has five organisms of its own; the last two wait for real weights
+# and training with it have five organisms of their own; the last two wait for real weights
 WITHOUT = (
-    "meet_the_model", "a_fair_bench", "rope_scaling", "real_models", "the_paper_on_its_own_models"
+    "meet_the_model", "a_fair_bench", "rope_scaling", "scaling_and_training", "real_models",
+    "the_paper_on_its_own_models",
 )  # fmt: skip
 CHAPTERS = [path for path in NOTEBOOKS if path.stem[3:] not in WITHOUT]
 ABOUT = "about.json"
