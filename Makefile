@@ -84,7 +84,7 @@ train: $(READY)  ## train both model organisms from scratch (resumes where it st
 fleet: $(READY)  ## raise eight more organisms from other seeds, and put all claims to them (a night; resumes where it stopped)
 	$(BIN)/python -m tools.trials.fleet $(FLEET)
 
-scaling: $(READY)  ## repeat chapter 15's long runs, a good hour on two cores (resumes where it stopped)
+scaling: $(READY)  ## repeat the long runs of chapters 15 and 16, a good hour on two cores (resumes where it stopped)
 	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(FRUGAL) $(BIN)/python -m whatwhere.book.training.scaling_study
 
 $(READY)-bench: $(READY)

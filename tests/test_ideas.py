@@ -299,6 +299,21 @@ def test_the_plane_holds_as_much_as_it_says(model):
         assert np.isclose(share, by_eigenvalues)
 
 
+# -- trainings ------------------------------------------------------------------------------------
+
+
+def test_a_stretch_is_as_long_as_it_has_steps_and_changes_colour():
+    arms = {"after": [("learn", 60), "scale", ("more", 20)], "before": ["scale", ("learn", 60)]}
+    fig = figures.timelines(arms, "scale")
+    bars = fig.findobj(lambda artist: isinstance(artist, Rectangle) and artist.get_alpha() is None)
+    bars = [bar for bar in bars if bar is not fig.patch and bar is not fig.axes[0].patch]
+    widths = np.array([bar.get_width() for bar in bars])
+    np.testing.assert_allclose(widths / widths[0], [1, 1 / 3, 1])
+    first, more, again = [bar.get_edgecolor() for bar in bars]
+    assert more == again != first
+    assert "after: learn (60 steps), then scale, then more (20 steps)" in figures.told(fig)
+
+
 # -- the world ------------------------------------------------------------------------------------
 
 
@@ -316,6 +331,7 @@ def test_scenes_are_titled_with_what_is_on_them():
 
 # -- all of them ----------------------------------------------------------------------------------
 
+
 DRAWN = {
     "pipeline": lambda vlm: figures.pipeline(vlm, SCENE.image, QUESTION),
     "taps": lambda vlm: figures.taps(vlm, SCENE.image),
@@ -329,11 +345,12 @@ DRAWN = {
     ),
     "turning": lambda vlm: figures.turning([1, 0.2], [0.3, 1], 0.4),
     "rulers": lambda vlm: figures.rulers(SCENE.image, 16, {"1st": 1.0, "2nd": 0.2}, ("lamp", 7), ("mug", 8.5)),
+    "timelines": lambda vlm: figures.timelines({"an arm": [("learn", 60), "scale", ("more", 12), "test"]}, "scale"),
     "worlds": lambda vlm: figures.worlds([world.scene(n) for n in range(5)], columns=3),
 }  # fmt: skip
 
 
-OF_NO_MODEL = ("a set's vectors", "turning", "rulers", "worlds")
+OF_NO_MODEL = ("a set's vectors", "turning", "rulers", "timelines", "worlds")
 
 
 @pytest.mark.parametrize(
@@ -398,6 +415,9 @@ AXIAL = rope.axial(rope.frequencies(24))
         (lambda vlm: figures.rulers(SCENE.image, 16, {}, ("b", 1), ("c", 2)), "no ruler"),
         (lambda vlm: figures.rulers(SCENE.image, 16, {"a": 1}, ("b", 1), ("c", 16)), "columns 0 to 15"),
         (lambda vlm: figures.rulers(SCENE.image, 1, {"a": 1}, ("b", 0), ("c", 0)), "two columns"),
+        (lambda vlm: figures.timelines({}, "scale"), "no line"),
+        (lambda vlm: figures.timelines({"a": ["scale", "test"]}, "scale"), "one step"),
+        (lambda vlm: figures.timelines({"a": [("learn", 0)]}, "scale"), "one step"),
         (lambda vlm: figures.centring(PICTURES[:3], np.eye(4), NAMES), "got 3 pictures"),
         (lambda vlm: figures.centring(PICTURES, np.full((4, 9), np.nan), NAMES), "not finite"),
         (lambda vlm: figures.centring(PICTURES, np.ones((4, 9)), NAMES), "without length"),

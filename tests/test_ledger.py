@@ -200,7 +200,7 @@ def test_the_table_says_how_often_a_verdict_held(tmp_path, monkeypatch):
 
 def test_a_claim_that_needs_real_weights():
     row = ledger.record(
-        "15_rope_scaling",
+        "16_scaling_and_training",
         id="where.scaling.sft",
         measured=None,
         control=None,

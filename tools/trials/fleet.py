@@ -35,8 +35,8 @@ from whatwhere.files import read_json, write
 FLEET, WORK = ROOT / "data" / "fleet", ROOT / ".training" / "fleet"
 RESULTS = ROOT / "data" / "results" / "fleet.json"
 SEEDS = (1, 2, 3, 4)
-# the fair bench reads what was measured on the book's own; RoPE scaling has five organisms of its
-# own; one reads the fleet's results; the last two wait for real weights
+# the fair bench reads what was measured on the book's own; RoPE scaling and training with it have
+# five organisms of their own; one reads the fleet's results; the last two wait for real weights
 WITHOUT = (
     "a_fair_bench", "rope_scaling", "scaling_and_training", ledger.FLEET, "real_models",
     "the_paper_on_its_own_models",

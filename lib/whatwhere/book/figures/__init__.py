@@ -9,7 +9,7 @@ page, and words in any script for which a font is installed. Colours are Okabe a
 apart for colour-blind eyes; series differ in marker as well.
 
 Pictures of ideas (`pipeline`, `taps`, `early_exit`, `runs`, `turning`, `dials`, `centring`,
-`rulers`, `worlds`) are drawn from a real model, scene or vector.
+`rulers`, `worlds`) are drawn from a real model, scene or vector; `timelines` shows what is trained.
 """
 
 from .charts import (
@@ -30,6 +30,7 @@ from .ideas import (
     rulers,
     runs,
     taps,
+    timelines,
     turning,
     worlds,
 )
@@ -40,6 +41,6 @@ __all__ = [
     "PALETTE", "SOFT", "centring", "clouds", "dials", "dots_with_intervals",
     "early_exit", "forest", "heatmap", "html", "image_grid", "label_maps",
     "lines_with_intervals", "mosaic", "panels_with_intervals", "pipeline", "rulers", "runs",
-    "scatters", "scene", "show", "taps", "tell", "told", "trade_offs", "turning", "word_map",
-    "worlds",
+    "scatters", "scene", "show", "taps", "tell", "timelines", "told", "trade_offs", "turning",
+    "word_map", "worlds",
 ]  # fmt: skip

@@ -770,6 +770,71 @@ def rulers(
     )
 
 
+# -- trainings ------------------------------------------------------------------------------------
+
+
+def timelines(arms: Mapping[str, Sequence[str | tuple[str, int]]], change: str) -> Figure:
+    """What is trained and when: a line for each arm of an experiment, from left to right.
+
+    A stretch of training is as long as it has steps, and in another colour once the change has been
+    made. Events have no length.
+
+    Args:
+        arms: {name: parts in their order}; a part is the name of an event, such as "scale" or
+            "test", or (name, steps) of a stretch of training.
+        change: the event after which stretches are drawn in the other colour.
+
+    Raises:
+        ValueError: where there is no arm, an arm has no stretch, or a stretch has no steps.
+    """
+    if not arms:
+        raise ValueError("There is no line: give one arm at least, {name: parts}.")
+    for name, parts in arms.items():
+        steps = [part[1] for part in parts if not isinstance(part, str)]
+        if not steps or min(steps) < 1:
+            raise ValueError(f"{name!r} has {parts!r}; each arm trains for one step or more.")
+    left, wide, event, each = 0.15, 5.1, 0.56, 1.02
+    longest = max(
+        sum(0 if isinstance(part, str) else part[1] for part in parts) for parts in arms.values()
+    )
+    most = max(sum(isinstance(part, str) for part in parts) for parts in arms.values())
+    inches = (wide - most * event) / longest  # for a step
+    fig, ax = sheet.new(5.4, 0.1 + each * len(arms))
+    told = []
+    for n, (name, parts) in enumerate(arms.items()):
+        y = 0.22 + each * n
+        sheet.write(ax, left, y, name, ha="left", fontsize=NAME, weight="bold")
+        y, x, colour = y + 0.44, left, COLOURS[0]
+        for part in parts:
+            if isinstance(part, str):
+                colour = COLOURS[1] if part == change else colour
+                edge = COLOURS[1] if part == change else INK
+                ax.plot([x, x + event], [y, y], color=LINE, linewidth=2, zorder=0)
+                ax.plot(x + event / 2, y, "o", color=edge, markersize=9)
+                sheet.write(ax, x + event / 2, y + 0.27, part, color=edge)
+                x += event
+                continue
+            what, steps = part
+            ax.add_patch(
+                Rectangle(
+                    (x, y - 0.21),
+                    steps * inches,
+                    0.42,
+                    facecolor=sheet.tint(colour, 0.18),
+                    edgecolor=colour,
+                    linewidth=1.4,
+                )
+            )
+            sheet.write(ax, x + steps * inches / 2, y - 0.08, what)
+            sheet.write(ax, x + steps * inches / 2, y + 0.09, f"{steps:,}", color=SOFT)
+            x += steps * inches
+        listed = [
+            part if isinstance(part, str) else f"{part[0]} ({part[1]:,} steps)" for part in parts
+        ]
+        told.append(f"{name}: {', then '.join(listed)}")
+    return tell(fig, f"Lines of time. {'. '.join(told)}.")
+
+
 # -- vectors --------------------------------------------------------------------------------------
 
 

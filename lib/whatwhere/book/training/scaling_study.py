@@ -1,4 +1,4 @@
-"""The study behind chapter 15, `make scaling`: does RoPE scaling help a model to see where?
+"""The study behind chapters 15 and 16, `make scaling`: does RoPE scaling help a model to see where?
 
 Five small organisms from different seeds and toy-qwen2vl: scaled without training, scaled and
 fine-tuned, and, for the small ones, scaled from the start. Every figure goes to
