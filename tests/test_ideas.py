@@ -249,6 +249,24 @@ def test_things_in_one_row_differ_in_the_bank_of_columns_only(model):
     assert "mug at row 4, column 3; lamp at row 4, column 9" in figures.told(fig)
 
 
+def test_both_parts_of_a_logit_add_up_and_the_softmax_is_of_their_sum():
+    parts = np.random.default_rng(0).normal(size=(2, 3, 4))
+    mask = np.zeros((3, 4), bool)
+    mask[1:, 2] = True
+    fig = figures.split_logit(SCENE.image, parts, (0, 1), {"mug": mask})
+    drawn = [np.asarray(image.get_array()) for image in fig.axes[0].images]
+    _, weights, rows, columns, logit = drawn
+    assert np.allclose([rows, columns], parts) and np.allclose(rows + columns, logit)
+    softmax = torch.tensor(parts.sum(0)).flatten().softmax(0)
+    assert np.allclose(weights.flatten(), softmax)
+    best = np.unravel_index(parts.sum(0).argmax(), (3, 4))
+    assert f"looks at row {best[0]}, column {best[1]} most" in figures.told(fig)
+    means = f"{parts[0, 1:, 2].mean():.2f} and {parts[1, 1:, 2].mean():.2f}".replace("-", "−")
+    assert f"On mug (2 patches) they are {means}" in figures.told(fig)
+    edges = [line for line in fig.findobj(Line2D) if line.get_linewidth() == 1.6]
+    assert len(edges) == 5 * 6, "the outline of two cells, one below the other"
+
+
 def test_a_fast_ruler_repeats_itself_and_a_slow_one_does_not():
     rulers = {"fast": np.pi / 2, "slow": np.pi / 40}
     fig = figures.rulers(SCENE.image, 12, rulers, ("lamp", 4), ("mug", 5))
@@ -346,11 +364,14 @@ DRAWN = {
     "turning": lambda vlm: figures.turning([1, 0.2], [0.3, 1], 0.4),
     "rulers": lambda vlm: figures.rulers(SCENE.image, 16, {"1st": 1.0, "2nd": 0.2}, ("lamp", 7), ("mug", 8.5)),
     "timelines": lambda vlm: figures.timelines({"an arm": [("learn", 60), "scale", ("more", 12), "test"]}, "scale"),
+    "split logit": lambda vlm: figures.split_logit(
+        SCENE.image, np.arange(32).reshape(2, 4, 4) - 9, (1, 2), {"nucleus": np.eye(4), "satellite": 1 - np.eye(4)}
+    ),
     "worlds": lambda vlm: figures.worlds([world.scene(n) for n in range(5)], columns=3),
 }  # fmt: skip
 
 
-OF_NO_MODEL = ("a set's vectors", "turning", "rulers", "timelines", "worlds")
+OF_NO_MODEL = ("a set's vectors", "turning", "rulers", "split logit", "timelines", "worlds")
 
 
 @pytest.mark.parametrize(
@@ -410,6 +431,12 @@ AXIAL = rope.axial(rope.frequencies(24))
         (lambda vlm: figures.dials(AXIAL, {"mug": (1, 2)}, SCENE.image), "together"),
         (lambda vlm: figures.dials(AXIAL, {"mug": (1, 16)}, SCENE.image, (16, 16)), "on this grid"),
         (lambda vlm: figures.dials(rope.Rotary([1.0], [0]), {"a": [1]}, SCENE.image, (4, 4)), "row and a column"),
+        (lambda vlm: figures.split_logit(SCENE.image, np.ones((3, 4, 4)), (1, 1)), r"shape \(3, 4, 4\)"),
+        (lambda vlm: figures.split_logit(SCENE.image, np.full((2, 4, 4), np.nan), (1, 1)), "finite"),
+        (lambda vlm: figures.split_logit(SCENE.image, np.ones((2, 4, 4)), (1, 4)), "on this grid"),
+        (lambda vlm: figures.split_logit(SCENE.image, np.ones((2, 4, 4)), (1, 1), {"a": np.ones((4, 5))}), "4 × 4"),
+        (lambda vlm: figures.split_logit(SCENE.image, np.ones((2, 4, 4)), (1, 1), {"a": np.zeros((4, 4))}), "one at least"),
+        (lambda vlm: figures.split_logit(SCENE.image, np.ones((2, 4, 4)), (1, 1), dict.fromkeys("abc", np.eye(4))), "got 3"),
         (lambda vlm: figures.rulers(SCENE.image, 16, {"a": 0.0}, ("b", 1), ("c", 2)), "above zero"),
         (lambda vlm: figures.rulers(SCENE.image, 16, {"a": np.nan}, ("b", 1), ("c", 2)), "above zero"),
         (lambda vlm: figures.rulers(SCENE.image, 16, {}, ("b", 1), ("c", 2)), "no ruler"),

@@ -382,7 +382,7 @@ def _relations(study: Study) -> list[Finding]:
     claims=("where.attention.axis_ratio", "where.attention.vit_axis"), needs=("whatsup-b",),
     rule="Y over X in the ViT, all blocks together, for left and right; no question is asked. "
     "where.attention.vit_axis, the statistic of the paper's code (signed logits from the "
-    "satellite's patches to the nucleus's), as in chapter 12: reproduced if its interval lies "
+    "satellite's patches to the nucleus's), as in chapter 13: reproduced if its interval lies "
     "above 1, and so for behind and front, and with no displacement (all patches at one place), "
     "for then Y leads by itself; partly if it lies above 1, but not in both; else not. "
     "where.attention.axis_ratio, ours (spread of each axis's part over all patches): reproduced if "

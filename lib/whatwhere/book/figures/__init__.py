@@ -8,8 +8,9 @@ Figures are drawn on light paper of their own, so that they read the same on a l
 page, and words in any script for which a font is installed. Colours are Okabe and Ito's, which stay
 apart for colour-blind eyes; series differ in marker as well.
 
-Pictures of ideas (`pipeline`, `taps`, `early_exit`, `runs`, `turning`, `dials`, `centring`,
-`rulers`, `worlds`) are drawn from a real model, scene or vector; `timelines` shows what is trained.
+Pictures of ideas (`pipeline`, `taps`, `early_exit`, `runs`, `turning`, `dials`, `split_logit`,
+`centring`, `rulers`, `worlds`) are drawn from a real model, scene or vector; `timelines` shows what
+is trained.
 """
 
 from .charts import (
@@ -29,6 +30,7 @@ from .ideas import (
     pipeline,
     rulers,
     runs,
+    split_logit,
     taps,
     timelines,
     turning,
@@ -41,6 +43,7 @@ __all__ = [
     "PALETTE", "SOFT", "centring", "clouds", "dials", "dots_with_intervals",
     "early_exit", "forest", "heatmap", "html", "image_grid", "label_maps",
     "lines_with_intervals", "mosaic", "panels_with_intervals", "pipeline", "rulers", "runs",
-    "scatters", "scene", "show", "taps", "tell", "timelines", "told", "trade_offs", "turning",
+    "scatters", "scene", "show", "split_logit", "taps", "tell", "timelines", "told", "trade_offs",
+    "turning",
     "word_map", "worlds",
 ]  # fmt: skip

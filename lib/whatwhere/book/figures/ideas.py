@@ -667,6 +667,123 @@ def dials(
     return tell(fig, f"Dials for {listed}. In banks, {'. Then '.join(told)}.")
 
 
+def split_logit(
+    image: Any,
+    by_axis: Sequence[Any] | np.ndarray | torch.Tensor,
+    query: tuple[int, int],
+    outlined: Mapping[str, Any] | None = None,
+) -> Figure:
+    """Where one patch looks in one head: the part of its attention logits that rows give, the part
+    that columns give, their sum, and the weights that the softmax makes of it.
+
+    Red is above zero and blue below, on one scale for the three maps.
+
+    Args:
+        image: the picture that the grid lies over, as the model sees it.
+        by_axis: (2, rows, columns) the two parts, for every key; see `Rotary.logits_by_axis`.
+        query: (row, column) of the patch that asks.
+        outlined: {name: (rows, columns) booleans}: patches whose outline is drawn; two at most.
+
+    Raises:
+        ValueError: for parts that are no two finite maps, a patch outside them, a mask of another
+            shape or without a patch, and too many of them.
+    """
+    parts = np.asarray(by_axis, float)
+    if parts.ndim != 3 or len(parts) != 2 or not parts.size or not np.isfinite(parts).all():
+        raise ValueError(
+            "A split logit is two maps of finite numbers, (2, rows, columns): the rows' part and "
+            f"the columns'; got the shape {parts.shape}."
+        )
+    grid = parts.shape[1:]
+    _check_on_grid(query, grid)
+    marked = {name: np.asarray(mask, bool) for name, mask in (outlined or {}).items()}
+    edges = (COLOURS[2], COLOURS[3])
+    if len(marked) > len(edges):
+        raise ValueError(f"Two masks are outlined at most; got {len(marked)}.")
+    for name, mask in marked.items():
+        if mask.shape != grid or not mask.any():
+            raise ValueError(
+                f"Patches are outlined on the grid of the maps, {grid[0]} × {grid[1]}, one at "
+                f"least; {name!r} has the shape {mask.shape} and {mask.sum()} patches."
+            )
+    logits = parts.sum(0)
+    weights = np.exp(logits - logits.max())
+    weights = weights / weights.sum()
+    pixels = np.asarray(image)[..., :3]
+    gap, left = 0.3, 0.1
+    side = (5.4 - 2 * left - 2 * gap) / 3
+    high = side * pixels.shape[0] / pixels.shape[1]
+    xs = [left + n * (side + gap) for n in range(3)]
+    above, below = 0.32, 0.32 + high + 0.72
+    fig, ax = sheet.new(5.4, below + high + 0.35)
+    limit = np.abs(np.stack([*parts, logits])).max() or 1.0
+    signed = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    panels = [
+        ("picture", pixels, xs[0], above, {}),
+        ("attention weights", weights, xs[2], above, {"cmap": "Greys_r", "vmin": 0}),
+        ("rows' part", parts[0], xs[0], below, signed),
+        ("columns' part", parts[1], xs[1], below, signed),
+        ("logit", logits, xs[2], below, signed),
+    ]
+    cell = (side / grid[1], high / grid[0])
+    for title, values, x, y, how in panels:
+        sheet.image(ax, values, x, y, side, high, **how)
+        ax.add_patch(Rectangle((x, y), side, high, fill=False, edgecolor=LINE, linewidth=0.8))
+        sheet.write(ax, x + side / 2, y - 0.15, title, fontsize=NAME, weight="bold")
+        for mask, colour in zip(marked.values(), edges):
+            for edge, width in (("white", 3.2), (colour, 1.6)):
+                for line in _outline(mask, x, y, cell):
+                    ax.plot(*zip(*line), color=edge, linewidth=width, solid_capstyle="round")
+        corner = (x + query[1] * cell[0], y + query[0] * cell[1])
+        for edge, width in (("white", 4.2), (PALETTE["black"], 2.0)):
+            ax.add_patch(
+                Rectangle(corner, *cell, fill=False, edgecolor=edge, linewidth=width, zorder=4)
+            )
+    for x, sign in zip(xs[1:], "+="):
+        sheet.write(ax, x - gap / 2, below + high / 2, sign, fontsize=NAME + 4, weight="bold")
+    sheet.arrow(ax, (xs[2] + side / 2, below - 0.26), (None, above + high + 0.05))
+    sheet.write(ax, xs[2] + side / 2 - 0.1, below - 0.47, "softmax", ha="right", color=SOFT)
+    notes = [("the patch that asks", PALETTE["black"]), *zip(marked, edges)]
+    for n, (note, colour) in enumerate(notes):
+        y = above + high / 2 + 0.4 * (n - (len(notes) - 1) / 2)
+        ax.add_patch(
+            Rectangle(
+                (xs[1] - 0.1, y - 0.07), 0.14, 0.14, fill=False, edgecolor=colour, linewidth=2
+            )
+        )
+        sheet.write(ax, xs[1] + 0.12, y, sheet.wrapped(note, 18), ha="left", linespacing=1.1)
+    scale = f"red above zero, blue below; the darkest stands for ±{limit:.3g}"
+    sheet.write(ax, 2.7, below + high + 0.17, scale, color=SOFT)
+    best = np.unravel_index(weights.argmax(), grid)
+    told = (
+        f"The patch at row {query[0]}, column {query[1]} of {grid[0]} × {grid[1]} looks at row "
+        f"{best[0]}, column {best[1]} most, with {weights.max():.0%} of its weight. Over all keys "
+        f"the rows' part is {parts[0].min():.2f} to {parts[0].max():.2f}, the columns' part "
+        f"{parts[1].min():.2f} to {parts[1].max():.2f}."
+    )
+    for name, mask in marked.items():
+        rows, columns = parts[:, mask].mean(1)
+        told += (
+            f" On {name} ({mask.sum()} patches) they are {rows:.2f} and {columns:.2f} on average."
+        )
+    return tell(fig, told.replace("-", "−"))
+
+
+def _outline(mask, x, y, cell):
+    """The edges between marked cells of a grid and others, as lines on the sheet."""
+    padded = np.pad(mask, 1)
+    lines = []
+    for row, column in np.argwhere(mask):
+        near = padded[row : row + 3, column : column + 3]
+        left, top = x + column * cell[0], y + row * cell[1]
+        right, bottom = left + cell[0], top + cell[1]
+        lines += [] if near[0, 1] else [((left, top), (right, top))]
+        lines += [] if near[2, 1] else [((left, bottom), (right, bottom))]
+        lines += [] if near[1, 0] else [((left, top), (left, bottom))]
+        lines += [] if near[1, 2] else [((right, top), (right, bottom))]
+    return lines
+
+
 def rulers(
     image: Any,
     columns: int,
