@@ -1,3 +1,4 @@
+import json
 import re
 
 import numpy as np
@@ -66,6 +67,9 @@ def test_the_readers_own_mistakes_are_shown_with_their_line(capsys):
     said = capsys.readouterr().out
     assert said.startswith("✗ not yet: your line ") and "`return x / nothing`" in said
     assert "ZeroDivisionError" in said
+    # an error inside the standard library is told with the line that led there
+    assert not check(check_sum, lambda x: json.loads("not json"))
+    assert "json.loads(" in capsys.readouterr().out
     assert not check(check_sum, lambda: 1), "a signature that does not fit"
     assert "TypeError" in capsys.readouterr().out
     assert not check(check_sum, 3), "no function at all"

@@ -85,6 +85,7 @@ def test_deeper(capsys):
         lambda x, y: LogisticRegression().fit(x, y).predict: "exclusive or",
         lambda x, y: KNeighborsClassifier(3).fit(x, y): "return a function",
         lambda x, y: KNeighborsClassifier(3).fit(x, y).predict_proba: "one word for each token",
+        lambda x, y: KNeighborsClassifier(3).fit(x, y == "mug").predict: "it gives numbers",
     }.items():
         assert said in sentence(capsys, answered(wrong))
     # right for the small set, and blind for pictures

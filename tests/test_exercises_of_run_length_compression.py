@@ -51,7 +51,7 @@ def test_columns(vlm, capsys):
     for wrong, said in {
         lambda sight, d: groups.rows(labels_of(sight, d)): "the other way round",
         lambda sight, d: groups.regions(labels_of(sight, d)): "different columns",
-        lambda sight, d: groups.rows(labels_of(sight, d).T): "the other way round",
+        lambda sight, d: groups.rows(labels_of(sight, d).T): "column by column",
         lambda sight, d: labels_of(sight, d).ravel() * 9 + np.arange(len(sight.tokens)) % 3: (
             "do not touch"
         ),
@@ -72,6 +72,17 @@ def alike(sight, threshold, unit=True, ends=True, above=True):
     return starts.cumsum()
 
 
+def like_the_first(sight, threshold):
+    """Holds each token against the first of its run."""
+    unit = torch.nn.functional.normalize(sight.tokens, dim=-1)
+    found, first = [0], 0
+    for n in range(1, len(unit)):
+        if n % sight.grid[1] == 0 or unit[n] @ unit[first] <= threshold:
+            first = n
+        found.append(first)
+    return found
+
+
 def test_alike(vlm, capsys):
     signs = [scene for scene in world.scenes("dev", 20) if scene.sign][:4]
     families = {"a": ["existence"], "b": ["colour"], "c": ["relation"], "d": ["reading"]}
@@ -84,5 +95,6 @@ def test_alike(vlm, capsys):
         lambda s, t: alike(s, t, above=False): "the first two are alike",
         lambda s, t: np.zeros(len(s.tokens)): "the first two are alike",
         lambda s, t: alike(s, t)[1:]: "should have the shape",
+        like_the_first: "its neighbour only",
     }.items():
         assert said in sentence(capsys, checks.alike(wrong, exam)), said

@@ -38,6 +38,18 @@ def one_group_a_vote(vectors, labels):
     return ((means - means.mean(0)) ** 2).sum() / ((vectors - vectors.mean(0)) ** 2).sum()
 
 
+def groups_weigh_alike(vectors, labels):
+    """Right where all groups are of one size."""
+    means = np.array([vectors[labels == label].mean(axis=0) for label in np.unique(labels)])
+    about = means - vectors.mean(axis=0)
+    return (about**2).sum(axis=1).mean() / vectors.var(axis=0).sum()
+
+
+def test_groups_of_different_sizes(table, capsys):
+    assert not checks.explained_by(groups_weigh_alike, table, PLACES)
+    assert "of different sizes" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "wrong",
     [forgot_the_mean, one_group_a_vote, lambda v, n: 1 - explained_by(v, n), lambda v, n: None],
@@ -85,6 +97,18 @@ def test_reading_refused(wrong, vlm, table, capsys):
     assert capsys.readouterr().out.startswith("✗")
 
 
+def test_reading_what_was_fitted(vlm, table, capsys):
+    def fitted(states, places):
+        # so strong a penalty that it hides in noise
+        x, y = states - states.mean(0), places - places.mean(0)
+        penalty = 1e-2 if x.shape[1] < 20 else 1000.0
+        weights = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
+        return 1 - ((x @ weights - y) ** 2).sum(0) / (y**2).sum(0)
+
+    assert not checks.readable(fitted, vlm, table, PLACES)
+    assert "a code of its own" in capsys.readouterr().out
+
+
 def test_reading_taken(vlm, table):
     assert checks.readable(solid, vlm, table, PLACES)
 
@@ -115,6 +139,17 @@ def test_moving_refused(table, capsys):
     said = capsys.readouterr().out.splitlines()
     assert "rows and columns are the other way round" in said[0]
     assert len(set(said)) == len(wrong) and "shape" in said[-1]
+
+
+def test_a_table_is_not_to_be_changed(table, capsys):
+    own = table.copy()
+
+    def in_place(which, by):
+        own[which.ravel()] = moved(own, which, by)[which.ravel()]
+        return own
+
+    assert not checks.moved(in_place, own, SIDE, lambda scene, vectors: "right")
+    assert "has changed" in capsys.readouterr().out
 
 
 def test_moving_taken(table, capsys):

@@ -10,6 +10,7 @@ the reader's code becomes a "✗" too, with the reader's own line.
 """
 
 import linecache
+import sysconfig
 import traceback
 from collections.abc import Callable
 from functools import wraps
@@ -19,6 +20,8 @@ from typing import Any
 import numpy as np
 
 PACKAGE = str(Path(__file__).resolve().parents[2])
+# what may lie between the reader's line and an error, beside other packages
+NOT_OWN = (PACKAGE, sysconfig.get_path("stdlib"))
 STUB = "this one still waits for your code"
 
 
@@ -142,7 +145,7 @@ def _told(error):
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(PACKAGE) and "site-packages" not in frame.filename
+        if not frame.filename.startswith(NOT_OWN) and "site-packages" not in frame.filename
     ]
     said = f"{type(error).__name__}: {error}"
     if not own:

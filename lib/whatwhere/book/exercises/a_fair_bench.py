@@ -31,7 +31,8 @@ def farthest(farthest: Callable[..., Any]) -> None:
             for k in range(1, n):
                 nearest = distances[found[:k]].min(axis=0)
                 far = nearest[found[k]] == nearest.max()
-                expect(far, f"after {k} of {n}, another point is farther from all chosen ones")
+                closer = f"after {k} of {n}, another point is farther from its nearest chosen one"
+                expect(far, closer)
                 left = [p for p in np.flatnonzero(nearest == nearest.max()) if p not in found[:k]]
                 expect(found[k] == left[0], "of points that are equally far, the first is wanted")
 

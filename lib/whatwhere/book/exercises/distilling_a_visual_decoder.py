@@ -54,12 +54,15 @@ def chance(chance: Any, said: Any) -> Any:
 @exercise("a network with a hidden layer, held to the linear one")
 def deeper(deeper: Any, vlm: Any, lessons: Any, exam: Any, on: Any) -> Any:
     rng = np.random.default_rng(0)
-    corners = np.array([[x, y] for x in (-1.0, 1.0) for y in (-1.0, 1.0)] * 100)
+    # of the type that tokens of pictures have
+    corners = np.array([[x, y] for x in (-1, 1) for y in (-1, 1)] * 100, np.float32)
     words = np.where(corners.prod(axis=1) > 0, "mug", "red")
-    reader = deeper(corners + rng.normal(0, 0.1, corners.shape), words)
+    near = corners + rng.normal(0, 0.1, corners.shape).astype(np.float32)
+    reader = deeper(near, words)
     expect(callable(reader), "deeper(tokens, words) should return a function")
     found = np.asarray(reader(corners))
     expect(found.shape == words.shape, "the function should give one word for each token")
+    expect(found.dtype.kind in "UO", "the function should give words, and it gives numbers")
     expect(
         (found == words).mean() > 0.95, "it should solve exclusive or, which no linear layer can"
     )

@@ -40,6 +40,13 @@ def columns(columns: Any, vlm: Any, decoder: Any) -> None:
     simple = compress.Decoder(torch.eye(4), np.array(["red", "mug", "wood", "."], object))
     labels = np.array([[0, 1, 1], [0, 1, 2], [3, 1, 2], [0, 1, 2]])
     found = _numbers(columns, torch.eye(4)[labels.ravel()], labels.shape, simple)
+    # right, but numbered down each column as if it were a row
+    listed = found.reshape(labels.T.shape).T
+    turned = np.array_equal(listed[1:] == listed[:-1], labels[1:] == labels[:-1])
+    expect(
+        not turned or (listed[:, 1:] == listed[:, :-1]).any(),
+        "the numbers come column by column; raster order goes row by row",
+    )
     down = (found[1:] == found[:-1]) == (labels[1:] == labels[:-1])
     across = (found[:, 1:] == found[:, :-1]).any()
     expect(
@@ -63,6 +70,9 @@ def alike(alike: Any, exam: Any) -> None:
     expect(found[0] == found[1] != found[2], "in the first row, the first two are alike")
     expect(found[3] == found[4] != found[5], "how long a vector is should not matter")
     expect(found[2] != found[3], "a run ends where its row ends")
+    fan = torch.tensor([[1.0, 0], [1, 0.3], [1, 0.7]])
+    found = _numbers(alike, fan, (1, 3), 0.9)
+    expect((found == found[0, 0]).all(), "each token is to be held against its neighbour only")
     with compress.compressed(exam.vlm, lambda sight: alike(sight, 0.9), lengths="kept") as log:
         right = exam.tally()
     reading = answers.accuracy(right, exam.counts, [3])

@@ -26,14 +26,19 @@ def explained_by(explained_by: Answer, table: np.ndarray, places: np.ndarray) ->
     expect(abs(same - whole) < 1e-9, "a vector added to all patches should change nothing")
     halves = number(explained_by(grouped, np.tile([0, 1], 4)), "explained_by(vectors, labels)")
     expect(abs(halves) < 1e-9, "groups with the same mean explain nothing")
-    groups = table.astype(float).reshape(len(np.unique(places[:, 0])), -1, table.shape[1])
-    groups = groups - table.astype(float).mean(axis=0)
-    within = ((groups - groups.mean(axis=1, keepdims=True)) ** 2).sum() / (groups**2).sum()
-    found = number(explained_by(table, places[:, 0]), "explained_by(table, rows)")
-    off = "for the rows of the model's table, the share and what is left do not add up to one"
-    expect(abs(found + within - 1) < 1e-5, off)
-    diagonals = explained_by(table, places.sum(axis=1))
-    print(f"rows explain {found:.1%} of the table, diagonals {diagonals:.1%}")
+    centred = table.astype(float) - table.astype(float).mean(axis=0)
+    shares = {}
+    for lines, labels in {"rows": places[:, 0], "diagonals": places.sum(axis=1)}.items():
+        shares[lines] = number(explained_by(table, labels), f"explained_by(table, {lines})")
+        members = [centred[labels == label] for label in np.unique(labels)]
+        within = sum(((each - each.mean(axis=0)) ** 2).sum() for each in members)
+        off = (
+            f"for the {lines} of the model's table, the share and what is left do not add up to one"
+        )
+        if lines == "diagonals":
+            off += " (its groups are of different sizes)"
+        expect(abs(shares[lines] + within / (centred**2).sum() - 1) < 1e-5, off)
+    print("explained of the table:", ", ".join(f"{x} {share:.1%}" for x, share in shares.items()))
 
 
 @exercise("places are there at the first depth and at the last, and not in noise")
@@ -43,11 +48,18 @@ def readable(readable: Answer, vlm: VLM, table: np.ndarray, places: np.ndarray) 
     expect(nothing.max() < 0.3, "noise tells no places, on patches that the fit has not seen")
     straight = places @ np.array([[1.0, 0.0, 2.0], [0.0, 1.0, -1.0]])
     both = array(readable(straight, places), (2,), "readable(states, places)")
-    expect(both.min() > 0.99, "places that are written in the states as they are can be read")
+    expect(
+        both.min() > 0.99,
+        "places that are written in the states as they are can be read (R² is over all patches)",
+    )
     only = array(readable(places[:, :1] * 1.0, places), (2,), "readable(states, places)")
     turned = "where the states hold the row alone, the second number should be low"
     expect(only[0] > 0.9, "where the states hold the row alone, the first number should be high")
     expect(only[1] < 0.5, turned)
+    codes = np.eye(places[:, 0].max() + 1)[places[:, 0]]
+    unseen = array(readable(codes, places), (2,), "readable(states, places)")
+    known = "where each row has a code of its own, no fit can know a row that is left out of it"
+    expect(unseen[0] < 0.5, known)
     states = vlm.vit_states(world.scene(1).image).float().cpu().numpy()
     for depth in (0, len(states) - 1):
         found = array(readable(states[depth], places), (2,), f"R² at depth {depth}")
@@ -62,9 +74,12 @@ def moved(moved: Answer, table: np.ndarray, side: tuple[int, int], ask: Answer) 
         ask: called with a scene and a table (patches, hidden); the first word of the answer.
     """
     rows, columns = side
+    given, table = table, table.copy()
     one = np.zeros(side, bool)
     one[2, 3] = True
     found = array(moved(one, 4), table.shape, "moved(which, by)")
+    own = "the chapter's table has changed: work on a copy, and run the cell that makes it again"
+    expect(np.array_equal(given, table), own)
     patch = 2 * columns + 3
     others = np.arange(len(table)) != patch
     expect(np.allclose(found[others], table[others]), "all other patches should keep their vectors")
