@@ -31,6 +31,7 @@ FAMILIES = {
 MODELS = ("toy-llava", "toy-qwen2vl")
 START, SCENES = 120_000, 120
 SHARES = (0.25, 0.11, 0.5, 0.33, 0.75)
+DRAWS = (1, 2, 3, 4)  # of random tokens, besides the first
 # of the methods that drop tokens: what they drop joins what they keep
 GATHERED = ("random", "fastv", "cdpruner", "dart")
 # of those that merge
@@ -54,7 +55,8 @@ def jobs() -> Iterator[dict[str, Any]]:
             named = {"model": model, "keep": share}
             for method in compress.METHODS:
                 yield named | {"method": method}
-            yield named | {"method": "random", "seed": 1}
+            for seed in DRAWS if share == SHARES[0] else DRAWS[:1]:
+                yield named | {"method": "random", "seed": seed}
             for method in MERGING:
                 yield named | {"method": method, "lengths": "kept"}
             for method in GATHERED if share in SHARES[:1] else ():

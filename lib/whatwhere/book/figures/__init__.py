@@ -44,6 +44,5 @@ __all__ = [
     "early_exit", "forest", "heatmap", "html", "image_grid", "label_maps",
     "lines_with_intervals", "mosaic", "panels_with_intervals", "pipeline", "rulers", "runs",
     "scatters", "scene", "show", "split_logit", "taps", "tell", "timelines", "told", "trade_offs",
-    "turning",
-    "word_map", "worlds",
+    "turning", "word_map", "worlds",
 ]  # fmt: skip
