@@ -797,10 +797,10 @@ def test_a_model_that_is_changed_from_outside_is_recorded_as_it_is(tmp_path, sma
         "(alpha 99, k 40, c 0.6 then, alpha 99, p 8 now)",
     )
     with compress.compressed(vlm, "random", keep=0.5):
-        assert any("_Shortener" in name for name in run(vlm, None, limit=4).settings["hooks"])
+        assert any("Shortener" in name for name in run(vlm, None, limit=4).settings["hooks"])
         with pytest.raises(
             ValueError,
-            match="is being changed by .*_Shortener.*a folder could not say what that does",
+            match="is being changed by .*Shortener.*a folder could not say what that does",
         ):
             run(vlm, tmp_path / "other", limit=4)
     assert "hooks" not in run(vlm, None, limit=4).settings and not (tmp_path / "other").exists()

@@ -12,7 +12,7 @@ import warnings
 from collections import namedtuple
 from contextlib import ExitStack
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ from ..hooks import check_range, residual_stream
 from ..taps import USUAL, Tap, numbered, takes, tapped, vit_tapped
 from . import groups as ways
 from .in_vit import InViT, pixels_shown, received
+
+if TYPE_CHECKING:
+    from ..models import VLM
+    from .groups import Keep
 
 ONCE = (
     "A compression shortens whole prompts, once, into an empty cache: leave one `with "
@@ -100,7 +104,18 @@ def _into(of, groups):
 class Shortener:
     """The hooks, and what they have to remember between them and from a prompt to its answer."""
 
-    def __init__(self, vlm, way, depths, layers, pool, keep_positions, keep_lengths, seed, keep):
+    def __init__(
+        self,
+        vlm: VLM,
+        way: ways.Method,
+        depths: list[int],
+        layers: list[int],
+        pool: str,
+        keep_positions: bool,
+        keep_lengths: bool,
+        seed: int,
+        keep: Keep | None,
+    ):
         self.vlm, self.way, self.layers, self.pool = vlm, way, layers, pool
         self.keep_positions, self.keep_lengths = keep_positions, keep_lengths
         self.rng, self.log = np.random.default_rng(seed), Log(way)
@@ -127,7 +142,7 @@ class Shortener:
             args = depths, way.needs, self._in_vit, self._pooled, lambda: self.looking
             self.vit = InViT(vlm, *args)
 
-    def attach(self, stack):
+    def attach(self, stack: ExitStack) -> None:
         """Hang the hooks in until the stack is closed."""
         stack.callback(self.taps.close)
         handles = [
@@ -147,14 +162,14 @@ class Shortener:
         if self.vit is not None:
             self.vit.attach(stack)
 
-    def look(self, _, args, named):
+    def look(self, _: Any, args: tuple, named: dict[str, Any]) -> None:
         """Before the ViT: what is it shown?"""
         if not self.looking:
             self.shown = args, named
             if self.vit is not None:
                 self.vit.begin(args, named)
 
-    def shorten(self, _, args, kwargs):
+    def shorten(self, _: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Before the LM: a prompt with an image, or the next token of an answer to one; anything
         else is let through."""
         given, cached = kwargs.get("inputs_embeds"), kwargs.get("past_key_values")
@@ -206,7 +221,7 @@ class Shortener:
         if not self.looking:
             self.seen[layer] = check_finite(weights.mean(1), f"the attention in LM block {layer}")
 
-    def within(self, step, _, args, kwargs):
+    def within(self, step: int | None, _: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Before an LM block from the method's first place on; at its places it shortens.
 
         step: which of these the block is at, or None.
