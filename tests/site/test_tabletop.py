@@ -615,6 +615,19 @@ def test_an_edited_address_gets_a_sentence_and_the_figure_is_there(address, visi
     nothing(here.wrong, address)
 
 
+def test_an_address_edited_just_before_the_figure_writes_its_own_is_followed(address, visit):
+    here = visit(address)
+    page = woken(here)
+    menu(page, "try").select_option("runs")
+    page.wait_for_function("location.hash.includes('try=runs')")
+    page.evaluate(
+        "location.hash = location.hash.replace('try=runs', 'try=levitation');"
+        "document.querySelector('.ww-live').sleeper.figure.settle()"
+    )
+    expect(page.locator(".ww-problem:visible").first).to_contain_text("“try” is one of")
+    nothing(here.wrong, address)
+
+
 def test_every_setting_of_every_experiment_is_edited_above():
     edited = {
         name: set(re.findall(r"(\w+)=", rest))

@@ -68,19 +68,21 @@
       this.bar.className = 'ww-paper ww-asleep';
       this.bar.append(this.button, ' ', this.text);
       root.prepend(this.bar); // above the still figure, so that it is seen first
-      addEventListener('hashchange', () => this.openLink());
+      // the event's own address: the figure may have written into the bar since
+      addEventListener('hashchange', ({ newURL }) => this.openLink(new URL(newURL).hash));
       if (costsNothing()) this.watch();
       this.openLink();
     }
 
-    // What the address says of this figure, null where it says nothing.
-    get link() {
+    // What an address says of this figure, null where it says nothing.
+    link(hash = location.hash) {
       const start = `#${this.root.id}?`;
-      return location.hash.startsWith(start) ? location.hash.slice(start.length) : null;
+      return hash.startsWith(start) ? hash.slice(start.length) : null;
     }
 
-    openLink() {
-      const { link, figure } = this;
+    openLink(hash) {
+      const { figure } = this;
+      const link = this.link(hash);
       if (link === null || link === figure?.written) return;
       if (figure) figure.follow(link);
       else this.wake();
@@ -127,7 +129,7 @@
           given,
           load: file => load(base, file),
         });
-        this.figure.begin(this.link);
+        this.figure.begin(this.link());
       } catch (error) {
         if (this.figure) return this.figure.problem(error.message);
         this.button.disabled = false;
