@@ -1,4 +1,4 @@
-"""Do the verdicts hold for the kind, or for one animal? A fleet of organisms, from other seeds.
+"""Do the verdicts hold for other seeds? A fleet of organisms, raised by the same recipes.
 
     python -m tools.trials.fleet                # make fleet: raise them, then measure them
     python -m tools.trials.fleet --seeds 1 --only raise

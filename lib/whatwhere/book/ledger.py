@@ -46,7 +46,7 @@ UNMEASURED = "needs real weights"
 STEADY = 0.8
 OURS = "ours"  # the source of a claim that this book makes itself
 ORGANISMS = "organisms."  # before the id of a claim that is put to a fleet
-FLEET = "one_animal_or_a_kind"  # the chapter, without its number, that does so
+FLEET = "one_seed_or_many"  # the chapter, without its number, that does so
 # claims of the paper that `whatwhere replicate` has no experiment for
 NO_EXPERIMENT = (
     "what.compress.speed",
@@ -235,7 +235,7 @@ def by_scale(fleet: bool = False) -> dict[str, list[dict[str, Any]]]:
     return scales
 
 
-def animals(row: Mapping[str, Any]) -> list[tuple[str, float, str]]:
+def by_organism(row: Mapping[str, Any]) -> list[tuple[str, float, str]]:
     """(which organism, its value, its verdict) of a row over a fleet; none of another row."""
     if not row["id"].startswith(ORGANISMS):
         return []

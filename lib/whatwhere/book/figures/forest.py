@@ -45,7 +45,7 @@ def forest(rows: Sequence[Mapping[str, Any]], xlabel: str, percent: bool = False
         _dot(ax, n - 0.12, row["measured"], marker, PALETTE[colour], 6)
         _dot(ax, n + 0.2, row["control"], "x", SOFT, 4)
         said = f"{claim}, {model}: {_number(row['measured'], percent)}, {row['verdict']}"
-        told.append(said + _animals(ax, n, ledger.animals(row)))
+        told.append(said + _organisms(ax, n, ledger.by_organism(row)))
     ax.axvline(0, color=SOFT, linewidth=0.8)
     ax.set_yticks(range(len(rows)), names, fontsize=8.5, color=INK)
     ax.set_ylim(len(rows) - 0.5, -0.5)
@@ -73,15 +73,15 @@ def _dot(ax, y, part, marker, colour, size):
         ax.hlines(y, *part["ci95"], color=colour, linewidth=1.6)
 
 
-def _animals(ax, n, animals):
+def _organisms(ax, n, organisms):
     """Small marks for the organisms behind a row, and beside it how many have each verdict; returns
     these numbers in words."""
     counts = {verdict: 0 for verdict in MARKS}
-    for _, value, verdict in animals:
+    for _, value, verdict in organisms:
         marker, colour = MARKS[verdict]
         ax.plot(value, n - 0.32, marker, color=PALETTE[colour], markersize=3, alpha=0.8)
         counts[verdict] += 1
-    if not animals:
+    if not organisms:
         return ""
     for k, (verdict, count) in enumerate(counts.items()):
         ax.text(

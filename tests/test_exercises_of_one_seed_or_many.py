@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t
 
-from whatwhere.book.exercises import one_animal_or_a_kind as checks
+from whatwhere.book.exercises import one_seed_or_many as checks
 
 
 def said(check, *answer, capsys):
@@ -42,10 +42,10 @@ def test_right_answers_pass(capsys):
 
 WRONG = [
     (checks.needed, lambda s, h: needed(s, h, lambda n: norm.ppf(0.975)), "still wider"),
-    (checks.needed, lambda s, h: needed(s, h) + 1, "fewer animals would do"),
+    (checks.needed, lambda s, h: needed(s, h) + 1, "fewer organisms would do"),
     (checks.needed, lambda s, h: needed(s, h, lambda n: t.ppf(0.975, n)), "still wider"),
     (checks.needed, lambda s, h: (1.96 * s / h) ** 2, "a whole number"),
-    (checks.needed, lambda s, h: 1, "one animal alone has no spread"),
+    (checks.needed, lambda s, h: 1, "one organism alone has no spread"),
     (checks.needed, lambda s, h: None, "is there a return"),
     (checks.unseen, lambda n: 3 / n, "a share, between 0 and 1"),
     (checks.unseen, lambda n: 0.05 ** (1 / n), "the chance of meeting none"),

@@ -10,19 +10,19 @@ from scipy.stats import t
 from . import exercise, expect, number
 
 
-@exercise("the last halving of an interval costs far more animals than the first")
+@exercise("the last halving of an interval costs far more organisms than the first")
 def needed(needed: Callable[[float, float], Any]) -> None:
     for spread, half in ((1.0, 9.5), (1.0, 2.0), (0.05, 0.04), (0.05, 0.02), (3.0, 0.7)):
         got = number(needed(spread, half), f"needed({spread}, {half})")
-        expect(got == int(got), f"needed({spread}, {half}) counts animals: a whole number")
-        expect(got >= 2, "one animal alone has no spread: two are the fewest")
+        expect(got == int(got), f"needed({spread}, {half}) counts organisms: a whole number")
+        expect(got >= 2, "one organism alone has no spread: two are the fewest")
 
         def reached(n, spread=spread):
             return t.ppf(0.975, n - 1) * spread / np.sqrt(n)
 
         enough, fewer = reached(got) <= half, got == 2 or reached(got - 1) > half
         expect(enough, f"needed({spread}, {half}): the interval of so few is still wider")
-        expect(fewer, f"needed({spread}, {half}): fewer animals would do as well")
+        expect(fewer, f"needed({spread}, {half}): fewer organisms would do as well")
 
 
 @exercise("that all agree says less than it seems, while they are few")
@@ -30,7 +30,7 @@ def unseen(unseen: Callable[[int], Any]) -> None:
     for n in (1, 2, 5, 10, 59):
         got = number(unseen(n), f"unseen({n})")
         expect(0 <= got <= 1, f"unseen({n}) is a share, between 0 and 1")
-        # of n animals, none is of a sort that makes up this share of the kind
+        # of n organisms, none is of a sort that makes up this share of the kind
         chance = (1 - got) ** n
         expect(
             abs(chance - 0.05) < 1e-6,
@@ -56,4 +56,6 @@ def by_chance(by_chance: Callable[..., Any]) -> None:
         if abs(got - share) > 1e-6:
             one_sided = abs(got - upward) < 1e-6
             expect(not one_sided, "a correlation as far below zero is as strong as one above")
-            expect(False, f"for {len(exam)} animals, the share of orders is another than {got:.3f}")
+            expect(
+                False, f"for {len(exam)} organisms, the share of orders is another than {got:.3f}"
+            )
