@@ -16,7 +16,7 @@ SCRIPTS := 'lib/**/*.js' 'book/**/*.js' 'tests/**/*.js'
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test format test-site lab chapter serve student instructor slides quizzes train fleet scaling bench steady draws replicate rehearse agreement colab gpu links \
+.PHONY: help book test format test-site lab chapter serve student instructor slides quizzes train fleet shorter scaling bench steady draws replicate rehearse agreement colab gpu links \
         offline release sync clean
 
 help:  ## show this list
@@ -83,6 +83,9 @@ train: $(READY)  ## train both model organisms from scratch (resumes where it st
 
 fleet: $(READY)  ## raise eight more organisms from other seeds, and put all claims to them (a night; resumes where it stopped)
 	$(BIN)/python -m tools.trials.fleet $(FLEET)
+
+shorter: $(READY)  ## train organisms with half and a quarter of the steps, to see which exam is lost (two hours; resumes where it stopped)
+	$(BIN)/python -m tools.trials.shorter $(SHORTER)
 
 scaling: $(READY)  ## repeat the long runs of chapters 15 and 16, a good hour on two cores (resumes where it stopped)
 	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(FRUGAL) $(BIN)/python -m whatwhere.book.training.scaling_study

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from tools.course.chapters import NOTEBOOKS, ROOT
-from tools.trials import draws, fleet, measure
+from tools.trials import draws, fleet, measure, shorter
+from whatwhere.book import fleet as library
 from whatwhere.book import ledger
 from whatwhere.book.training import ORGANISMS, RECIPES
 
@@ -78,6 +79,7 @@ def notebook(folder, *cells):
 
 RECORD = """
 import os
+from whatwhere.book import fleet as library
 from whatwhere.book import ledger
 for name in ("toy-llava",):
     assert name == "what the text says of the book's own organism"
@@ -184,6 +186,39 @@ def test_training_that_was_killed_goes_on_and_half_a_member_is_none(tmp_path, mo
     fleet.bring_up(name, 1, folder, work)
     assert fleet.raised(folder, name, 1) and not part.exists()
     assert calls == [work, work], "it went on from the same unfinished work"
+
+
+def test_shorter_trainings_that_were_killed_go_on_and_are_held_to_the_recipe(tmp_path, monkeypatch):
+    results, trained = tmp_path / "shorter.json", []
+    arguments = ["--results", str(results), "--work", str(tmp_path / "work"), "--shares", "0.5"]
+
+    def run(command, **more):
+        value = dict(zip(command, command[1:]))
+        trained.append((command[3], value["--share"]))
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        folder = value["--out"] / f"{command[3]}-seed1-share0.5"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.unlink(missing_ok=True)
+        folder.symlink_to(HOME / command[3])
+
+    monkeypatch.setattr(fleet.subprocess, "run", run)
+    monkeypatch.setattr(shorter, "ThreadPoolExecutor", lambda _: ThreadPoolExecutor(1))
+    with pytest.raises(KeyboardInterrupt):
+        shorter.main(arguments)
+    assert list(json.loads(results.read_text())["exams"]) == [ORGANISMS[0]]
+    shorter.main(arguments)
+    assert [name for name, _ in trained] == [ORGANISMS[0], ORGANISMS[1], ORGANISMS[1]]
+    shorter.main(arguments)
+    assert len(trained) == 3, "nothing is due"
+    kept = json.loads(results.read_text())
+    assert kept["exams"][ORGANISMS[1]]["0.5"] == library.facts(HOME / ORGANISMS[1])
+    # exams of another recipe are no answer
+    results.write_text(json.dumps({**kept, "recipes": {}}))
+    trained.clear()
+    with pytest.raises(KeyboardInterrupt):
+        shorter.main(arguments)
+    assert len(json.loads(results.read_text())["exams"]) == 1
 
 
 def test_what_is_raised_is_not_raised_again(tmp_path, monkeypatch):

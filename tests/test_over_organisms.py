@@ -90,6 +90,18 @@ def test_exams_of_all_members(data):
     assert list(exams["colour"]) == [0.9, 0.8, 0.8] and exams["counting"].isna().sum() == 2
 
 
+def test_a_shorter_training_stands_beside_the_lowest_of_full_length(data):
+    assert fleet.shorter(data.folder).empty, "nothing was measured"
+    short = {"hours": 0.6, "lens_layer": 4, "machine": {}, "exam": {"colour": 0.7}}
+    shorter = {"exams": {"toy-llava": {"0.25": short | {"hours": 0.3}, "0.5": short}}}
+    (data.folder / "results/shorter.json").write_text(json.dumps(shorter))
+    table = fleet.shorter(data.folder)
+    assert list(table.index) == [("toy-llava", share) for share in (1.0, 0.5, 0.25)]
+    # seed 0 has 0.9 and took 1.5 hours, the two others 0.8 and 2
+    assert list(table["colour"]) == [0.8, 0.7, 0.7]
+    assert list(table["hours"]) == [pytest.approx(5.5 / 3), 0.6, 0.3]
+
+
 def test_a_claim_over_organisms_by_hand(data, monkeypatch, tmp_path):
     (found,) = fleet.judged(fleet.table(data.folder), lambda verdicts: "partly")
     measured, control = found["measured"], found["control"]

@@ -83,20 +83,30 @@ def raised(folder, name, seed):
     return (member(folder, name, seed) / "training.json").is_file()
 
 
-def bring_up(name, seed, folder, work):
-    """Train one member, or go on with it, and keep it at half precision."""
+def train(name, seed, out, work, share=1.0):
+    """Train one organism on one thread, or go on with it, by the recipe or a `share` of its steps;
+    returns its folder in `out`."""
     command = [
         sys.executable, "-m", "whatwhere.book.training", name, "--seed", str(seed),
-        "--threads", "1", "--device", "cpu", "--out", work / "out", "--work", work,
+        "--threads", "1", "--device", "cpu", "--out", out, "--work", work,
     ]  # fmt: skip
+    tag = ""
+    if share < 1:
+        command += ["--share", f"{share:g}"]
+        tag = f"-share{share:g}"
     # as in the Makefile: glibc keeps large blocks
     variables = os.environ | {
         "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1",
         "MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592",
     }  # fmt: skip
-    print(f"{name}, seed {seed}: training", flush=True)
+    print(f"{name}, seed {seed}{tag}: training", flush=True)
     subprocess.run(command, check=True, env=variables, stdout=subprocess.DEVNULL)
-    halved(member(work / "out", name, seed), member(folder, name, seed))
+    return Path(f"{member(out, name, seed)}{tag}")
+
+
+def bring_up(name, seed, folder, work):
+    """Train one member, or go on with it, and keep it at half precision."""
+    halved(train(name, seed, work / "out", work), member(folder, name, seed))
     print(f"{name}, seed {seed}: raised", flush=True)
 
 

@@ -45,12 +45,6 @@ def facts(organism: str | Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pace(log):
-    """Median seconds of a step, from a log whose lines have the seconds up to a step."""
-    seconds, steps = ([0, *(line[key] for line in log)] for key in ("seconds", "step"))
-    return float(np.median(np.diff(seconds) / np.diff(steps)))
-
-
 def exams(data: str | Path | None = None) -> pd.DataFrame:
     """The exams of all members: a row for each, with its kind, seed, hours of training and lens
     layer, and the share of right answers in each family of questions.
@@ -69,6 +63,32 @@ def exams(data: str | Path | None = None) -> pd.DataFrame:
             known = {"kind": kind, "seed": int(seed), "hours": of["hours"]}
             found.append({**known, "lens layer": of["lens_layer"], **of["exam"]})
     return pd.DataFrame(found)
+
+
+def shorter(data: str | Path | None = None) -> pd.DataFrame:
+    """What `make shorter` found: exams of organisms with a share of the steps of training, beside
+    those of full length.
+
+    A row for each kind and share (1 is the full length), a column for each family of questions:
+    the share of right answers, at full length the lowest among the kind's organisms; and `hours`,
+    at full length their mean. Empty where nothing was measured.
+
+    Raises:
+        ValueError: as for `table`, where there is something to compare.
+    """
+    data = _data(data)
+    file = data / "results" / "shorter.json"
+    if not file.is_file():
+        return pd.DataFrame()
+    whole = exams(data)
+    found = []
+    for kind, by_share in read_json(file)["exams"].items():
+        own = whole[whole["kind"] == kind].drop(columns=["kind", "seed", "lens layer"])
+        found.append({"kind": kind, "share": 1.0, **own.min(), "hours": own["hours"].mean()})
+        for share in sorted(by_share, key=float, reverse=True):
+            of = by_share[share]
+            found.append({"kind": kind, "share": float(share), **of["exam"], "hours": of["hours"]})
+    return pd.DataFrame(found).set_index(["kind", "share"])
 
 
 def table(data: str | Path | None = None) -> pd.DataFrame:
@@ -251,6 +271,12 @@ def _read(data):
     if not whole or not all(isinstance(results[key], dict) for key in ("members", "rows")):
         raise ValueError(f"'{file}' holds no members and rows as `make fleet` writes them.")
     return results
+
+
+def _pace(log):
+    """Median seconds of a step, from a log whose lines have the seconds up to a step."""
+    seconds, steps = ([0, *(line[key] for line in log)] for key in ("seconds", "step"))
+    return float(np.median(np.diff(seconds) / np.diff(steps)))
 
 
 def _members(results):
