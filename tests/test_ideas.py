@@ -14,7 +14,7 @@ from matplotlib.text import Annotation, Text
 import whatwhere as ww
 from whatwhere import compress, geometry, relations, rope, world
 from whatwhere.book import figures
-from whatwhere.book.figures import ideas, sheet
+from whatwhere.book.figures import pathway, sheet
 from whatwhere.compress import groups
 
 QUESTION = "what is the yellow object ?"
@@ -130,7 +130,7 @@ def test_taps_have_the_names_of_the_book_from_top_to_bottom(model, name):
 
 
 def test_of_many_blocks_the_first_two_and_the_last_are_drawn(model, monkeypatch):
-    monkeypatch.setattr(ideas, "FEW", 3)
+    monkeypatch.setattr(pathway, "FEW", 3)
     found = texts(figures.taps(model("toy-llava"), SCENE.image))
     assert "blocks 3 to 5" in found and not {"ViT 3", "ViT 4", "block 5"} & set(found)
     assert {"ViT 0", "ViT 1", "ViT 2", "ViT 5", "ViT 6", "block 6"} <= set(found)

@@ -9,10 +9,11 @@ page, and words in any script for which a font is installed. Colours are Okabe a
 apart for colour-blind eyes; series differ in marker as well.
 
 Pictures of ideas (`pipeline`, `taps`, `early_exit`, `runs`, `turning`, `dials`, `split_logit`,
-`centring`, `rulers`, `worlds`) are drawn from a real model, scene or vector; `timelines` shows what
-is trained.
+`centring`, `rulers`, `worlds`) are drawn from a real model, scene or vector, and nothing on them is
+invented; `timelines` shows what is trained.
 """
 
+from .angles import dials, rulers, split_logit, turning
 from .charts import (
     clouds,
     dots_with_intervals,
@@ -23,20 +24,9 @@ from .charts import (
     trade_offs,
 )
 from .forest import forest
-from .ideas import (
-    centring,
-    dials,
-    early_exit,
-    pipeline,
-    rulers,
-    runs,
-    split_logit,
-    taps,
-    timelines,
-    turning,
-    worlds,
-)
+from .ideas import centring, runs, timelines, worlds
 from .paper import PALETTE, SOFT, html, show, tell, told
+from .pathway import early_exit, pipeline, taps
 from .pictures import image_grid, label_maps, mosaic, scene, word_map
 
 __all__ = [

@@ -158,3 +158,12 @@ def apart(pixels: Any, grid: Any) -> Any:
 def tint(colour: str, strength: Any) -> Any:
     """A colour thinned with paper."""
     return tuple(strength * np.array(to_rgb(colour)) + (1 - strength) * np.array(to_rgb(PAPER)))
+
+
+def check_on_grid(place: Any, grid: Any) -> None:
+    """Raises ValueError where a place (row, column) is not on a grid (rows, columns)."""
+    if len(place) != 2 or not all(0 <= at < side for at, side in zip(place, grid)):
+        raise ValueError(
+            f"A place on this grid is (row, column), from 0 to {grid[0] - 1} and {grid[1] - 1}; "
+            f"got {tuple(float(at) for at in place)}."
+        )
