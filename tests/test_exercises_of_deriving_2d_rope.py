@@ -31,6 +31,8 @@ def test_the_diagonal(capsys):
     for wrong in (total(2, -2), total(-2, -2), total(1, 1), only_across, "2 sin", None):
         assert not checks.diagonal(lambda wrong=wrong: wrong, logit, m, n)
         assert "sin(" not in capsys.readouterr().out
+    assert not checks.diagonal(lambda: total(2, 2).function, logit, m, n)
+    assert "adds up all" in capsys.readouterr().out
 
 
 def turn(angle):
@@ -65,8 +67,9 @@ def film(pairs, frames, rows, columns):
     return sp.Matrix([a * sp.cos(s * t) - b * sp.sin(s * t) for (a, b, t), s in moves])
 
 
-def gram(pairs, m, n, half=False):
+def gram(pairs, m, n, half=False, order=(0, 1, 2)):
     moves = [(-1, 0, 0), (0, n, 0), (0, 0, -m)]
+    moves = [moves[axis] for axis in order]
     still = [0 * step for step in (1, 1, 1)]
     changes = [
         film(pairs, *move) - film(pairs, *(still if half else [-step for step in move]))
@@ -81,18 +84,20 @@ def test_three_axes():
 
 
 @pytest.mark.parametrize(
-    ("film", "gram"),
+    ("film", "gram", "why"),
     [
-        (lambda p, t, r, c: film(p, t, c, r), gram),
-        (lambda p, t, r, c: film(p, t, r, c).T, gram),
-        (lambda p, t, r, c: film(p, t + r + c, r, c), gram),
-        (film, lambda p, m, n: gram(p, m, n, half=True)),
-        (film, lambda p, m, n: gram(p, n, m)),
-        (film, lambda p, m, n: sp.eye(3)),
-        (film, lambda p, m, n: gram(p, m, n)[:2, :2]),
+        (lambda p, t, r, c: film(p, t, c, r), gram, "only the row's pair"),
+        (lambda p, t, r, c: film(p, t, r, c).T, gram, "the other way round"),
+        (lambda p, t, r, c: film(p, t + r + c, r, c), gram, "only the row's pair"),
+        (lambda p, t, r, c: film(p, -t, r, c), gram, "the frame's pair should do"),
+        (film, lambda p, m, n: gram(p, m, n, half=True), "earlier minus later"),
+        (film, lambda p, m, n: gram(p, m, n, order=(0, 2, 1)), "order"),
+        (film, lambda p, m, n: gram(p, n, m), "front minus behind"),
+        (film, lambda p, m, n: sp.eye(3), "earlier minus later"),
+        (film, lambda p, m, n: gram(p, m, n)[:2, :2], "shape"),
     ],
 )
-def test_other_films_are_refused(film, gram, capsys):
+def test_other_films_are_refused(film, gram, why, capsys):
     assert not checks.film(film, gram)
     said = capsys.readouterr().out
-    assert said.startswith("✗") and "sin" not in said
+    assert said.startswith("✗") and why in said and "sin" not in said

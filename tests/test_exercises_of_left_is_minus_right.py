@@ -9,7 +9,7 @@ from whatwhere.relations import centred, cosines
 
 BEHIND, FRONT, LEFT, RIGHT = range(4)
 VECTORS = np.random.default_rng(0).normal(size=(6, 4, 5))
-STATES = np.random.default_rng(1).normal(size=(20, 4, 1, 7))
+STATES = np.random.default_rng(1).normal(size=(30, 4, 2, 7))
 
 
 def refused(outcome, *values):
@@ -38,6 +38,11 @@ def left_right_alone(four):
     return cosines(centred(four))[LEFT, RIGHT]
 
 
+def centred_along_the_wrong_axis(four):
+    found = cosines(four - four.mean(axis=1, keepdims=True))
+    return (found[LEFT, RIGHT] + found[FRONT, BEHIND]) / 2
+
+
 def the_papers_score(four):
     unit = centred(four) / np.linalg.norm(centred(four), axis=1, keepdims=True)
     return 1 / (1 + 0.5 * np.linalg.norm(unit.sum(0)) ** 2)
@@ -49,11 +54,19 @@ def test_opposite(capsys):
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [not_centred, wrong_rows, left_right_alone, the_papers_score, lambda four: cosines(four)],
+    ("wrong", "why"),
+    [
+        (not_centred, "mean vector"),
+        (centred_along_the_wrong_axis, "mean vector"),
+        (wrong_rows, "which row is which"),
+        (left_right_alone, "both cosines"),
+        (the_papers_score, "exact opposites"),
+        (lambda four: cosines(four), "number"),
+    ],
 )
-def test_a_wrong_score_is_refused(wrong):
-    refused(checks.opposite(wrong, {"a model": VECTORS}), "-1", "−1 for", "is 0", "1/3")
+def test_a_wrong_score_is_refused(wrong, why):
+    said = refused(checks.opposite(wrong, {"a model": VECTORS}), "-1", "−1 for", "is 0", "1/3")
+    assert why in said
 
 
 def compare(vectors):
@@ -73,15 +86,27 @@ def test_compare(capsys):
     exchanged = refused(checks.compare(lambda v: compare(v)[::-1], {}))
     assert "the other way round" in exchanged
     assert "not centred" in refused(checks.compare(plain, {}))
+    assert "each pair" in refused(checks.compare(lambda v: plain(v - v.mean(0)), {}))
     refused(checks.compare(lambda v: compare(v)[0], {}))
     refused(checks.compare(lambda v: (cosines(centred(v))[:, 0, 1], 0.0), {}))
 
 
 def test_ruler():
-    difference = STATES[:, LEFT, 0] - STATES[:, RIGHT, 0]
+    change = STATES[:, LEFT] - STATES[:, RIGHT]
+    difference = change[:20, 0]
     right = np.linalg.norm(difference, axis=-1).mean()
-    wrong = np.linalg.norm(difference.mean(0))
     assert checks.ruler(lambda distance: right, STATES)
-    assert "lengths come first" in refused(checks.ruler(lambda distance: wrong, STATES))
-    refused(checks.ruler(lambda distance: 2 * right, STATES), f"{right:.2f}", f"{right:.1f}")
+    wrong = {
+        "lengths come first": np.linalg.norm(difference.mean(0)),
+        "the first twenty": np.linalg.norm(change[:, 0], axis=-1).mean(),
+        "satellite's states": np.linalg.norm(change[:20, 0] - change[:20, 1], axis=-1).mean(),
+        "states should agree": 2 * right,
+    }
+    for why, value in wrong.items():
+        said = refused(
+            checks.ruler(lambda distance, value=value: value, STATES),
+            f"{right:.2f}",
+            f"{right:.1f}",
+        )
+        assert why in said
     refused(checks.ruler(lambda distance: difference, STATES))

@@ -60,9 +60,10 @@ def steep(theta, distances, alpha, p):
     [
         (lambda t, m, a, p: head_share(t, m, a, p, of=1), "the Y half"),
         (lambda t, m, a, p: head_share(t, m, a, p, of=4), "quarter of a turn"),
-        (lambda t, m, a, p: head_share(t, m, 0, p), "α = 9"),
+        (lambda t, m, a, p: head_share(t, m, 0, p), "not be that of α = 0"),
+        (lambda t, m, a, p: head_share(t, m, a, p, gain=lambda i: a * i**p), "still turn"),
         (lambda t, m, a, p: head_share(t, m, a, 1), "α = 9"),
-        (steep, "α = 9"),
+        (steep, "stays below 1"),
         (lambda t, m, a, p: head_share(t, m, a, p, gain=lambda i: 1 + a * (1 - i) ** p), "fastest"),
         (lambda t, m, a, p: np.sin(np.outer(m, t)) ** 2, "shape"),
         (lambda t, m, a, p: head_share(t, m, a, p).sum(), "shape"),

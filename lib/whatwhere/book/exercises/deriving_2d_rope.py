@@ -37,6 +37,8 @@ def _zero(entry):
 @exercise("the sum is right for every head, and every distance on both axes")
 def diagonal(diagonal: Answer, logit: Answer, m: sp.Symbol, n: sp.Symbol) -> None:
     answer = _expression(diagonal(), "diagonal()")
+    loose = any(symbol.name == "i" for symbol in answer.free_symbols)
+    expect(not loose, "this is what one pair of each half gives: a head adds up all of them")
     used = {m, n} <= answer.free_symbols
     expect(used, "the sum should depend on both distances, m and n")
     expect(_zero(answer.subs({m: 0, n: 0})), "where A does not move, the logits do not differ")
@@ -75,20 +77,24 @@ def film(film: Answer, gram: Answer) -> None:
     still = _matrix(film(pairs, 0, 0, 0), (3, 1), "film(pairs, frames, rows, columns)")
     due = sp.Matrix([pair[0] for pair in pairs])
     expect(sp.simplify(still - due).is_zero_matrix, "at no displacement, nothing should turn")
-    for axis, name in enumerate(("frames", "rows", "columns")):
+    for axis, name in enumerate(("frame", "row", "column")):
         steps = [m if at == axis else 0 for at in range(3)]
         moved = sp.simplify(film(pairs, *steps) - still)
         others = [at for at in range(3) if at != axis]
         only = all(moved[at] == 0 for at in others) and moved[axis] != 0
-        expect(only, f"a move along {name} should change the contribution number {axis} alone")
+        expect(only, f"where only the {name} differs, only the {name}'s pair should notice")
         a, b, theta = pairs[axis]
         turned = a * sp.cos(m * theta) - b * sp.sin(m * theta)
         right = _zero(film(pairs, *steps)[axis] - turned)
-        expect(right, f"a pair moved along {name} should do what a pair does in step 3")
+        expect(right, f"the {name}'s pair should do what a pair does in step 3")
     found = sp.simplify(_matrix(gram(pairs, m, n), (3, 3), "gram(pairs, m, n)"))
     expect(found.is_diagonal(), "the three differences should be orthogonal to each other")
-    for at, distance in enumerate((1, n, m)):
-        _, b, theta = pairs[at]
-        length = 4 * b**2 * sp.sin(distance * theta) ** 2
-        right = _zero(found[at, at] - length)
-        expect(right, f"the squared length of difference number {at} is not right")
+    due = []
+    for (_, b, theta), distance in zip(pairs, (1, n, m)):
+        due.append(4 * b**2 * sp.sin(distance * theta) ** 2)
+    right = [_zero(found[at, at] - due[at]) for at in range(3)]
+    known = [any(_zero(found[at, at] - each) for each in due) for at in range(3)]
+    expect(all(right) or not all(known), "the three differences are not in the order of the text")
+    names = ("earlier minus later", "front minus behind", "left minus right")
+    for each, name in zip(right, names):
+        expect(each, f"the squared length of {name} is not right")

@@ -8,7 +8,8 @@ from ... import relations
 from . import array, exercise, expect, number, pair
 
 # what stands left and right, and in front and behind, of a middle that is not zero
-CROSS = np.array([[0, 1.0], [0, -1], [-1, 0], [1, 0]]) + 5
+MIDDLE = np.array([5.0, 3.0])
+CROSS = np.array([[0, 1.0], [0, -1], [-1, 0], [1, 0]]) + MIDDLE
 PLACES = ("ViT 6", "LM 0", "LM 4")
 FAR = 43  # pixels, as in the controlled sets themselves
 
@@ -18,10 +19,12 @@ def opposite(opposite: Any, vectors: Any) -> None:
     got = number(opposite(CROSS.copy()), "opposite(four)")
     expect(-1.000001 <= got <= 1.000001, "a mean of cosines lies between −1 and 1")
     expect(
-        np.isclose(got, number(opposite(CROSS - 5))),
-        "the middle of the four should not matter: centre them first",
+        np.isclose(got, number(opposite(CROSS - MIDDLE))),
+        "the middle of the four should not matter: take away their mean vector first",
     )
-    expect(np.isclose(got, _by_hand(CROSS)), "two pairs of opposites do not get what is due")
+    neighbours = "these are cosines of vectors at right angles here: which row is which?"
+    expect(not np.isclose(got, 0), neighbours)
+    expect(np.isclose(got, _by_hand(CROSS)), "two pairs of exact opposites do not get what is due")
     mixed = CROSS[[0, 2, 1, 3]]
     expect(
         np.isclose(number(opposite(mixed)), _by_hand(mixed)),
@@ -50,6 +53,9 @@ def compare(compare: Any, vectors: Any) -> None:
         "the two are the other way round: on with under comes first",
     )
     expect(not np.allclose(got, [plain[0, 1], plain[2, 3]]), "they are not centred in each pair")
+    over = relations.cosines(several - several.mean(0)).mean(0)
+    of_all = "they are centred over all pairs: centre the four of each pair"
+    expect(not np.allclose(got, [over[0, 1], over[2, 3]]), of_all)
     expect(np.allclose(got, right), "these are not the means over pairs of the two cosines")
     for name, by_place in vectors.items():
         for place in PLACES:
@@ -62,10 +68,21 @@ def ruler(ruler: Any, states: Any) -> None:
     got = number(ruler(FAR), f"ruler({FAR})")
     expect(got > 0, "a length is above zero")
     difference = states[:20, 2, 0] - states[:20, 3, 0]
+    everywhere = np.linalg.norm(states[:, 2, 0] - states[:, 3, 0], axis=-1).mean()
+    expect(
+        len(states) <= 20 or not np.isclose(got, everywhere, rtol=1e-3),
+        "this is the mean over all sets: take the first twenty",
+    )
     expect(
         not np.isclose(got, np.linalg.norm(difference.mean(0)), rtol=1e-3),
         "this is the length of the mean: lengths come first, then their mean",
     )
+    if states.shape[2] > 1:
+        of_both = difference - (states[:20, 2, 1] - states[:20, 3, 1])
+        expect(
+            not np.isclose(got, np.linalg.norm(of_both, axis=-1).mean(), rtol=1e-3),
+            "these are relation vectors: take the satellite's states alone",
+        )
     expect(
         np.isclose(got, np.linalg.norm(difference, axis=-1).mean(), rtol=1e-3),
         f"at {FAR} pixels the satellite stands where the sets have it, and the states should agree "

@@ -51,6 +51,8 @@ def head_share(head_share: Answer, theta: np.ndarray) -> None:
     expect(((found >= 0) & (found <= 0.5)).all(), "a share lies between 0 and a half here")
     # one pair that has turned by a quarter of a turn tells all that its half has
     quarter = shares([np.pi / 2], [1])[0]
+    turns = not np.isclose(shares([0.7], [1])[0], 0)
+    expect(turns, "with α = 0 a pair should still turn, at its own frequency")
     expect(not np.isclose(quarter, 1), "the Y half has energy too, and tells nothing")
     expect(np.isclose(quarter, 1 / 2), "for a pair at a quarter of a turn the share is not right")
     expect(np.isclose(shares([np.pi / 2], [2])[0], 0), "at half a turn the sine is zero")
@@ -62,8 +64,12 @@ def head_share(head_share: Answer, theta: np.ndarray) -> None:
     for alpha, p in ((9.0, 2.0), (99.0, 8.0)):
         faster = np.array([0.7, 0.2, 0.1]) * gains(3, alpha, p).numpy()
         due = [np.mean(np.sin(m * faster) ** 2) / 2 for m in (1, 4)]
-        right = np.allclose(shares([0.7, 0.2, 0.1], [1, 4], alpha, p), due)
-        expect(right, f"with α = {alpha:g} and p = {p:g} the share is not right")
+        got = shares([0.7, 0.2, 0.1], [1, 4], alpha, p)
+        said = f"with α = {alpha:g} and p = {p:g}"
+        still = np.allclose(got, shares([0.7, 0.2, 0.1], [1, 4]))
+        expect(not still, f"{said} the share should not be that of α = 0")
+        gain = "is the gain of each pair that of the formula? Its 2i/d stays below 1"
+        expect(np.allclose(got, due), f"{said} the share is not right: {gain}")
     for alpha, p in ((0.0, 8.0), (99.0, 8.0), (99.0, 6.0)):
         said = f"α = {alpha:g}, p = {p:g}" if alpha else "unscaled"
         print(f"{said}: {shares(theta, [4], alpha, p)[0]:.2%} at a distance of 4")
