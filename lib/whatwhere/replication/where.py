@@ -338,7 +338,8 @@ def _over(table: Any, value: str, per: str | None = None) -> tuple[float, float,
     "if it is not, but lies below that of shuffled labels, and below −0.7 after centring; else "
     "not. Orthogonal: reproduced if the cosine of left and front is within ±0.2; partly if it is "
     "not, but that of left − right and behind − front is, while that of axes put together wrongly "
-    "is not; else not. The control of both: relations shuffled within each set.",
+    "is wholly outside; else not. Controls: relations shuffled within each set; the axes put "
+    "together wrongly.",
     cost=lambda scope: Cost(vit=FOUR * scope.size(SETS), lm=FOUR * scope.size(SETS)),
 )  # fmt: skip
 def _relations(study: Study) -> list[Finding]:
@@ -360,6 +361,7 @@ def _relations(study: Study) -> list[Finding]:
     def near(interval: Sequence[float]) -> bool:
         return -0.2 <= interval[1] and interval[2] <= 0.2
 
+    outside = wrongly[2] < -0.2 or wrongly[1] > 0.2
     n = at.set.nunique()
     return [
         Finding(
@@ -369,10 +371,9 @@ def _relations(study: Study) -> list[Finding]:
             f"Centred: {middle[0]:.2f}. {remark}",
         ),
         Finding(
-            "where.relations.orthogonal", across, null_across, "cosine of left and front at LM 0",
-            "relations shuffled within each set", n,
-            verdict(near(across), near(of_axes) and not near(wrongly)),
-            f"Of the two axes: {of_axes[0]:.2f}; put together wrongly: {wrongly[0]:.2f}. {remark}",
+            "where.relations.orthogonal", across, wrongly, "cosine of left and front at LM 0",
+            "axes put together wrongly", n, verdict(near(across), near(of_axes) and outside),
+            f"Of the two axes: {of_axes[0]:.2f}; shuffled: {null_across[0]:.2f}. {remark}",
         ),
     ]  # fmt: skip
 
