@@ -8,7 +8,7 @@ from ... import rope
 from . import array, exercise, expect, number
 
 
-@exercise("half a circle, of the scaled frequency")
+@exercise("half a turn, of the scaled frequency")
 def reach(reach: Any, settings: Any) -> Any:
     theta = rope.frequencies(24)
 
@@ -17,7 +17,7 @@ def reach(reach: Any, settings: Any) -> Any:
 
     first = asked(0, 2, 1)
     whole = np.isclose(first, 2 * np.pi)
-    expect(not whole, "what counts is half a circle, and this is a whole one")
+    expect(not whole, "what counts is half a turn, and this is a whole one")
     expect(np.isclose(first, np.pi), "the first frequency turns by one radian a patch")
     expect(np.isclose(asked(29, 2, 1), first), "the first frequency keeps its pace: i is from 1")
     faster = theta * rope.gains(6, 29, 2)
