@@ -24,6 +24,9 @@ WRONG_REACHES = {
     "a whole circle": lambda *named: 2 * reach(*named),
     "from 0": lambda theta, alpha, p, i: reach(theta, alpha, p, min(i + 1, len(theta))),
     "unscaled": lambda theta, alpha, p, i: reach(theta, 0, p, i),
+    "further": lambda theta, alpha, p, i: (
+        np.pi / theta[i - 1].item() * rope.gains(len(theta), alpha, p)[i - 1].item()
+    ),
     "rounded": lambda *named: round(reach(*named)),
     "all of them": lambda theta, alpha, p, i: np.pi / (theta * rope.gains(len(theta), alpha, p)),
 }
@@ -36,7 +39,9 @@ def test_reach(capsys):
 
 @pytest.mark.parametrize("wrong", WRONG_REACHES)
 def test_a_wrong_reach_is_refused(wrong):
-    refused(checks.reach(WRONG_REACHES[wrong], {}), "3.14", "8.08", "8.1", "π")
+    said = refused(checks.reach(WRONG_REACHES[wrong], {}), "3.14", "8.08", "8.1", "π")
+    assert ("less far" in said) == (wrong in ("further", "unscaled"))
+    assert ("rounded" in said) == (wrong == "rounded")
 
 
 def both_axes(rows, columns):

@@ -8,7 +8,7 @@ from ... import rope
 from . import array, exercise, expect, number
 
 
-@exercise("half a circle, of the scaled frequency")
+@exercise("half a turn, of the scaled frequency")
 def reach(reach: Any, settings: Any) -> Any:
     theta = rope.frequencies(24)
 
@@ -17,9 +17,12 @@ def reach(reach: Any, settings: Any) -> Any:
 
     first = asked(0, 2, 1)
     whole = np.isclose(first, 2 * np.pi)
-    expect(not whole, "what counts is half a circle, and this is a whole one")
-    expect(np.isclose(first, np.pi), "the first frequency turns by one radian a patch")
+    expect(not whole, "what counts is half a turn, and this is a whole one")
+    expect(first != 3, "this is rounded; the exact number is asked for")
+    expect(np.isclose(first, np.pi), "the first frequency, i = 1, turns by one radian a patch")
     expect(np.isclose(asked(29, 2, 1), first), "the first frequency keeps its pace: i is from 1")
+    shorter = asked(29, 2, 2) < asked(0, 2, 2)
+    expect(shorter, "a frequency that turns faster reaches less far, and not further")
     faster = theta * rope.gains(6, 29, 2)
     expect(
         np.isclose(asked(29, 2, 2), np.pi / faster[1].item()),

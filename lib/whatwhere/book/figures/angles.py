@@ -344,7 +344,7 @@ def rulers(
     """Frequencies as rulers laid over one picture: for each a dial at every column of patches, with
     the angle by which it is turned there, seen from one thing.
 
-    A ruler's band is green where the frequency has turned by less than half a circle: that far left
+    A ruler's band is green where the frequency has turned by less than half a turn: that far left
     and right have sines of different sign. Framed are the columns at which the dial stands as it
     does at the other thing: a fast frequency takes them for each other.
 
@@ -398,7 +398,7 @@ def rulers(
     for n, (name, theta) in enumerate(frequencies.items()):
         y = start + each * n + 0.2
         reach = math.pi / theta
-        note = f"{name}: θ = {theta:.3g}, half a circle after {reach:.3g} patches"
+        note = f"{name}: θ = {theta:.3g}, half a turn after {reach:.3g} patches"
         sheet.write(ax, left, y, note, ha="left")
         y += 0.17
         low, top = (
@@ -419,12 +419,12 @@ def rulers(
         turned = abs(math.degrees(displacement * theta))
         told.append(
             f"{name}, θ = {theta:.3g} radians per patch, has turned by {turned:.0f}° between "
-            f"the two and by half a circle after {reach:.3g} patches; it stands alike at column"
+            f"the two and by half a turn after {reach:.3g} patches; it stands alike at column"
             f"{'s' if len(same) > 1 else ''} {', '.join(map(str, same))}"
         )
     y = start + 0.2 + each * len(frequencies)
     ax.add_patch(Rectangle((left, y - 0.09), 0.3, 0.18, color=PALETTE["green"], alpha=0.35))
-    by_name = f"{origin[0]}: less than half a circle, left and right differ"
+    by_name = f"{origin[0]}: less than half a turn, left and right differ"
     sheet.write(ax, left + 0.4, y, f"seen from the {by_name}", ha="left")
     ax.add_patch(
         Circle((left + 0.15, y + 0.25), 0.1, facecolor="white", edgecolor=COLOURS[4], linewidth=2.2)
