@@ -1,4 +1,4 @@
-"""The checks of chapter 18 take right answers and refuse plausible wrong ones, without a hint at
+"""The checks of chapter 19 take right answers and refuse plausible wrong ones, without a hint at
 the right ones."""
 
 import math

@@ -373,8 +373,8 @@ def test_damaged_answers_and_settings_of_a_run(benchmark, tmp_path, monkeypatch)
 def test_damaged_claim_rows(tmp_path, monkeypatch):
     monkeypatch.setenv("WHATWHERE_CLAIMS", str(tmp_path))
     kept = {name: json.loads((ROOT / f"data/claims/{name}.json").read_text(encoding="utf-8"))
-            for name in ("02_reading_patches_as_words", "17_real_models")}  # fmt: skip
-    rows = [*kept["02_reading_patches_as_words"][:2], kept["17_real_models"][0]]
+            for name in ("02_reading_patches_as_words", "18_real_models")}  # fmt: skip
+    rows = [*kept["02_reading_patches_as_words"][:2], kept["18_real_models"][0]]
     path = tmp_path / "rows.json"
 
     def check(content):

@@ -409,14 +409,14 @@ def test_a_claim_that_waits_for_weights_shows_what_settles_it_and_then_no_longer
         "tolerance": None,
         "verdict": "needs real weights",
     }
-    ledger.record("17_real_models", id="where.real.whatsup_b", **waiting)
+    ledger.record("18_real_models", id="where.real.whatsup_b", **waiting)
     page = ledger.table("where")
     assert (
         page.count("colspan='2'") == 1
         and "whatwhere bench Qwen/Qwen2-VL-2B-Instruct whatsup-b --scale 99 8</code>" in page
     )
     ledger.record(
-        "17_real_models",
+        "18_real_models",
         **arguments(
             id="where.real.whatsup_b", measured=measured(model="Qwen/Qwen2-VL-2B-Instruct")
         ),

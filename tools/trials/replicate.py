@@ -6,7 +6,7 @@
 The organisms' world is drawn into the published files of every data set, and the command is put to
 each organism on them; then to the same scenes without files between, which know each thing by its
 own mask and by all its words. And does every part run on small random models of every family? The
-rows go to data/results/replication.json, as chapter 18 shows them.
+rows go to data/results/replication.json, as chapter 19 shows them.
 """
 
 import argparse

@@ -216,7 +216,7 @@ def able(*results: Result) -> bool:
 
 
 def _gained(before: Result, after: Result, blind: Score, theirs: float | None):
-    """The verdict of chapter 17 on a gain: its control is blind."""
+    """The verdict of chapter 18 on a gain: its control is blind."""
     ours = gain(before, after)
     if not able(before) or after.unparsed > 0.05:
         return "undecided"

@@ -138,7 +138,7 @@ def tour(vlm: VLM, picture: ImageLike, question: str = "what is this ?") -> pd.D
         ),
         (14, "a thing's tokens replaced, by object masks"): lambda: exchanged(*pair()[::2]),
         (15, "RoPE scaling"): lambda: answered(rope.scaled(vlm, alpha=9, p=2)),
-        (17, "a benchmark, by its own rules"): lambda: benchmarks.run(
+        (18, "a benchmark, by its own rules"): lambda: benchmarks.run(
             vlm, "tabletop-b", limit=4, progress=False
         ),
     }
