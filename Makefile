@@ -16,7 +16,7 @@ SCRIPTS := 'lib/**/*.js' 'book/**/*.js' 'tests/**/*.js'
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test format test-site lab chapter serve student instructor slides quizzes train fleet shorter scaling bench steady draws replicate rehearse agreement colab gpu links \
+.PHONY: help book test format test-site lab chapter serve student instructor slides quizzes nbgrader train fleet shorter scaling bench steady draws replicate rehearse agreement colab gpu links \
         offline release sync clean
 
 help:  ## show this list
@@ -63,14 +63,17 @@ student: $(READY)  ## write the chapters without their solutions into student/
 	$(BIN)/python -m tools.course.editions student
 
 instructor: $(READY)  ## write the chapters with solutions, outputs and worked answers into instructor/
-	$(BIN)/python -m tools.course.answers
+	$(BIN)/python -m tools.course.answers $(CHAPTERS)
 	$(BIN)/python -m tools.course.editions instructor
 
-slides: $(READY)  ## make slides of every chapter, to show without a network, into _build/slides
-	$(BIN)/python -m tools.course.slides
+slides: $(READY)  ## make slides of all chapters, or of CHAPTERS="1 2", to show without a network, into _build/slides
+	$(BIN)/python -m tools.course.slides $(CHAPTERS)
 
 quizzes: $(READY)  ## write the chapters' quizzes for Moodle and Canvas into _build/quizzes
 	$(BIN)/python -m tools.course.quizzes
+
+nbgrader: $(READY)  ## lay out a course for nbgrader, and its settings, in nbgrader/
+	$(BIN)/python -m tools.course.nbgrader_course
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks

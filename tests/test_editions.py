@@ -49,6 +49,17 @@ def test_an_instructor_gets_every_solution(path):
     nbformat.validate(edition)
 
 
+def test_a_solution_keeps_what_its_stub_gives():
+    stub = "from math import tau\n\nstart, end = 0, 1\n\n\ndef turn(x):\n    ...  # your code"
+    exercise = {
+        "stub": v4.new_code_cell(stub),
+        "solution": "end = 2\n\n\ndef turn(x):\n    return tau * x * start\n",
+    }
+    names = {}
+    exec(chapters.answered(exercise), names)
+    assert names["turn"](1) == 0 and names["end"] == 2
+
+
 @every_chapter
 def test_links_of_an_edition_lead_somewhere(path):
     """Handed out alone, a notebook has no pages of the book around it, but its chapters and the

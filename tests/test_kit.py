@@ -1,20 +1,35 @@
 """The course kit: slides, quizzes, worked answers, the plan of the course, cells for nbgrader, marking in a
 container. No chapter is executed here."""
 
+import os
 import re
 import shlex
 import stat
 import subprocess
+import sys
 import zipfile
+from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import jsonschema
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from nbformat import v4
 
-from tools.course import answers, chapters, container, course, editions, quizzes, slides
+from tools.course import (
+    answers,
+    chapters,
+    container,
+    course,
+    editions,
+    nbgrader_course,
+    quizzes,
+    slides,
+)
+from whatwhere.book import figures
 
 every_chapter = pytest.mark.parametrize(
     "path", [pytest.param(path, id=path.stem) for path in chapters.NOTEBOOKS]
@@ -99,6 +114,25 @@ def test_a_deck_is_one_file_that_needs_no_network():
     assert html.count('class="katex"') == 4, "two formulas, on a slide and in its notes"
     assert "a dot" in html and "x = 1" not in html and "y = 2" in re.sub("<[^>]+>", "", html)
     assert "/book/notation.html" in html and "../book" not in html
+
+
+def test_figures_fill_their_slides():
+    """The deck's style names the class that a figure carries in the book."""
+    figure = figures.scene(np.zeros((4, 4, 3), "uint8"))
+    html = figures.html(figure, "A black square and nothing else.")
+    assert re.search(r'<img class="[^"]*\bww-figure\b', html)
+    style = (slides.DECK / "deck.css").read_text(encoding="utf-8")
+    assert re.search(r"img\.ww-figure \{ width: 100% !important", style)
+
+
+def test_a_command_line_names_chapters():
+    first, second, *_ = chapters.NOTEBOOKS
+    assert chapters.chosen([]) == chapters.NOTEBOOKS
+    assert chapters.chosen(["1", "02"]) == [first, second]
+    assert chapters.chosen([f"notebooks/{second.name}", first.stem]) == [second, first]
+    for name in ("99", "0", "--help"):
+        with pytest.raises(SystemExit, match=f"no chapter '{name}'"):
+            chapters.chosen(["1", name])
 
 
 def test_a_deck_without_formulas_has_no_fonts_of_theirs():
@@ -318,6 +352,94 @@ def test_a_check_is_worth_its_points(passes, value, capsys):
     assert repr(eval(last, names)) == value and cell.metadata["nbgrader"]["points"] == 2
 
 
+@pytest.fixture
+def for_nbgrader(tmp_path):
+    """A course of one small chapter, which needs what lies beside the book's notebooks."""
+    exercise = "### Exercise 1: twice\n\n*Warm-up · medium · 2 min.*\n\nDouble."
+    cells = [
+        v4.new_code_cell(
+            "import os\n\n\nclass checks:\n    def double(f):\n"
+            "        return f(2) == 4 and os.path.isdir('../data/models')"
+        ),
+        v4.new_markdown_cell(exercise),
+        v4.new_code_cell(
+            "example = 3\n\n\ndef double(x):\n    # your code\n    return None",
+            metadata={"tags": ["exercise"], "exercise": 1},
+        ),
+        v4.new_code_cell("checks.double(double)", metadata={"tags": ["check"]}),
+    ]
+    notebook = v4.new_notebook(
+        cells=[v4.new_markdown_cell("# A trial\n\n[![Open in Colab](x)](y)"), *cells],
+        metadata={"kernelspec": {"name": "python3", "display_name": "x", "language": "python"}},
+    )
+    path = tmp_path / "01_trial.ipynb"
+    nbformat.write(notebook, path)
+    nbgrader_course.write(tmp_path / "course", [path])
+    return tmp_path / "course", path
+
+
+def test_a_course_for_nbgrader_is_laid_out(for_nbgrader):
+    folder, path = for_nbgrader
+    source = folder / "source" / "01_trial" / "01_trial.ipynb"
+    assert (folder / "nbgrader_config.py").read_bytes() == nbgrader_course.CONFIG.read_bytes()
+    ids = [cell.metadata.nbgrader.grade_id for cell in chapters.read(source).cells[3:]]
+    assert ids == ["trial-1-answer", "trial-1-check"]
+    nbgrader_course.write(folder, [path])
+    changed = chapters.read(source)
+    del changed.cells[2:]
+    nbformat.write(changed, source)
+    with pytest.raises(SystemExit, match="someone has worked in 01_trial.ipynb"):
+        nbgrader_course.write(folder, [path])
+    assert len(chapters.read(source).cells) == 2
+
+
+def test_the_settings_for_nbgrader(monkeypatch):
+    for name in ("WHATWHERE_CLAIMS", "PYTHONWARNINGS", "TQDM_DISABLE"):
+        monkeypatch.setenv(name, "")
+    parts = ("CourseDirectory", "ClearSolutions", "Execute")
+    c = SimpleNamespace(**{name: SimpleNamespace() for name in parts})
+    code = nbgrader_course.CONFIG.read_text(encoding="utf-8")
+    exec(code, {"get_config": lambda: c})
+    assert c.ClearSolutions.enabled is False and c.Execute.timeout >= 600
+    (start,) = c.Execute.extra_arguments
+    assert repr(str(chapters.ROOT / "notebooks")) in start
+    assert os.environ["WHATWHERE_CLAIMS"] != "", "no claim of the book is written anew"
+
+
+def test_nbgrader_hands_out_and_marks(for_nbgrader):
+    """With nbgrader itself, where it is installed: it is not among the book's own packages."""
+    pytest.importorskip("nbgrader")
+    from nbgrader.api import Gradebook
+
+    folder, path = for_nbgrader
+
+    def nbgrader(what):
+        asked = [sys.executable, "-m", "nbgrader", what, "01_trial"]
+        beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        done = subprocess.run(
+            asked, cwd=folder, capture_output=True, text=True, env=os.environ | {"PATH": beside}
+        )
+        assert done.returncode == 0, done.stderr
+
+    nbgrader("generate_assignment")
+    right = "import warnings\n\n\ndef double(x):\n    warnings.warn('large')\n    return 2 * x"
+    for who, answer in {"ada": right, "bob": None}.items():
+        notebook = chapters.read(folder / "release" / "01_trial" / path.name)
+        assert notebook.cells[3].source.endswith("# your code\n    return None"), (
+            "the stub is whole"
+        )
+        notebook.cells[3].source = answer or notebook.cells[3].source
+        place = folder / "submitted" / who / "01_trial"
+        place.mkdir(parents=True)
+        nbformat.write(notebook, place / path.name)
+    nbgrader("autograde")
+    nbgrader("generate_feedback")
+    with Gradebook(f"sqlite:///{folder}/gradebook.db") as book:
+        points = {who: book.find_submission("01_trial", who).score for who in ("ada", "bob")}
+    assert points == {"ada": 2, "bob": 0}
+    assert len(list(folder.glob("feedback/*/01_trial/*.html"))) == 2
+
+
 # --- the plan of the course ---
 
 
@@ -369,6 +491,12 @@ def test_the_pages_of_the_course():
         ET.fromstring(f"<div>{page}</div>")
     for page in (course.overview(), course.milestones(), course.grades()):
         ET.fromstring(f"<div>{page}</div>")
+    for name in re.findall(
+        r"course\.page\('(\w+)'\)",
+        (chapters.ROOT / "book" / "teaching_course.md").read_text(encoding="utf-8"),
+    ):
+        assert (chapters.ROOT / "book" / f"{name}.md").exists()
+        assert course.page(name).endswith(f"/book/{name}.html")
     assert course.clock([[10, "a"], [80, "b"]]) == [(0, 10, "a"), (10, 80, "b")]
     hub = (chapters.ROOT / "book" / "teaching.md").read_text(encoding="utf-8")
     for what in (

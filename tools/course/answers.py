@@ -1,7 +1,7 @@
 """Worked answers to the open exercises, for the instructor's edition only: one very good, one poor,
 with marks.
 
-    python -m tools.course.answers [notebook …]     # make answers: run them, into _build/answers
+    python -m tools.course.answers [chapter …]      # make instructor: run them, into _build/answers
 
 `tools/course/answers/<chapter without its number>.md` holds, for each exercise that a person marks,
 
@@ -34,7 +34,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import v4
 
-from tools.course.chapters import NOTEBOOKS, ROOT, exercises, read, tags
+from tools.course.chapters import NOTEBOOKS, ROOT, chosen, exercises, read, tags
 
 FOLDER = Path(__file__).with_name("answers")
 STORE = ROOT / "_build" / "answers"
@@ -241,4 +241,4 @@ def main(paths=NOTEBOOKS):
 
 
 if __name__ == "__main__":
-    sys.exit(main([Path(name).resolve() for name in sys.argv[1:]] or NOTEBOOKS))
+    sys.exit(main(chosen(sys.argv[1:])))

@@ -11,6 +11,7 @@ answer holds, with points.
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -26,6 +27,21 @@ SOLUTION = re.compile(r"<summary>\s*Solution.*?</summary>.*?```python\n(.*?)```"
 
 def read(path):
     return nbformat.read(path, as_version=4)
+
+
+def chosen(names):
+    """The notebooks that a command line names, by number ("1" or "01") or by file; all of them
+    where it names none. A name without a chapter ends the program with a sentence."""
+    found = []
+    for name in names:
+        stem = Path(name).stem
+        fits = [path for path in NOTEBOOKS if stem.zfill(2) in (path.stem, path.stem[:2])]
+        if not fits:
+            sys.exit(
+                f"There is no chapter '{name}': give numbers such as 1, or files of notebooks/."
+            )
+        found += fits
+    return found or NOTEBOOKS
 
 
 def tags(cell):
@@ -105,12 +121,16 @@ def offers(code):
 
 
 def answered(exercise):
-    """The stub with its solution: what the stub gives, such as an example to try, and then the
-    solution."""
+    """The stub with its solution: what the stub gives, such as an import or an example to try, and
+    then the solution."""
     stub, solution = exercise["stub"].source, exercise["solution"].strip()
     _, given = offers(stub)
     _, found = offers(solution)
-    kept = [ast.get_source_segment(stub, part) for name, part in given.items() if name not in found]
+    imports = [
+        part for part in ast.parse(stub).body if isinstance(part, ast.Import | ast.ImportFrom)
+    ]
+    parts = imports + [part for name, part in given.items() if name not in found]
+    kept = [ast.get_source_segment(stub, part) for part in parts]
     return "\n".join(dict.fromkeys(kept)) + "\n\n\n" * bool(kept) + solution
 
 

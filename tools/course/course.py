@@ -49,6 +49,11 @@ def colab(name):
     return f"{base}/blob/{branch}/notebooks/{chapter(name).name}"
 
 
+def page(name):
+    """Where a page of the book is published."""
+    return f"{sync.pages(sync.address()[0])}book/{name}.html"
+
+
 def table(head, rows):
     """A table; cells are HTML already."""
     line = "<tr>{}</tr>".format

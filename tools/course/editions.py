@@ -72,6 +72,16 @@ def worked_in(path):
     return notebook.metadata.get(OURS, {}).get("sources") != digest(notebook.cells)
 
 
+def stop_where_worked_in(folder):
+    """End the program before somebody's work is overwritten."""
+    changed = [path.name for path in sorted(folder.rglob("*.ipynb")) if worked_in(path)]
+    if changed:
+        sys.exit(
+            f"Nothing was written: in {folder} someone has worked in {', '.join(changed)}. Move "
+            "what is there first."
+        )
+
+
 def student(path):
     """The chapter without its solutions, its cells marked for nbgrader."""
     cells, here = [], None
@@ -182,12 +192,7 @@ def main(edition, folder=None):
         sys.exit(f"There is no edition '{edition}': it is {' or '.join(EDITIONS)}.")
     folder = ROOT / (folder or edition)
     folder.mkdir(parents=True, exist_ok=True)
-    changed = [path.name for path in sorted(folder.glob("*.ipynb")) if worked_in(path)]
-    if changed:
-        sys.exit(
-            f"Nothing was written: in {folder} someone has worked in {', '.join(changed)}. Move "
-            "what is there first."
-        )
+    stop_where_worked_in(folder)
     for path in NOTEBOOKS:
         notebook = student(path) if edition == "student" else instructor(path, notes_on(path))
         nbformat.write(notebook, folder / path.name)

@@ -1,7 +1,7 @@
 """Execute chapters, two at a time, and remember what came of it: the tests and the book use the
 same executions.
 
-    python -m tools.course.execute [notebook …]  # those whose inputs changed, of all by default
+    python -m tools.course.execute [chapter …]  # those whose inputs changed, of all by default
 
 An execution is the chapter run from top to bottom and, after that and in the same kernel, each
 exercise's solution and checks. It is kept in `_build/executed`, with all that it depended on (see
@@ -25,7 +25,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from tools.course import dependencies
-from tools.course.chapters import NOTEBOOKS, ROOT, exercises, marks, read
+from tools.course.chapters import NOTEBOOKS, ROOT, chosen, exercises, marks, read
 
 STORE = ROOT / "_build" / "executed"
 TIMEOUT = 600  # seconds a cell may take
@@ -162,7 +162,7 @@ def ensure(paths=NOTEBOOKS, store=STORE, workers=2):
 
 
 if __name__ == "__main__":
-    failed = ensure([Path(name).resolve() for name in sys.argv[1:]] or NOTEBOOKS)
+    failed = ensure(chosen(sys.argv[1:]))
     for path, error in failed.items():
         print(f"\n{path.name}\n{error}")
     sys.exit(bool(failed))

@@ -9,8 +9,8 @@ right option, one point, and for each option the chapter's sentence on why it is
 Formulas are MathML, which browsers set without a script.
 """
 
+import argparse
 import re
-import sys
 import zipfile
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -189,5 +189,7 @@ def write(folder=OUT, paths=NOTEBOOKS):
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1]) if sys.argv[1:] else OUT
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=OUT)
+    place = parser.parse_args().folder
     print(f"Wrote {write(place)} questions into {place}: moodle.xml and canvas.zip")

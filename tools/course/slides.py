@@ -1,6 +1,6 @@
 """Make slides of the chapters: one file a chapter, from the same executions as the book.
 
-    python -m tools.course.slides [notebook …]      # make slides: into _build/slides
+    python -m tools.course.slides [chapter …]       # make slides: into _build/slides
 
 Which parts of a chapter become slides is decided by its form, so a chapter that is rewritten needs
 nothing done here:
@@ -36,7 +36,7 @@ from nbconvert.exporters import SlidesExporter
 from nbformat import v4
 
 from tools.course import editions, execute
-from tools.course.chapters import NOTEBOOKS, ROOT, exercises, label, tags
+from tools.course.chapters import NOTEBOOKS, ROOT, chosen, exercises, label, tags
 from tools.course.quizzes import quiz
 from tools.site import sync
 from tools.site.maths import Setter
@@ -348,4 +348,4 @@ def main(paths=NOTEBOOKS):
 
 
 if __name__ == "__main__":
-    sys.exit(main([Path(name).resolve() for name in sys.argv[1:]] or NOTEBOOKS))
+    sys.exit(main(chosen(sys.argv[1:])))
