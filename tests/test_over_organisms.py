@@ -90,6 +90,16 @@ def test_exams_of_all_members(data):
     assert list(exams["colour"]) == [0.9, 0.8, 0.8] and exams["counting"].isna().sum() == 2
 
 
+def test_an_organism_is_found_by_its_kind_and_seed(data):
+    assert fleet.folder("toy-llava", 0, data.folder) == data.folder / "models/toy-llava"
+    with pytest.raises(FileNotFoundError, match="no organism 'toy-llava' of seed 1 in"):
+        fleet.folder("toy-llava", 1, data.folder)
+    other = data.folder / "fleet/toy-llava-seed1"
+    other.mkdir(parents=True)
+    (other / "training.json").write_text("{}")
+    assert fleet.folder("toy-llava", 1, data.folder) == other
+
+
 def test_a_shorter_training_stands_beside_the_lowest_of_full_length(data):
     assert fleet.shorter(data.folder).empty, "nothing was measured"
     short = {"hours": 0.6, "lens_layer": 4, "machine": {}, "exam": {"colour": 0.7}}

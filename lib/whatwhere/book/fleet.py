@@ -29,6 +29,22 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def folder(kind: str, seed: int, data: str | Path | None = None) -> Path:
+    """The checkpoint folder of one organism, for `ww.load`.
+
+    Raises:
+        FileNotFoundError: where no such organism was raised.
+    """
+    data = _data(data)
+    path = data / "models" / kind if seed == int(OWN) else data / "fleet" / f"{kind}-seed{seed}"
+    if not (path / "training.json").is_file():
+        raise FileNotFoundError(
+            f"There is no organism '{kind}' of seed {seed} in '{data}'. `make fleet` raises those "
+            "from seed 1 on."
+        )
+    return path
+
+
 def facts(organism: str | Path) -> dict[str, Any]:
     """Hours of training, lens layer, machine and exam of an organism, by its checkpoint folder.
 
