@@ -14,8 +14,11 @@ c.Execute.iopub_timeout = 60
 # Chapters read ../data, so they run where the book has them, wherever the course lies.
 notebooks = Path(find_spec("whatwhere").origin).parents[2] / "notebooks"
 c.Execute.extra_arguments = [f"--IPKernelApp.exec_lines=import os; os.chdir({str(notebooks)!r})"]
-# A student's run is no measurement of the book; and a check's cell that warns earns nothing.
+# A student's run is no measurement of the book; a check's cell that warns earns nothing; and
+# threads that wait by spinning make a busy machine several times slower.
 os.environ |= {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
     "WHATWHERE_CLAIMS": tempfile.mkdtemp(),
     "PYTHONWARNINGS": "ignore",
     "TQDM_DISABLE": "1",
