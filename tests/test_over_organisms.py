@@ -196,8 +196,8 @@ def test_the_box_of_a_chapter(data):
     said = fleet.over_organisms(ID, data=data.folder)
     assert said.startswith("> **Over organisms.** *Patches of an object decode")
     assert said.endswith(
-        "toy-llava: 60.0% (35.2% to 84.8%) share of patches, LM layer …, over 3 organisms; "
-        "*reproduced* in 2, *partly* in 1."
+        "toy-llava: 50.0% to 70.0% share of patches, LM layer …, on average 60.0%, over 3 "
+        "organisms; *reproduced* in 2, *partly* in 1."
     )
     with pytest.raises(ValueError, match="'what.none' is no claim of the catalogue"):
         fleet.over_organisms("what.none", data=data.folder)

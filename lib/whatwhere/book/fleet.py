@@ -251,18 +251,24 @@ def in_common(texts: Iterable[str]) -> str:
 def _in_words(kind, each, claim, whole):
     """What the organisms of one kind, of a `whole` number, gave for a claim."""
     n, verdicts = len(each), [one["verdict"] for one in each]
+    if n < 2:
+        return f"{kind}: one organism of {whole}, *{verdicts[0]}*"
     counts = [
         f"*{verdict}* in {verdicts.count(verdict)}"
         for verdict in ledger.VERDICTS
         if verdict in verdicts
     ]
-    if n < 2:
-        return f"{kind}: one organism of {whole}, *{verdicts[0]}*"
-    mean = stats.over_models([one["value"] for one in each])
-    number = f"{mean:.1%}" if claim.get("percent") else f"{mean}"
+    if len(counts) == 1:
+        counts = [f"all *{verdicts[0]}*"]
+    values = [one["value"] for one in each]
+    form = "{:.1%}" if claim.get("percent") else "{:.3g}"
+    least, most, mean = (form.format(of(values)) for of in (min, max, np.mean))
     unit = in_common(one["unit"] for one in each)
     of = f"{n}" if n == whole else f"{n} of {whole}"
-    return f"{kind}: {number} {unit}, over {of} organisms; {', '.join(counts)}"
+    return (
+        f"{kind}: {least} to {most} {unit}, on average {mean}, over {of} organisms; "
+        + ", ".join(counts)
+    )
 
 
 def _by_claim(table):
