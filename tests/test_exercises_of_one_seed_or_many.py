@@ -5,7 +5,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from scipy.stats import norm, t
+from scipy.stats import norm, pearsonr, t
 
 from whatwhere.book.exercises import one_seed_or_many as checks
 
@@ -27,10 +27,10 @@ def unseen(n, chance=0.05):
     return 1 - chance ** (1 / n)
 
 
-def by_chance(exam, values, strength=abs):
+def by_chance(exam, values, strength=abs, slack=1e-9):
     own = strength(np.corrcoef(exam, values)[0, 1])
     orders = [strength(np.corrcoef(exam, list(o))[0, 1]) for o in permutations(values)]
-    return np.mean([each >= own - 1e-9 for each in orders])
+    return np.mean([each >= own - slack for each in orders])
 
 
 def test_right_answers_pass(capsys):
@@ -55,6 +55,8 @@ WRONG = [
     (checks.by_chance, lambda e, v: 1 - by_chance(e, v), "is another than"),
     (checks.by_chance, lambda e, v: abs(np.corrcoef(e, v)[0, 1]), "is another than"),
     (checks.by_chance, lambda e, v: 0.0, "counts itself"),
+    (checks.by_chance, lambda e, v: by_chance(e, v, slack=-1e-9), "in its last digits"),
+    (checks.by_chance, lambda e, v: pearsonr(e, v).pvalue, "each order tried, and once"),
     (checks.by_chance, lambda e, v: 24, "between 0 and 1"),
 ]
 

@@ -175,8 +175,10 @@ def test_what_is_missing_is_told(data):
     ]
     table = fleet.table(data.folder)
     assert len(table) == 3 and fleet.judged(table, lambda verdicts: "partly") == []
-    assert "over 2 of 3 organisms" in fleet.over_organisms(ID, data=data.folder)
-    assert "one organism of 3, *partly*" in fleet.over_organisms(LATER, data=data.folder)
+    few = "`toy-llava`: *reproduced* in 1, *partly* in 1 (1 of 3 without a row);"
+    assert few in fleet.over_organisms(ID, data=data.folder)
+    one = "`toy-llava`: one organism *partly* (2 of 3 without a row)."
+    assert one in fleet.over_organisms(LATER, data=data.folder)
     # a member that was raised, and not measured
     data.results["members"]["3"] = data.results["members"]["1"]
     assert f"Seed 3 has no results of {CHAPTER}." in fleet.missing(data.save())
@@ -194,10 +196,11 @@ def test_a_chapter_that_changed_between_members_is_refused(data):
 
 def test_the_box_of_a_chapter(data):
     said = fleet.over_organisms(ID, data=data.folder)
-    assert said.startswith("> **Over organisms.** *Patches of an object decode")
+    assert said.startswith("> **Over organisms.** This chapter's rules on 3 organisms of a kind")
+    assert "\n>\n> *Patches of an object decode" in said
     assert said.endswith(
-        "toy-llava: 50.0% to 70.0% share of patches, LM layer …, on average 60.0%, over 3 "
-        "organisms; *reproduced* in 2, *partly* in 1."
+        "\n>\n> - `toy-llava`: *reproduced* in 2, *partly* in 1; 50.0% to 70.0% (mean 60.0%) share "
+        "of patches, LM layer ….\n>\n> (… stands where the organisms differ in what was chosen.)"
     )
     with pytest.raises(ValueError, match="'what.none' is no claim of the catalogue"):
         fleet.over_organisms("what.none", data=data.folder)

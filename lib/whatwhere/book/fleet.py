@@ -222,15 +222,22 @@ def over_organisms(*claims: str, data: str | Path | None = None) -> str:
     numbers = {known[id]["chapter"] for id in claims}
     chapters = [c for c in sorted(set().union(*results["rows"].values())) if int(c[:2]) in numbers]
     found = _by_claim(_table(results, data, chapters))
-    lines = []
+    parts = [
+        f"**Over organisms.** This chapter's rules on {whole} organisms of a kind, raised from "
+        "different seeds ([chapter 17](17_one_seed_or_many.ipynb)). Values run from the lowest "
+        "organism to the highest."
+    ]
     for id in claims:
         said = [
             _in_words(kind, each, known[id], whole)
             for (claim, kind), each in found.items()
             if claim == id
         ]
-        lines.append(f"*{known[id]['statement']}*: {'; '.join(said) or 'open'}.")
-    return "> **Over organisms.** " + "\n>\n> ".join(lines)
+        lines = "".join(f"\n> - {line}." for line in said)
+        parts.append(f"*{known[id]['statement']}*:" + (f"\n>{lines}" if lines else " open."))
+    if any(GAP in part for part in parts):
+        parts.append(f"({GAP} stands where the organisms differ in what was chosen.)")
+    return "\n>\n".join(f"> {part}" for part in parts)
 
 
 def in_common(texts: Iterable[str]) -> str:
@@ -251,24 +258,21 @@ def in_common(texts: Iterable[str]) -> str:
 def _in_words(kind, each, claim, whole):
     """What the organisms of one kind, of a `whole` number, gave for a claim."""
     n, verdicts = len(each), [one["verdict"] for one in each]
+    few = "" if n == whole else f" ({whole - n} of {whole} without a row)"
     if n < 2:
-        return f"{kind}: one organism of {whole}, *{verdicts[0]}*"
+        return f"`{kind}`: one organism *{verdicts[0]}*{few}"
     counts = [
         f"*{verdict}* in {verdicts.count(verdict)}"
         for verdict in ledger.VERDICTS
         if verdict in verdicts
     ]
     if len(counts) == 1:
-        counts = [f"all *{verdicts[0]}*"]
+        counts = [f"all {n} *{verdicts[0]}*"]
     values = [one["value"] for one in each]
     form = "{:.1%}" if claim.get("percent") else "{:.3g}"
     least, most, mean = (form.format(of(values)) for of in (min, max, np.mean))
     unit = in_common(one["unit"] for one in each)
-    of = f"{n}" if n == whole else f"{n} of {whole}"
-    return (
-        f"{kind}: {least} to {most} {unit}, on average {mean}, over {of} organisms; "
-        + ", ".join(counts)
-    )
+    return f"`{kind}`: {', '.join(counts)}{few}; {least} to {most} (mean {mean}) {unit}"
 
 
 def _by_claim(table):

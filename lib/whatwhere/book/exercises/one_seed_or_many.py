@@ -53,9 +53,19 @@ def by_chance(by_chance: Callable[..., Any]) -> None:
         others = [np.corrcoef(exam, order)[0, 1] for order in permutations(values)]
         share = np.mean(np.abs(others) >= abs(own) - 1e-9)
         upward = np.mean(np.array(others) >= own - 1e-9)
+        stronger = np.mean(np.abs(others) > abs(own) + 1e-9)
         if abs(got - share) > 1e-6:
             one_sided = abs(got - upward) < 1e-6
             expect(not one_sided, "a correlation as far below zero is as strong as one above")
+            orders = got * len(others)
+            whole = abs(orders - round(orders)) < 1e-6
             expect(
-                False, f"for {len(exam)} organisms, the share of orders is another than {got:.3f}"
+                not whole or not stronger - 1e-6 < got < share,
+                "an order as strong as the one found counts too, the one found among them; what "
+                "should be equal may differ in its last digits",
+            )
+            expect(
+                False,
+                f"for {len(exam)} organisms, the share of orders is another than {got:.3f}"
+                + ("" if whole else ": is each order tried, and once?"),
             )

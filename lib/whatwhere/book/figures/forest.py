@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKS = {"reproduced": ("o", "blue"), "partly": ("s", "orange"), "not reproduced": ("v", "pink")}
+COUNTS, STEP = 1.03, 0.04  # where the numbers of organisms stand, in widths of the axes
 
 
 def forest(rows: Sequence[Mapping[str, Any]], xlabel: str, percent: bool = False) -> Figure:
     """Rows of the ledger from the top down: what was measured with its interval, in the mark of its
     verdict, and under it in grey what its control gave. Of rows over a fleet, small marks above it
-    are the organisms, and the numbers at the right say how many have each verdict.
+    are the organisms, and the numbers at the right, under the mark of each verdict, say how many
+    have it.
 
     Args:
         rows: as `ledger.rows` returns them, measured ones.
@@ -34,6 +36,12 @@ def forest(rows: Sequence[Mapping[str, Any]], xlabel: str, percent: bool = False
     fig = Figure(figsize=(8.4, 0.9 + 0.36 * len(rows)), layout="constrained", facecolor=PAPER)
     ax = fig.add_subplot()
     names, told, last, shade = [], [], None, False
+    if any(map(ledger.by_organism, rows)):
+        for k, (marker, colour) in enumerate(MARKS.values()):
+            ax.plot(
+                COUNTS + STEP * k, -0.75, marker, color=PALETTE[colour], markersize=5,
+                transform=ax.get_yaxis_transform(), clip_on=False,
+            )  # fmt: skip
     for n, row in enumerate(rows):
         claim, model = row["id"].removeprefix(ledger.ORGANISMS), row["measured"]["model"]
         shade ^= claim != last
@@ -85,7 +93,7 @@ def _organisms(ax, n, organisms):
         return ""
     for k, (verdict, count) in enumerate(counts.items()):
         ax.text(
-            1.03 + 0.04 * k, n, str(count), color=PALETTE[MARKS[verdict][1]] if count else SOFT,
+            COUNTS + STEP * k, n, str(count), color=PALETTE[MARKS[verdict][1]] if count else SOFT,
             transform=ax.get_yaxis_transform(), ha="center", va="center", fontsize=8.5,
         )  # fmt: skip
     return " (" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ")"
