@@ -224,7 +224,7 @@ def over_organisms(*claims: str, data: str | Path | None = None) -> str:
     found = _by_claim(_table(results, data, chapters))
     parts = [
         f"**Over organisms.** This chapter's rules on {whole} organisms of a kind, raised from "
-        "different seeds ([chapter 17](17_one_seed_or_many.ipynb)). Values run from the lowest "
+        "different seeds (see *One seed or many*). Values run from the lowest "
         "organism to the highest."
     ]
     for id in claims:
