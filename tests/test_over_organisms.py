@@ -1,6 +1,7 @@
 """The book's claims over a fleet: what is read, what is refused, and what becomes of a claim."""
 
 import json
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -239,6 +240,14 @@ def test_a_row_over_organisms_names_them_all(tmp_path, monkeypatch, data):
     assert before[0][1].keys() == before[1][1].keys() == {"to come"}, "they are counted by no tally"
     assert ledger.by_scale()["shares"] == [] and len(ledger.by_scale(fleet=True)["shares"]) == 1
     assert "organisms." not in ledger.table("what") + ledger.table("where")
+    shown = []
+    module = import_module("whatwhere.book.figures.forest")
+    monkeypatch.setattr(module, "show", lambda fig, alt: shown.append(alt))
+    figures.show_forests()
+    assert shown == [], "no row of a chapter's own"
+    figures.show_forests(fleet=True)
+    (alt,) = shown
+    assert "measured in shares, over the organisms" in alt
 
 
 def test_a_forest_shows_the_organisms(data):

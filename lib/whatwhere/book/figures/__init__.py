@@ -23,7 +23,7 @@ from .charts import (
     scatters,
     trade_offs,
 )
-from .forest import forest
+from .forest import forest, show_forests
 from .ideas import centring, runs, timelines, worlds
 from .paper import PALETTE, SOFT, html, show, tell, told
 from .pathway import early_exit, pipeline, taps
@@ -33,6 +33,6 @@ __all__ = [
     "PALETTE", "SOFT", "centring", "clouds", "dials", "dots_with_intervals",
     "early_exit", "forest", "heatmap", "html", "image_grid", "label_maps",
     "lines_with_intervals", "mosaic", "panels_with_intervals", "pipeline", "rulers", "runs",
-    "scatters", "scene", "show", "split_logit", "taps", "tell", "timelines", "told", "trade_offs",
-    "turning", "word_map", "worlds",
+    "scatters", "scene", "show", "show_forests", "split_logit", "taps", "tell", "timelines",
+    "told", "trade_offs", "turning", "word_map", "worlds",
 ]  # fmt: skip

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from .. import ledger
-from .paper import INK, PALETTE, PAPER, SOFT, tell
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .paper import INK, PALETTE, PAPER, SOFT, show, tell
 
 MARKS = {"reproduced": ("o", "blue"), "partly": ("s", "orange"), "not reproduced": ("v", "pink")}
 COUNTS, STEP = 1.03, 0.04  # where the numbers of organisms stand, in widths of the axes
+SCALES = {
+    "shares": "share, or difference of shares",
+    "points": "points of accuracy",
+    "others": "cosine, ratio or error",
+}
+
+
+def show_forests(fleet: bool = False) -> None:
+    """Show all measured rows of the ledger, a `forest` for each scale; or, with `fleet`, those over
+    the organisms of each kind."""
+    for scale, rows in ledger.by_scale(fleet).items():
+        if rows:
+            label = SCALES[scale] + (", mean of the organisms" if fleet else "")
+            what = "over the organisms of each kind" if fleet else "one line a row of the ledger"
+            fig = forest(rows, label, percent=scale == "shares")
+            show(fig, f"Claims that are measured in {scale}, {what}: intervals and controls.")
 
 
 def forest(rows: Sequence[Mapping[str, Any]], xlabel: str, percent: bool = False) -> Figure:
@@ -50,8 +63,8 @@ def forest(rows: Sequence[Mapping[str, Any]], xlabel: str, percent: bool = False
         names.append(f"{claim if claim != last else ''}  {model}")
         last = claim
         marker, colour = MARKS[row["verdict"]]
-        _dot(ax, n - 0.12, row["measured"], marker, PALETTE[colour], 6)
-        _dot(ax, n + 0.2, row["control"], "x", SOFT, 4)
+        _dot(ax, n - 0.06, row["measured"], marker, PALETTE[colour], 6)
+        _dot(ax, n + 0.24, row["control"], "x", SOFT, 4)
         said = f"{claim}, {model}: {_number(row['measured'], percent)}, {row['verdict']}"
         told.append(said + _organisms(ax, n, ledger.by_organism(row)))
     ax.axvline(0, color=SOFT, linewidth=0.8)
@@ -87,7 +100,7 @@ def _organisms(ax, n, organisms):
     counts = {verdict: 0 for verdict in MARKS}
     for _, value, verdict in organisms:
         marker, colour = MARKS[verdict]
-        ax.plot(value, n - 0.32, marker, color=PALETTE[colour], markersize=3, alpha=0.8)
+        ax.plot(value, n - 0.35, marker, color=PALETTE[colour], markersize=3, alpha=0.8)
         counts[verdict] += 1
     if not organisms:
         return ""
