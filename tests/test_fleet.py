@@ -105,6 +105,14 @@ def test_a_chapter_is_measured_up_to_its_quiz_and_without_asserts(tmp_path):
     assert measure.missing([path], wanted, kept) == [], "comments and exercises do not count"
     notebook(tmp_path, "x = 2", RECORD, "## Quiz")
     assert measure.missing([path], {"b": {}}, kept) == [("b", path)]
+    # nor on other weights
+    notebook(tmp_path, "x = 1", RECORD, "## Quiz")
+    weights = {"a": {"toy-llava": "v"}, "b": {"toy-llava": "w"}}
+    assert measure.measure([path], wanted, kept, save, weights) == []
+    assert measure.missing([path], wanted, kept, weights) == []
+    weights["b"] = {"toy-llava": "another"}
+    assert measure.missing([path], wanted, kept, weights) == [("b", path)]
+    assert kept["a"][path.stem]["processor"] and kept["a"][path.stem]["models"] == weights["a"]
 
 
 def test_a_cell_that_fails_elsewhere_is_told_and_the_rest_goes_on(tmp_path, capsys):
@@ -213,12 +221,11 @@ def test_shorter_trainings_that_were_killed_go_on_and_are_held_to_the_recipe(tmp
     assert len(trained) == 3, "nothing is due"
     kept = json.loads(results.read_text())
     assert kept["exams"][ORGANISMS[1]]["0.5"] == library.facts(HOME / ORGANISMS[1])
-    # exams of another recipe are no answer
+    # exams of another recipe are no answer, and are not thrown away
     results.write_text(json.dumps({**kept, "recipes": {}}))
-    trained.clear()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="of another recipe than the package now has"):
         shorter.main(arguments)
-    assert len(json.loads(results.read_text())["exams"]) == 1
+    assert len(trained) == 3 and json.loads(results.read_text())["exams"] == kept["exams"]
 
 
 def test_what_is_raised_is_not_raised_again(tmp_path, monkeypatch):
@@ -281,6 +288,7 @@ def test_members_that_were_measured_before_are_kept(tmp_path, monkeypatch):
     assert list(kept["members"]) == ["1", "3"] and kept["rows"] == {"1": {}}
     assert set(kept["members"]["3"]) == set(ORGANISMS)
     assert kept["members"]["3"]["toy-llava"]["exam"]["colour"] > 0.9
+    assert kept["members"]["3"]["toy-llava"]["weights"] == fleet.digest(HOME / "toy-llava")
 
 
 def test_a_chapters_number_and_sentences_do_not_count(tmp_path):
@@ -297,11 +305,26 @@ def test_the_committed_fleet_was_measured_by_the_chapters_as_they_are():
     results = json.loads(fleet.RESULTS.read_text(encoding="utf-8"))
     if not results["rows"]:
         pytest.skip("no fleet is measured yet")
-    assert results["processor"] and set(results["rows"]) == set(results["members"])
-    wanted = dict.fromkeys(results["members"])
-    older = measure.missing(fleet.CHAPTERS, wanted, results["rows"])
+    members = results["members"]
+    assert set(results["rows"]) == set(members)
+    weights = {
+        seed: {kind: fleet.digest(fleet.member(fleet.FLEET, kind, seed)) for kind in of}
+        for seed, of in members.items()
+    }
+    older = measure.missing(fleet.CHAPTERS, members, results["rows"], weights)
     assert not older, "make fleet FLEET='--only measure' measures these again: " + ", ".join(
         f"{path.stem} on seed {seed}" for seed, path in older
     )
     chapters = {path.stem for path in fleet.CHAPTERS}
     assert all(set(of) == chapters for of in results["rows"].values()), "a chapter of another name"
+    assert all(each["processor"] for of in results["rows"].values() for each in of.values())
+
+
+def test_the_committed_draws_were_measured_by_the_chapters_as_they_are():
+    if not draws.RESULTS.exists():
+        pytest.skip("no draw is measured yet")
+    rows = json.loads(draws.RESULTS.read_text(encoding="utf-8"))["rows"]
+    older = measure.missing(draws.CHAPTERS, rows, rows)
+    assert not older, "make draws measures these again: " + ", ".join(
+        f"{path.stem} in draw {name}" for name, path in older
+    )

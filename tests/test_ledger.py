@@ -184,15 +184,17 @@ def test_the_table_says_how_often_a_verdict_held(tmp_path, monkeypatch):
     assert ledger.drawn() == {} and "draws" not in ledger.table("what")
 
     def draws(*verdicts):
-        kept = {
-            str(n): {NOTEBOOK: {"rows": [{**row, "verdict": verdict}]}}
-            for n, verdict in enumerate(verdicts)
-        }
+        kept = {}
+        for n, verdict in enumerate(verdicts):
+            found = {**row, "measured": {**row["measured"], "value": n / 10}, "verdict": verdict}
+            # and a row that is the same in all
+            kept[str(n)] = {NOTEBOOK: {"rows": [found, {**row, "id": "what.lens.ground"}]}}
         (tmp_path / "results").mkdir(exist_ok=True)
         (tmp_path / "results" / "draws.json").write_text(json.dumps({"rows": kept}))
 
     draws(*["reproduced"] * 4, "partly")
-    assert ledger.drawn()[row["id"], "toy-llava"] == ["reproduced"] * 4 + ["partly"]
+    held = {(row["id"], "toy-llava"): ["reproduced"] * 4 + ["partly"]}
+    assert ledger.drawn() == held, "nothing is drawn in the other one"
     assert "<small>the same in 4 of 5 draws</small>" in ledger.table("what")
     draws("reproduced", "partly", "partly")
     assert "<small>hangs on the draw: the same in 1 of 3 draws</small>" in ledger.table("what")

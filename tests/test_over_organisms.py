@@ -26,6 +26,11 @@ def row(value, verdict, id=ID, kind="toy-llava", layer=4):
     }  # fmt: skip
 
 
+def entry(mark, *rows):
+    """What `make fleet` keeps of one chapter on one seed."""
+    return {"mark": mark, "models": {"toy-llava": "w"}, "rows": list(rows)}
+
+
 def own(**more):
     claim = ledger.entry(more["id"])
     of = {"statement": claim["statement"], "paper": claim["paper"], "tolerance": 0.02}
@@ -54,12 +59,12 @@ class Data:
         stranger = own(**row(0.1, "partly", kind="any head with 2-D RoPE"))
         rows = [own(**row(0.7, "reproduced")), stranger]
         (folder / "claims" / f"{CHAPTER}.json").write_text(json.dumps(rows))
-        member = {"hours": 2.0, "lens_layer": 5, "machine": {}, "exam": {"colour": 0.8}}
+        member = {"hours": 2.0, "lens_layer": 5, "exam": {"colour": 0.8}, "weights": "w"}
         self.results = {
             "members": {seed: {"toy-llava": member} for seed in "12"},
             "rows": {
-                "1": {CHAPTER: {"mark": "a", "rows": [row(0.5, "partly", layer=3)]}},
-                "2": {CHAPTER: {"mark": "a", "rows": [row(0.6, "reproduced")]}},
+                "1": {CHAPTER: entry("a", row(0.5, "partly", layer=3))},
+                "2": {CHAPTER: entry("a", row(0.6, "reproduced"))},
             },
         }
         self.save()
@@ -167,7 +172,7 @@ def test_a_broken_file_is_refused(text, data):
 
 def test_what_is_missing_is_told(data):
     assert fleet.missing(data.folder) == []
-    data.results["rows"]["1"][OTHER] = {"mark": "b", "rows": [row(0.2, "partly", LATER)]}
+    data.results["rows"]["1"][OTHER] = entry("b", row(0.2, "partly", LATER))
     data.results["rows"]["2"][CHAPTER]["rows"] = []
     assert fleet.missing(data.save()) == [
         f"Seed 2 has no results of {OTHER}.",
@@ -193,6 +198,13 @@ def test_a_chapter_that_changed_between_members_is_refused(data):
     with pytest.raises(ValueError, match=said):
         fleet.over_organisms(ID, data=data.folder)
     assert ": open." in fleet.over_organisms(LATER, data=data.folder), "another chapter's claim"
+
+
+def test_rows_of_other_weights_than_the_members_are_refused(data):
+    data.results["members"]["2"] = {"toy-llava": {**data.results["members"]["1"]["toy-llava"]}}
+    data.results["members"]["2"]["toy-llava"]["weights"] = "v"
+    with pytest.raises(ValueError, match="on seed 2 were measured on other weights than this mem"):
+        fleet.table(data.save())
 
 
 def test_the_box_of_a_chapter(data):

@@ -121,6 +121,11 @@ def halved(source, target):
     part.rename(target)
 
 
+def digest(organism):
+    """By which an organism's weights are known."""
+    return hashlib.sha256((organism / "model.safetensors").read_bytes()).hexdigest()[:16]
+
+
 def elsewhere(folder, seed, place):
     """The environment in which chapters meet the members of one seed."""
     there = Path(place) / f"seed {seed}"
@@ -158,12 +163,17 @@ def main(arguments=None):
     seeds = [s for s in chosen.seeds if all(raised(folder, name, s) for name in ORGANISMS)]
     chapters = [p for p in CHAPTERS if not chosen.chapters or p.stem[:2] in chosen.chapters]
     members = read_json(chosen.results).get("members", {}) if chosen.results.exists() else {}
+    weights = {}
     for seed in seeds:
-        of = {name: fleet.facts(member(folder, name, seed)) for name in ORGANISMS}
-        members[str(seed)] = of
+        places = {name: member(folder, name, seed) for name in ORGANISMS}
+        weights[str(seed)] = {name: digest(place) for name, place in places.items()}
+        members[str(seed)] = {
+            name: {**fleet.facts(place), "weights": weights[str(seed)][name]}
+            for name, place in places.items()
+        }
     with tempfile.TemporaryDirectory() as place:
         wanted = {str(seed): elsewhere(folder, seed, place) for seed in seeds}
-        return bool(measure.into(chosen.results, chapters, wanted, members=members))
+        return bool(measure.into(chosen.results, chapters, wanted, weights, members=members))
 
 
 if __name__ == "__main__":

@@ -76,44 +76,52 @@ def rows(path, variables):
         return [{field: row[field] for field in FIELDS} for row in ledger.rows(done / "claims")]
 
 
-def missing(paths, wanted, kept):
-    """[(name, path)] of what is not in `kept` {name: {chapter: {"mark", "rows"}}}, or was measured
-    by a chapter that has changed since."""
-    return [
-        (name, path)
-        for name in wanted
-        for path in paths
-        if kept.get(name, {}).get(path.stem, {}).get("mark") != mark(path)
-    ]
+def missing(paths, wanted, kept, models=None):
+    """[(name, path)] of what is not in `kept` {name: {chapter: {"mark", "models", "rows"}}}, or was
+    measured by a chapter that has changed since, or on other weights.
+
+    models: {name: {kind: digest of its weights}}, where names are other models.
+    """
+
+    def current(name, path):
+        entry = kept.get(name, {}).get(path.stem, {})
+        same = not models or entry.get("models") == models[name]
+        return same and entry.get("mark") == mark(path)
+
+    return [(name, path) for name in wanted for path in paths if not current(name, path)]
 
 
-def into(file, paths, wanted, **more):
-    """Measure what a file of results lacks, and keep it there, with the day, the machine and `more`;
-    returns sentences on what failed."""
-    kept = read_json(file) if file.exists() else {}
-    kept |= {"date": date.today().isoformat(), "machine": execute.machine(),
-             "processor": processor(), **more}  # fmt: skip
+def into(file, paths, wanted, models=None, **more):
+    """Measure what a file of results lacks, and keep it there, with `more`; returns sentences on
+    what failed. `wanted` and `models` as `measure` takes them."""
+    kept = {**(read_json(file) if file.exists() else {}), **more}
 
     def save():
         write(file, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
-    failed = measure(paths, wanted, kept.setdefault("rows", {}), save)
+    failed = measure(paths, wanted, kept.setdefault("rows", {}), save, models)
     save()
     return failed
 
 
-def measure(paths, wanted, kept, save):
+def measure(paths, wanted, kept, save, models=None):
     """Measure what is missing, two chapters at a time, and `save()` after each; returns sentences
-    on what failed.
+    on what failed. Rows are kept with the day and the machine that they were measured on.
 
-    wanted: {name: variables}.
+    wanted: {name: variables}. models: as `missing` takes them.
     """
     failed, alone = [], Lock()
 
     def one(job):
         name, path = job
+        found = {
+            "mark": mark(path), "date": date.today().isoformat(), "machine": execute.machine(),
+            "processor": processor(),
+        }  # fmt: skip
+        if models:
+            found["models"] = models[name]
         try:
-            found = {"mark": mark(path), "rows": rows(path, wanted[name])}
+            found["rows"] = rows(path, wanted[name])
         except CellExecutionError as error:
             failed.append(f"{name}, {path.stem}: {str(error)[-600:]}")
             print(failed[-1], flush=True)
@@ -125,5 +133,5 @@ def measure(paths, wanted, kept, save):
         print(f"{name}, {path.stem}: {verdicts}", flush=True)
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(one, missing(paths, wanted, kept)))
+        list(pool.map(one, missing(paths, wanted, kept, models)))
     return failed

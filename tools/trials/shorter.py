@@ -38,9 +38,14 @@ def main(arguments=None):
     chosen = parser.parse_args(arguments)
     if not all(0 < share < 1 for share in chosen.shares):
         parser.error("a share of the steps is above 0 and below 1")
-    kept = read_json(chosen.results) if chosen.results.exists() else {}
-    if kept.get("recipes") != about():  # of other recipes, or none at all
-        kept = {"seed": SEED, "recipes": about(), "exams": {}}
+    kept = {"seed": SEED, "recipes": about(), "exams": {}}
+    if chosen.results.exists():
+        kept = read_json(chosen.results)
+        if kept["recipes"] != about():
+            sys.exit(
+                f"The exams in '{chosen.results}' are of organisms of another recipe than the "
+                "package now has. Name another file with --results, or remove this one."
+            )
     kept["processor"] = processor()
     alone = Lock()
 

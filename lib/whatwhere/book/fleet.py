@@ -25,7 +25,7 @@ OWN = "0"  # the seed of the book's own
 GAP = "…"  # in the place of words in which organisms differ
 COLUMNS = (
     "claim", "kind", "seed", "value", "low", "high", "control", "verdict", "unit", "beside",
-    "tolerance",
+    "also", "tolerance",
 )  # fmt: skip
 
 
@@ -112,12 +112,13 @@ def table(data: str | Path | None = None) -> pd.DataFrame:
     seed.
 
     Columns: claim, kind, seed; value with its interval over scenes, low and high (NaN where it has
-    none), control, verdict, unit; what stands `beside` it as control; the claim's tolerance, known
-    for seed 0 only. What is not there, `missing` tells.
+    none), control, verdict, unit; what stands `beside` it as control; `also`, the row's further
+    numbers {what: value}; the claim's tolerance, known for seed 0 only. What is not there, `missing` tells.
 
     Raises:
-        ValueError: without results, for fewer than LEAST members, and where a chapter was changed
-            between one member and the next.
+        ValueError: without results, for fewer than LEAST members, where a chapter was changed
+            between one member and the next, and where rows are of other weights than the member
+            now has.
     """
     data = _data(data)
     results = _large_enough(_read(data), data)
@@ -334,6 +335,14 @@ def _table(results, data, chapters):
                 f"The chapter {chapter} was changed between the measurements of {forms}: they are "
                 "no fleet's. `make fleet` measures again what was measured by an older form."
             )
+        for seed, each in of.items():
+            members = results["members"].get(seed, {})
+            weights = {kind: member["weights"] for kind, member in members.items()}
+            if each["models"] != weights:
+                raise ValueError(
+                    f"The rows of {chapter} on seed {seed} were measured on other weights than "
+                    "this member now has. `make fleet` measures them again."
+                )
         own = data / "claims" / f"{chapter}.json"
         rows = {OWN: read_json(own) if own.is_file() else []}
         rows |= {seed: each["rows"] for seed, each in of.items()}
@@ -354,5 +363,7 @@ def _line(seed, row):
     return {
         "claim": row["id"], "kind": part["model"], "seed": int(seed), "value": part["value"],
         "low": low, "high": high, "control": control["value"], "verdict": row["verdict"],
-        "unit": part["unit"], "beside": control["what"], "tolerance": row.get("tolerance", np.nan),
+        "unit": part["unit"], "beside": control["what"],
+        "also": {each["what"]: each["value"] for each in part.get("also", [])},
+        "tolerance": row.get("tolerance", np.nan),
     }  # fmt: skip

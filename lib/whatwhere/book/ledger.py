@@ -196,14 +196,19 @@ def compare(fresh: Iterable[dict[str, Any]], committed: Iterable[dict[str, Any]]
 
 def drawn(file: str | Path | None = None) -> dict[tuple[str, str], list[str]]:
     """{(id, model): verdicts} of rows that were measured again on other draws of scenes, by
-    `tools/trials/draws.py`; without a file, those of the book."""
+    `tools/trials/draws.py`; without a file, those of the book. A row that is the same to its last
+    digit in all draws is left out: nothing in it is drawn, and its verdict could not but hold."""
     file = folder().parent / "results" / "draws.json" if file is None else Path(file)
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     if file.is_file():
         for chapters in read_json(file)["rows"].values():
             for row in (row for chapter in chapters.values() for row in chapter["rows"]):
-                found.setdefault(_key(row), []).append(row["verdict"])
-    return found
+                found.setdefault(_key(row), []).append(row)
+    return {
+        key: [row["verdict"] for row in each]
+        for key, each in found.items()
+        if any(row["measured"] != each[0]["measured"] for row in each)
+    }
 
 
 def table(part: str) -> str:
