@@ -113,7 +113,8 @@ def table(data: str | Path | None = None) -> pd.DataFrame:
 
     Columns: claim, kind, seed; value with its interval over scenes, low and high (NaN where it has
     none), control, verdict, unit; what stands `beside` it as control; `also`, the row's further
-    numbers {what: value}; the claim's tolerance, known for seed 0 only. What is not there, `missing` tells.
+    numbers {what: value}; the claim's tolerance, known for seed 0 only. What is not there,
+    `missing` tells.
 
     Raises:
         ValueError: without results, for fewer than LEAST members, where a chapter was changed
@@ -337,8 +338,8 @@ def _table(results, data, chapters):
             )
         for seed, each in of.items():
             members = results["members"].get(seed, {})
-            weights = {kind: member["weights"] for kind, member in members.items()}
-            if each["models"] != weights:
+            weights = {kind: member.get("weights") for kind, member in members.items()}
+            if each.get("models") != weights:
                 raise ValueError(
                     f"The rows of {chapter} on seed {seed} were measured on other weights than "
                     "this member now has. `make fleet` measures them again."
