@@ -20,7 +20,10 @@ def measure(names):
         vlm = ww.load(name)
         scenes = list(ww.world.scenes("train", 40))
         texts = [f"{q.text} {q.answer}" for scene in scenes for q in ww.world.questions(scene)]
-        yield from rows(vlm, scenes[0].image, lenses(vlm, texts, [s.image for s in scenes]))
+        made = lenses(vlm, texts, [s.image for s in scenes])
+        probe = lens.probe(vlm, scenes, layer=0)
+        yield from rows(vlm, scenes[0].image, {**made, probe.name: probe})
+    # a probe needs scenes whose truth is known, and this one reads none
     vlm = models.half()
     image = ww.world.scene(seed=7).image.resize((GRID * models.TOKEN,) * 2)
     picks = torch.randint(WORDS, (TEXTS, 20), generator=torch.Generator().manual_seed(0))
