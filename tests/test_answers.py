@@ -14,7 +14,7 @@ from PIL import Image
 
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
-from whatwhere import answers, compress, intervene
+from whatwhere import answers, compress, intervene, stats
 
 
 @pytest.mark.parametrize("name", ["toy-llava", "toy-qwen2vl"])
@@ -200,6 +200,25 @@ def test_a_loss_over_draws_and_beside_another_by_hand():
     assert more[0] == pytest.approx(first - second) and more[1] < more[0] < more[2]
     same = answers.loss(full, after, counts, [0], beside=(full, after, [0]))
     assert same == (0, 0, 0), "beside itself nothing is lost, whatever is drawn"
+    # one question a family and scene: a scene's loss is the mean of its families'
+    by_scene = 100 * (full - after.astype(float)).mean(-1)
+    assert answers.loss(full, after, counts) == pytest.approx(stats.crossed(by_scene))
+
+
+def test_a_loss_over_draws_that_are_alike_is_that_over_scenes():
+    """By another path: the linear form and Student's t against the bootstrap; scenes have one to
+    four questions of the first family, and some have none of the second."""
+    rng = np.random.default_rng(0)
+    counts = np.stack([rng.integers(1, 5, 500), rng.integers(0, 2, 500)], 1).astype(float)
+    full, after = (rng.binomial(counts.astype(int), rate).astype(float) for rate in (0.9, 0.7))
+    for families in (slice(None), [0], [1]):
+        one = answers.loss(full, after, counts, families)
+        several = answers.loss(full, np.stack([after] * 3), counts, families)
+        assert several == pytest.approx(one, abs=0.5) and several[0] == pytest.approx(one[0])
+        assert several[1] < several[0] < several[2]
+    beside = (full, np.stack([after] * 3), [1])
+    one = answers.loss(full, after, counts, [0], beside=(full, after, [1]))
+    assert answers.loss(full, beside[1], counts, [0], beside) == pytest.approx(one, abs=0.5)
 
 
 # -- the chances of words

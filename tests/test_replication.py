@@ -18,7 +18,7 @@ from whatwhere.book import ledger, rehearsal
 from whatwhere.photographs import Photograph, Thing, words
 from whatwhere.replication import EXPERIMENTS, Study, stand_in
 from whatwhere.replication.experiment import verdict
-from whatwhere.replication.tables import _null, able, as_reported
+from whatwhere.replication.tables import _null, able, as_reported, of_reading
 
 N = 9
 CLAIMS = Path(__file__).parents[1] / "data" / "claims"
@@ -115,6 +115,17 @@ def test_few_questions_do_not_reproduce_a_figure():
     assert as_reported((-2, -14, 10), (-3, -15, 9), -2.33) == "undecided"
     assert as_reported(clear, worse, 0.5) == "not reproduced"
     assert as_reported(clear, worse, None) == "undecided"
+
+
+def test_only_what_reading_loses_beyond_its_control_tells_for_punctuation():
+    """However many tokens are removed."""
+    lost, less = (8.0, 5.0, 11.0), (0.3, -1.0, 2.0)
+    for gone, said in ((0.6, "reproduced"), (0.4, "partly"), (None, "reproduced")):
+        assert of_reading(lost, less, gone, True) == said
+        assert of_reading(less, less, gone, True) == "not reproduced"
+        assert of_reading((-8.0, -11.0, -5.0), less, gone, True) == "not reproduced"
+        assert of_reading(lost, (7.0, 4.0, 10.0), gone, True) == "not reproduced"
+        assert of_reading(lost, less, gone, False) == "undecided"
 
 
 def test_of_a_model_that_cannot_do_the_task_nothing_is_settled(tmp_path, data, llava):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from whatwhere import stats
 from whatwhere.stats import share
@@ -105,3 +106,36 @@ def test_an_interval_over_a_few_models():
     for bad in ([1.0], [], [1.0, float("nan")], [[1.0, 2.0]]):
         with pytest.raises(ValueError, match="two or more models"):
             stats.over_models(bad)
+
+
+def test_an_interval_over_draws_and_scenes_by_hand():
+    # means of draws 1 and 3, of scenes 1, 2 and 3; what is left over is zero
+    table = [[0.0, 1.0, 2.0], [2.0, 3.0, 4.0]]
+    mean, low, high = stats.crossed(table)
+    by_draws, by_scenes = 2 / 2, 1 / 3
+    variance = by_draws + by_scenes
+    freedom = variance**2 / (by_draws**2 / 1 + by_scenes**2 / 2)
+    assert mean == 2 and high - mean == pytest.approx(mean - low)
+    assert high - mean == pytest.approx(t.ppf(0.975, freedom) * variance**0.5)
+    # draws that differ by no more than chance in their scenes add nothing to the variance
+    noise = np.array([[1.0, -1.0, 0.0, 0.0], [-1.0, 1.0, 0.0, 0.0]]) + [0.0, 1.0, 2.0, 3.0]
+    _, low, high = stats.crossed(noise)
+    half = (np.var([0, 1, 2, 3], ddof=1) / 4) ** 0.5 * t.ppf(0.975, 3)
+    assert (high - low) / 2 == pytest.approx(half)
+    assert stats.crossed([[5, 5], [5, 5]]) == (5, 5, 5)
+    for bad in ([[1.0, 2.0]], [[1.0], [2.0]], [1.0, 2.0], [[1.0, np.nan], [1.0, 2.0]]):
+        with pytest.raises(ValueError, match="two or more draws on each of two or more scenes"):
+            stats.crossed(bad)
+
+
+@pytest.mark.parametrize("draws", [3, 5])
+@pytest.mark.parametrize("spread", [0.0, 0.1, 0.3, 1.0], ids="draws differ by {}".format)
+def test_an_interval_over_few_draws_holds_the_truth_as_often_as_it_says(draws, spread):
+    """Scenes, and what is of a draw and a scene together, have the standard deviation one."""
+    rng, repeats, scenes = np.random.default_rng(1), 1000, 200
+    held = 0
+    for _ in range(repeats):
+        table = spread * rng.standard_normal((draws, 1)) + rng.standard_normal((1, scenes))
+        _, low, high = stats.crossed(table + rng.standard_normal((draws, scenes)))
+        held += low <= 0 <= high
+    assert 0.91 < held / repeats < 0.98

@@ -23,7 +23,7 @@ from . import places
 from .finite import check_finite
 from .hooks import check_count
 from .scenes import Scene, checked
-from .stats import Interval
+from .stats import Interval, crossed
 
 if TYPE_CHECKING:
     from .models import VLM
@@ -265,12 +265,12 @@ def loss(
     beside: tuple[np.ndarray, np.ndarray, Any] | None = None,
 ) -> Interval:
     """Points of accuracy lost on average over families, with the 95% interval of the paired
-    difference over scenes.
+    difference over scenes, a percentile bootstrap.
 
     Args:
         before, after: (scenes, families) right answers; or (draws, scenes, families) where what
-            was learnt, such as a decoder, was learnt several times. The interval is then over
-            draws and scenes, both drawn anew.
+            was learnt, such as a decoder, was learnt several times. The interval is then Student's
+            over draws and scenes (`stats.crossed`), since a few draws are too few to resample.
         beside: another loss of the same scenes and draws, as its before, after and families, that
             is taken away: the result is by how much more is lost here than there.
 
@@ -294,15 +294,33 @@ def loss(
         parts = zip(terms, tallies)
         return -100 * sum(sign * accuracy(t.mean(0), counts, of) for (sign, _, of), t in parts)
 
+    if draws > 1:
+        # differences of whole numbers first, so that no rounding error is taken for an effect
+        lost = _by_scene(tallies[1] - tallies[0], counts, families)
+        if beside is not None:
+            lost = lost - _by_scene(tallies[3] - tallies[2], counts, beside[2])
+        return crossed(100 * lost)
     rng, values = np.random.default_rng(0), []
     for _ in range(1000):
         scene = rng.integers(scenes, size=scenes)
-        draw = rng.integers(draws, size=draws) if draws > 1 else [0]
-        values.append(points([t[draw][:, scene] for t in tallies], counts[scene]))
+        values.append(points([t[:, scene] for t in tallies], counts[scene]))
     low, high = map(float, np.quantile(values, (0.025, 0.975)))
     return Interval(float(points(tallies, counts)), low, high)
 
 
+def _by_scene(tally, counts, families):
+    """(draws, scenes) with each draw's `accuracy` as its mean over scenes.
+
+    A scene's number is that accuracy, and how far the scene's right answers are from as many as it
+    lets expect of its questions: the usual linear form of a ratio of sums.
+    """
+    asked = np.maximum(counts.sum(0), 1)
+    rate = (tally.sum(1) / asked)[:, None]  # (draws, 1, families)
+    parts = rate + (tally - rate * counts) / asked * len(counts)
+    return parts[..., families].reshape(*tally.shape[:2], -1).mean(-1)
+
+
 def _drawn(tally):
-    """A tally with the draws first."""
-    return tally if np.ndim(tally) == 3 else np.asarray(tally)[None]
+    """A tally of floats with the draws first."""
+    tally = np.asarray(tally, float)
+    return tally if tally.ndim == 3 else tally[None]
