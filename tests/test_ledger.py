@@ -239,6 +239,10 @@ def test_a_claim_that_needs_real_weights():
         ({"measured": measured(n=None)}, "n may be None only for an exact quantity"),
         ({"measured": measured(interval="")}, "measured interval is words"),
         ({"measured": measured(also={})}, "also is a list of further numbers"),
+        (
+            {"measured": measured(also=[{"what": "x", "value": 1, "ci95": None, "percent": 0}])},
+            "also percent is true or false, not 0",
+        ),
         ({"measured": measured(also=[{"what": "the rest"}])}, "also is a dictionary of what"),
         ({"control": control(interval=3)}, "control interval is words"),
         ({"statement": "Something else"}, "statement differs from the catalogue's"),
