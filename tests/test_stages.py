@@ -560,22 +560,6 @@ def test_gestalt_probes_are_the_same_each_time_and_refuse_bad_seeds():
         gestalt.lone("5")
 
 
-def test_what_probes_say_to_another_lens(small):
-    grid = small.patch_grid(world.scene(7).image)
-    probes = [gestalt.occluded(gestalt.lone(seed), grid) for seed in range(3)]
-    how = {"depths": [2], "layer": 1, "lens": lens.EmbeddingLens(small)}
-    read = stages.read(small, probes, **how)
-    cells = np.array([probe.cells("shown", grid) for probe in probes])
-    word = read.words[0, 0][cells[0]][0]
-    hits, patches = stages.said(small, probes, "shown", lambda thing: [word], **how)
-    assert (hits[:, 0] == ((read.words[:, 0] == word) & cells).sum((1, 2))).all()
-    assert (patches == cells.sum((1, 2))).all() and hits[0, 0] > 0
-    assert np.allclose(
-        stages.says(small, probes, "shown", lambda thing: [word], **how)[0],
-        hits.sum() / patches.sum(),
-    )
-
-
 def test_what_probes_say(small):
     grid = small.patch_grid(world.scene(7).image)
     probes = [gestalt.occluded(gestalt.lone(seed), grid) for seed in range(4)]

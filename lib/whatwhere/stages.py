@@ -692,13 +692,11 @@ def says(
     which: str,
     words: Callable[[Any], Sequence[str]],
     depths: Iterable[int] | None = None,
-    layer: int | None = None,
-    lens: Lens | None = None,
 ) -> np.ndarray:
     """(3, depths): what share of the patches of Gestalt probes that are `which` say a word of their
     thing, with its interval. The arguments are those of `said`.
     """
-    hits, patches = said(vlm, probes, which, words, depths, layer, lens)
+    hits, patches = said(vlm, probes, which, words, depths)
     return np.array([share(of_depth, patches) for of_depth in hits.T]).T
 
 
@@ -708,8 +706,6 @@ def said(
     which: str,
     words: Callable[[Any], Sequence[str]],
     depths: Iterable[int] | None = None,
-    layer: int | None = None,
-    lens: Lens | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """By Gestalt probe: how many of the patches that are `which` say a word of their thing (probes,
     depths), and of how many (probes,).
@@ -717,7 +713,6 @@ def said(
     Args:
         which: "shown" or "hidden".
         words: a function of the thing, such as `lambda thing: [thing.category]`.
-        depths, layer, lens: as for `read`.
 
     Raises:
         ValueError: where the model does not see all of a probe.
@@ -728,7 +723,7 @@ def said(
                 f"{vlm.name} does not see all of a picture of {probe.image.width} × "
                 f"{probe.image.height} pixels."
             )
-    readings = read(vlm, probes, layer, depths, lens=lens)
+    readings = read(vlm, probes, depths=depths)
     cells = np.array([probe.cells(which, readings.ids.shape[2:]) for probe in probes])[:, None]
     listed = [words(probe.thing) for probe in probes]
     word_forms = readings.forms([word for of_probe in listed for word in of_probe])
