@@ -86,6 +86,13 @@ FIGURES = {
     "scene": lambda: figures.scene(IMAGE, (12, 12), {"cup <red>": (10, 10, 60, 90)}, "scene"),
     "pictures": lambda: figures.image_grid([IMAGE] * 5, list("abcde")),
     "words": lambda: figures.word_map(TOP[0, ..., 0], IMAGE, KINDS),
+    "words side by side": lambda: figures.word_maps(dict.fromkeys("ab", TOP[0, ..., 0]), IMAGE),
+    "lines beside a control": lambda: figures.grid_beside_control(
+        {"hits": {"one": {"a": (range(7), MEAN), "b": ([0], [0.5])}}},
+        {"hits": {"one": (range(7), MEAN - 0.1, MEAN)}},
+        "depth",
+        "chance",
+    ),
 }
 
 
@@ -123,6 +130,35 @@ def test_figures_tell_their_numbers():
     assert figures.told(fig) == "y at kept. m, way: 80% at 20%, 90% at 50%."
     fig = figures.label_maps([[[0, 1], [-1, 1]]], ["cup", "lamp"], ["depth 3"])
     assert figures.told(fig) == "Patches of each label. depth 3: cup 1, lamp 2."
+
+
+def test_word_maps_stand_beside_their_picture():
+    words = np.array([["mug", "red"], ["mug", "."]])
+    fig = figures.word_maps({"one": words, "other": words.T}, IMAGE, {"mug": "thing"}, columns=2)
+    assert [ax.get_title() for ax in fig.axes] == ["the picture", "one", "other", ""]
+    assert [text.get_text() for text in fig.axes[1].texts] == ["mug", "red", "mug", "."]
+    assert [text.get_text() for text in fig.axes[2].texts] == ["mug", "mug", "red", "."]
+    assert figures.told(fig) == "one: mug 2, red 1, . 1. other: mug 2, red 1, . 1."
+    # words fit into their cells: 2 columns of a map of 2.8 inches
+    assert all(text.get_fontsize() <= 0.3 * 2.8 * 72 / 2 for text in fig.axes[1].texts)
+    with pytest.raises(ValueError, match="one token map at least"):
+        figures.word_maps({}, IMAGE)
+    with pytest.raises(ValueError, match="words in rows and columns"):
+        figures.word_maps({"one": ["mug"]}, IMAGE)
+
+
+def test_lines_stand_beside_the_band_of_their_control():
+    rows = {"hits": {"m": {"a": ([0, 1], [0.2, 0.4]), "b": ([1], [0.9])}}}
+    controls = {"hits": {"m": ([0, 1], [0.0, 0.1], [0.1, 0.2])}}
+    fig = figures.grid_beside_control(rows, controls, "depth", "chance", percent=True)
+    assert [list(line.get_xdata()) for line in fig.axes[0].lines] == [[0, 1], [1]]
+    assert fig.axes[0].collections[0].get_label() == "chance"
+    assert figures.told(fig) == (
+        "From the first depth to the last. hits, m: a 20% to 40%, b 90%; chance up to 20%."
+    )
+    rows["hits"]["m"]["a"] = ([0, 1], [0.2, np.nan])
+    with pytest.raises(ValueError, match="finite numbers; 'a' has nan at 1"):
+        figures.grid_beside_control(rows, controls, "depth", "chance")
 
 
 def test_a_forest_of_rows():

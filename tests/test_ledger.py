@@ -173,6 +173,13 @@ def test_a_row_says_what_its_interval_is_and_what_else_decides():
     assert "control interval is None" in said
 
 
+def test_what_else_decides_may_be_no_share():
+    depth = {"what": "depth", "value": 5, "ci95": None, "percent": False}
+    row = ledger.record(NOTEBOOK, **arguments(measured=measured(also=[depth])))
+    assert row["measured"]["also"] == [depth]
+    assert "also: <strong>5</strong> depth" in ledger.table("what")
+
+
 def test_an_identity_has_no_number_of_cases():
     row = ledger.record(NOTEBOOK, **arguments(measured=measured(ci95=None, n=None)))
     assert row["measured"]["n"] is None and "n = None" not in ledger.table("what")
@@ -241,6 +248,10 @@ def test_a_claim_that_needs_real_weights():
         ({"measured": measured(n=None)}, "n may be None only for an exact quantity"),
         ({"measured": measured(interval="")}, "measured interval is words"),
         ({"measured": measured(also={})}, "also is a list of further numbers"),
+        (
+            {"measured": measured(also=[{"what": "x", "value": 1, "ci95": None, "percent": 0}])},
+            "also percent is true or false, not 0",
+        ),
         ({"measured": measured(also=[{"what": "the rest"}])}, "also is a dictionary of what"),
         ({"control": control(interval=3)}, "control interval is words"),
         ({"statement": "Something else"}, "statement differs from the catalogue's"),

@@ -321,7 +321,19 @@ def test_banks_that_cannot_be(organism, small, tmp_path):
     for given, said in refused:
         with pytest.raises(ValueError, match=said):
             lens.bank(organism, **given)
+    for given, said in [
+        (dict(texts=[1, 2]), "texts is a list of strings; number 0 of these is 1"),
+        (dict(texts=["a mug", None]), "number 1 of these is None"),
+        (dict(texts=3), r"texts is a list of strings, such as \['3'\], not 3"),
+        (dict(texts=TEXTS, words="mug"), r"words is a list of strings, such as \['mug'\]"),
+        (dict(texts=TEXTS, words=[1]), "words is a list of strings; number 0"),
+        (dict(texts=TEXTS, layers=3), r"layers is a list of LM layers, such as \[3\], not 3"),
+    ]:
+        with pytest.raises(TypeError, match=said):
+            lens.bank(organism, **given)
     made = lens.bank(organism, TEXTS, layers=[1, 2])
+    with pytest.raises(TypeError, match=r"such as \[1\], not 1"):
+        lens.ContextualLens(organism, made, against=1)
     with pytest.raises(ValueError, match=r"cannot read LM layer 3; it can read 1, 2"):
         lens.token_maps(
             organism, world.scene(7).image, lens=lens.ContextualLens(organism, made), layer=3
@@ -422,6 +434,14 @@ def test_tuned_lenses_that_cannot_be(organism, small, tmp_path):
     ]:
         with pytest.raises(ValueError, match=said):
             lens.tune(organism, **given)
+    for images in (np.asarray(image), np.stack([image, image]), image, "picture.png", 3):
+        with pytest.raises(TypeError, match=r"images is a list of pictures, such as \[scene"):
+            lens.tune(organism, images=images)
+    with pytest.raises(TypeError, match=r"layers is a list of LM layers, such as \[3\], not 3"):
+        lens.tune(organism, images=[image], layers=3)
+    # pictures as arrays, in a list, are pictures
+    two = [np.asarray(image), image]
+    assert lens.tune(organism, images=two, steps=1).about["learnt from"] == "images"
     with pytest.raises(FileNotFoundError, match="holds no tuned lens"):
         lens.load_tuned(tmp_path, organism)
     lens.tune(organism, images=[image], steps=1, folder=tmp_path)

@@ -15,7 +15,8 @@ folder to write to and read from.
 `ci95` is a percentile bootstrap over the n cases that were drawn, or None for an exact quantity,
 which needs no n either. Where it is anything else, `interval` says what, in words, of the measured
 value or of the control. `also` lists what else the verdict hangs on, as
-{"what": …, "value": …, "ci95": …}.
+{"what": …, "value": …, "ci95": …}; with "percent": false where it is no share, though the claim's
+own value is one.
 
 A claim of the catalogue is the paper's (li2026reading) unless it names its `source`: "ours", with
 null in the place of a paper's value, or the citation key of another paper, as in
@@ -451,7 +452,9 @@ def validate(row: Any) -> dict[str, Any]:
     if not isinstance(further, list):
         refuse(f"measured also is a list of further numbers, not {further!r}")
     for more in further:
-        _valid_value("also", more, ("what", "value", "ci95"), refuse)
+        _valid_value("also", more, ("what", "value", "ci95"), refuse, ("percent",))
+        if not isinstance(more.get("percent", True), bool):
+            refuse(f"also percent is true or false, not {more['percent']!r}")
     if "chapter" not in claim and (
         len(further) != n or any(each["what"].rsplit(": ")[-1] not in VERDICTS for each in further)
     ):

@@ -25,10 +25,10 @@ from tqdm import tqdm  # plain text: a notebook's widget would ask the built pag
 
 from ..files import first_line, together
 from ..finite import check_finite
-from ..hooks import check_count, check_range
+from ..hooks import check_count
 from . import texts as reading
 from .keeping import UNFINISHED, check_model, model_of, opened, resumed
-from .readers import COSINE, Lens, Table, directions
+from .readers import COSINE, Lens, Table, chosen_layers, directions
 
 if TYPE_CHECKING:
     from ..models import VLM
@@ -106,18 +106,19 @@ def bank(
         save_every: seconds between two states of the work kept.
 
     Raises:
+        TypeError: for texts or words that are no strings, and layers that are no list.
         ValueError: for texts without words, for `words` that never occur in them, for a layer that
             the model lacks, and for a folder that was begun otherwise.
         NotFinite: where a state is nan or infinite.
     """
     check_count("per_word", per_word)
     check_count("batch_size", batch_size)
-    chosen = sorted(set(range(vlm.n_layers + 1) if layers is None else layers))
-    for layer in chosen:
-        check_range("layer", layer, vlm.n_layers)
+    chosen = chosen_layers(layers, vlm.n_layers)
     if not chosen:
         raise ValueError("A bank holds states of one LM layer at least; it was given none.")
     listed = reading.read(texts)
+    if words is not None:
+        words = reading.strings("words", words)
     encoded = reading.encoded(vlm, listed, prefix)
     known, drawn = _draw(encoded, words, per_word, seed)
     digest = hashlib.sha256("\n".join([*listed, *known]).encode(errors="replace")).hexdigest()
@@ -243,6 +244,8 @@ class ContextualLens(Lens):
         super().__init__(vlm)
         bank.check_fits(vlm)
         self.bank, self.words, self.tokenizer = bank, bank.words, None
+        if against is not None:
+            against = chosen_layers(against, vlm.n_layers)
         lacking = sorted(set(against or ()) - set(bank.layers))
         if lacking or (against is not None and not against):
             raise ValueError(

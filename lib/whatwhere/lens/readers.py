@@ -199,6 +199,23 @@ class Lens:
         return Table(table.weight[kept], bias, ids[kept])
 
 
+def chosen_layers(layers: Iterable[int] | None, highest: int) -> list[int]:
+    """The LM layers asked for, each once and in order; None asks for all, 0 … `highest`.
+
+    Raises:
+        TypeError: for what is no list.
+        ValueError: for a layer that there is not.
+    """
+    if layers is None:
+        return list(range(highest + 1))
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"layers is a list of LM layers, such as [{layers!r}], not {layers!r}.")
+    listed = list(layers)
+    for layer in listed:
+        check_range("layer", layer, highest)
+    return sorted(set(listed))
+
+
 def check_top_k(top_k: int, known: int) -> None:
     """ValueError unless `top_k` words can be had of `known`."""
     if isinstance(top_k, bool) or not isinstance(top_k, Integral) or not 1 <= top_k <= known:

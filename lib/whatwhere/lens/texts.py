@@ -33,15 +33,34 @@ def read(texts: str | Path | Iterable[str]) -> list[str]:
     """Texts as they come, or the lines of a file; those without a word are left out.
 
     Raises:
+        TypeError: for what is no list of texts.
         ValueError: where no text is left.
     """
-    listed = read_text(texts).splitlines() if isinstance(texts, (str, Path)) else list(texts)
+    if isinstance(texts, (str, Path)):
+        listed = read_text(texts).splitlines()
+    else:
+        listed = strings("texts", texts)
     kept = [text for text in listed if WORD.search(text)]
     if not kept:
         raise ValueError(
             "There is no word in these texts: give a list of them, or a file with one a line."
         )
     return kept
+
+
+def strings(what: str, given: Iterable[str]) -> list[str]:
+    """A list of strings as it is.
+
+    Raises:
+        TypeError: for what is none; one string, too, would be read letter by letter.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"{what} is a list of strings, such as [{str(given)!r}], not {given!r}.")
+    listed = list(given)
+    for n, each in enumerate(listed):
+        if not isinstance(each, str):
+            raise TypeError(f"{what} is a list of strings; number {n} of these is {each!r:.60}.")
+    return listed
 
 
 def encoded(vlm: VLM, texts: Iterable[str], prefix: str = "") -> list[Encoded]:

@@ -25,10 +25,10 @@ from tqdm import tqdm  # plain text: a notebook's widget would ask the built pag
 from .. import places
 from ..files import together
 from ..finite import not_finite
-from ..hooks import check_count, check_range
+from ..hooks import check_count
 from . import texts as reading
 from .keeping import UNFINISHED, check_model, model_of, opened, resumed
-from .readers import Lens, Table
+from .readers import Lens, Table, chosen_layers
 
 if TYPE_CHECKING:
     from ..models import VLM
@@ -114,6 +114,7 @@ def tune(
         save_every: seconds between two states of the work kept.
 
     Raises:
+        TypeError: for images, texts or layers that are no list.
         ValueError: unless either images or texts are given, for settings that are none, and for a
             folder that was begun otherwise.
         NotFinite: where a loss is nan or infinite.
@@ -122,27 +123,30 @@ def tune(
         raise ValueError("A tuned lens learns from images or from texts: give one of the two.")
     for name, number in {"steps": steps, "batch": batch}.items():
         check_count(name, number)
-    chosen = sorted(set(range(vlm.n_layers) if layers is None else layers))
-    for layer in chosen:
-        check_range("layer", layer, vlm.n_layers - 1)
-    given = list(images) if images is not None else reading.encoded(vlm, reading.read(texts or ()))
+    chosen = chosen_layers(layers, vlm.n_layers - 1)
+    of_images = images is not None
+    if of_images:
+        given = _pictures(images)
+    else:
+        given = reading.encoded(vlm, reading.read(() if texts is None else texts))
     if not given or not chosen:
         raise ValueError("A tuned lens needs a layer, and an image or a text to learn from.")
     about = model_of(vlm) | {
         "layers": chosen, "steps": steps, "batch": batch, "lr": lr, "seed": seed,
-        "learnt from": "images" if images else "texts", "of them": len(given),
+        "learnt from": "images" if of_images else "texts", "of them": len(given),
     }  # fmt: skip
     width = vlm.unembedding.weight.shape[1]
     learnt = torch.zeros(len(chosen), width, width + 1, device=vlm.device, requires_grad=True)
     optimiser = torch.optim.SGD(
         [learnt], lr=lr, momentum=MOMENTUM, nesterov=True, weight_decay=DECAY
     )
+    learns_from = _of_images if of_images else _of_texts
     losses, saved = _go_on(folder, about, learnt, optimiser), monotonic()
     with tqdm(total=steps, initial=len(losses), desc=f"{vlm.name}, tuned lens", leave=False) as bar:
         for step in range(len(losses), steps):
             rng = np.random.default_rng([seed, step])
             of_step = [given[i] for i in rng.permutation(len(given))[:batch]]
-            states = _of_images(vlm, of_step, chosen) if images else _of_texts(vlm, of_step, chosen)
+            states = learns_from(vlm, of_step, chosen)
             optimiser.zero_grad()
             losses.append(_learn(vlm, learnt, states))
             if not np.isfinite(losses[-1]).all():
@@ -184,6 +188,18 @@ def load_tuned(folder: str | Path, vlm: VLM) -> TunedLens:
         raise ValueError(f"'{path}' holds no translators of this model; train the lens again.")
     translators = {layer: each.to(vlm.device) for layer, each in translators.items()}
     return TunedLens(vlm, translators, about, losses)
+
+
+def _pictures(images):
+    """The pictures of a list; one picture alone would be taken apart, row by row."""
+    alone = isinstance(images, (str, bytes, np.ndarray, torch.Tensor))
+    if alone or not isinstance(images, Iterable):
+        raise TypeError(
+            "images is a list of pictures, such as [scene.image], not "
+            f"{type(images).__name__}: put one picture into a list, or an array of several through "
+            "list()."
+        )
+    return list(images)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from .angles import dials, rulers, split_logit, turning
 from .charts import (
     clouds,
     dots_with_intervals,
+    grid_beside_control,
     heatmap,
     lines_with_intervals,
     panels_with_intervals,
@@ -27,12 +28,12 @@ from .forest import forest, show_forests
 from .ideas import centring, runs, timelines, worlds
 from .paper import PALETTE, SOFT, html, show, tell, told
 from .pathway import early_exit, pipeline, taps
-from .pictures import image_grid, label_maps, mosaic, scene, word_map
+from .pictures import image_grid, label_maps, mosaic, scene, word_map, word_maps
 
 __all__ = [
     "PALETTE", "SOFT", "centring", "clouds", "dials", "dots_with_intervals",
-    "early_exit", "forest", "heatmap", "html", "image_grid", "label_maps",
+    "early_exit", "forest", "grid_beside_control", "heatmap", "html", "image_grid", "label_maps",
     "lines_with_intervals", "mosaic", "panels_with_intervals", "pipeline", "rulers", "runs",
     "scatters", "scene", "show", "show_forests", "split_logit", "taps", "tell", "timelines",
-    "told", "trade_offs", "turning", "word_map", "worlds",
+    "told", "trade_offs", "turning", "word_map", "word_maps", "worlds",
 ]  # fmt: skip

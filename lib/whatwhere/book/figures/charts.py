@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .paper import INK, MARKERS, PALETTE, PAPER, SOFT, tell
 
@@ -64,6 +64,75 @@ def panels_with_intervals(
         labelcolor=INK,
     )
     return tell(fig, _lines_in_words(xlabel, x, panels, percent))
+
+
+def grid_beside_control(
+    rows: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    controls: Mapping[str, Mapping[str, Any]],
+    xlabel: str,
+    control: str,
+    percent: bool = False,
+    ylim: tuple[float, float] | None = None,
+) -> Figure:
+    """Small panels of lines, with a grey band for the control in each; all share the axes and one
+    legend. Alt text has the lines' first and last values.
+
+    Args:
+        rows: {row: {column: {series: (x, values)}}}, with x and values (points,) of each series;
+            the same columns in each row, and the same series in each panel.
+        controls: {row: {column: (x, low, high)}}.
+        control: what the band is.
+    """
+    columns = list(next(iter(rows.values())))
+    fig = Figure(figsize=(8.4, 1.1 + 1.75 * len(rows)), layout="constrained", facecolor=PAPER)
+    axes = fig.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
+    for row, of_row in zip(axes, rows):
+        for ax, column in zip(row, columns):
+            _plain(ax)
+            x, low, high = controls[of_row][column]
+            _finite([low, high], control)
+            ax.fill_between(x, low, high, color=SOFT, alpha=0.35, linewidth=0, label=control)
+            series = rows[of_row][column].items()
+            for (name, (x, values)), colour, marker in zip(series, PALETTE.values(), MARKERS):
+                _finite(values, name)
+                ax.plot(x, values, marker, ls="-", color=colour, label=name, lw=1.5, ms=4)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.grid(axis="y", color="#e3e1da", linewidth=0.8)
+            if ylim:
+                ax.set_ylim(*ylim)
+            if percent:
+                ax.yaxis.set_major_formatter(PercentFormatter(1))
+        row[0].set_ylabel(of_row, color=INK, fontsize=10)
+    for ax, column in zip(axes[0], columns):
+        ax.set_title(column, color=INK, fontsize=11, loc="left")
+    for ax in axes[-1]:
+        ax.set_xlabel(xlabel, color=INK, fontsize=10)
+    fig.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        labelcolor=INK,
+        fontsize=9.5,
+    )
+    return tell(fig, _ends_in_words(rows, controls, xlabel, control, percent))
+
+
+def _ends_in_words(rows, controls, xlabel, control, percent):
+    """The first and the last value of each line, and the highest of each control."""
+    said = "{:.0%}" if percent else "{:.2f}"
+    sentences = []
+    for row, of_row in rows.items():
+        for column, series in of_row.items():
+            each = []
+            for name, (_, values) in series.items():
+                ends = said.format(values[0])
+                if len(values) > 1:
+                    ends += f" to {said.format(values[-1])}"
+                each.append(f"{name} {ends}")
+            most = said.format(np.max(controls[row][column][2]))
+            sentences.append(f"{row}, {column}: {', '.join(each)}; {control} up to {most}.")
+    return f"From the first {xlabel} to the last. {' '.join(sentences)}"
 
 
 def dots_with_intervals(
@@ -379,12 +448,17 @@ def _axes(size, xlabel, ylabel, titles):
     fig = Figure(figsize=size, layout="constrained", facecolor=PAPER)
     axes = fig.subplots(1, len(titles), sharey=True, squeeze=False)[0]
     for ax, title in zip(axes, titles):
-        ax.set_facecolor("none")
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.spines[["left", "bottom"]].set_color(SOFT)
-        ax.tick_params(colors=SOFT, labelcolor=INK, labelsize=10)
+        _plain(ax)
         ax.set_xlabel(xlabel, color=INK, fontsize=11)
         if title:
             ax.set_title(title, color=INK, fontsize=12, loc="left")
     axes[0].set_ylabel(ylabel, color=INK, fontsize=11)
     return fig, axes
+
+
+def _plain(ax):
+    """Axes without a box, on the figure's paper."""
+    ax.set_facecolor("none")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(SOFT)
+    ax.tick_params(colors=SOFT, labelcolor=INK, labelsize=10)

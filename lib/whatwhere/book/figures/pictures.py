@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -112,17 +113,84 @@ def word_map(
     Raises:
         ValueError: where there are no rows and columns of words.
     """
+    words = _in_rows(words)
+    rows, columns = words.shape
+    dimmed = _dimmed(image)
+    height, width = dimmed.shape[:2]
+    fig, ax = _picture(dimmed, size, size * height / width + (0.55 if kinds else 0), title)
+    _write(ax, words, dimmed.shape[:2], size, kinds)
+    _key_of_kinds(fig, kinds, 3)
+    listed = "; ".join(" ".join(str(word) for word in row) for row in words)
+    return tell(fig, f"{rows} by {columns} words, row by row: {listed}.")
+
+
+def word_maps(
+    maps: Mapping[str, Any],
+    image: Any,
+    kinds: Mapping[str, str] | None = None,
+    columns: int = 3,
+    size: float = 2.8,
+) -> Figure:
+    """Token maps of one picture side by side, after the picture itself, each drawn as by
+    `word_map`.
+
+    Args:
+        maps: {title: words (rows, columns)}.
+        columns: maps in a row.
+        size: the width of each, in inches.
+
+    Raises:
+        ValueError: without maps, and where one has no rows and columns of words.
+    """
+    if not maps:
+        raise ValueError("word_maps takes one token map at least, as {title: words}.")
+    words = {title: _in_rows(each) for title, each in maps.items()}
+    dimmed = _dimmed(image)
+    height, width = dimmed.shape[:2]
+    columns = min(columns, len(words) + 1)
+    rows = -(-(len(words) + 1) // columns)
+    fig = Figure(
+        figsize=(size * columns, (size * height / width + 0.3) * rows + (0.5 if kinds else 0)),
+        layout="constrained",
+        facecolor=PAPER,
+    )
+    axes = list(fig.subplots(rows, columns, squeeze=False).flat)
+    for ax in axes:
+        ax.set_axis_off()
+    axes[0].imshow(np.asarray(image))
+    axes[0].set_title("the picture", fontsize=10, color=INK)
+    for ax, (title, each) in zip(axes[1:], words.items()):
+        ax.imshow(dimmed)
+        ax.set_title(title, fontsize=10, color=INK)
+        _write(ax, each, dimmed.shape[:2], 0.9 * size, kinds)
+    _key_of_kinds(fig, kinds, 6)
+    return tell(fig, " ".join(f"{title}: {_counted(each)}." for title, each in words.items()))
+
+
+def _counted(words):
+    """How often each word is said, the most common first."""
+    said = Counter(str(word) for word in words.flat)
+    return ", ".join(f"{word} {n}" for word, n in said.most_common())
+
+
+def _in_rows(words):
     words = np.asarray(words)
     if words.ndim != 2 or not words.size:
         raise ValueError(
             "word_map takes words in rows and columns, one for each patch, such as "
             f"maps.words[-1]; the array given has shape {words.shape}."
         )
-    rows, columns = words.shape
-    image = np.asarray(image)
-    height, width = image.shape[:2]
-    dimmed = (image[..., :3] * (1 - VEIL) + 16 * VEIL).astype(np.uint8)
-    fig, ax = _picture(dimmed, size, size * height / width + (0.55 if kinds else 0), title)
+    return words
+
+
+def _dimmed(image):
+    return (np.asarray(image)[..., :3] * (1 - VEIL) + 16 * VEIL).astype(np.uint8)
+
+
+def _write(ax, words, shape, size, kinds):
+    """Words onto a picture of (height, width) pixels that is `size` inches wide, and the grid
+    between them."""
+    (rows, columns), (height, width) = words.shape, shape
     names = list(dict.fromkeys((kinds or {}).values()))
     colours = {
         word.lower(): KIND_COLOURS[names.index(kind) % len(KIND_COLOURS)]
@@ -149,29 +217,32 @@ def word_map(
         ax.axvline(x - 0.5, color="white", linewidth=0.4, alpha=0.3)
     for y in np.linspace(0, height, rows + 1)[1:-1]:
         ax.axhline(y - 0.5, color="white", linewidth=0.4, alpha=0.3)
-    if names:
-        keys = [
-            Rectangle(
-                (0, 0),
-                1,
-                1,
-                facecolor=KIND_COLOURS[n % len(KIND_COLOURS)],
-                edgecolor="#555",
-                linewidth=0.6,
-            )
-            for n in range(len(names))
-        ]
-        fig.legend(
-            keys,
-            names,
-            loc="outside lower center",
-            ncols=min(3, len(names)),
-            frameon=False,
-            labelcolor=INK,
-            fontsize=10,
+
+
+def _key_of_kinds(fig, kinds, columns):
+    names = list(dict.fromkeys((kinds or {}).values()))
+    if not names:
+        return
+    keys = [
+        Rectangle(
+            (0, 0),
+            1,
+            1,
+            facecolor=KIND_COLOURS[n % len(KIND_COLOURS)],
+            edgecolor="#555",
+            linewidth=0.6,
         )
-    listed = "; ".join(" ".join(str(word) for word in row) for row in words)
-    return tell(fig, f"{rows} by {columns} words, row by row: {listed}.")
+        for n in range(len(names))
+    ]
+    fig.legend(
+        keys,
+        names,
+        loc="outside lower center",
+        ncols=min(columns, len(names)),
+        frameon=False,
+        labelcolor=INK,
+        fontsize=10,
+    )
 
 
 def _cut(word):
