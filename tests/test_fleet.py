@@ -162,7 +162,7 @@ def test_fleet_and_draws_measure_all_chapters_that_have_claims_of_organisms():
     # which reads what was measured
     chapters -= {number["a_fair_bench"]}
     fleets = {int(path.stem[:2]) for path in fleet.CHAPTERS}
-    others = ("deriving_2d_rope", "checking_the_derivation", "rope_scaling", "scaling_and_training")
+    others = ("deriving_2d_rope", "checking_the_derivation", "scaling_and_training")
     assert fleets == chapters - {number[stem] for stem in others}
     # which compare two computations, or read a study's file: there is nothing to draw
     drawn = {int(path.stem[:2]) for path in draws.CHAPTERS}

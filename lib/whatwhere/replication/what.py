@@ -234,11 +234,11 @@ def _stages(study: Study) -> list[Finding]:
 @register(
     name="segmentation", title="token maps as segmentation",
     claims=("what.stages.segmentation",), needs=("coco",),
-    rule="As in chapter 4, against COCO's masks at the last ViT depth: reproduced if the mean IoU "
-    "has the lower end of its interval above half of what a linear probe reaches in the same "
-    "states, and above three times the upper end of the control's (maps of other pictures); "
-    "partly if only above the control's; else not. The probe learns on every third picture. "
-    "Things of one category in a picture are one thing.",
+    rule="As in chapter 4, against COCO's masks at the last ViT depth, but by intervals, since the "
+    "probe reads fewer pictures: reproduced if the lower end of the mean IoU's interval is above "
+    "half of what a linear probe reaches in the same states, and above three times the upper end "
+    "of the control's (maps of other pictures); partly if only above the control's; else not. The "
+    "probe learns on every third picture. Things of one category in a picture are one thing.",
     cost=lambda scope: Cost(
         vit=scope.size(PICTURES) + 2 * min(PROBED, scope.size(PICTURES)), lm=scope.size(PICTURES)
     ),
