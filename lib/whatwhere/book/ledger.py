@@ -344,7 +344,8 @@ def _line(claim, row, again):
             f"<small>{html.escape(part['model'])}{cases}</small>"
         )
         for more in part.get("also", ()):
-            ours += f"<small>also: {_value(more, more['what'], percent)}</small>"
+            said = _value(more, more["what"], more.get("percent", percent))
+            ours += f"<small>also: {said}</small>"
         control = (
             f"{_value(row['control'], percent=percent)}{_meant(row['control'])}"
             f"<small>{html.escape(row['control']['what'])}</small>"

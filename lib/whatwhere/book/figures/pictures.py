@@ -197,7 +197,7 @@ def _write(ax, words, shape, size, kinds):
         for word, kind in (kinds or {}).items()
     }
     cell = size * 72 / columns  # points
-    written = drawable([str(word) for word in words.flat])
+    written = drawable([str(word) for word in words.flat], caller=3)
     for ((row, column), word), shown in zip(np.ndenumerate(words), written):
         colour = colours.get(str(word).lower())
         shown = shown if width_of(shown) <= LONGEST else _cut(shown)
