@@ -84,7 +84,7 @@ chapter: $(READY)  ## begin a chapter from the template: NAME=which_lens, and AF
 train: $(READY)  ## train both model organisms from scratch (resumes where it stopped)
 	$(FRUGAL) $(BIN)/python -m whatwhere.book.training
 
-fleet: $(READY)  ## raise eight more organisms from other seeds, and put all claims to them (a night; resumes where it stopped)
+fleet: $(READY)  ## raise eight more organisms from other seeds, and put chapters' claims to them (a night; resumes where it stopped)
 	$(BIN)/python -m tools.trials.fleet $(FLEET)
 
 shorter: $(READY)  ## train organisms with half and a quarter of the steps, to see which exam is lost (two hours; resumes where it stopped)
