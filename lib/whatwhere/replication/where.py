@@ -349,7 +349,7 @@ def _over(table: Any, value: str, per: str | None = None) -> tuple[float, float,
 )  # fmt: skip
 def _relations(study: Study) -> list[Finding]:
     table, remark = _sets(study, "relations", relations.similarities)
-    at = table[table.place == "LM 0"]
+    at = table[table.place == "LM 0"].assign(less=lambda rows: rows.value - rows.null)
     names = {frozenset(name.split(", ")): name for name in at.measure.unique()
              if name.count(", ") == 1 and "−" not in name}  # fmt: skip
 
@@ -363,8 +363,7 @@ def _relations(study: Study) -> list[Finding]:
         measure("left", "right", centred=True),
     )
     across, null_across = measure("left", "front")
-    pair = at[at.measure == names[frozenset(("left", "right"))]]
-    less = _over(pair.assign(less=pair.value - pair.null), "less")
+    less = _over(at[at.measure == names[frozenset(("left", "right"))]], "less")
     axes = at[at.measure.str.contains("−")]
     of_axes, wrongly = _over(axes, "value"), _over(axes, "null")
 
