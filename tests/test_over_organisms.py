@@ -152,6 +152,17 @@ def test_a_value_without_an_interval_keeps_none(data):
     assert [each["ci95"] is None for each in found["measured"]["also"]] == [False, True, False]
 
 
+def test_the_box_has_counts_from_the_lowest_to_the_highest(data):
+    for n, seed in enumerate("12"):
+        depth = {"what": "first depth", "value": 4 + n, "ci95": None, "percent": False}
+        data.results["rows"][seed][CHAPTER]["rows"][0]["measured"]["also"] = [depth]
+    own_row = json.loads((data.folder / "claims" / f"{CHAPTER}.json").read_text())
+    own_row[0]["measured"]["also"] = [{**depth, "value": 2}]
+    (data.folder / "claims" / f"{CHAPTER}.json").write_text(json.dumps(own_row))
+    assert "; first depth: 2 to 5." in fleet.over_organisms(ID, data=data.save())
+    assert [each["first depth"] for each in fleet.table(data.folder)["also"]] == [2, 4, 5]
+
+
 def test_fewer_than_three_are_no_fleet(data):
     del data.results["members"]["2"], data.results["rows"]["2"]
     data.save()

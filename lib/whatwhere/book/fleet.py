@@ -25,7 +25,7 @@ OWN = "0"  # the seed of the book's own
 GAP = "…"  # in the place of words in which organisms differ
 COLUMNS = (
     "claim", "kind", "seed", "value", "low", "high", "control", "verdict", "unit", "beside",
-    "also", "tolerance",
+    "also", "counts", "tolerance",
 )  # fmt: skip
 
 
@@ -113,8 +113,8 @@ def table(data: str | Path | None = None) -> pd.DataFrame:
 
     Columns: claim, kind, seed; value with its interval over scenes, low and high (NaN where it has
     none), control, verdict, unit; what stands `beside` it as control; `also`, the row's further
-    numbers {what: value}; the claim's tolerance, known for seed 0 only. What is not there,
-    `missing` tells.
+    numbers {what: value}, and which of these are `counts`, such as a depth; the claim's tolerance,
+    known for seed 0 only. What is not there, `missing` tells.
 
     Raises:
         ValueError: without results, for fewer than LEAST members, where a chapter was changed
@@ -274,7 +274,11 @@ def _in_words(kind, each, claim, whole):
     form = "{:.1%}" if claim.get("percent") else "{:.3g}"
     least, most, mean = (form.format(of(values)) for of in (min, max, np.mean))
     unit = in_common(one["unit"] for one in each)
-    return f"`{kind}`: {', '.join(counts)}{few}; {least} to {most} (mean {mean}) {unit}"
+    said = f"`{kind}`: {', '.join(counts)}{few}; {least} to {most} (mean {mean}) {unit}"
+    for what in each[0]["counts"]:
+        of_all = [one["also"][what] for one in each if what in one["also"]]
+        said += f"; {what}: {min(of_all)} to {max(of_all)}"
+    return said
 
 
 def _by_claim(table):
@@ -360,11 +364,13 @@ def _table(results, data, chapters):
 
 def _line(seed, row):
     part, control = row["measured"], row["control"]
+    also = part.get("also", [])
     low, high = part["ci95"] or (np.nan, np.nan)
     return {
         "claim": row["id"], "kind": part["model"], "seed": int(seed), "value": part["value"],
         "low": low, "high": high, "control": control["value"], "verdict": row["verdict"],
         "unit": part["unit"], "beside": control["what"],
-        "also": {each["what"]: each["value"] for each in part.get("also", [])},
+        "also": {each["what"]: each["value"] for each in also},
+        "counts": [each["what"] for each in also if not each.get("percent", True)],
         "tolerance": row.get("tolerance", np.nan),
     }  # fmt: skip
