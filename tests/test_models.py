@@ -12,7 +12,7 @@ import shapes
 import whatwhere as ww
 from closeness import OTHER, SAME, apart
 from processors import prepared
-from whatwhere import images
+from whatwhere import images, models
 from whatwhere.book import rehearsal
 from whatwhere.book.rehearsal.checkpoints import llava, qwen2vl
 
@@ -261,6 +261,20 @@ def test_states_of_a_picture_are_those_of_its_tokens(vlm):
     assert len(last) == 1 and apart(last[0], whole[0, index]) < SAME
     with pytest.raises(ValueError, match="layer"):
         vlm.states(picture(), vlm.n_layers + 1)
+
+
+@torch.no_grad()
+def test_states_of_several_pictures_at_several_layers(vlm, monkeypatch):
+    monkeypatch.setattr(models, "AT_ONCE", 2)
+    pictures = [picture(seed=seed) for seed in range(3)]
+    layers, depth = [0, vlm.n_layers], vlm.last_depth - 1
+    found = vlm.states(pictures, layers, depth=depth)
+    for image, states in zip(pictures, found, strict=True):
+        assert apart(states[0], vlm.visual_tokens(image, depth)) < SAME
+        assert apart(states[1], vlm.states(image, depth=depth)) < SAME
+    assert apart(found[0], vlm.states(pictures[0], layers)) > 100 * SAME, "depth counts"
+    with pytest.raises(ValueError, match="depth"):
+        vlm.states(pictures, depth=vlm.last_depth + 1)
 
 
 @torch.no_grad()

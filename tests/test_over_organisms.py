@@ -161,6 +161,9 @@ def test_the_box_has_counts_from_the_lowest_to_the_highest(data):
     (data.folder / "claims" / f"{CHAPTER}.json").write_text(json.dumps(own_row))
     assert "; first depth: 2 to 5." in fleet.over_organisms(ID, data=data.save())
     assert [each["first depth"] for each in fleet.table(data.folder)["also"]] == [2, 4, 5]
+    own_row[0]["measured"]["also"] = []
+    (data.folder / "claims" / f"{CHAPTER}.json").write_text(json.dumps(own_row))
+    assert "; first depth: 4 to 5." in fleet.over_organisms(ID, data=data.folder), "not in all"
 
 
 def test_fewer_than_three_are_no_fleet(data):

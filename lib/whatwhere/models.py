@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+AT_ONCE = 16  # images of one size whose states are read together
+
+
 class Positions(NamedTuple):
     """Where an image's tokens are.
 
@@ -588,30 +591,55 @@ class VLM:
 
     @overload
     def states(
-        self, image: ImageLike, layer: int | None = None, prompt: str = ""
+        self,
+        image: ImageLike,
+        layer: int | Several | None = None,
+        prompt: str = "",
+        depth: int | None = None,
     ) -> torch.Tensor: ...
     @overload
     def states(
-        self, image: Several, layer: int | None = None, prompt: str = ""
+        self,
+        image: Several,
+        layer: int | Several | None = None,
+        prompt: str = "",
+        depth: int | None = None,
     ) -> list[torch.Tensor]: ...
     @torch.no_grad()
     def states(
-        self, image: ImageLike | Several, layer: int | None = None, prompt: str = ""
+        self,
+        image: ImageLike | Several,
+        layer: int | Several | None = None,
+        prompt: str = "",
+        depth: int | None = None,
     ) -> torch.Tensor | list[torch.Tensor]:
         """(rows × columns, hidden) residual stream of the LM at the visual tokens of `image`, in
-        raster order, after `layer` blocks: 0, the connector's output, to `vlm.n_layers`, the
-        default. A list of images gives a list.
+        raster order. A list of images gives a list, of images of one size some at a time.
 
         Followed by the final norm and the unembedding, this is what the logit lens reads.
+
+        Args:
+            layer: after how many blocks: 0, the connector's output, to `vlm.n_layers`, the default;
+                a list of layers gives (layers, rows × columns, hidden).
+            depth: the ViT depth that the connector reads, the last by default.
         """
-        layer = self.n_layers if layer is None else layer
-        found = []
-        for one in image if isinstance(image, (list, tuple)) else [image]:
-            inputs = self.prepare(one, prompt)
+        depths = [self.last_depth if depth is None else depth]
+        images = image if isinstance(image, (list, tuple)) else [image]
+        at_once = AT_ONCE if len({self.patch_grid(one) for one in images}) == 1 else 1
+        found: list[torch.Tensor] = []
+        for start in range(0, len(images), at_once):
+            batch = list(images[start : start + at_once])
+            inputs = self.prepare(batch, [prompt] * len(batch))
+            embeddings = self.embed(inputs, [tokens[0] for tokens in self.visual(inputs, depths)])
             hidden = self.lm_hidden(
-                self.embed(inputs), inputs["attention_mask"], self.position_ids(inputs), layer
+                embeddings, inputs["attention_mask"], self.position_ids(inputs), layer
             )
-            found.append(off_device(hidden[0, places.find(self, inputs["input_ids"]).index[0]]))
+            indices = places.find(self, inputs["input_ids"]).index
+            for n, index in enumerate(indices):
+                if isinstance(hidden, list):
+                    found.append(off_device(torch.stack([each[n, index] for each in hidden])))
+                else:
+                    found.append(off_device(hidden[n, index]))
         return found if isinstance(image, (list, tuple)) else found[0]
 
     @overload

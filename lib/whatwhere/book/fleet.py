@@ -275,7 +275,7 @@ def _in_words(kind, each, claim, whole):
     least, most, mean = (form.format(of(values)) for of in (min, max, np.mean))
     unit = in_common(one["unit"] for one in each)
     said = f"`{kind}`: {', '.join(counts)}{few}; {least} to {most} (mean {mean}) {unit}"
-    for what in each[0]["counts"]:
+    for what in dict.fromkeys(name for one in each for name in one["counts"]):
         of_all = [one["also"][what] for one in each if what in one["also"]]
         said += f"; {what}: {min(of_all)} to {max(of_all)}"
     return said

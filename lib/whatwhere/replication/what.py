@@ -109,7 +109,7 @@ def _lens(study: Study) -> list[Finding]:
     sums = joined(study.parts("lens", chunks, read))
     n, layer = len(sums["own"]), int(_best(chosen_on["own"], chosen_on["patches"]))
     own, other = share(sums, "own", layer), share(sums, "other own", layer)
-    thrice, more = above(
+    triple, more = above(
         sums["own"][:, layer], sums["other own"][:, layer], sums["patches"][:, layer]
     )
     best, best_of_others = (
@@ -129,7 +129,7 @@ def _lens(study: Study) -> list[Finding]:
         ),
         Finding(
             "what.lens.on_topic", own, other, "of patches of things say a word of their thing",
-            OTHERS, n, verdict(thrice[1] > 0, more[1] > 0),
+            OTHERS, n, verdict(triple[1] > 0, more[1] > 0),
             f"LM layer {layer} of {vlm.n_layers}. {left_out(alone)}",
         ),
     ]  # fmt: skip
@@ -193,7 +193,7 @@ def _stages(study: Study) -> list[Finding]:
     sums = joined(study.parts("stages", chunks, read))
     at_half = share(sums, "own", half)
     turned = stats.share(sums["turned"][:, 0], sums["patches"][:, half])
-    thrice, more = above(sums["own"][:, half], sums["turned"][:, 0], sums["patches"][:, half])
+    triple, more = above(sums["own"][:, half], sums["turned"][:, 0], sums["patches"][:, half])
     n, peak = len(sums["own"]), int(chosen_on["attribute"].sum(0).argmax())
 
     # where nothing is read at full depth, there is nothing to have half of
@@ -222,7 +222,7 @@ def _stages(study: Study) -> list[Finding]:
             "what.lens.residual_flow", at_half, turned,
             f"of patches of things say an own word at ViT depth {half} of {vlm.last_depth}",
             "states turned by a random rotation", n,
-            verdict(part[1] > 0.5 and thrice[1] > 0, more[1] > 0), remark,
+            verdict(part[1] > 0.5 and triple[1] > 0, more[1] > 0), remark,
         ),
         Finding(
             "what.stages.attribute_peak", fall, no_fall,
@@ -502,7 +502,7 @@ def _gestalt(study: Study) -> list[Finding]:
     hidden, ground = (
         stats.share(counts[name]["hits"], counts[name]["patches"]) for name in ("hidden", "ground")
     )
-    thrice, more = above(
+    triple, more = above(
         counts["hidden"]["hits"], counts["ground"]["hits"], counts["hidden"]["patches"]
     )
     half = stats.interval(
@@ -515,7 +515,7 @@ def _gestalt(study: Study) -> list[Finding]:
         Finding(
             "what.gestalt.closure", hidden, ground,
             "of hidden patches say a word of the thing", "the same board over empty ground",
-            len(things), verdict(half[1] > 0 and thrice[1] > 0, more[1] > 0),
+            len(things), verdict(half[1] > 0 and triple[1] > 0, more[1] > 0),
         )
     ]  # fmt: skip
 
@@ -552,13 +552,13 @@ def _decoder(study: Study) -> list[Finding]:
     name = f"decoder-{benchmarks.identity.decoder(reader)}"
     sums = joined(study.parts(name, chunks, torch.no_grad()(read)))
     own, other = share(sums, "own"), share(sums, "other own")
-    thrice, more = above(*(sums[name][:, 0] for name in ("own", "other own", "patches")))
+    triple, more = above(*(sums[name][:, 0] for name in ("own", "other own", "patches")))
     return [
         Finding(
             "what.decoder.agreement", own, other,
             "of patches of things: decoder and LM have the same first word",
             "the LM's words for another picture", len(sums["own"]),
-            verdict(own[1] > 0.5 and thrice[1] > 0, more[1] > 0), left_out(alone),
+            verdict(own[1] > 0.5 and triple[1] > 0, more[1] > 0), left_out(alone),
         )
     ]  # fmt: skip
 
