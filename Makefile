@@ -16,7 +16,7 @@ SCRIPTS := 'lib/**/*.js' 'book/**/*.js' 'tests/**/*.js'
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test format test-site lab chapter serve student instructor slides quizzes nbgrader train fleet shorter scaling bench steady draws replicate rehearse agreement colab gpu links \
+.PHONY: help book test format test-site lab chapter serve student instructor slides quizzes nbgrader train fleet alignment shorter scaling bench steady draws replicate rehearse agreement colab gpu links \
         offline release sync clean
 
 help:  ## show this list
@@ -86,6 +86,9 @@ train: $(READY)  ## train both model organisms from scratch (resumes where it st
 
 fleet: $(READY)  ## raise eight more organisms from other seeds, and put chapters' claims to them (a night; resumes where it stopped)
 	$(BIN)/python -m tools.trials.fleet $(FLEET)
+
+alignment: $(READY)  ## fit a connector between language models and encoders of the fleet, to see what decides how it goes (half an hour; after make fleet)
+	$(BIN)/python -m tools.trials.alignment $(ALIGNMENT)
 
 shorter: $(READY)  ## train organisms with half and a quarter of the steps, to see which exam is lost (two hours; resumes where it stopped)
 	$(BIN)/python -m tools.trials.shorter $(SHORTER)

@@ -18,7 +18,7 @@ def said(check, *answer, capsys):
 
 def states_of(vlm, scenes):
     images = [scene.image for scene in scenes]
-    return torch.stack([torch.stack(vlm.states(images, n)) for n in range(vlm.n_layers + 1)])
+    return torch.stack(vlm.states(images, list(range(vlm.n_layers + 1))), dim=1)
 
 
 @pytest.fixture(scope="module")

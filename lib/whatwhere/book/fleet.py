@@ -107,6 +107,23 @@ def shorter(data: str | Path | None = None) -> pd.DataFrame:
     return pd.DataFrame(found).set_index(["kind", "share"])
 
 
+def alignments(data: str | Path | None = None) -> pd.DataFrame:
+    """What `make alignment` found: a row for each pair that a connector was fitted between.
+
+    Columns: `lm`, `encoder` and `start`, the seeds of the language model, of the encoder, and of
+    the connector's first weights and the order of scenes; `right`, the share of answers right at
+    the end; `on topic`, the share of object patches whose visual token reads as a word of their
+    object.
+
+    Raises:
+        FileNotFoundError: where nothing was measured.
+    """
+    file = _data(data) / "results" / "alignment.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no '{file}'. `make alignment` measures it.")
+    return pd.DataFrame(read_json(file)["runs"])
+
+
 def table(data: str | Path | None = None) -> pd.DataFrame:
     """What all members gave for all claims, in the book's order: a row for each claim, kind and
     seed.
