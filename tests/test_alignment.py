@@ -67,7 +67,7 @@ def test_pairs_that_were_measured_are_not_measured_again(tmp_path, monkeypatch, 
         return {"lm": lm, "encoder": encoder, "start": start, "right": 0.5, "on topic": 0.1}
 
     monkeypatch.setattr(alignment, "aligned", aligned)
-    here = SimpleNamespace(Pool=lambda _: ThreadPool(1))
+    here = SimpleNamespace(Pool=lambda *_: ThreadPool(1))
     monkeypatch.setattr(alignment, "get_context", lambda _: here)
     arguments = ["--results", str(results), "--work", str(tmp_path), "--seeds", "1", "2"]
     with pytest.raises(RuntimeError, match="killed"):

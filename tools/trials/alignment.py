@@ -72,8 +72,6 @@ def aligned(job):
     """What comes of a connector's first steps between two members; job: (lm, encoder, start, work
     folder)."""
     lm, encoder, start, work = job
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # as in training
     tower, reader = Tower(build.model(KIND, start), KIND), Reader(build.VISION_WIDTH)
     tower.start()
     put(tower, reader, STAGES["text"], lm, work)
@@ -85,6 +83,12 @@ def aligned(job):
         vlm = load(build.save(tower.model, KIND, Path(folder) / KIND), "cpu", "float32")
         found = {"right": progress["log"][-1]["right"], "on topic": round(on_topic(vlm), 4)}
     return {"lm": lm, "encoder": encoder, "start": start, **found}
+
+
+def as_in_training():
+    """How the processes compute."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
 
 
 def main(arguments=None):
@@ -111,14 +115,14 @@ def main(arguments=None):
                 "package now has. Name another file with --results, or remove this one."
             )
     kept["processor"] = processor()
-    # every language model with every encoder, from the start of none of them; then those of one member,
-    # from the starts of all
+    # every language model with every encoder, from the start of none of them; then the two of one
+    # member from the starts of all
     wanted = [(lm, encoder, OWN) for lm, encoder in product(chosen.seeds, repeat=2)]
     wanted += [(own, own, start) for own, start in product(chosen.seeds, repeat=2)]
     done = {(of["lm"], of["encoder"], of["start"]) for of in kept["runs"]}
     due = [(*job, chosen.work) for job in wanted if job not in done]
     # two processes, since the seed of random numbers is one of a whole process
-    with get_context("spawn").Pool(2) as pool:
+    with get_context("spawn").Pool(2, as_in_training) as pool:
         for found in pool.imap_unordered(aligned, due):
             kept["runs"].append(found)
             kept["runs"].sort(key=lambda of: (of["lm"], of["encoder"], of["start"]))
