@@ -1,11 +1,12 @@
-"""What decides whether a connector finds the words: the language model, the encoder, or its start?
+"""What decides whether a connector finds the words: the language model, the encoder, or the data?
 
     python -m tools.trials.alignment            # make alignment, after make fleet
 
-Some members of the fleet came out with visual tokens that answer questions and read as nothing, and
-their learning curves part in the stage in which the connector is fitted alone. That stage is run
-again, for a third of its steps, with the language model of one member and the encoder of another,
-and with the connector's first weights and the order of scenes of a third. What came of it is in
+Some members of the fleet came out with visual tokens that answer questions and hardly read as words,
+and their learning curves part in the stage in which the connector is fitted alone. That stage is
+run again, for a third of its steps, with the language model of one member, the encoder of another,
+from which the connector's first weights are taken as well, and the scenes and questions of a third.
+What came of it is in
 data/results/alignment.json: the share of answers right at the end, and the share of object patches
 whose visual token reads as a word of their object. A run that was measured is not run again.
 """
@@ -34,14 +35,15 @@ from whatwhere.files import read_json, write
 
 RESULTS = ROOT / "data" / "results" / "alignment.json"
 KIND = "toy-qwen2vl"
-OWN = 0  # the start of the book's own organism, which is not among the others
+OWN = 0  # the data of the book's own organism, which is not among the others
 STAGES = {stage.name: stage for stage in RECIPES[KIND]}
 SHORT = replace(STAGES["align"], steps=STAGES["align"].steps // 3)
 SCENES = 60
 
 
 def put(tower, reader, stage, seed, work):
-    """Give the parts that a stage trains the weights that a member had after it."""
+    """Give the parts that a stage trains the weights that a member had after it. The parts of
+    "vision" hold the connector, which that stage leaves as it began."""
     matrices, rest = trainable(tower, reader, stage.name)
     own = named(tower, reader, matrices + rest)
     resume(member(work, KIND, seed), stage, own, optimizers(matrices, rest, stage), seed)
@@ -69,20 +71,20 @@ def on_topic(vlm):
 
 
 def aligned(job):
-    """What comes of a connector's first steps between two members; job: (lm, encoder, start, work
+    """What comes of a connector's first steps between two members; job: (lm, encoder, data, work
     folder)."""
-    lm, encoder, start, work = job
-    tower, reader = Tower(build.model(KIND, start), KIND), Reader(build.VISION_WIDTH)
+    lm, encoder, data, work = job
+    tower, reader = Tower(build.model(KIND), KIND), Reader(build.VISION_WIDTH)
     tower.start()
     put(tower, reader, STAGES["text"], lm, work)
     put(tower, reader, STAGES["vision"], encoder, work)
     with tempfile.TemporaryDirectory() as folder:
         tower.model.train()
-        progress = run(tower, reader, SHORT, folder, workers=0, seed=start)
+        progress = run(tower, reader, SHORT, folder, workers=0, seed=data)
         tower.model.eval()
         vlm = load(build.save(tower.model, KIND, Path(folder) / KIND), "cpu", "float32")
         found = {"right": progress["log"][-1]["right"], "on topic": round(on_topic(vlm), 4)}
-    return {"lm": lm, "encoder": encoder, "start": start, **found}
+    return {"lm": lm, "encoder": encoder, "data": data, **found}
 
 
 def as_in_training():
@@ -115,17 +117,17 @@ def main(arguments=None):
                 "package now has. Name another file with --results, or remove this one."
             )
     kept["processor"] = processor()
-    # every language model with every encoder, from the start of none of them; then the two of one
-    # member from the starts of all
+    # every language model with every encoder, on the data of none of them; then the two of one
+    # member on the data of all
     wanted = [(lm, encoder, OWN) for lm, encoder in product(chosen.seeds, repeat=2)]
-    wanted += [(own, own, start) for own, start in product(chosen.seeds, repeat=2)]
-    done = {(of["lm"], of["encoder"], of["start"]) for of in kept["runs"]}
+    wanted += [(own, own, data) for own, data in product(chosen.seeds, repeat=2)]
+    done = {(of["lm"], of["encoder"], of["data"]) for of in kept["runs"]}
     due = [(*job, chosen.work) for job in wanted if job not in done]
     # two processes, since the seed of random numbers is one of a whole process
     with get_context("spawn").Pool(2, as_in_training) as pool:
         for found in pool.imap_unordered(aligned, due):
             kept["runs"].append(found)
-            kept["runs"].sort(key=lambda of: (of["lm"], of["encoder"], of["start"]))
+            kept["runs"].sort(key=lambda of: (of["lm"], of["encoder"], of["data"]))
             write(chosen.results, json.dumps(kept, indent=1) + "\n")
             print(found, flush=True)
 

@@ -108,10 +108,10 @@ def shorter(data: str | Path | None = None) -> pd.DataFrame:
 
 
 def alignments(data: str | Path | None = None) -> pd.DataFrame:
-    """What `make alignment` found: a row for each pair that a connector was fitted between.
+    """What `make alignment` found: a row for each connector that was fitted.
 
-    Columns: `lm`, `encoder` and `start`, the seeds of the language model, of the encoder, and of
-    the connector's first weights and the order of scenes; `right`, the share of answers right at
+    Columns: `lm`, `encoder` and `data`, the seeds of the language model, of the encoder with the
+    connector's first weights, and of the scenes and questions it learns from; `right`, the share of answers right at
     the end; `on topic`, the share of object patches whose visual token reads as a word of their
     object.
 
