@@ -111,9 +111,9 @@ def alignments(data: str | Path | None = None) -> pd.DataFrame:
     """What `make alignment` found: a row for each connector that was fitted.
 
     Columns: `lm`, `encoder` and `data`, the seeds of the language model, of the encoder with the
-    connector's first weights, and of the scenes and questions it learns from; `right`, the share of answers right at
-    the end; `on topic`, the share of object patches whose visual token reads as a word of their
-    object.
+    connector's first weights, and of the scenes and questions it learns from; `right`, the share
+    of answers right at the end; `on topic`, the share of object patches whose visual token reads
+    as a word of their object.
 
     Raises:
         FileNotFoundError: where nothing was measured.
