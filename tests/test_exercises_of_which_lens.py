@@ -80,10 +80,10 @@ def rate(read, scenes, states, layer):
 
 def test_all_layers_at_once(llava, bank, dev, states, capsys):
     whole = lens.ContextualLens(llava, bank, against=bank.layers)
-    right = rate(whole, dev, states, 1)
+    right = rate(whole, dev, states, checks.LAYER)
     rest = llava, bank, dev, states
     assert said(checks.merged, lambda name: right, *rest, capsys=capsys)[0]
-    alone = rate(lens.ContextualLens(llava, bank), dev, states, 1)
+    alone = rate(lens.ContextualLens(llava, bank), dev, states, checks.LAYER)
     assert alone != right, "the two lenses differ on these scenes"
     for wrong, sentence in {
         alone: "with itself alone",

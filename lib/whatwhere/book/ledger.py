@@ -286,20 +286,21 @@ def on_a_photograph(*claims: str, file: str | Path | None = None) -> str:
     return "> **On a real photograph.** " + "\n>\n> ".join(lines)
 
 
-def progress(others: bool = False) -> tuple[int, dict[str, int]]:
+def progress(others: bool = False, fleet: bool = False) -> tuple[int, dict[str, int]]:
     """How many claims of the paper there are, and how many have each verdict; of several models',
     the least favourable counts.
 
-    others: count the claims that are not the paper's instead.
+    Args:
+        others: count the claims that are not the paper's instead.
+        fleet: the verdicts on a kind, over its organisms, count as well.
     """
     verdicts = {claim["id"]: "to come" for claim in catalogue() if ("source" in claim) == others}
     # a row that waits for weights says nothing against one that was measured
     favour = (UNMEASURED, *VERDICTS)
-    measured = [row for row in rows() if row["id"] in verdicts]
-    verdicts |= {
-        row["id"]: row["verdict"]
-        for row in sorted(measured, key=lambda row: favour.index(row["verdict"]))
-    }
+    for row in sorted(rows(), key=lambda row: favour.index(row["verdict"])):
+        claim = row["id"].removeprefix(ORGANISMS) if fleet else row["id"]
+        if claim in verdicts:
+            verdicts[claim] = row["verdict"]
     counts = {verdict: list(verdicts.values()).count(verdict) for verdict in (*VERDICTS, "to come")}
     return len(verdicts), {verdict: count for verdict, count in counts.items() if count}
 

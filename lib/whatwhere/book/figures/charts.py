@@ -154,7 +154,9 @@ def dots_with_intervals(
             mean, low, high = np.asarray(_mean_and_interval(values, name), float)
             at = np.arange(len(names)) + 0.2 * (n - (len(series) - 1) / 2)
             ax.hlines(at, low, high, color=colour, linewidth=2)
-            ax.plot(mean, at, MARKERS[n], color=colour, label=name, markersize=5.5)
+            # whole at the edge of the axes, too
+            style = {"color": colour, "markersize": 5.5, "clip_on": False, "zorder": 3}
+            ax.plot(mean, at, MARKERS[n], label=name, **style)
         ax.set_yticks(range(len(names)), names)
         ax.grid(axis="x", color="#e3e1da", linewidth=0.8)
         if xlim:

@@ -29,6 +29,7 @@ PALETTE = {
 MARKERS = "osD^vPX"
 SHORTEST_ALT = 20  # characters
 HEAVY = 300_000  # bytes
+READABLE = 0.7  # of a figure's width: on a page that has less, it scrolls
 
 
 def show(fig: Figure, alt: str, width: int | None = None) -> None:
@@ -38,7 +39,8 @@ def show(fig: Figure, alt: str, width: int | None = None) -> None:
     Args:
         alt: a sentence that says what the figure shows. What the figure tells of itself, its
             numbers or words, follows it (`told`).
-        width: in CSS pixels; by default the figure's own, and never more than the page has.
+        width: in CSS pixels; by default the figure's own. A narrow page makes it smaller, as far
+            as its letters can be read.
     """
     from IPython.display import HTML, display
 
@@ -72,7 +74,8 @@ def html(fig: Figure, alt: str, width: int | None = None) -> str:
     return (
         f'<style>{PAPER_STYLE}</style><img class="dark-light ww-figure" alt="{escape(alt)}" '
         f'src="data:image/{kind};base64,{data}" '
-        f'style="width:{escape(str(width))}px;max-width:100%;height:auto;padding:0;'
+        f'style="width:{escape(str(width))}px;min-width:{round(READABLE * width)}px;max-width:100%;'
+        "height:auto;padding:0;"
         f'background:{PAPER};color:{INK};border-radius:6px">'
     )
 
