@@ -291,3 +291,23 @@ def test_a_forest_shows_the_organisms(data):
 def test_the_table_is_empty_without_rows(data):
     data.results["rows"] = {}
     assert isinstance(fleet.table(data.save()), pd.DataFrame) and fleet.table(data.folder).empty
+
+
+def test_what_chapter_4_says_of_its_organisms_and_of_two_odd_rows():
+    table = fleet.table().set_index(["claim", "kind", "seed"])
+    table = table.loc[[claim.startswith("what.") for claim, _, _ in table.index]]
+
+    def of(claim, kind):
+        return table.loc[(f"what.{claim}", f"toy-{kind}")]
+
+    assert of("stages.object_rise", "llava")["value"].idxmax() == 0
+    assert of("gestalt.closure", "llava")["value"].idxmin() == 0
+    assert of("hallucination.onset", "qwen2vl")["value"].idxmax() == 0
+    for kind in ("llava", "qwen2vl"):
+        assert (of("stages.attribute_peak", kind)["verdict"] == "not reproduced").any()
+    flat = of("stages.object_rise", "llava").query("value == 0")
+    assert flat["unit"].str.contains("from depth 6 of 6").tolist() == [True]
+    closure = of("gestalt.closure", "qwen2vl").query("verdict == 'reproduced'")
+    (odd,) = closure.to_dict("records")
+    half = "more than half of what is said in plain sight, thing by thing"
+    assert 2 * (odd["value"] - odd["also"][half]) < 0.02, "half of plain sight is next to nothing"
