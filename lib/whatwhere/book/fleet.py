@@ -86,8 +86,8 @@ def shorter(data: str | Path | None = None) -> pd.DataFrame:
     those of full length.
 
     A row for each kind and share (1 is the full length), a column for each family of questions:
-    the share of right answers, at full length the lowest among the kind's organisms; and `hours`,
-    at full length their mean. Empty where nothing was measured.
+    the share of right answers; and `hours`. At full length, the median of the kind's organisms.
+    Empty where nothing was measured.
 
     Raises:
         ValueError: as for `table`, where there is something to compare.
@@ -100,7 +100,7 @@ def shorter(data: str | Path | None = None) -> pd.DataFrame:
     found = []
     for kind, by_share in read_json(file)["exams"].items():
         own = whole[whole["kind"] == kind].drop(columns=["kind", "seed", "lens layer"])
-        found.append({"kind": kind, "share": 1.0, **own.min(), "hours": own["hours"].mean()})
+        found.append({"kind": kind, "share": 1.0, **own.median()})
         for share in sorted(by_share, key=float, reverse=True):
             of = by_share[share]
             found.append({"kind": kind, "share": float(share), **of["exam"], "hours": of["hours"]})

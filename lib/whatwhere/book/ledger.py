@@ -49,12 +49,6 @@ OURS = "ours"  # the source of a claim that this book makes itself
 ORGANISMS = "organisms."  # before the id of a claim that is put to a fleet
 FLEET = "one_seed_or_many"  # the chapter, without its number, that does so
 # claims of the paper that `whatwhere replicate` has no experiment for
-NO_EXPERIMENT = (
-    "what.compress.speed",
-    "where.rope.conjugate",
-    "where.rope.orthogonal",
-    "where.scaling.training_free",
-)
 _FIELDS = ("id", "statement", "paper", "measured", "control", "verdict", "tolerance", "notebook")
 
 
@@ -260,6 +254,8 @@ def on_a_photograph(*claims: str, file: str | Path | None = None) -> str:
     Raises:
         ValueError: for an id that is no claim of the catalogue.
     """
+    from ..replication import EXPERIMENTS
+
     file = home() / "data" / "results" / "photographs.json" if file is None else Path(file)
     measured, known = read_json(file), {claim["id"]: claim for claim in catalogue()}
     lines = []
@@ -276,7 +272,7 @@ def on_a_photograph(*claims: str, file: str | Path | None = None) -> str:
             lines.append(f"{said}{number} {part['unit']}, {part['model']}: *{row['verdict']}*.")
         if not found:
             commands = known[id].get("command", [])
-            if "source" not in known[id] and id not in NO_EXPERIMENT and not commands:
+            if not commands and any(id in each.claims for each in EXPERIMENTS.values()):
                 commands = [f"whatwhere replicate MODEL --claims {id}"]
             how = " It is measured by " + ", then ".join(f"`{each}`" for each in commands) + "."
             lines.append(
@@ -286,23 +282,31 @@ def on_a_photograph(*claims: str, file: str | Path | None = None) -> str:
     return "> **On a real photograph.** " + "\n>\n> ".join(lines)
 
 
-def progress(others: bool = False, fleet: bool = False) -> tuple[int, dict[str, int]]:
-    """How many claims of the paper there are, and how many have each verdict; of several models',
-    the least favourable counts.
+def verdicts(others: bool = False, fleet: bool = False) -> dict[str, str]:
+    """{claim of the paper: its verdict}; of several models', the least favourable counts.
 
     Args:
-        others: count the claims that are not the paper's instead.
+        others: the claims that are not the paper's instead.
         fleet: the verdicts on a kind, over its organisms, count as well.
     """
-    verdicts = {claim["id"]: "to come" for claim in catalogue() if ("source" in claim) == others}
+    found = {claim["id"]: "to come" for claim in catalogue() if ("source" in claim) == others}
     # a row that waits for weights says nothing against one that was measured
     favour = (UNMEASURED, *VERDICTS)
     for row in sorted(rows(), key=lambda row: favour.index(row["verdict"])):
         claim = row["id"].removeprefix(ORGANISMS) if fleet else row["id"]
-        if claim in verdicts:
-            verdicts[claim] = row["verdict"]
-    counts = {verdict: list(verdicts.values()).count(verdict) for verdict in (*VERDICTS, "to come")}
-    return len(verdicts), {verdict: count for verdict, count in counts.items() if count}
+        if claim in found:
+            found[claim] = row["verdict"]
+    return found
+
+
+def progress(others: bool = False) -> tuple[int, dict[str, int]]:
+    """How many claims of the paper there are, and how many have each verdict (see `verdicts`).
+
+    others: count the claims that are not the paper's instead.
+    """
+    given = list(verdicts(others).values())
+    counts = {verdict: given.count(verdict) for verdict in (*VERDICTS, "to come")}
+    return len(given), {verdict: count for verdict, count in counts.items() if count}
 
 
 _HEADS = ("Claim", "The paper", "This book", "Control", "Verdict")
@@ -365,9 +369,10 @@ def _claimed(claim):
         return "–<small>a claim of this book</small>"
     value = f"{_value(paper, paper['unit'])}<small>{html.escape(paper['where'])}</small>"
     if source:
-        value += (
-            f"<small>another paper's: <a href='references.html'>{html.escape(source)}</a></small>"
-        )
+        # of a key such as "li2026reading"
+        author = re.match(r"([a-z]+)(\d{4})", source)
+        name = f"{author[1].title()} {author[2]}" if author else html.escape(source)
+        value += f"<small>another paper's: <a href='references.html'>{name}</a></small>"
     return value
 
 
