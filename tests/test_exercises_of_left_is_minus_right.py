@@ -95,7 +95,8 @@ def test_ruler():
     change = STATES[:, LEFT] - STATES[:, RIGHT]
     difference = change[:20, 0]
     right = np.linalg.norm(difference, axis=-1).mean()
-    assert checks.ruler(lambda distance: right, STATES)
+    assert checks.ruler(lambda distance: right * distance / 43, STATES)
+    assert "is the distance used" in refused(checks.ruler(lambda distance: right, STATES))
     wrong = {
         "lengths come first": np.linalg.norm(difference.mean(0)),
         "the first twenty": np.linalg.norm(change[:, 0], axis=-1).mean(),

@@ -88,5 +88,10 @@ def ruler(ruler: Any, states: Any) -> None:
         f"at {FAR} pixels the satellite stands where the sets have it, and the states should agree "
         "with theirs",
     )
-    for distance in (24, 30, 36, FAR, 48):
-        print(f"{distance} pixels: {number(ruler(distance)):.2f}")
+    lengths = {distance: number(ruler(distance)) for distance in (24, 30, 36, FAR, 48)}
+    expect(
+        not np.isclose(lengths[24], lengths[48], rtol=1e-6),
+        "24 and 48 pixels give the same length: is the distance used?",
+    )
+    for distance, length in lengths.items():
+        print(f"{distance} pixels: {length:.2f}")

@@ -65,4 +65,5 @@ def luck(luck: Any) -> Any:
     best = rng.binomial(100, 0.75, (2000, 24)).max(axis=1).mean() - 75
     expect(abs(many - best) < 0.5, "of 24 settings with 100 questions, the best has another mean")
     expect(abs(many / few - 4) < 0.6, "with sixteen times the questions it falls otherwise")
+    expect(asked(24, 100, 0.95) < many - 1, "with another accuracy the luck is another")
     print(f"24 settings: {many:.1f} points with 100 questions, {few:.1f} with 1600")

@@ -73,6 +73,11 @@ def alike(alike: Any, exam: Any) -> None:
     fan = torch.tensor([[1.0, 0], [1, 0.3], [1, 0.7]])
     found = _numbers(alike, fan, (1, 3), 0.9)
     expect((found == found[0, 0]).all(), "each token is to be held against its neighbour only")
+    found = _numbers(alike, fan, (1, 3), 0.99)
+    expect(len(np.unique(found)) == 3, "at a threshold of 0.99, no two of these are alike")
+    turned = torch.tensor([[1.0, 0], [-1, 0]])
+    found = _numbers(alike, turned, (1, 2), 0.9)
+    expect(found[0, 0] != found[0, 1], "opposite vectors are not alike")
     with compress.compressed(exam.vlm, lambda sight: alike(sight, 0.9), lengths="kept") as log:
         right = exam.tally()
     reading = answers.accuracy(right, exam.counts, [3])
