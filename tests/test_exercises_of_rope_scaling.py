@@ -93,6 +93,7 @@ def test_luck(capsys):
         lambda *named: 0.0,
         lambda settings, questions, accuracy: luck(settings, questions, accuracy) + 75,
         lambda settings, questions, accuracy: luck(max(1, settings // 2), questions, accuracy),
+        lambda settings, questions, accuracy: luck(settings, questions, 0.75),
         lucky_trial,
     )
     for answer in wrong:

@@ -62,11 +62,13 @@ def test_columns(vlm, capsys):
         assert said in sentence(capsys, checks.columns(wrong, vlm, decoder)), said
 
 
-def alike(sight, threshold, unit=True, ends=True, above=True):
+def alike(sight, threshold, unit=True, ends=True, above=True, signed=True):
     tokens = sight.tokens
     if unit:
         tokens = torch.nn.functional.normalize(tokens, dim=-1)
     cosines = (tokens[1:] * tokens[:-1]).sum(-1).cpu().numpy()
+    if not signed:
+        cosines = np.abs(cosines)
     starts = np.arange(len(tokens)) % (sight.grid[1] if ends else len(tokens)) == 0
     starts[1:] |= cosines <= threshold if above else cosines > threshold
     return starts.cumsum()
@@ -96,5 +98,7 @@ def test_alike(vlm, capsys):
         lambda s, t: np.zeros(len(s.tokens)): "the first two are alike",
         lambda s, t: alike(s, t)[1:]: "should have the shape",
         like_the_first: "its neighbour only",
+        lambda s, t: alike(s, 0.9): "at a threshold of 0.99",
+        lambda s, t: alike(s, t, signed=False): "opposite vectors",
     }.items():
         assert said in sentence(capsys, checks.alike(wrong, exam)), said
