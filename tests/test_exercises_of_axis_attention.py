@@ -85,3 +85,5 @@ def test_without(capsys):
 
     assert "add up first" in refused(checks.without(mean_of_ratios, {}))
     refused(checks.without(lambda t, b: t, {}))
+    for wrong in (lambda t, b: without(t, 3), lambda t, b: without(t[t["block"] <= b], b)):
+        assert "block 2 and no other" in refused(checks.without(wrong, {}))

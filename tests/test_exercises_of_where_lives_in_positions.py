@@ -113,13 +113,13 @@ def test_reading_taken(vlm, table):
     assert checks.readable(solid, vlm, table, PLACES)
 
 
-def moved(table, which, by, clip=True, down=False):
+def moved(table, which, by, clip=True, down=False, least=0):
     row, column = np.indices(SIDE)
     if down:
         row = np.clip(row + by * which, 0, 11)
     else:
         column = column + by * which
-        column = np.clip(column, 0, 11) if clip else column % 12
+        column = np.clip(column, least, 11) if clip else column % 12
     return table.reshape(*SIDE, -1)[row, column].reshape(table.shape)
 
 
@@ -131,6 +131,7 @@ def test_moving_refused(table, capsys):
         lambda which, by: moved(table, which, by, down=True),
         lambda which, by: moved(table, which, by, clip=False),
         lambda which, by: moved(table, which, -by),
+        lambda which, by: moved(table, which, by, least=-12),
         lambda which, by: moved(table, ~which, by),
         lambda which, by: moved(table, which, by).reshape(*SIDE, -1),
     ]
@@ -138,7 +139,8 @@ def test_moving_refused(table, capsys):
         assert not checks.moved(answer, table, SIDE, ask)
     said = capsys.readouterr().out.splitlines()
     assert "rows and columns are the other way round" in said[0]
-    assert len(set(said)) == len(wrong) and "shape" in said[-1]
+    assert "at its edge" in said[3], "a place left of the first is none at the right"
+    assert len(set(said)) == len(wrong) - 1 and "shape" in said[-1]
 
 
 def test_a_table_is_not_to_be_changed(table, capsys):

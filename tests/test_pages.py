@@ -1,5 +1,6 @@
 """What our Sphinx extensions make of a page: formulas are set, first uses are linked."""
 
+import json
 import re
 import sys
 from importlib.util import find_spec
@@ -170,3 +171,21 @@ def test_what_a_page_imports_is_there(page):
             assert hasattr(sys.modules[start], name) or find_spec(f"{start}.{name}"), (
                 f"{start} has no {name}"
             )
+
+
+def test_lent_letters_stand_in_their_chapters():
+    """`notation.md` says in which chapters a letter means something else."""
+    notation = (ROOT / "book" / "notation.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\$.+?) \| ([\d, ]+) \|", notation, re.MULTILINE)
+    assert len(rows) > 5
+    for letters, numbers in rows:
+        for number in numbers.split(", "):
+            (chapter,) = (ROOT / "notebooks").glob(f"{int(number):02}_*.ipynb")
+            cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
+            text = "".join("".join(cell["source"]) for cell in cells)
+            for letter in re.findall(r"\$(.+?)\$", letters):
+                # in a formula, or written out, as α is
+                written = rf"\$[^$]*(?<![A-Za-z\\]){re.escape(letter)}(?![A-Za-z])[^$]*\$"
+                plain = {r"\alpha": "α", "p": "p = "}.get(letter, "")
+                found = re.search(written, text) or (plain and plain in text)
+                assert found, f"{letter} is no letter of chapter {number}"

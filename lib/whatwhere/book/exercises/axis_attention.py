@@ -78,6 +78,11 @@ def without(without: Any, logits: Any) -> None:
     )
     expect(not np.isclose(got, 1 / right), "it is upside down: Y is above the line, X below")
     expect(np.isclose(got, right), "another block is left out, or something else is added up")
+    rest = own[own["block"] != 2]
+    expect(
+        np.isclose(number(without(own.copy(), 2)), rest["rows"].sum() / rest["columns"].sum()),
+        "without(logits, 2) should leave out block 2 and no other",
+    )
     for displaced, table in logits.items():
         found = {block: without(table, block) for block in sorted(set(table["block"]))}
         said = ", ".join(f"{block}: {ratio:.2f}" for block, ratio in found.items())

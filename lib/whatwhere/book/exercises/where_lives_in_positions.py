@@ -88,6 +88,8 @@ def moved(moved: Answer, table: np.ndarray, side: tuple[int, int], ask: Answer) 
     expect(np.allclose(found[patch], table[patch + 4]), "the patch has not moved as it should")
     far = array(moved(one, columns + 5), table.shape, "moved(which, by)")
     inside = np.allclose(far[patch], table[3 * columns - 1])
+    back = array(moved(one, -8), table.shape, "moved(which, by)")
+    inside &= np.allclose(back[patch], table[2 * columns])
     expect(inside, "a patch that would leave the grid should stop at its edge, in its own row")
     scenes = [each.scenes["left"] for each in world.controlled("B", 20)]
     words = [ask(scene, moved(scene.cover(*side)[0] > 0.2, 8)) for scene in scenes]
