@@ -90,15 +90,20 @@ def test_longest(models, scenes, capsys):
         rank = sight.tokens.sum(dim=-1).argsort(descending=True)
         return groups.only(rank[:keep].numpy(), len(sight.tokens))
 
+    def by_absolute_sum(sight, keep):
+        rank = sight.tokens.abs().sum(dim=-1).argsort(descending=True)
+        return groups.only(rank[:keep].numpy(), len(sight.tokens))
+
     def first_ones(sight, keep):
         return groups.only(np.arange(keep), len(sight.tokens))
 
     for wrong, said in {
         lambda s, k: longest(s, k, descending=False): "is shorter than one that goes",
         by_sum: "is shorter than one that goes",
+        by_absolute_sum: "is shorter than one that goes",
         first_ones: "is shorter than one that goes",
-        lambda s, k: longest(s, k + 1): "of 6 tokens",
-        lambda s, k: longest(s, 2): "of 6 tokens",
+        lambda s, k: longest(s, k + 1): "of 40 tokens",
+        lambda s, k: longest(s, 2): "of 40 tokens",
         lambda s, k: np.flatnonzero(longest(s, k) >= 0): "should have the shape",
         lambda s, k: None: "is None",
     }.items():
@@ -113,7 +118,7 @@ def equal_work(vlm, scenes, keep, first="fastv", second="divprune", turned=False
 
 
 def test_equal_work(models, scenes, capsys):
-    assert checks.equal_work(equal_work, models, scenes)
+    assert checks.equal_work(equal_work, models, scenes, FAMILIES)
     capsys.readouterr()
     for wrong, said in {
         lambda v, s, k: equal_work(v, s, k, many=k): "as many tokens as the first",
@@ -125,4 +130,15 @@ def test_equal_work(models, scenes, capsys):
         lambda v, s, k: equal_work(v, s, k)[0]: "two things",
         lambda v, s, k: None: "is None",
     }.items():
-        assert said in sentence(capsys, checks.equal_work(wrong, models, scenes)), said
+        assert said in sentence(capsys, checks.equal_work(wrong, models, scenes, FAMILIES)), said
+
+    # where it matters which tokens stay
+    told = {"description": ["description"]}
+
+    def at_random(vlm, scenes, keep):
+        inside = judge.judged(vlm, scenes, told, "fastv", keep)
+        return inside, judge.judged(vlm, scenes, told, "random", round(inside.on_average))
+
+    some = list(world.scenes("dev", 12))
+    said = sentence(capsys, checks.equal_work(at_random, models, some, told))
+    assert "not what divprune answers" in said
