@@ -67,6 +67,7 @@ def test_the_share_of_the_right_kind(capsys):
         lambda model, family, n: share(model, family, 2 * n): "another number of colour questions",
         lambda *of: 100 * share(*of): "between 0 and 1",
         lambda *of: None: "is there a return",
+        lambda model, family, n: len(model.answer(GREY, ["hello"] * n)) / n: "not the colour",
     }.items():
         passed, line = said(checks.right_kind, wrong, Both(), capsys=capsys)
         assert not passed and sentence in line

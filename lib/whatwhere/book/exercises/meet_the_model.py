@@ -38,12 +38,13 @@ class _Parrot:
     """A model that says the same words in turn, whatever it is asked."""
 
     def __init__(self, *words) -> None:
-        self.words, self.said = words, []
+        self.words, self.said, self.asked = words, [], []
 
     def answer(self, image: Any, question: Any, *more, **options) -> Any:
         pictures = image if isinstance(image, list) else [image]
         for picture in pictures:
             expect(np.ptp(np.asarray(picture)) == 0, "the picture should be plain grey")
+        self.asked += question if isinstance(question, list) else [question] * len(pictures)
         many = isinstance(image, list) or isinstance(question, list)
         asked = len(question) if isinstance(question, list) else len(pictures)
         said = [self.words[(len(self.said) + n) % len(self.words)] for n in range(asked)]
@@ -58,11 +59,17 @@ def right_kind(right_kind: Any, vlm: Any) -> None:
             parrot = _Parrot(*words)
             got = number(right_kind(parrot, family, 6), f"the share of family {family!r}")
             expect(0 <= got <= 1, f"a share lies between 0 and 1; you have {got:.3g}")
-            asked = [len(world.questions(each, [family])) for each in world.scenes("dev", 6)]
+            texts = []
+            for each in world.scenes("dev", 6):
+                texts += [question.text for question in world.questions(each, [family])]
             expect(
-                len(parrot.said) == sum(asked),
+                len(parrot.said) == len(texts),
                 f"the first 6 scenes have another number of {family} questions than the "
                 f"{len(parrot.said)} that were asked",
+            )
+            expect(
+                sorted(parrot.asked) == sorted(texts),
+                f"these are not the {family} questions of the first 6 development scenes",
             )
             kind = np.mean([word in world.words_of(family) for word in parrot.said])
             expect(
