@@ -47,6 +47,7 @@ def diagonal(diagonal: Answer, logit: Answer, m: sp.Symbol, n: sp.Symbol) -> Non
     turned = _zero((due + answer).subs(m, 0)) and not _zero((due - answer).subs(m, 0))
     expect(not turned, "with m = 0 the sign is that of front minus behind")
     expect(_zero(due - answer), "this is not the difference of the two logits")
+    expect(not answer.has(sp.cos), "it can be written as one sum, without what the two share")
 
 
 @exercise("one axis cannot keep rows and columns apart")
