@@ -32,9 +32,9 @@ def test_the_diagonal(capsys):
         assert not checks.diagonal(lambda wrong=wrong: wrong, logit, m, n)
         assert "sin(" not in capsys.readouterr().out
     assert not checks.diagonal(lambda: total(2, 2).function, logit, m, n)
+    assert "adds up all" in capsys.readouterr().out
     assert not checks.diagonal(lambda: logit(-m, -n) - logit(m, n), logit, m, n)
     assert "without what the two share" in capsys.readouterr().out
-    assert "adds up all" in capsys.readouterr().out
 
 
 def turn(angle):
