@@ -1538,6 +1538,11 @@ def test_a_gain_is_paired_and_only_between_the_same_questions():
     gain = benchmarks.gain(before, after)
     assert gain.value == pytest.approx(0.25) and 0.1 < gain.low < 0.25 < gain.high < 0.4
     assert benchmarks.gain(before, before)[:3] == (0, 0, 0)
+    # beside a control that gains as much in every group, nothing is left
+    assert benchmarks.gain(before, after, beside=(before, after))[:3] == (0, 0, 0)
+    assert benchmarks.gain(before, after, beside=(after, before)).value == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="of the same questions"):
+        benchmarks.gain(before, after, beside=(before, result("gqa", items[1:], ["x"] * 39)))
     with pytest.raises(ValueError, match="of the same questions"):
         benchmarks.gain(before, result("gqa", items[1:], ["x"] * 39))
 

@@ -219,21 +219,29 @@ def _compressed(settings):
     return identity.plainly(named)
 
 
-def gain(before: Result, after: Result) -> Score:
+def gain(before: Result, after: Result, beside: tuple[Result, Result] | None = None) -> Score:
     """What a change is worth: `Score` of the accuracy of `after` less that of `before`, paired,
     with its interval over groups.
 
+    Args:
+        beside: a control's two results, before and after; what the same change is worth there is
+            taken away, group by group.
+
     Raises:
-        ValueError: where the two results are not of the same questions.
+        ValueError: where the results are not of the same questions.
     """
-    same_items = list(before.rows["id"]) == list(after.rows["id"])
-    if not same_items or before.settings["benchmark"] != after.settings["benchmark"]:
+    results = [before, after, *(beside or ())]
+    asked = [(list(each.rows["id"]), each.settings["benchmark"]) for each in results]
+    if any(each != asked[0] for each in asked):
         raise ValueError(
             "A gain is between two results of the same questions; these differ in what was asked."
         )
     record = known(before.settings["benchmark"])
-    (old, n), (new, _) = (
-        headline(result.rows, bool(record.parts), record.counted) for result in (before, after)
-    )
-    value, low, high = stats.interval(lambda b, a, c: macro(a, c) - macro(b, c), old, new, n)
+    right = [headline(each.rows, bool(record.parts), record.counted) for each in results]
+
+    def gained(n, old, new, *control):
+        own = macro(new, n) - macro(old, n)
+        return own - (macro(control[1], n) - macro(control[0], n)) if control else own
+
+    value, low, high = stats.interval(gained, right[0][1], *(hits for hits, _ in right))
     return Score(float(value), float(low), float(high), len(after.rows))
