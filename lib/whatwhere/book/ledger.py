@@ -43,7 +43,7 @@ from ..files import alone, read_json, write
 DIGITS = 4
 VERDICTS = ("reproduced", "partly", "not reproduced", "needs real weights")
 UNMEASURED = "needs real weights"
-# the share of other draws below which the table says that a verdict hangs on them
+# the share of other draws below which the table says that a verdict depends on them
 STEADY = 0.8
 OURS = "ours"  # the source of a claim that this book makes itself
 ORGANISMS = "organisms."  # before the id of a claim that is put to a fleet
@@ -394,7 +394,7 @@ def _held(verdict, others):
     if not others:
         return ""
     same = others.count(verdict)
-    said = "" if same >= STEADY * len(others) else "hangs on the draw: "
+    said = "" if same >= STEADY * len(others) else "depends on the draw: "
     return f"<small>{said}the same in {same} of {len(others)} draws</small>"
 
 
