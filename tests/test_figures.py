@@ -103,6 +103,7 @@ def test_figures_become_images(name):
         image["alt"] == f"{ALT} {figures.told(FIGURES[name]())}".strip()
         and "dark-light" in image["class"]
         and "max-width:100%" in image["style"]
+        and "min-width:calc(0.7 * " in image["style"]
     )
     data = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
     drawn = Image.open(BytesIO(data))

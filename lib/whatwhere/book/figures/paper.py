@@ -74,7 +74,8 @@ def html(fig: Figure, alt: str, width: int | None = None) -> str:
     return (
         f'<style>{PAPER_STYLE}</style><img class="dark-light ww-figure" alt="{escape(alt)}" '
         f'src="data:image/{kind};base64,{data}" '
-        f'style="width:{escape(str(width))}px;min-width:{round(READABLE * width)}px;max-width:100%;'
+        f'style="width:{escape(str(width))}px;max-width:100%;'
+        f"min-width:calc({READABLE} * {escape(str(width))}px);"
         "height:auto;padding:0;"
         f'background:{PAPER};color:{INK};border-radius:6px">'
     )
