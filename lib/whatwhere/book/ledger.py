@@ -49,6 +49,12 @@ OURS = "ours"  # the source of a claim that this book makes itself
 ORGANISMS = "organisms."  # before the id of a claim that is put to a fleet
 FLEET = "one_seed_or_many"  # the chapter, without its number, that does so
 # claims of the paper that `whatwhere replicate` has no experiment for
+# claims that `whatwhere replicate` does not measure
+NO_EXPERIMENT = (
+    "what.lens.contextual", "what.lens.ground", "what.lens.which", "what.compress.speed",
+    "what.fair.controls", "what.fair.lengths", "what.fair.gather", "where.rope.conjugate",
+    "where.rope.orthogonal", "where.scaling.training_free",
+)  # fmt: skip
 _FIELDS = ("id", "statement", "paper", "measured", "control", "verdict", "tolerance", "notebook")
 
 
@@ -254,8 +260,6 @@ def on_a_photograph(*claims: str, file: str | Path | None = None) -> str:
     Raises:
         ValueError: for an id that is no claim of the catalogue.
     """
-    from ..replication import EXPERIMENTS
-
     file = home() / "data" / "results" / "photographs.json" if file is None else Path(file)
     measured, known = read_json(file), {claim["id"]: claim for claim in catalogue()}
     lines = []
@@ -272,7 +276,7 @@ def on_a_photograph(*claims: str, file: str | Path | None = None) -> str:
             lines.append(f"{said}{number} {part['unit']}, {part['model']}: *{row['verdict']}*.")
         if not found:
             commands = known[id].get("command", [])
-            if not commands and any(id in each.claims for each in EXPERIMENTS.values()):
+            if not commands and id not in NO_EXPERIMENT:
                 commands = [f"whatwhere replicate MODEL --claims {id}"]
             how = " It is measured by " + ", then ".join(f"`{each}`" for each in commands) + "."
             lines.append(
