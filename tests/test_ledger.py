@@ -449,6 +449,7 @@ def test_a_box_says_what_a_claim_becomes_on_photographs(tmp_path):
     said = ledger.on_a_photograph("what.lens.on_topic", file=tmp_path / "rows.json")
     assert said.endswith("0.41 (0.4 to 0.42) share, llava-1.5-7b: *partly*.")
     asked = {claim for each in replication.EXPERIMENTS.values() for claim in each.claims}
-    assert {claim["id"] for claim in ledger.catalogue()} - asked == set(ledger.NO_EXPERIMENT)
+    unasked = {claim["id"] for claim in ledger.catalogue()} - asked
+    assert unasked == set(ledger.NO_EXPERIMENT), "replicate measures no other claims: name them"
     with pytest.raises(ValueError, match="'what.lens.none' is no claim"):
         ledger.on_a_photograph("what.lens.none")

@@ -305,3 +305,28 @@ def test_answer_sheets_are_swapped_many_times():
         abs(value) < 2 and low == pytest.approx(-24.5, abs=4) and high == pytest.approx(24.5, abs=4)
     )
     assert _null(before, before, seed=0) == (0, 0, 0)
+
+
+def test_a_gain_has_to_be_clearly_more_than_the_blind_one(monkeypatch):
+    from types import SimpleNamespace
+
+    from whatwhere.benchmarks.results import Score
+    from whatwhere.replication import tables
+
+    clear, unclear, below = (Score(v, v - 0.02, v + 0.02, 9) for v in (0.05, 0.01, -0.05))
+    after, blind = SimpleNamespace(unparsed=0.0), (object(), object())
+    monkeypatch.setattr(tables, "able", lambda *results: True)
+    for own, unseen, net, expected in (
+        (clear, unclear, clear, "reproduced"),
+        (clear, unclear, unclear, "undecided"),
+        (clear, clear, clear, "not reproduced"),
+        (unclear, unclear, unclear, "undecided"),
+        (below, unclear, below, "not reproduced"),
+    ):
+        monkeypatch.setattr(
+            tables, "gain",
+            lambda old, new, beside=None, found=(own, unseen, net): found[
+                2 if beside else int(new is blind[1])
+            ],
+        )  # fmt: skip
+        assert tables._gained(object(), after, blind, 2.0) == expected
