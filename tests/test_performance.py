@@ -81,6 +81,25 @@ def test_the_lens_multiplies_no_more_than_the_floor(asked):
     )
 
 
+def test_products_are_done_again_and_nothing_else(asked):
+    """As many operations as the lens's own, on its own weights."""
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    counted = []
+    with torch.no_grad(), floor.Products(asked.vlm.model) as products:
+        ways.ours(asked)
+    for act in (lambda: ways.ours(asked), products.again):
+        with FlopCounterMode(display=False, custom_mapping={kernel: attention}) as counter:
+            act()
+        counted.append(counter.get_total_flops())
+    assert counted[0] == counted[1] > 0
+    weights = {each.data_ptr() for each in asked.vlm.model.parameters()}
+    first = asked.vlm.lm_layers[0].mlp.down_proj.weight.data_ptr()
+    used = {
+        each.data_ptr() for _, args, _ in products.noted for each in args if torch.is_tensor(each)
+    }
+    assert first in weights & used
+
+
 def test_the_floor_is_the_slower_of_multiplying_and_fetching(asked):
     doing, fetching = floor.operations(asked), floor.numbers(asked)
     assert floor.seconds(asked, 1.0, 1e30) == {stage: float(n) for stage, n in doing.items()}

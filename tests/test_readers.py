@@ -120,8 +120,14 @@ def test_the_decoder_and_the_probe_by_hand(plain):
         torch.tensor([2.0, 4.0]),
     )
     # ([3, 4] - [1, 2]) / [2, 4] = [1, 0.5]; logits 1, 1, 0 + 1
-    found = lens.Probe(plain, 0, WORDS, *parts).read(torch.tensor([3.0, 4.0]), top_k=3)
+    probe = lens.Probe(plain, 0, WORDS, *parts)
+    found = probe.read(torch.tensor([3.0, 4.0]), top_k=3)
     assert np.allclose(found.scores, 1 / 3)
+    with pytest.warns(UserWarning, match="This linear probe never says 'key'"):
+        few = probe.limited(["x", "key", "y"])
+    assert sorted(few.read(torch.tensor([3.0, 4.0]), top_k=2).words) == ["x", "y"]
+    with pytest.raises(ValueError, match="cannot be limited to 'key'"):
+        probe.limited(["key"])
 
 
 def test_limited_to_some_words_by_hand(plain):

@@ -4,13 +4,15 @@ can do without.
 Each ViT block once, the connector and the LM up to the layer that is read for every depth, what
 stands before the picture in the prompt once, and the logits of visual tokens. Only products of
 matrices are counted, two operations for a product and its sum, and attention looks back only in the
-LM. Norms, activations, softmax and the sorting out of the best words come on top: they are what a
-distance from this floor may be made of.
+LM. A distance from this floor has two parts: products of a few hundred rows are slower than the
+large one by which the machine's speed is measured (`Products` does them alone), and norms,
+activations, softmax, memory and the sorting out of the best words come on top.
 """
 
 import time
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 STAGES = ("ViT", "connector", "LM", "logits")
 
@@ -86,6 +88,43 @@ class Machine:
             other.copy_(self.flat)
             took.append(now() - start)
         return 2 * self.flat.numel() * self.flat.element_size() / min(took)
+
+
+class Products(TorchDispatchMode):
+    """Notes every product of matrices under it; `again()` does them once more and nothing else: the
+    same shapes, the same weights, random numbers for states."""
+
+    KINDS = (
+        *(getattr(torch.ops.aten, name) for name in ("mm", "addmm", "bmm", "baddbmm")),
+        torch.ops.aten.convolution,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,
+        torch.ops.aten._scaled_dot_product_flash_attention,
+        torch.ops.aten._scaled_dot_product_efficient_attention,
+    )
+
+    def __init__(self, module):
+        super().__init__()
+        self.weights = {each.untyped_storage().data_ptr() for each in module.parameters()}
+        self.noted, self.states = [], {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket in self.KINDS:
+            self.noted.append((function, [self._kept(each) for each in args], kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+    def _kept(self, given):
+        """Weights as they are, and one tensor of random numbers for all states of one shape."""
+        if not torch.is_tensor(given) or given.untyped_storage().data_ptr() in self.weights:
+            return given
+        key = given.shape, given.stride(), given.dtype
+        if key not in self.states:
+            self.states[key] = torch.empty_strided(*key[:2], dtype=given.dtype, device=given.device)
+            self.states[key].normal_()
+        return self.states[key]
+
+    def again(self):
+        for function, args, named in self.noted:
+            function(*args, **named)
 
 
 def seconds(asked, rate, bandwidth):

@@ -30,10 +30,15 @@ class Asked:
         return inputs, self.vlm.image_places(inputs)[0].nonzero()[self.vlm.adapter.leading :, 0]
 
 
-def ours(asked):
+def ours(asked, batch_size=None):
     """`lens.token_maps`: it prepares the prompt itself, and that counts."""
     maps = ww.lens.token_maps(
-        asked.vlm, asked.image, layer=asked.layer, depths=asked.depths, top_k=TOP
+        asked.vlm,
+        asked.image,
+        layer=asked.layer,
+        depths=asked.depths,
+        top_k=TOP,
+        batch_size=batch_size,
     )
     return torch.from_numpy(maps.top_ids).flatten(1, 2), torch.from_numpy(
         maps.probabilities

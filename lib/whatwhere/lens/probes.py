@@ -10,6 +10,7 @@ scenes are many, and other lenses may pass it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import torch
 
 from ..hooks import check_count, check_range
 from ..scenes import Scene, checked, cover
+from ..tokens import forms
 from .maps import visual_states
 from .readers import Lens, Table
 
@@ -56,6 +58,20 @@ class Probe(Lens):
 
     def table(self, layer: int) -> Table:
         return self._table
+
+    def limited(self, words: Iterable[str]) -> Lens:
+        """As `Lens.limited`, but words that it was not taught are left out, with a warning: it never
+        says them, limited or not."""
+        words = list(dict.fromkeys(words))
+        untaught = forms(self.words, words, self.tokenizer).missing
+        taught = [word for word in words if word not in untaught]
+        if untaught and taught:
+            warnings.warn(
+                f"This {self.name} never says {', '.join(map(repr, untaught))}: no patch of its "
+                "training scenes shows that. Give it more scenes if it should.",
+                stacklevel=2,
+            )
+        return super().limited(taught or words)
 
 
 def probe(
