@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import whatwhere as ww
+from tools.trials import replicate
 from whatwhere import __main__ as command
 from whatwhere import replication, stages, stats
 from whatwhere.benchmarks import Item, Result, tabletop
@@ -330,3 +331,8 @@ def test_a_gain_has_to_be_clearly_more_than_the_blind_one(monkeypatch):
             ],
         )  # fmt: skip
         assert tables._gained(object(), after, blind, 2.0) == expected
+
+
+def test_chapter_19_compares_by_the_rules_of_today():
+    kept = json.loads(replicate.RESULTS.read_text(encoding="utf-8"))
+    assert kept["rules"] == replicate.rules(), "a rule has changed since those runs: make replicate"

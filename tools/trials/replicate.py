@@ -10,6 +10,7 @@ rows go to data/results/replication.json, as chapter 19 shows them.
 """
 
 import argparse
+import hashlib
 import json
 import shutil
 import tempfile
@@ -86,6 +87,14 @@ def families(names, folder):
     return found
 
 
+def rules():
+    """{experiment: a digest of its rules}, by which rows of other rules are found out."""
+    return {
+        name: hashlib.sha256(each.rule.encode()).hexdigest()[:16]
+        for name, each in replication.EXPERIMENTS.items()
+    }
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -110,7 +119,7 @@ def main(arguments=None):
                         print(f"{name}: {row['id']}: {state} {row.get('why', '')}")
     record |= {"date": date.today().isoformat(), "machine": execute.machine()}
     if chosen.organisms:
-        record["scenes"] = chosen.scenes
+        record |= {"scenes": chosen.scenes, "rules": rules()}
     write(RESULTS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
