@@ -106,6 +106,24 @@ def test_the_floor_is_the_slower_of_multiplying_and_fetching(asked):
     assert floor.seconds(asked, 1e30, 1.0) == {stage: float(n) for stage, n in fetching.items()}
 
 
+def test_each_round_has_its_own_floor(asked, monkeypatch):
+    took = {
+        "ours": [3.0, 8.0],
+        "one large product": [1.0, 2.0],
+        "products": [1.5, 6.0],
+        "more at once": [3.0, 4.0],
+    }
+    monkeypatch.setattr(timing, "interleaved", lambda acts, *_: {way: took[way] for way in acts})
+    monkeypatch.setattr(floor.Machine, "bandwidth", lambda self: 1e30)  # fetching costs nothing
+    found = lens.distance("tiny", asked.vlm, grid=None)
+    work = sum(found["operations"].values()) / (2 * 2048**3)
+    assert found["above the floor"]["least"] == pytest.approx(3 / work)
+    assert found["above the floor"]["most"] == pytest.approx(8 / 2 / work)
+    assert sum(found["floor"].values()) == pytest.approx(1.5 * work)
+    assert found["in products"]["times"] == pytest.approx((0.5 + 0.75) / 2)
+    assert found["more at once"] == {"depths": 8, "times": 0.75, "least": 0.5, "most": 1.0}
+
+
 def test_peak_memory_is_what_is_held_at_once():
     def act():
         for _ in range(3):

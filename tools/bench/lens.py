@@ -16,11 +16,11 @@ DEPTHS, GRIDS, VOCABULARIES, LAYERS = (
     (0, 6),
 )
 ROUNDS = {8: 3, 16: 2, 32: 1}  # by grid: the largest takes minutes
-MORE = 8  # depths in the LM at once: faster than ours, and takes more memory
+MORE = 8  # depths in the LM at once: would more be faster, and at what price in memory?
 
 
 def settings(names):
-    """(what, how to get the model, pixels along the picture's side, LM layer) of each row."""
+    """(what, how to get the model, visual tokens along the side, LM layer) of each row."""
     for name in names:
         yield name, lambda name=name: ww.load(name), None, None
     base = models.half
@@ -34,6 +34,12 @@ def settings(names):
         yield f"LM layer {layer}", base, GRID, layer
 
 
+def picture(grid=None):
+    """One picture, of `grid` × `grid` visual tokens."""
+    image = ww.world.scene(seed=7).image
+    return image.resize((grid * models.TOKEN,) * 2) if grid else image
+
+
 def measure(names, only=None):
     """One row for each setting: what it is, {way: median seconds}, {way: how many times ours},
     {way: MiB at most}."""
@@ -44,8 +50,7 @@ def measure(names, only=None):
 
 @torch.no_grad()
 def row(what, vlm, grid=None, layer=None):
-    image = ww.world.scene(seed=7).image
-    image = image.resize((grid * models.TOKEN,) * 2) if grid else image
+    image = picture(grid)
     every = ways.Asked(vlm, image, layer)
     few = ways.Asked(
         vlm,
@@ -87,9 +92,8 @@ def distances(names, only=None):
 
 @torch.no_grad()
 def distance(what, vlm, grid=None, layer=None):
-    image = ww.world.scene(seed=7).image
-    image = image.resize((grid * models.TOKEN,) * 2) if grid else image
-    asked, machine = ways.Asked(vlm, image, layer), floor.Machine(vlm.device, vlm.dtype)
+    asked = ways.Asked(vlm, picture(grid), layer)
+    machine = floor.Machine(vlm.device, vlm.dtype)
     with floor.Products(vlm.model) as products:  # and warm
         ways.ours(asked)
     acts = {

@@ -60,8 +60,8 @@ class Probe(Lens):
         return self._table
 
     def limited(self, words: Iterable[str]) -> Lens:
-        """As `Lens.limited`, but words that it was not taught are left out, with a warning: it never
-        says them, limited or not."""
+        """As `Lens.limited`, but words that it was not taught are left out, with a warning: it
+        never says them, limited or not."""
         words = list(dict.fromkeys(words))
         untaught = forms(self.words, words, self.tokenizer).missing
         taught = [word for word in words if word not in untaught]
