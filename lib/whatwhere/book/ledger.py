@@ -48,7 +48,6 @@ STEADY = 0.8
 OURS = "ours"  # the source of a claim that this book makes itself
 ORGANISMS = "organisms."  # before the id of a claim that is put to a fleet
 FLEET = "one_seed_or_many"  # the chapter, without its number, that does so
-# claims of the paper that `whatwhere replicate` has no experiment for
 # claims that `whatwhere replicate` does not measure
 NO_EXPERIMENT = (
     "what.lens.contextual", "what.lens.ground", "what.lens.which", "what.compress.speed",
