@@ -156,6 +156,34 @@ def test_a_fleet_has_no_member_of_seed_0(capsys):
     assert "seed 0 are the book's own" in capsys.readouterr().err
 
 
+def test_a_fleet_that_is_not_there_is_not_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(measure, "into", lambda *_, **more: pytest.fail("it measures"))
+    folder = tmp_path / "fleet"
+    measured = ["--folder", str(folder), "--only", "measure"]
+    with pytest.raises(SystemExit, match="is not there: raise a fleet in it first"):
+        fleet.main(measured)
+    assert not folder.exists()
+    fleet.check(folder)
+    fleet.member(folder, ORGANISMS[0], 1).symlink_to(HOME / ORGANISMS[0])
+    with pytest.raises(SystemExit, match=f"lacks {ORGANISMS[1]}-seed1, so nothing is measured"):
+        fleet.main([*measured, "--seeds", "1"])
+    with pytest.raises(SystemExit):
+        fleet.main([*measured, "--chapters", "4"])
+    assert "in chapter 4; they are in 02, 03," in capsys.readouterr().err
+
+
+def test_another_fleets_results_lie_beside_it(tmp_path, monkeypatch):
+    fleet.check(tmp_path / "mine")
+    for name in ORGANISMS:
+        fleet.member(tmp_path / "mine", name, 1).symlink_to(HOME / name)
+    written = []
+    monkeypatch.setattr(measure, "into", lambda file, *_, **more: written.append(file))
+    fleet.main(["--folder", str(tmp_path / "mine"), "--seeds", "1", "--only", "measure"])
+    monkeypatch.setattr(fleet, "raised", lambda *_: True)
+    fleet.main(["--seeds", "1", "--only", "measure"])
+    assert written == [tmp_path / "mine.json", fleet.RESULTS]
+
+
 def test_fleet_and_draws_measure_all_chapters_that_have_claims_of_organisms():
     number = {path.stem[3:]: int(path.stem[:2]) for path in NOTEBOOKS}
     chapters = {claim["chapter"] for claim in ledger.catalogue() if "command" not in claim}

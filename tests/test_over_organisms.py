@@ -311,3 +311,17 @@ def test_what_chapter_4_says_of_its_organisms_and_of_two_odd_rows():
     (odd,) = closure.to_dict("records")
     half = "more than half of what is said in plain sight, thing by thing"
     assert 2 * (odd["value"] - odd["also"][half]) < 0.02, "half of plain sight is next to nothing"
+
+
+def test_what_chapters_5_6_and_15_say_of_other_organisms_and_draws():
+    table = fleet.table().set_index(["claim", "kind", "seed"])
+    agreement = table.loc["what.decoder.agreement"]["verdict"]
+    assert (agreement == "partly").groupby("kind").sum().tolist() == [1, 1]
+    lost = table.loc[("what.compress.rle", "toy-llava")]["value"]
+    assert 2 * lost[0] < lost.drop(0).min(), (
+        "the luckiest of its kind, and the others lose far more"
+    )
+    assert (table.loc[("where.scaling.general", "toy-qwen2vl")]["value"] < 0).all()
+    draws = ledger.drawn()["what.compress.rle", "toy-qwen2vl"]
+    own = table.loc[("what.compress.rle", "toy-qwen2vl", 0)]["verdict"]
+    assert own == "partly" and draws.count("reproduced") > len(draws) / 2

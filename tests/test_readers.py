@@ -425,6 +425,25 @@ def test_a_tuned_lens_that_was_interrupted_is_gone_on_with(organism, tmp_path, m
         assert apart(resumed.translators[layer], whole.translators[layer]) < 1e-4
     again = lens.tune(organism, images=images, steps=5, batch=2, folder=tmp_path)
     assert len(ran) == 6 and np.array_equal(again.losses, resumed.losses)
+    # as many others are not these
+    others = [scene.image for scene in world.scenes("dev", 4)]
+    with pytest.raises(ValueError, match=r"\(digest differ\). Nothing was overwritten"):
+        lens.tune(organism, images=others, steps=5, batch=2, folder=tmp_path)
+
+
+def test_a_lens_is_not_saved_over_another(organism, tmp_path):
+    textless = ww.load(Path(ww.loading.find("toy-llava")).with_name("toy-llava-without-text"))
+    image, makes = world.scene(7).image, {}
+    makes["bank"] = lambda vlm: lens.bank(vlm, TEXTS, layers=[1])
+    makes["tuned lens"] = lambda vlm: lens.tune(vlm, images=[image], layers=[1], steps=1)
+    for what, make in makes.items():
+        folder, made = tmp_path / what, make(organism)
+        made.save(folder)
+        made.save(folder)  # itself, once more
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        with pytest.raises(ValueError, match=f"of another {what} .*Nothing was overwritten"):
+            make(textless).save(folder)
+        assert before == {path: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_tuned_lenses_that_cannot_be(organism, small, tmp_path):
@@ -455,6 +474,23 @@ def test_tuned_lenses_that_cannot_be(organism, small, tmp_path):
         ValueError, match="This tuned lens was made with the tokenizer of toy-llava"
     ):
         lens.load_tuned(tmp_path, small)
+
+
+def test_files_of_tuned_lenses_that_are_damaged(organism, tmp_path):
+    lens.tune(organism, images=[world.scene(7).image], layers=[1], steps=1, folder=tmp_path)
+    file = tmp_path / "translators.safetensors"
+    tensors, header = load_file(file), lens.keeping.opened(file, "tuned lens").header
+    for broken in (
+        {**tensors, "layer.1": tensors["layer.1"] * torch.nan},
+        {**tensors, "layer.1": tensors["layer.1"][1:]},
+        {"losses": tensors["losses"], "layer.9": tensors["layer.1"]},
+        {"losses": tensors["losses"], "layer.first": tensors["layer.1"]},
+        {"layer.1": tensors["layer.1"]},
+        {"losses": tensors["losses"]},
+    ):
+        save_file(broken, file, header)
+        with pytest.raises(ValueError, match="is damaged|could not be read .*train the lens again"):
+            lens.load_tuned(tmp_path, organism)
 
 
 # -- probe -----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
     python -m tools.trials.fleet --only measure
 
 Each member is raised as the book's own organisms were, by the same recipe, from another seed of
-weights, scenes and questions: two side by side, one thread each, an hour and a half a pair on two
+weights, scenes and questions: two side by side, one thread each, some two hours a pair on two
 free cores, going on where a run was killed. It is kept at half precision in `data/fleet`, and the
 chapters' claims are put to it by the chapters themselves, with the rules as they are. The rows go
 to data/results/fleet.json; the members of seed 0 are the book's own, and their rows are the
@@ -144,15 +144,26 @@ def main(arguments=None):
     parser.add_argument("--chapters", nargs="+", metavar="NN", help="such as 04 05")
     parser.add_argument("--folder", type=Path, default=FLEET, help="where members are kept")
     parser.add_argument("--work", type=Path, default=WORK, help="where unfinished ones are")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, help="of another fleet, beside its folder")
     chosen = parser.parse_args(arguments)
     if min(chosen.seeds) < 1:
         parser.error("seeds are from 1 up: the organisms of seed 0 are the book's own")
+    unknown = sorted({*(chosen.chapters or ())} - {path.stem[:2] for path in CHAPTERS})
+    if unknown:
+        parser.error(
+            f"no claims of organisms are measured in chapter {', '.join(unknown)}; they are in "
+            f"{', '.join(path.stem[:2] for path in CHAPTERS)}"
+        )
+    folder, results = chosen.folder, chosen.results
+    if results is None:
+        own = folder.resolve() == FLEET
+        results = RESULTS if own else folder.with_name(f"{folder.name}.json")
     try:
-        check(chosen.folder)
+        if chosen.only == "measure" and not folder.is_dir():
+            raise ValueError(f"'{folder}' is not there: raise a fleet in it first.")
+        check(folder)
     except ValueError as error:
         sys.exit(str(error))
-    folder = chosen.folder
     asked = [(name, seed) for seed in chosen.seeds for name in ORGANISMS]
     if chosen.only != "measure":
         due = [each for each in asked if not raised(folder, *each)]
@@ -160,11 +171,16 @@ def main(arguments=None):
             list(pool.map(lambda each: bring_up(*each, folder, chosen.work), due))
     if chosen.only == "raise":
         return False
-    seeds = [s for s in chosen.seeds if all(raised(folder, name, s) for name in ORGANISMS)]
+    lacking = [f"{name}-seed{seed}" for name, seed in asked if not raised(folder, name, seed)]
+    if lacking:
+        sys.exit(
+            f"'{folder}' lacks {', '.join(lacking)}, so nothing is measured: raise them, or name "
+            "the seeds whose two organisms are there."
+        )
     chapters = [p for p in CHAPTERS if not chosen.chapters or p.stem[:2] in chosen.chapters]
-    members = read_json(chosen.results).get("members", {}) if chosen.results.exists() else {}
+    members = read_json(results).get("members", {}) if results.exists() else {}
     weights = {}
-    for seed in seeds:
+    for seed in chosen.seeds:
         places = {name: member(folder, name, seed) for name in ORGANISMS}
         weights[str(seed)] = {name: digest(place) for name, place in places.items()}
         members[str(seed)] = {
@@ -172,8 +188,8 @@ def main(arguments=None):
             for name, place in places.items()
         }
     with tempfile.TemporaryDirectory() as place:
-        wanted = {str(seed): elsewhere(folder, seed, place) for seed in seeds}
-        return bool(measure.into(chosen.results, chapters, wanted, weights, members=members))
+        wanted = {str(seed): elsewhere(folder, seed, place) for seed in chosen.seeds}
+        return bool(measure.into(results, chapters, wanted, weights, members=members))
 
 
 if __name__ == "__main__":

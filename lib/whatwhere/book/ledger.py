@@ -33,6 +33,7 @@ import math
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -397,8 +398,12 @@ def _held(verdict, others):
     if not others:
         return ""
     same = others.count(verdict)
-    said = "" if same >= STEADY * len(others) else "depends on the draw: "
-    return f"<small>{said}the same in {same} of {len(others)} draws</small>"
+    said = f"the same in {same} of {len(others)} draws"
+    if same < STEADY * len(others):
+        rest = Counter(other for other in others if other != verdict)
+        of_rest = ", ".join(f"{n} {other}" for other, n in rest.most_common())
+        said = f"depends on the draw: {said} ({of_rest})"
+    return f"<small>{said}</small>"
 
 
 def _meant(part):

@@ -70,7 +70,12 @@ class Bank:
         check_model(self.about, vlm, "bank")
 
     def save(self, folder: str | Path) -> None:
-        """Write `bank.safetensors` into `folder`."""
+        """Write `bank.safetensors` into `folder`.
+
+        Raises:
+            ValueError: where another bank is there, which stays.
+        """
+        resumed(folder, WEIGHTS, self.about, "bank")
         with together(folder) as new:
             tensors = {f"layer.{layer}": states for layer, states in self.states.items()}
             header = {"about": json.dumps(self.about), "words": json.dumps(list(self.words))}
@@ -230,7 +235,8 @@ def load_bank(folder: str | Path, vlm: VLM) -> Bank:
 
 
 class ContextualLens(Lens):
-    """The word of a bank whose state is most like the one read, by cosine.
+    """The word of a bank whose state is most like the one read, by cosine (LatentLens, arXiv
+    2602.00462). States are (…, hidden), of the layers that the bank has.
 
     Args:
         bank: of this model.

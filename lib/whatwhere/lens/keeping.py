@@ -52,9 +52,10 @@ def check_model(about: dict[str, Any], vlm: VLM, what: str) -> None:
 
 
 def _alike(one, other):
-    mark = one.get("mark")
-    fits = isinstance(mark, list) and len(mark) == len(other["mark"])
-    return fits and np.allclose(mark, other["mark"], rtol=0.02, atol=1e-6)
+    mark, theirs = one.get("mark"), other.get("mark")
+    if not isinstance(mark, list) or not isinstance(theirs, list):
+        return mark == theirs
+    return len(mark) == len(theirs) and np.allclose(mark, theirs, rtol=0.02, atol=1e-6)
 
 
 def opened(path: Path, what: str) -> Kept:
@@ -76,7 +77,8 @@ def opened(path: Path, what: str) -> Kept:
 
 
 def resumed(folder: str | Path | None, name: str, about: dict[str, Any], what: str) -> Kept | None:
-    """What is in a folder of the work that is to be done there, finished or not; None for nothing.
+    """What is in a folder of the work that is to be done or saved there, finished or not; None for
+    nothing.
 
     Args:
         name: of the file of finished work.
@@ -88,7 +90,8 @@ def resumed(folder: str | Path | None, name: str, about: dict[str, Any], what: s
         if not path.is_file():
             continue
         kept = opened(path, what)
-        other = [key for key in about if key != "mark" and kept.about.get(key) != about[key]]
+        other = [key for key in {**kept.about, **about} if key != "mark"]
+        other = [key for key in other if kept.about.get(key) != about.get(key)]
         other += [] if _alike(kept.about, about) else ["mark"]
         if other:
             raise ValueError(

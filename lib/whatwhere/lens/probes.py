@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 
 class Probe(Lens):
-    """Multinomial logistic regression from the states of one LM layer to words.
+    """Multinomial logistic regression from states (…, hidden) of one LM layer to words, after Alain
+    and Bengio (arXiv 1610.01644).
 
     Args:
         weight: (words, hidden) and `bias` (words,), of states less `mean` (hidden,), divided by

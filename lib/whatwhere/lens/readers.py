@@ -274,7 +274,9 @@ def _tile(weight):
 
 
 class LogitLens(Lens):
-    """softmax(W_U · norm(h)): what the model would say if it had to speak at once.
+    """softmax(W_U · norm(h)) of states h (…, hidden): what the model would say if it had to speak
+    at once (nostalgebraist, "interpreting GPT: the logit lens", 2020; arXiv 2509.19191 reads visual
+    tokens with it).
 
     Args:
         norm: False leaves out the final norm, as the paper's public code does.
@@ -296,8 +298,8 @@ class LogitLens(Lens):
 
 
 class EmbeddingLens(Lens):
-    """The word whose input embedding a state points along: no norm, nothing trained. It reads
-    LM layer 0 by default, where visual tokens stand among these embeddings."""
+    """The word whose input embedding a state (…, hidden) points along, by cosine: no norm, nothing
+    trained. It reads LM layer 0 by default, where visual tokens stand among these embeddings."""
 
     name, measure = "embedding lens", COSINE
 
@@ -320,7 +322,8 @@ class EmbeddingLens(Lens):
 
 
 class DecoderLens(Lens):
-    """What a distilled `compress.Decoder` says of visual tokens, at LM layer 0, where it reads."""
+    """What a distilled `compress.Decoder` (arXiv 2509.19191) says of visual tokens (…, hidden), at
+    LM layer 0, where it reads."""
 
     name = "distilled decoder"
 

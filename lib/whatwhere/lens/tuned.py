@@ -10,6 +10,7 @@ than the last layer will say at that place.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,8 +23,9 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 from tqdm import tqdm  # plain text: a notebook's widget would ask the built page for the network
 
+from .. import images as pictures
 from .. import places
-from ..files import together
+from ..files import first_line, together
 from ..finite import not_finite
 from ..hooks import check_count
 from . import texts as reading
@@ -73,7 +75,12 @@ class TunedLens(Lens):
         return Table(unembedding.weight, getattr(unembedding, "bias", None))
 
     def save(self, folder: str | Path) -> None:
-        """Write `translators.safetensors` into `folder`."""
+        """Write `translators.safetensors` into `folder`.
+
+        Raises:
+            ValueError: where another tuned lens is there, which stays.
+        """
+        resumed(folder, WEIGHTS, self.about, "tuned lens")
         with together(folder) as new:
             tensors = {f"layer.{n}": each.cpu() for n, each in self.translators.items()}
             tensors["losses"] = torch.from_numpy(self.losses)
@@ -124,16 +131,21 @@ def tune(
     for name, number in {"steps": steps, "batch": batch}.items():
         check_count(name, number)
     chosen = chosen_layers(layers, vlm.n_layers - 1)
-    of_images = images is not None
+    of_images, digest = images is not None, hashlib.sha256()
     if of_images:
         given = _pictures(images)
+        for pixels in map(pictures.read, given):
+            digest.update(f"{pixels.size}".encode() + pixels.tobytes())
     else:
-        given = reading.encoded(vlm, reading.read(() if texts is None else texts))
+        listed = reading.read(() if texts is None else texts)
+        digest.update("\n".join(listed).encode(errors="replace"))
+        given = reading.encoded(vlm, listed)
     if not given or not chosen:
         raise ValueError("A tuned lens needs a layer, and an image or a text to learn from.")
     about = model_of(vlm) | {
         "layers": chosen, "steps": steps, "batch": batch, "lr": lr, "seed": seed,
         "learnt from": "images" if of_images else "texts", "of them": len(given),
+        "digest": digest.hexdigest(),
     }  # fmt: skip
     width = vlm.unembedding.weight.shape[1]
     learnt = torch.zeros(len(chosen), width, width + 1, device=vlm.device, requires_grad=True)
@@ -181,11 +193,17 @@ def load_tuned(folder: str | Path, vlm: VLM) -> TunedLens:
         )
     about, tensors = opened(path, "tuned lens")[2:]
     check_model(about, vlm, "tuned lens")
-    losses = tensors.pop("losses", torch.zeros(0)).numpy()
-    translators = {int(name.removeprefix("layer.")): each for name, each in tensors.items()}
     width = vlm.unembedding.weight.shape[1]
-    if any(each.shape != (width, width + 1) for each in translators.values()):
-        raise ValueError(f"'{path}' holds no translators of this model; train the lens again.")
+    try:
+        losses = tensors.pop("losses").numpy()
+        translators = {int(name.removeprefix("layer.")): each for name, each in tensors.items()}
+        shapes = {each.shape for each in translators.values()}
+        if shapes != {(width, width + 1)} or not set(translators) < set(range(vlm.n_layers + 1)):
+            raise ValueError("it holds no translators of this model")
+    except Exception as error:  # of names that are no layers' and of missing keys
+        raise ValueError(
+            f"'{path}' could not be read ({first_line(error)}); train the lens again."
+        ) from error
     translators = {layer: each.to(vlm.device) for layer, each in translators.items()}
     return TunedLens(vlm, translators, about, losses)
 
