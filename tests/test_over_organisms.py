@@ -239,6 +239,19 @@ def test_the_box_of_a_chapter(data):
     assert fleet.over_organisms(ID, data=data.folder) == said
 
 
+def test_the_box_tells_of_a_verdict_that_depends_on_the_draw(data):
+    def said(*verdicts):
+        kept = {}
+        for n, verdict in enumerate(verdicts):
+            kept[n] = {CHAPTER: {"rows": [row(n / 10, verdict)]}}
+        (data.folder / "results" / "draws.json").write_text(json.dumps({"rows": kept}))
+        return fleet.over_organisms(ID, data=data.folder)
+
+    assert "other draws" not in said(*["reproduced"] * 4, "partly")
+    told = "*reproduced* in seed 0 depends on the scenes: of 4 other draws, *reproduced* in 1, "
+    assert f"LM layer …; {told}*partly* in 3.\n" in said("reproduced", *["partly"] * 3)
+
+
 def test_the_words_that_units_have_in_common():
     assert fleet.in_common(["a b; n counts c"]) == "a b"
     assert fleet.in_common(["fall from 5 of 6", "fall from 1 of 6"]) == "fall from … of 6"

@@ -28,7 +28,8 @@ from tools.course import dependencies
 from tools.course.chapters import NOTEBOOKS, ROOT, chosen, exercises, marks, read
 
 STORE = ROOT / "_build" / "executed"
-TIMEOUT = 600  # seconds a cell may take
+# seconds a cell may take, and a kernel to start, which on a busy machine can be more than a minute
+TIMEOUT, STARTUP = 600, 300
 WATCH, LAST_BITS = (
     ROOT / "tools" / "course" / "watch.py",
     ROOT / "tools" / "trials" / "last_bits.py",
@@ -82,9 +83,10 @@ def run(path, folder, threads=None, variables=None, timeout=TIMEOUT, first=()):
     files = [WATCH, *last_bits, *first]
     watch = [f"--IPKernelApp.exec_files={[str(file) for file in files]}"]
     place = {"metadata": {"path": str(ROOT / "notebooks")}}
-    NotebookClient(notebook, timeout=timeout, resources=place, extra_arguments=watch).execute(
-        env=environment
+    client = NotebookClient(
+        notebook, timeout=timeout, startup_timeout=STARTUP, resources=place, extra_arguments=watch
     )
+    client.execute(env=environment)
     watched = json.loads((part / "watched.json").read_text(encoding="utf-8"))
     depended = dependencies.found(path, watched, ROOT)
     # else it is not known what this came of

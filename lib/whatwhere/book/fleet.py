@@ -218,8 +218,9 @@ def judged(
 
 
 def over_organisms(*claims: str, data: str | Path | None = None) -> str:
-    """A box, in Markdown, on what claims of one chapter become over organisms of other seeds; or
-    that this is open, while there are fewer than LEAST.
+    """A box, in Markdown, on what claims of one chapter become over organisms of other seeds, and
+    over other draws of scenes where the verdict depends on them; or that this is open, while there
+    are fewer than LEAST.
 
     Raises:
         ValueError: for an id that is no claim of the catalogue, and where a chapter was changed
@@ -241,6 +242,7 @@ def over_organisms(*claims: str, data: str | Path | None = None) -> str:
     numbers = {known[id]["chapter"] for id in claims}
     chapters = [c for c in sorted(set().union(*results["rows"].values())) if int(c[:2]) in numbers]
     found = _by_claim(_table(results, data, chapters))
+    drawn = ledger.drawn(data / "results" / "draws.json")
     parts = [
         f"**Over organisms.** This chapter's rules on {whole} organisms of a kind, raised from "
         "different seeds (see *One seed or many*). Values run from the lowest "
@@ -248,7 +250,7 @@ def over_organisms(*claims: str, data: str | Path | None = None) -> str:
     ]
     for id in claims:
         said = [
-            _in_words(kind, each, known[id], whole)
+            _in_words(kind, each, known[id], whole) + _redrawn(each, drawn.get((id, kind), []))
             for (claim, kind), each in found.items()
             if claim == id
         ]
@@ -296,6 +298,18 @@ def _in_words(kind, each, claim, whole):
         of_all = [one["also"][what] for one in each if what in one["also"]]
         said += f"; {what}: {min(of_all)} to {max(of_all)}"
     return said
+
+
+def _redrawn(each, verdicts):
+    """Where the verdict on the book's own organism depends on the scenes: what others gave."""
+    own = [one["verdict"] for one in each if one["seed"] == int(OWN)]
+    if not own or not ledger.depends(own[0], verdicts):
+        return ""
+    counts = [f"*{one}* in {verdicts.count(one)}" for one in ledger.VERDICTS if one in verdicts]
+    return (
+        f"; *{own[0]}* in seed 0 depends on the scenes: of {len(verdicts)} other draws, "
+        + ", ".join(counts)
+    )
 
 
 def _by_claim(table):

@@ -33,7 +33,6 @@ import math
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -210,6 +209,11 @@ def drawn(file: str | Path | None = None) -> dict[tuple[str, str], list[str]]:
         for key, each in found.items()
         if any(row["measured"] != each[0]["measured"] for row in each)
     }
+
+
+def depends(verdict: str, others: list[str]) -> bool:
+    """Does a verdict depend on the draw, by those of other draws (if there were some)?"""
+    return others.count(verdict) < STEADY * len(others)
 
 
 def table(part: str) -> str:
@@ -397,12 +401,12 @@ def _held(verdict, others):
     """How often other draws of scenes gave the same verdict."""
     if not others:
         return ""
-    same = others.count(verdict)
-    said = f"the same in {same} of {len(others)} draws"
-    if same < STEADY * len(others):
-        rest = Counter(other for other in others if other != verdict)
-        of_rest = ", ".join(f"{n} {other}" for other, n in rest.most_common())
-        said = f"depends on the draw: {said} ({of_rest})"
+    said = f"the same in {others.count(verdict)} of {len(others)} draws"
+    if depends(verdict, others):
+        rest = [
+            f"{others.count(one)} {one}" for one in VERDICTS if one in others and one != verdict
+        ]
+        said = f"depends on the draw: {said} ({', '.join(rest)})"
     return f"<small>{said}</small>"
 
 
