@@ -9,8 +9,8 @@ from axe_playwright_python.sync_playwright import Axe
 MOST_SHIFT = 0.1  # beyond it, web.dev calls a page's layout unstable
 # the luminance of a dark ground at most; WCAG's contrast for text at least
 DARK, READABLE = 0.05, 4.5
-# the rules of axe-core whose answer a theme can change
-OF_COLOUR = ("color-contrast", "link-in-text-block")
+# the rules of axe-core whose answer a theme can change, beside `contrasts`
+OF_COLOUR = ("link-in-text-block",)
 # and those whose answer a width can
 OF_WIDTH = ("scrollable-region-focusable", "aria-hidden-focus")
 
@@ -103,7 +103,7 @@ THEME = """([theme, dark, readable]) => {
 
 # every text that is seen, with WCAG's contrast to what lies behind it: colours are laid over each
 # other from the first opaque ground on, and where a picture is that ground, the worse of a white
-# and a black one counts
+# and a black one counts; letters with an opaque shadow lie on that
 CONTRASTS = """([readable, within]) => {
     const canvas = Object.assign(document.createElement('canvas'), { width: 1, height: 1 });
     const pen = canvas.getContext('2d', { willReadFrequently: true });
@@ -138,7 +138,8 @@ CONTRASTS = """([readable, within]) => {
         if (!text.data.trim() || each.closest('style, script, noscript')) continue;
         if (!each.checkVisibility({ visibilityProperty: true })) continue;
         looked += 1;
-        for (const ground of grounds(each)) {
+        const shadow = style.textShadow === 'none' ? [0, 0, 0, 0] : numbers(style.textShadow.match(/^\\S+\\(.*?\\)|^\\S+/)[0]);
+        for (const ground of shadow[3] > 0.99 ? [shadow.slice(0, 3)] : grounds(each)) {
             const ink = over(numbers(each.closest('svg') ? style.fill : style.color), ground);
             const [low, high] = [luminance(ground), luminance(ink)].sort((a, b) => a - b);
             const contrast = (high + 0.05) / (low + 0.05);
@@ -151,7 +152,7 @@ CONTRASTS = """([readable, within]) => {
 }"""
 
 BARRIERS = """async only => {
-    const options = { resultTypes: ['violations'], preload: false, ...(only ? { runOnly: { type: 'rule', values: only } } : {}) };
+    const options = { resultTypes: ['violations'], preload: false, rules: { 'color-contrast': { enabled: false } }, ...(only ? { runOnly: { type: 'rule', values: only } } : {}) };
     const { violations } = await axe.run(document, options);
     return violations.filter(each => ['serious', 'critical'].includes(each.impact)).map(each =>
         each.id + ' (' + each.impact + ', ' + each.help + '): ' + each.nodes.length + ' times, first at '
@@ -242,7 +243,9 @@ def flash(page):
 
 
 def barriers(page, only=None):
-    """What axe-core calls a serious or critical barrier. only: these rules instead of all."""
+    """What axe-core calls a serious or critical barrier, but for contrast: `contrasts` looks at it,
+    and takes seconds of a page for which axe takes half a minute. only: these rules instead of
+    all."""
     page.evaluate(Axe().axe_script)
     return page.evaluate(BARRIERS, only)
 

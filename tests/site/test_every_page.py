@@ -26,4 +26,6 @@ def test_a_page_is_whole(name, width, theme, book, visit):
     ]
     if (width, theme) in RULES:
         found += checks.barriers(here.page, RULES[width, theme])
+    if width == 1440:
+        found += checks.contrasts(here.page)[0]
     nothing(found, f"{name}, {width} pixels wide, {theme}")

@@ -750,4 +750,6 @@ def test_experiments_fit_and_have_no_barriers(width, theme, rules, address, visi
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         if rules != ():
             found += [f"{name}: {each}" for each in checks.barriers(page, rules)]
+        if width == 1440:
+            found += [f"{name}: {each}" for each in checks.contrasts(page)[0]]
     nothing(found + here.wrong, f"{width}, {theme}")

@@ -45,6 +45,7 @@ def complaints(visit, theme="light"):
         *checks.flash(page),
         *checks.not_to_copy(page),
         *checks.barriers(page),
+        *checks.contrasts(page)[0],
     ]
 
 
@@ -75,7 +76,7 @@ FAULTS = [
     ("<span class='math'><span class='katex'>x</span></span>",
      "the fonts for mathematics are not loaded"),
     ("<p style='color: #ccc'>faint words</p>", "the text \"faint words\" has contrast 1.6"),
-    ("<p>a <span style='color: #ccc'>faint</span> word</p>", r"color-contrast \(serious"),
+    ("<p>a <span style='color: #ccc'>faint</span> word</p>", r"\"faint\" \(span\) has contrast 1\.6"),
     ("<div class='cell_input'><div class='highlight'>x = 1</div></div>",
      "a code cell has no button to copy it: x = 1"),
     ("<button></button>", r"button-name \(critical"),
@@ -186,6 +187,8 @@ FAINT = {  # HTML: the contrast of its text, or None where it can be read
     f"{PICTURE}<p style='color: #fff; background: #000c'>words</p></div>": None,
     "<svg><text y='20' fill='#ddd'>words</text></svg>": "1.4",
     "<p hidden style='color: #fff'>words</p>": None,
+    "<p style='color: #fff; text-shadow: 0 0 2px #000'>words</p>": None,
+    "<p style='color: #fff; text-shadow: 0 0 2px #bbb, 0 0 3px #000'>words</p>": "1.9",
 }
 
 
