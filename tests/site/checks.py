@@ -138,7 +138,7 @@ CONTRASTS = """([readable, within]) => {
         if (!text.data.trim() || each.closest('style, script, noscript')) continue;
         if (!each.checkVisibility({ visibilityProperty: true })) continue;
         looked += 1;
-        const shadow = style.textShadow === 'none' ? [0, 0, 0, 0] : numbers(style.textShadow.match(/^\\S+\\(.*?\\)|^\\S+/)[0]);
+        const shadow = style.textShadow === 'none' ? [0, 0, 0, 0] : numbers(style.textShadow.match(/.*?\\)/)[0]);
         for (const ground of shadow[3] > 0.99 ? [shadow.slice(0, 3)] : grounds(each)) {
             const ink = over(numbers(each.closest('svg') ? style.fill : style.color), ground);
             const [low, high] = [luminance(ground), luminance(ink)].sort((a, b) => a - b);
@@ -152,7 +152,8 @@ CONTRASTS = """([readable, within]) => {
 }"""
 
 BARRIERS = """async only => {
-    const options = { resultTypes: ['violations'], preload: false, rules: { 'color-contrast': { enabled: false } }, ...(only ? { runOnly: { type: 'rule', values: only } } : {}) };
+    const rules = { 'color-contrast': { enabled: false } };
+    const options = { resultTypes: ['violations'], preload: false, rules, ...(only ? { runOnly: { type: 'rule', values: only } } : {}) };
     const { violations } = await axe.run(document, options);
     return violations.filter(each => ['serious', 'critical'].includes(each.impact)).map(each =>
         each.id + ' (' + each.impact + ', ' + each.help + '): ' + each.nodes.length + ' times, first at '

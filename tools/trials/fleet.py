@@ -144,7 +144,9 @@ def main(arguments=None):
     parser.add_argument("--chapters", nargs="+", metavar="NN", help="such as 04 05")
     parser.add_argument("--folder", type=Path, default=FLEET, help="where members are kept")
     parser.add_argument("--work", type=Path, default=WORK, help="where unfinished ones are")
-    parser.add_argument("--results", type=Path, help="of another fleet, beside its folder")
+    parser.add_argument(
+        "--results", type=Path, help="by default the book's; another fleet's lie beside it"
+    )
     chosen = parser.parse_args(arguments)
     if min(chosen.seeds) < 1:
         parser.error("seeds are from 1 up: the organisms of seed 0 are the book's own")
@@ -156,7 +158,7 @@ def main(arguments=None):
         )
     folder, results = chosen.folder, chosen.results
     if results is None:
-        own = folder.resolve() == FLEET
+        own = folder.resolve() == FLEET.resolve()
         results = RESULTS if own else folder.with_name(f"{folder.name}.json")
     try:
         if chosen.only == "measure" and not folder.is_dir():

@@ -282,18 +282,12 @@ def _in_words(kind, each, claim, whole):
     few = "" if n == whole else f" ({whole - n} of {whole} without a row)"
     if n < 2:
         return f"`{kind}`: one organism *{verdicts[0]}*{few}"
-    counts = [
-        f"*{verdict}* in {verdicts.count(verdict)}"
-        for verdict in ledger.VERDICTS
-        if verdict in verdicts
-    ]
-    if len(counts) == 1:
-        counts = [f"all {n} *{verdicts[0]}*"]
+    counts = f"all {n} *{verdicts[0]}*" if len(set(verdicts)) == 1 else _counted(verdicts)
     values = [one["value"] for one in each]
     form = "{:.1%}" if claim.get("percent") else "{:.3g}"
     least, most, mean = (form.format(of(values)) for of in (min, max, np.mean))
     unit = in_common(one["unit"] for one in each)
-    said = f"`{kind}`: {', '.join(counts)}{few}; {least} to {most} (mean {mean}) {unit}"
+    said = f"`{kind}`: {counts}{few}; {least} to {most} (mean {mean}) {unit}"
     for what in dict.fromkeys(name for one in each for name in one["counts"]):
         of_all = [one["also"][what] for one in each if what in one["also"]]
         said += f"; {what}: {min(of_all)} to {max(of_all)}"
@@ -305,11 +299,16 @@ def _redrawn(each, verdicts):
     own = [one["verdict"] for one in each if one["seed"] == int(OWN)]
     if not own or not ledger.depends(own[0], verdicts):
         return ""
-    counts = [f"*{one}* in {verdicts.count(one)}" for one in ledger.VERDICTS if one in verdicts]
     return (
         f"; *{own[0]}* in seed 0 depends on the scenes: of {len(verdicts)} other draws, "
-        + ", ".join(counts)
+        f"{_counted(verdicts)}"
     )
+
+
+def _counted(verdicts):
+    """How many there are of each verdict, in words."""
+    found = [one for one in ledger.VERDICTS if one in verdicts]
+    return ", ".join(f"*{one}* in {verdicts.count(one)}" for one in found)
 
 
 def _by_claim(table):
